@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the core is told. The driver turns everything that happens (calls, outcomes of actions, netlink events, time)
+//! into one of these.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use instance_limits::InstanceLimits;
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{
+    ActionId, AllocationKey, AttachmentId, BootTime, DeviceIndex, EniId, InstanceId, MacAddr, PodRef, RequestId,
+    SecurityGroupId, SubnetId, VpcId,
+};
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// IMDS answered who we are. Also sent again when an answer changed (VPC blocks, security groups).
+    FactsLearned(InstanceFacts),
+    /// IMDS cannot be read yet; the edge goes on trying.
+    FactsUnavailable(Failure),
+    /// The limits of the instance type: from the table, or from DescribeInstanceTypes.
+    LimitsLearned(InstanceLimits),
+    /// An ADD call. The daemon must answer before `deadline`.
+    AddRequested {
+        /// Names the call in the reply.
+        request: RequestId,
+        /// The sandbox's key; an ADD for a key that holds an address gets the same one.
+        key: AllocationKey,
+        /// The pod, as far as the caller knows it.
+        pod: PodRef,
+        /// When the answer must have been given.
+        deadline: BootTime,
+    },
+    /// The ADD caller is gone: its waiter is removed, nothing is allocated for it any more.
+    RequestAbandoned {
+        /// Which call.
+        request: RequestId,
+    },
+    /// A DEL call. Removes a waiter of the same key too.
+    DelRequested {
+        /// Names the call in the reply.
+        request: RequestId,
+        /// The sandbox's key.
+        key: AllocationKey,
+    },
+    /// A DEL that the plugin left on disk while the daemon was away. No reply; forgotten by [`crate::Action::ForgetTombstone`].
+    TombstoneFound {
+        /// The sandbox's key.
+        key: AllocationKey,
+    },
+    /// An action ended. Unknown ids are ignored.
+    ActionEnded {
+        /// Which action.
+        id: ActionId,
+        /// How.
+        outcome: Outcome,
+    },
+    /// The kernel has a link with this MAC (netlink event): a waiting ENI configuration can be tried at once.
+    LinkAppeared {
+        /// MAC of the link.
+        mac: MacAddr,
+    },
+    /// What the last effects asked to be made durable could not be written. Their replies were not sent and their
+    /// actions not started: the core takes them back (see `Core::handle`).
+    PersistFailed {
+        /// The effects, whole, as they were returned.
+        effects: Box<crate::Effects>,
+        /// The reason, for the refusal's text: `writing …: No space left on device`.
+        message: String,
+    },
+    /// A deadline that the core asked for has come.
+    Tick,
+}
+
+/// Who this instance is (IMDS).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceFacts {
+    /// The instance.
+    pub instance_id: InstanceId,
+    /// Such as `m5.large`.
+    pub instance_type: String,
+    /// Such as `us-east-1a`.
+    pub availability_zone: String,
+    /// Such as `us-east-1`.
+    pub region: String,
+    /// The VPC of the primary ENI.
+    pub vpc_id: VpcId,
+    /// All IPv4 blocks of the VPC.
+    pub vpc_cidrs: Vec<Ipv4Net>,
+    /// The primary ENI.
+    pub primary_eni_id: EniId,
+    /// MAC of the primary ENI.
+    pub primary_mac: MacAddr,
+    /// Primary address of the primary ENI: the node's address.
+    pub primary_address: Ipv4Addr,
+    /// Subnet of the primary ENI.
+    pub subnet_id: SubnetId,
+    /// Block of that subnet.
+    pub subnet_cidr: Ipv4Net,
+    /// Security groups of the primary ENI: those of new ENIs.
+    pub security_group_ids: Vec<SecurityGroupId>,
+}
+
+/// One ENI as EC2 describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EniView {
+    /// The ENI.
+    pub eni_id: EniId,
+    /// Its MAC.
+    pub mac: MacAddr,
+    /// Its subnet.
+    pub subnet_id: SubnetId,
+    /// Primary address: never a pool address.
+    pub primary_address: Ipv4Addr,
+    /// Secondary addresses, any order.
+    pub secondary_addresses: Vec<Ipv4Addr>,
+    /// /28 prefixes, any order.
+    pub prefixes: Vec<Ipv4Net>,
+    /// `None`: not attached.
+    pub attachment: Option<AttachmentView>,
+    /// EC2's status text (an open set: `pending`, `available`, `in-use`, …).
+    pub status: String,
+    /// `interface`, `efa`, `efa-only`, `trunk`, `branch`, …
+    pub interface_type: String,
+    /// Managed by an AWS service (requester-managed or with an operator): never ours to touch.
+    pub foreign: bool,
+    /// Description.
+    pub description: String,
+    /// Tags, any order.
+    pub tags: Vec<(String, String)>,
+}
+
+/// The attachment of an ENI as EC2 describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttachmentView {
+    /// Its id.
+    pub attachment_id: AttachmentId,
+    /// Position on the card.
+    pub device_index: DeviceIndex,
+    /// The card.
+    pub network_card: u32,
+    /// The instance, `None` when EC2 hides it.
+    pub instance_id: Option<InstanceId>,
+    /// `attaching`, `attached`, `detaching`, `detached` (an open set).
+    pub status: String,
+    /// Whether the ENI goes with the instance.
+    pub delete_on_termination: bool,
+}
+
+/// What the kernel has that testifies for addresses in use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KernelView {
+    /// Host veths that carry an address for a sandbox (alias written at ADD), or a host route to an address.
+    pub held: Vec<HeldAddress>,
+    /// Names of all host veths (links with our veth prefix): the witness for checkpoint entries of the reference, whose
+    /// links carry no alias.
+    pub host_veths: Vec<String>,
+    /// MACs of the links that exist.
+    pub link_macs: Vec<MacAddr>,
+}
+
+/// An address that the kernel says is in use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldAddress {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// Who holds it, when the link's alias says so.
+    pub key: Option<AllocationKey>,
+    /// The host veth.
+    pub link: String,
+}
+
+/// How an action ended.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// `CreateEni`.
+    EniCreated(EniView),
+    /// `AttachEni`.
+    EniAttached {
+        /// The new attachment.
+        attachment_id: AttachmentId,
+    },
+    /// `AssignAddresses`: what this call added, as EC2 answered (an emulator may list all; the core ignores known ones).
+    AddressesAssigned(Vec<Ipv4Addr>),
+    /// `ConfigureEni`: written, read back and proven.
+    EniConfigured,
+    /// `DescribeEnis`: every ENI attached to the instance and every ENI asked for by id that EC2 knows, and when the call was
+    /// started (an answer older than our last write proves nothing).
+    EnisDescribed {
+        /// The ENIs, any order.
+        enis: Vec<EniView>,
+        /// When the read began.
+        read_at: BootTime,
+    },
+    /// `DescribeSubnet`: its block and how many addresses are free.
+    SubnetDescribed {
+        /// Block of the subnet.
+        cidr: Ipv4Net,
+        /// Free addresses as EC2 counts them.
+        available: u32,
+    },
+    /// `ObserveKernel`.
+    KernelObserved(KernelView),
+    /// Actions without an answer: unassign, detach, delete, delete-on-termination, deconfigure.
+    Done,
+    /// It failed.
+    Failed(Failure),
+}
+
+/// Why an action failed, as a decision needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What kind of failure; decisions look at this only.
+    pub class: FailureClass,
+    /// EC2's error code, or the edge's own (`Timeout`, `LinkMissing`).
+    pub code: String,
+    /// Full text for log and refusal, causes included.
+    pub message: String,
+    /// How long to wait before another try, when the other side (or our own bucket) says so.
+    pub retry_after: Option<Duration>,
+}
+
+/// Kinds of failure (ec2-facts.md §4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum FailureClass {
+    /// Throttled: by EC2 or by our own bucket.
+    Throttled,
+    /// The subnet has no free address (or no free /28).
+    SubnetExhausted,
+    /// The ENI holds all the addresses it may: our view is stale.
+    AddressLimit,
+    /// The instance holds all the ENIs it may.
+    AttachmentLimit,
+    /// The device index is taken.
+    DeviceIndexTaken,
+    /// The object is not known (any more, or not yet).
+    NotFound,
+    /// The object is in another state than the call needs (in use, detaching).
+    WrongState,
+    /// Credentials or permissions.
+    Denied,
+    /// The client token was used with other parameters.
+    TokenMismatch,
+    /// Server side or network: try again.
+    Transient,
+    /// No answer in time: it may or may not have happened.
+    Unknown,
+    /// A request EC2 will never take: a bug, or a configuration that cannot work.
+    Rejected,
+    /// `ConfigureEni`: the kernel has no link with the ENI's MAC (yet).
+    LinkMissing,
+    /// `ConfigureEni`: the kernel refused, or read-back differed.
+    Kernel,
+}

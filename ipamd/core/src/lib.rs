@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The pure core of the IPAM daemon: one state machine that takes [`Event`]s and the time, and returns [`Effects`].
+//!
+//! No clock, no IO, no tasks, no environment: the driver (crate `ipamd`) owns a [`Core`], feeds it, makes its state
+//! durable, sends its replies and runs its actions, in that order.
+
+pub mod action;
+pub mod event;
+pub mod ids;
+pub mod reason;
+
+pub use action::{Action, Effects, Reply};
+pub use event::Event;

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Why: stable codes with their numbers, the same in the CNI error, the log line, `ipamd status` and (later) metric labels
+//! and events.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Stable code of a refusal or a degraded state. The text form is the variant's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum ReasonCode {
+    /// Every address that this instance type (or MAX_ENI) allows is taken.
+    NodeFull,
+    /// The subnet has no free address.
+    SubnetExhausted,
+    /// An ENI is being created or attached and will not be ready inside the caller's budget.
+    EniPending,
+    /// An attached ENI does not appear, or cannot be configured.
+    EniStuck,
+    /// EC2 throttles us, or our own bucket is empty.
+    Ec2Throttled,
+    /// EC2 refuses for lack of permission or credentials.
+    Ec2Denied,
+    /// EC2 cannot be reached, or answers with server errors.
+    Ec2Unavailable,
+    /// IMDS cannot be read, and the journal does not say who we are.
+    ImdsUnavailable,
+    /// The state folder cannot be written.
+    StateNotDurable,
+    /// Nothing came free inside the caller's budget.
+    BudgetSpent,
+    /// All free addresses are cooling down.
+    AllCooling,
+    /// The daemon is still starting.
+    Starting,
+    /// The caller went away, or a DEL for the same key came, while the ADD was waiting.
+    Superseded,
+    /// The limits of the instance type are not known.
+    LimitsUnknown,
+}
+
+impl fmt::Display for ReasonCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// Why an ADD got no address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Stable code.
+    pub code: ReasonCode,
+    /// What happened, with its numbers, and what to do; one sentence or two.
+    pub cause: String,
+    /// When a retry can succeed, as far as known.
+    pub retry_after: Option<Duration>,
+}
+
+/// Something worth a log line; the driver logs it, the core never does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// How loud.
+    pub level: NoticeLevel,
+    /// What happened, naming the object.
+    pub text: String,
+    /// Stable code, when it is one of the table.
+    pub code: Option<ReasonCode>,
+}
+
+/// Style.md §7: error = the operator must act, warn = degraded and will retry, info = state transitions, debug = decisions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NoticeLevel {
+    /// Decisions with their inputs.
+    Debug,
+    /// State transitions.
+    Info,
+    /// Degraded, will retry.
+    Warn,
+    /// The operator must act.
+    Error,
+}
