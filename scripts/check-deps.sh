@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# The dependency rules of ARCHITECTURE.md, proven with cargo tree: purity is a crate boundary, not a promise.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+failed=0
+complain() { echo "check-deps: $*" >&2; failed=1; }
+
+# tree <cargo tree arguments>: crate names, one a line, without dev-dependencies
+tree() { cargo tree --locked -e normal --prefix none --format '{p}' "$@" | awk '{print $1}' | sort -u; }
+
+# forbid <what> <pattern> <cargo tree arguments>: no crate of the tree may match
+forbid() {
+    local what=$1 pattern=$2 found
+    shift 2
+    found=$(tree "$@" | grep -xE "$pattern" | paste -sd' ' || true)
+    [ -z "$found" ] || complain "$what must not depend on: $found"
+}
+
+io='tokio|hyper|tonic|axum|rtnetlink|netlink-.*|nix|rustix|libc|mio|socket2|aws-.*|kube|kube-.*|k8s-openapi'
+forbid "ipamd-core (the pure core)" "$io" -p ipamd-core
+[ "$(tree -p instance-limits)" = instance-limits ] || complain "instance-limits depends on something"
+forbid "vpc-model (the pure VPC model)" "$io" -p vpc-model
+forbid "datapath without the feature apply (the pure plan)" 'tokio|rtnetlink|netlink-.*|nix|rustix|aws-.*' -p datapath --no-default-features
+forbid "cni-plugin" 'aws-.*|kube|kube-.*|k8s-openapi|rtnetlink|tracing-subscriber|clap|axum|ipamd.*' -p cni-plugin
+forbid "integration (drives the binaries)" 'ipamd|ipamd-.*|aws-.*' -p integration
+
+# The plugin's runtime is a current-thread one.
+if cargo tree --locked -e features,normal -p cni-plugin -i tokio 2>/dev/null | grep -q 'rt-multi-thread'; then
+    complain "cni-plugin enables tokio's rt-multi-thread"
+fi
+
+# aws-sdk-ec2 is seen by one crate only; nothing depends on the daemon or the harness.
+users() { cargo tree --locked --workspace -e normal -i "$1" --depth 1 --prefix depth --format ' {p}' 2>/dev/null | awk '$1=="1"{print $2}' | sort -u | paste -sd' '; }
+[ "$(users aws-sdk-ec2)" = ipamd-aws ] || complain "aws-sdk-ec2 is used by: $(users aws-sdk-ec2); only ipamd-aws may"
+for leaf in ipamd integration; do
+    [ -z "$(users "$leaf")" ] || complain "$(users "$leaf") depends on $leaf; nothing may"
+done
+
+# Licences: a list of expressions that Apache-2.0 code may link.
+allowed='^(MIT|Apache-2\.0|ISC|BSD-2-Clause|BSD-3-Clause|Unicode-3\.0|Zlib|0BSD|CC0-1\.0|Unlicense|MIT-0|BSL-1\.0|Apache-2\.0 WITH LLVM-exception|CDLA-Permissive-2\.0)$'
+while IFS='|' read -r package licence; do
+    ok=no
+    # every alternative of an OR will do; all members of an AND must be allowed
+    while IFS= read -r alternative; do
+        bad=$(echo "$alternative" | sed 's/ AND /\n/g' | tr -d '()' | sed 's/^ *//;s/ *$//' | grep -vE "$allowed" || true)
+        [ -n "$bad" ] || ok=yes
+    done < <(echo "$licence" | sed 's| OR |\n|g; s|/|\n|g')
+    [ "$ok" = yes ] || complain "licence of $package: '$licence'"
+done < <(cargo tree --locked --workspace -e normal,build --prefix none --format '{p}|{l}' | sed -E 's/ \(\*\)$//; s/ \([^|]*\)\|/|/' | sort -u)
+
+[ "$failed" = 0 ] && echo "check-deps: all rules hold"
+exit "$failed"
