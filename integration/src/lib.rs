@@ -1,1 +1,10 @@
-//! Placeholder.
+// SPDX-License-Identifier: Apache-2.0
+//! The emulated VPC and what is run in it.
+//!
+//! The VPC itself (EC2, IMDS, limits, throttles) is the pure machine `vpc-model`; this crate serves it over HTTP, gives it
+//! a packet fabric in network namespaces, and drives the real `ipamd` and CNI binaries inside it as a cluster would.
+
+pub mod control;
+pub mod ec2_http;
+pub mod emulator;
+pub mod imds_http;
