@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The plugin's end: one blocking call with one time budget, on a current-thread runtime of its own.
+//!
+//! The budget covers everything: waiting for a socket that is missing or refuses (the daemon restarts), connecting,
+//! the call, and calls again when the daemon died under one (both calls are idempotent by their key). Does *not*
+//! interpret replies: `Success=false` is an `Ok` here.
+//!
+//! Invariant: no call outlives its budget, whatever the daemon does (dead, stopped, slow, talking nonsense).
+//!
+//! ```text
+//! Connecting ─missing, refused: again after a pause─► Connecting ─budget over─► NoDaemon
+//!     │connected
+//!     ▼
+//! Calling ─connection lost, Unavailable─► Connecting        Calling ─budget over─► TimedOut
+//!     │answer
+//!     ▼
+//! Ok(reply) | VersionMismatch (FailedPrecondition) | Failed{code, message}
+//! ```
+#![expect(clippy::disallowed_methods, reason = "this edge waits for a daemon that is not there yet, inside its budget")]
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tokio::time::{Instant, sleep, timeout_at};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+
+use crate::MAX_MESSAGE_BYTES;
+use crate::health::health_client::HealthClient;
+use crate::health::{HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus};
+use crate::rpc::cni_backend_client::CniBackendClient;
+use crate::rpc::{AddNetworkReply, AddNetworkRequest, DelNetworkReply, DelNetworkRequest};
+
+/// The `:authority` of every call. C-core's default, the socket's path, is refused by HTTP/2 servers in Rust.
+const AUTHORITY: &str = "http://localhost";
+
+/// First pause before another try to connect; doubled up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+
+/// A restarting daemon is found this much after it listens, at the latest.
+const LONGEST_PAUSE: Duration = Duration::from_millis(80);
+
+/// Why a call brought no reply.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// Nothing accepted a connection on the socket within the budget.
+    #[error("connecting to the IPAM daemon at {}", socket.display())]
+    NoDaemon {
+        /// Where it was looked for.
+        socket: PathBuf,
+        /// The last attempt's error.
+        source: io::Error,
+    },
+    /// A connection was there but no answer came within the budget.
+    #[error("no answer from the IPAM daemon at {} within {} ms", socket.display(), budget.as_millis())]
+    TimedOut {
+        /// Where it was asked.
+        socket: PathBuf,
+        /// The whole budget of the call.
+        budget: Duration,
+    },
+    /// The daemon does not work with this plugin's version.
+    #[error("plugin and IPAM daemon do not match: {message}")]
+    VersionMismatch {
+        /// The daemon's words.
+        message: String,
+    },
+    /// The call ended with another gRPC status.
+    #[error("the IPAM daemon answered {code:?}: {message}")]
+    Failed {
+        /// gRPC status code.
+        code: Code,
+        /// The daemon's words, or the transport's.
+        message: String,
+    },
+}
+
+/// A way to the daemon behind one socket. Holds no connection: each call makes its own.
+#[derive(Clone, Debug)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// A client of the daemon that listens, or will listen, on `socket`.
+    #[must_use]
+    pub fn new(socket: impl Into<PathBuf>) -> Self {
+        Self { socket: socket.into() }
+    }
+
+    /// Asks for an address. `WaitBudgetMs` is set to what is left of `budget` when the request leaves.
+    pub fn add_network(&self, request: AddNetworkRequest, budget: Duration) -> Result<AddNetworkReply, CallError> {
+        self.call(budget, async |channel, left| {
+            let mut client = CniBackendClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+            let mut request = request.clone();
+            request.wait_budget_ms = Some(u32::try_from(left.as_millis()).unwrap_or(u32::MAX));
+            client.add_network(within(left, request)).await
+        })
+    }
+
+    /// Gives the addresses of a sandbox back.
+    pub fn del_network(&self, request: DelNetworkRequest, budget: Duration) -> Result<DelNetworkReply, CallError> {
+        self.call(budget, async |channel, left| {
+            let mut client = CniBackendClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+            client.del_network(within(left, request.clone())).await
+        })
+    }
+
+    /// Whether the daemon says SERVING for `service` (one of [`crate::HEALTH_SERVICES`]).
+    pub fn is_serving(&self, service: &str, budget: Duration) -> Result<bool, CallError> {
+        let reply: HealthCheckResponse = self.call(budget, async |channel, left| {
+            let mut client = HealthClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+            client.check(within(left, HealthCheckRequest { service: service.to_owned() })).await
+        })?;
+        Ok(reply.status() == ServingStatus::Serving)
+    }
+
+    fn call<R>(
+        &self,
+        budget: Duration,
+        one: impl AsyncFn(Channel, Duration) -> Result<tonic::Response<R>, Status>,
+    ) -> Result<R, CallError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build()
+            .map_err(|source| CallError::NoDaemon { socket: self.socket.clone(), source })?;
+        runtime.block_on(self.call_until_answered(budget, one))
+    }
+
+    async fn call_until_answered<R>(
+        &self,
+        budget: Duration,
+        one: impl AsyncFn(Channel, Duration) -> Result<tonic::Response<R>, Status>,
+    ) -> Result<R, CallError> {
+        let deadline = Instant::now() + budget;
+        let mut pauses = Pauses::new(deadline);
+        loop {
+            let channel = self.connect(&mut pauses).await?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            let status = match timeout_at(deadline, one(channel, left)).await {
+                Ok(Ok(reply)) => return Ok(reply.into_inner()),
+                Ok(Err(status)) => status,
+                Err(_) => return Err(CallError::TimedOut { socket: self.socket.clone(), budget }),
+            };
+            if !is_connection_lost(&status) || !pauses.wait().await {
+                return Err(self.failed(&status, budget));
+            }
+        }
+    }
+
+    /// A channel on a connection that stands already, so that its errors are `io` errors and the wait is ours.
+    async fn connect(&self, pauses: &mut Pauses) -> Result<Channel, CallError> {
+        let stream = loop {
+            match UnixStream::connect(&self.socket).await {
+                Ok(stream) => break stream,
+                Err(source) => {
+                    if !is_worth_another_try(&source) || !pauses.wait().await {
+                        return Err(CallError::NoDaemon { socket: self.socket.clone(), source });
+                    }
+                }
+            }
+        };
+        channel_on(stream)
+            .await
+            .map_err(|error| CallError::NoDaemon { socket: self.socket.clone(), source: io::Error::other(error) })
+    }
+
+    fn failed(&self, status: &Status, budget: Duration) -> CallError {
+        match status.code() {
+            Code::FailedPrecondition => CallError::VersionMismatch { message: status.message().to_owned() },
+            Code::DeadlineExceeded => CallError::TimedOut { socket: self.socket.clone(), budget },
+            code => CallError::Failed { code, message: status.message().to_owned() },
+        }
+    }
+}
+
+/// The socket's path, for messages.
+impl AsRef<Path> for Client {
+    fn as_ref(&self) -> &Path {
+        &self.socket
+    }
+}
+
+/// Growing pauses between tries, none beyond the deadline.
+struct Pauses {
+    next: Duration,
+    deadline: Instant,
+}
+
+impl Pauses {
+    fn new(deadline: Instant) -> Self {
+        Self { next: FIRST_PAUSE, deadline }
+    }
+
+    /// Waits; false, at once, when the pause would end after the deadline.
+    async fn wait(&mut self) -> bool {
+        if Instant::now() + self.next >= self.deadline {
+            return false;
+        }
+        sleep(self.next).await;
+        self.next = (self.next * 2).min(LONGEST_PAUSE);
+        true
+    }
+}
+
+async fn channel_on(stream: UnixStream) -> Result<Channel, tonic::transport::Error> {
+    let mut stream = Some(stream);
+    let connector = tower::service_fn(move |_| {
+        // One connection, one call: a second one would have to go through the wait above.
+        let stream = stream.take().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected));
+        async move { stream.map(TokioIo::new) }
+    });
+    Endpoint::from_static(AUTHORITY).connect_with_connector(connector).await
+}
+
+fn within<T>(left: Duration, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(left);
+    request
+}
+
+/// No file yet, nobody listening any more, or the accept queue is full (EAGAIN, unix(7)).
+fn is_worth_another_try(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::WouldBlock)
+}
+
+/// The transport failed under the call (a status that carries a source was made at this end), or the daemon is going.
+fn is_connection_lost(status: &Status) -> bool {
+    status.code() == Code::Unavailable || std::error::Error::source(status).is_some()
+}
