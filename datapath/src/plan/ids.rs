@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The registry: every number and name by which objects of ours are known in the kernel. Nothing else in the workspace
+//! spells one of these out.
+//!
+//! Rule priorities, lowest first (gaps are the reference's, amazon-vpc-cni-k8s v1.23, so that both can run on one node
+//! during a migration):
+//!
+//! | priority | selector | table | who |
+//! |---|---|---|---|
+//! | 512 | to pod address | main | pod attach |
+//! | 1024 | fwmark 0x80/0x80 | main | host set-up |
+//! | 1536 | from pod address | ENI's table | pod attach, pods on secondary ENIs |
+//! | 32765 | from an ENI's primary address | ENI's table | ENI set-up, secondary ENIs |
+//!
+//! What must not be done: take a rule's selector alone as proof that it is ours. Objects carry [`PROTOCOL`] where the
+//! kernel lets them.
+
+use std::net::Ipv4Addr;
+
+use super::model::Mark;
+
+/// `rtm_protocol` of our routes, `FRA_PROTOCOL` of our rules, `NDA_PROTOCOL` of our neighbours, `IFA_PROTO` of our
+/// addresses. 158 is free in iproute2's `rt_protos` and in the kernel's `rtnetlink.h`.
+pub const PROTOCOL: u8 = 158;
+
+/// `to <pod>` rules.
+pub const PRIORITY_TO_POD: u32 = 512;
+/// The rule that sends marked traffic to the main table, hence out of the primary ENI.
+pub const PRIORITY_MARK: u32 = 1024;
+/// `from <pod>` rules of pods on secondary ENIs.
+pub const PRIORITY_FROM_POD: u32 = 1536;
+/// `from <ENI primary address>` rules; just before the kernel's own `main` (32766).
+pub const PRIORITY_FROM_ENI: u32 = 32765;
+
+/// The reference's mark (AWS_VPC_K8S_CNI_CONNMARK): clear of kube-proxy's 0x4000 and 0x8000.
+pub const DEFAULT_CONNMARK: Mark = Mark { value: 0x80, mask: 0x80 };
+
+/// Name of our nft table; its family is `ip`.
+pub const NFT_TABLE: &str = "enid";
+
+/// Link group (IFLA_GROUP) of the host ends of pods that have been detached: their packets are dropped, and garbage
+/// collection deletes the group. 57005.
+pub const DEAD_GROUP: u32 = 0xdead;
+
+/// The pod's router: an address that only exists as a permanent neighbour in the pod (reference behaviour).
+pub const POD_GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+
+/// Default prefix of host veth names (`vethPrefix` of the network configuration).
+pub const DEFAULT_VETH_PREFIX: &str = "eni";
+
+/// Most characters of a veth prefix: with 11 hex digits behind it a name has at most 15 (IFNAMSIZ - 1).
+pub const VETH_PREFIX_MAX: usize = 4;
+
+/// First word of a host veth's alias.
+pub const ALIAS_WORD: &str = "enid";
+/// Longest link alias the kernel takes (IFALIASZ - 1, `include/uapi/linux/if.h`).
+pub const ALIAS_MAX: usize = 255;
+
+/// `rp_filter` loose: a packet is let in if its source has a route by any link. With strict (1) marked and asymmetric
+/// paths die (kernel `Documentation/networking/ip-sysctl.rst`).
+pub const RP_FILTER_LOOSE: u8 = 2;

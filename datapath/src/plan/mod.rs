@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the kernel must look like, as plain data. No IO, no clock, no randomness: the same input gives the same plan.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`ids`] | every number and name of ours in the kernel: priorities, protocol, marks, names |
+//! | [`model`] | link, address, route, rule, neighbour, sysctl; operations on them; `Display` as `ip` commands |
+//! | [`name`] | link names, MAC addresses, the host veth's name |
+//! | [`alias`] | the text on a host veth that says whose it is |
+//! | [`pod`] | attach and detach of a pod |
+//! | [`eni`] | an ENI's link, table, rule; the difference to what is there |
+//! | [`host`] | the node's own rule, sysctls and nft table |
+//! | [`nft`], [`snat`] | an nft table as data and text; the one we own |
+
+pub mod alias;
+pub mod eni;
+pub mod host;
+pub mod ids;
+pub mod model;
+pub mod name;
+pub mod nft;
+pub mod pod;
+pub mod snat;
+
+pub use alias::{AliasError, VethAlias};
+pub use model::{
+    Address, LinkRef, LinkSet, Mark, Neighbour, Op, Plan, Route, RouteScope, Rule, Sysctl, VethPair,
+};
+pub use name::{LinkName, LinkNameError, MacAddr, MacAddrError, RouteTable};

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Attach and detach of a pod, layout `classic`: per pod one host route, one `to` rule, and one `from` rule when its
+//! address is on a secondary ENI. Names, priorities and tables are the reference's, so its pods and ours can live on one
+//! node and each side can take the other's down.
+//!
+//! Does not choose the address or the ENI (`ipamd`), and does not know whether the kernel agrees (`apply::pod`).
+//!
+//! Order of an attach, and why:
+//!
+//! ```text
+//! 1 veth, one message   names, MACs, MTU, one queue each; peer born in the pod's namespace; host end down
+//! 2 sysctls             accept_ra=0 before the host end can hear the pod (a pod must not give the node an IPv6 router)
+//! 3 node, one send      host end up with its alias; host route; neighbour; rules. The route is exclusive: an address
+//!                       that is still routed to another link belongs to that link's pod, and the attach fails
+//! 4 pod, one send       link up, address, gateway neighbour, routes
+//! 5 pod                 lo up; last, because it is the one step that deleting the veth does not undo
+//! ```
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+use super::alias::VethAlias;
+use super::ids;
+use super::model::{
+    Address, LinkRef, LinkSet, Neighbour, Op, Plan, Route, RouteScope, Rule, Sysctl, VethPair,
+};
+use super::name::{LinkName, MacAddr, RouteTable};
+
+/// A pod to plumb.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodAttachment {
+    /// Name of the host end, [`LinkName::host_veth`].
+    pub host_veth: LinkName,
+    /// Name of the pod's link, CNI_IFNAME.
+    pub pod_link: LinkName,
+    /// The pod's address.
+    pub address: Ipv4Addr,
+    /// MTU of both ends.
+    pub mtu: u32,
+    /// Route table of the ENI that holds the address; `None` or main: the primary ENI, no `from` rule.
+    pub eni_table: Option<RouteTable>,
+    /// The allocation key, `network/containerid/ifname`.
+    pub owner: String,
+    /// MAC of the host end, such as [`MacAddr::derived`] from the owner + ` host`.
+    pub host_mac: MacAddr,
+    /// MAC of the pod's link; another one.
+    pub pod_mac: MacAddr,
+}
+
+/// A pod to take down. The owner key decides, never the address alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodDetachment {
+    /// Name of the host end.
+    pub host_veth: LinkName,
+    /// The allocation key.
+    pub owner: String,
+    /// The address as the daemon or prevResult has it; used only when no live link of another owner has it.
+    pub address: Option<Ipv4Addr>,
+}
+
+/// Everything an attach writes, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodPlan {
+    /// The veth.
+    pub veth: VethPair,
+    /// Of the host end, before it is up; written only where they differ, missing ones are fine (a kernel without IPv6).
+    pub sysctls: Vec<Sysctl>,
+    /// In the node's namespace, one send.
+    pub node: Vec<Op>,
+    /// In the pod's namespace, one send.
+    pub pod: Vec<Op>,
+    /// In the pod's namespace, at the very end.
+    pub pod_last: Op,
+}
+
+/// The writes that attach a pod.
+#[must_use]
+pub fn attach(pod: &PodAttachment) -> PodPlan {
+    let veth = VethPair {
+        host: pod.host_veth.clone(),
+        host_mac: pod.host_mac,
+        pod: pod.pod_link.clone(),
+        pod_mac: pod.pod_mac,
+        mtu: pod.mtu,
+    };
+    let sysctl = |key: &str, value| Sysctl { path: format!("net/ipv6/conf/{}/{key}", pod.host_veth), value };
+    let sysctls = vec![sysctl("accept_ra", "0"), sysctl("accept_redirects", "1"), sysctl("forwarding", "0")];
+    let up = |link: LinkName| Op::LinkSet(LinkSet { up: true, ..LinkSet::of(link.into()) });
+    PodPlan { veth, sysctls, node: node_ops(pod), pod: pod_ops(pod), pod_last: up(LinkName::loopback()) }
+}
+
+fn node_ops(pod: &PodAttachment) -> Vec<Op> {
+    let link = LinkRef::from(pod.host_veth.clone());
+    let alias = VethAlias { owner: pod.owner.clone(), address: pod.address };
+    let mut ops = vec![
+        Op::LinkSet(LinkSet { alias: Some(alias), up: true, ..LinkSet::of(link.clone()) }),
+        Op::RouteAdd(host_route(pod.address, link.clone())),
+        Op::NeighbourSet(Neighbour { address: pod.address, mac: pod.pod_mac, link }),
+        Op::RuleAdd(Rule::to_pod(pod.address)),
+    ];
+    if let Some(table) = from_table(pod.eni_table) {
+        ops.push(Op::RuleAdd(Rule::from_pod(pod.address, Some(table))));
+    }
+    ops
+}
+
+fn pod_ops(pod: &PodAttachment) -> Vec<Op> {
+    let link = LinkRef::from(pod.pod_link.clone());
+    let route = |destination, via, scope| Route {
+        destination,
+        via,
+        link: link.clone(),
+        scope,
+        table: RouteTable::MAIN,
+        protocol: ids::PROTOCOL,
+    };
+    vec![
+        Op::LinkSet(LinkSet { up: true, ..LinkSet::of(link.clone()) }),
+        Op::AddressAdd(Address { address: pod.address.into(), link: link.clone(), without_prefix_route: false }),
+        Op::NeighbourSet(Neighbour { address: ids::POD_GATEWAY, mac: pod.host_mac, link: link.clone() }),
+        Op::RouteAdd(route(ids::POD_GATEWAY.into(), None, RouteScope::Link)),
+        Op::RouteAdd(route(Ipv4Net::default(), Some(ids::POD_GATEWAY), RouteScope::Universe)),
+    ]
+}
+
+/// `<address>/32 dev <veth> scope link` in main.
+#[must_use]
+pub fn host_route(address: Ipv4Addr, link: LinkRef) -> Route {
+    Route {
+        destination: address.into(),
+        via: None,
+        link,
+        scope: RouteScope::Link,
+        table: RouteTable::MAIN,
+        protocol: ids::PROTOCOL,
+    }
+}
+
+/// The table of a `from` rule, if the pod needs one.
+fn from_table(eni_table: Option<RouteTable>) -> Option<RouteTable> {
+    eni_table.filter(|table| *table != RouteTable::MAIN)
+}
+
+/// The writes that take a pod down. The host end goes to the dead group, where nft drops what it still sends, and is
+/// left to the end of the pod's namespace: deleting it here would wait for an RCU grace period of 15-20 ms.
+#[must_use]
+pub fn detach(pod: &PodDetachment) -> Plan {
+    let link = LinkRef::from(pod.host_veth.clone());
+    let mut ops = vec![Op::LinkSet(LinkSet { group: Some(ids::DEAD_GROUP), ..LinkSet::of(link.clone()) })];
+    if let Some(address) = pod.address {
+        let neighbour = Neighbour { address, mac: MacAddr([0; 6]), link: link.clone() };
+        ops.push(Op::RouteDelete(host_route(address, link)));
+        ops.push(Op::NeighbourDelete(neighbour));
+        ops.extend(rules_of(address).map(Op::RuleDelete));
+    }
+    Plan { ops }
+}
+
+/// The rules that can exist for a pod's address: `to` main, and `from` whatever table.
+pub fn rules_of(address: Ipv4Addr) -> impl Iterator<Item = Rule> {
+    [Rule::to_pod(address), Rule::from_pod(address, None)].into_iter()
+}
+
+impl fmt::Display for PodPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "ip link add {}", self.veth)?;
+        self.sysctls.iter().try_for_each(|sysctl| writeln!(f, "{sysctl}"))?;
+        self.node.iter().try_for_each(|op| writeln!(f, "{op}"))?;
+        self.pod.iter().chain([&self.pod_last]).try_for_each(|op| {
+            let line = op.to_string();
+            writeln!(f, "ip -n $POD {}", line.trim_start_matches("ip "))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
