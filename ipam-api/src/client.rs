@@ -32,7 +32,11 @@ use crate::MAX_MESSAGE_BYTES;
 use crate::health::health_client::HealthClient;
 use crate::health::{HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus};
 use crate::rpc::cni_backend_client::CniBackendClient;
-use crate::rpc::{AddNetworkReply, AddNetworkRequest, DelNetworkReply, DelNetworkRequest};
+use crate::rpc::np_backend_client::NpBackendClient;
+use crate::rpc::{
+    AddNetworkReply, AddNetworkRequest, DelNetworkReply, DelNetworkRequest, DeleteNpReply, DeleteNpRequest,
+    EnforceNpReply, EnforceNpRequest,
+};
 
 /// The `:authority` of every call. C-core's default, the socket's path, is refused by HTTP/2 servers in Rust.
 const AUTHORITY: &str = "http://localhost";
@@ -78,7 +82,7 @@ pub enum CallError {
     },
 }
 
-/// A way to the daemon behind one socket. Holds no connection: each call makes its own.
+/// A way to the daemon (or the network policy agent) behind one socket. Holds no connection: each call makes its own.
 #[derive(Clone, Debug)]
 pub struct Client {
     socket: PathBuf,
@@ -107,6 +111,22 @@ impl Client {
             let mut client = CniBackendClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
             client.del_network(within(left, request.clone())).await
         })
+    }
+
+    /// Tells the network policy agent, when the socket is its, that a pod is up; the reply is its `Success`.
+    pub fn enforce_policy(&self, request: EnforceNpRequest, budget: Duration) -> Result<bool, CallError> {
+        let reply: EnforceNpReply = self.call(budget, async |channel, left| {
+            NpBackendClient::new(channel).enforce_np_to_pod(within(left, request.clone())).await
+        })?;
+        Ok(reply.success)
+    }
+
+    /// Tells the network policy agent that a pod is gone; the reply is its `Success`.
+    pub fn delete_policy(&self, request: DeleteNpRequest, budget: Duration) -> Result<bool, CallError> {
+        let reply: DeleteNpReply = self.call(budget, async |channel, left| {
+            NpBackendClient::new(channel).delete_pod_np(within(left, request.clone())).await
+        })?;
+        Ok(reply.success)
     }
 
     /// Whether the daemon says SERVING for `service` (one of [`crate::HEALTH_SERVICES`]).
@@ -139,9 +159,10 @@ impl Client {
         let deadline = Instant::now() + budget;
         let mut pauses = Pauses::new(deadline);
         loop {
-            let channel = self.connect(&mut pauses).await?;
+            let stream = self.connect(&mut pauses).await?;
             let left = deadline.saturating_duration_since(Instant::now());
-            let status = match timeout_at(deadline, one(channel, left)).await {
+            let attempt = async { one(channel_on(stream).await?, left).await };
+            let status = match timeout_at(deadline, attempt).await {
                 Ok(Ok(reply)) => return Ok(reply.into_inner()),
                 Ok(Err(status)) => status,
                 Err(_) => return Err(CallError::TimedOut { socket: self.socket.clone(), budget }),
@@ -152,28 +173,25 @@ impl Client {
         }
     }
 
-    /// A channel on a connection that stands already, so that its errors are `io` errors and the wait is ours.
-    async fn connect(&self, pauses: &mut Pauses) -> Result<Channel, CallError> {
-        let stream = loop {
+    async fn connect(&self, pauses: &mut Pauses) -> Result<UnixStream, CallError> {
+        loop {
             match UnixStream::connect(&self.socket).await {
-                Ok(stream) => break stream,
+                Ok(stream) => return Ok(stream),
                 Err(source) => {
                     if !is_worth_another_try(&source) || !pauses.wait().await {
                         return Err(CallError::NoDaemon { socket: self.socket.clone(), source });
                     }
                 }
             }
-        };
-        channel_on(stream)
-            .await
-            .map_err(|error| CallError::NoDaemon { socket: self.socket.clone(), source: io::Error::other(error) })
+        }
     }
 
     fn failed(&self, status: &Status, budget: Duration) -> CallError {
         match status.code() {
             Code::FailedPrecondition => CallError::VersionMismatch { message: status.message().to_owned() },
-            Code::DeadlineExceeded => CallError::TimedOut { socket: self.socket.clone(), budget },
-            code => CallError::Failed { code, message: status.message().to_owned() },
+            // tonic's own timer, at either end, reports Cancelled.
+            Code::DeadlineExceeded | Code::Cancelled => CallError::TimedOut { socket: self.socket.clone(), budget },
+            code => CallError::Failed { code, message: with_sources(status) },
         }
     }
 }
@@ -207,20 +225,37 @@ impl Pauses {
     }
 }
 
-async fn channel_on(stream: UnixStream) -> Result<Channel, tonic::transport::Error> {
+/// A channel on a connection that stands already, so that the wait for it and its errors are ours.
+async fn channel_on(stream: UnixStream) -> Result<Channel, Status> {
     let mut stream = Some(stream);
     let connector = tower::service_fn(move |_| {
         // One connection, one call: a second one would have to go through the wait above.
         let stream = stream.take().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected));
         async move { stream.map(TokioIo::new) }
     });
-    Endpoint::from_static(AUTHORITY).connect_with_connector(connector).await
+    let connected = Endpoint::from_static(AUTHORITY).connect_with_connector(connector).await;
+    connected.map_err(|error| Status::from_error(Box::new(error)))
 }
 
 fn within<T>(left: Duration, message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(left);
     request
+}
+
+/// The status' words and, when this end made it, the transport's: `transport error: Broken pipe`.
+fn with_sources(status: &Status) -> String {
+    let mut text = status.message().to_owned();
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        let words = error.to_string();
+        if !text.ends_with(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        source = error.source();
+    }
+    text
 }
 
 /// No file yet, nobody listening any more, or the accept queue is full (EAGAIN, unix(7)).

@@ -43,6 +43,9 @@ pub use tonic::Code;
 /// Where the daemon listens by default: the reference's path since 1.23.
 pub const DEFAULT_SOCKET: &str = "/var/run/aws-node/ipamd.sock";
 
+/// File name of the network policy agent's socket, in the same folder as the daemon's.
+pub const AGENT_SOCKET: &str = "npa.sock";
+
 /// How long an ADD may take from the start of the plugin's process, the wait for the socket included. kubelet gives a
 /// sandbox 2 minutes (`--runtime-request-timeout`), so a refusal with its reason arrives long before that.
 pub const ADD_BUDGET: Duration = Duration::from_secs(20);

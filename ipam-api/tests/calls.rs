@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Client and server of this crate against each other over a real socket, and against peers that misbehave.
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails the test")]
+#![expect(clippy::disallowed_methods, reason = "the tests measure how long calls take")]
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use ipam_api::rpc::{
+    AddNetworkReply, AddNetworkRequest, DelNetworkReply, DelNetworkRequest, NetworkPolicyAgentConfigReply, Refusal,
+};
+use ipam_api::server::{
+    CniBackend, ConfigServerBackend, ConnectionEvent, ServeError, ServeOptions, Services, bind, check_version, serve,
+};
+use ipam_api::{CallError, Client, Code};
+use tokio::sync::{mpsc, oneshot};
+use tonic::{Request, Response, Status};
+
+/// What the handlers saw, in order.
+#[derive(Debug, PartialEq)]
+enum Seen {
+    Add { container: String, budget_ms: Option<u32> },
+    Abandoned,
+}
+
+/// Answers by container id: `hang` never, `refuse` with a reason, anything else with success.
+struct Backend(mpsc::UnboundedSender<Seen>);
+
+/// Tells when a handler was dropped before its end.
+struct OnDrop(Option<mpsc::UnboundedSender<Seen>>);
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        if let Some(seen) = &self.0 {
+            let _ = seen.send(Seen::Abandoned);
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl CniBackend for Backend {
+    async fn add_network(&self, request: Request<AddNetworkRequest>) -> Result<Response<AddNetworkReply>, Status> {
+        let request = request.into_inner();
+        check_version(&request.client_version).map_err(|status| *status)?;
+        let container = request.container_id.clone();
+        self.0.send(Seen::Add { container: container.clone(), budget_ms: request.wait_budget_ms }).unwrap();
+        let mut guard = OnDrop(Some(self.0.clone()));
+        if container == "hang" {
+            std::future::pending::<()>().await;
+        }
+        guard.0 = None;
+        let refusal = (container == "refuse").then(|| Refusal { code: "NodeFull".into(), ..Default::default() });
+        Ok(Response::new(AddNetworkReply { success: refusal.is_none(), refusal, ..Default::default() }))
+    }
+
+    async fn del_network(&self, _: Request<DelNetworkRequest>) -> Result<Response<DelNetworkReply>, Status> {
+        Err(Status::unknown(ipam_api::UNKNOWN_POD))
+    }
+}
+
+struct Config;
+
+#[tonic::async_trait]
+impl ConfigServerBackend for Config {
+    async fn get_network_policy_configs(
+        &self,
+        _: Request<()>,
+    ) -> Result<Response<NetworkPolicyAgentConfigReply>, Status> {
+        Ok(Response::new(NetworkPolicyAgentConfigReply { region: "eu-west-1".into(), ..Default::default() }))
+    }
+}
+
+/// A running server; stops when dropped.
+struct Daemon {
+    folder: tempfile::TempDir,
+    seen: mpsc::UnboundedReceiver<Seen>,
+    _stop: oneshot::Sender<()>,
+}
+
+impl Daemon {
+    async fn start(options: ServeOptions) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let seen = start_at(&folder.path().join("ipamd.sock"), options, stopped).await;
+        Self { folder, seen, _stop: stop }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("ipamd.sock")
+    }
+}
+
+async fn start_at(
+    socket: &Path,
+    options: ServeOptions,
+    stopped: oneshot::Receiver<()>,
+) -> mpsc::UnboundedReceiver<Seen> {
+    let (seen, receiver) = mpsc::unbounded_channel();
+    let listener = bind(socket).await.unwrap();
+    let services = Services { backend: Arc::new(Backend(seen)), config: Arc::new(Config) };
+    tokio::spawn(serve(listener, services, options, async {
+        let _ = stopped.await;
+    }));
+    receiver
+}
+
+/// Runs a blocking client call as the plugin does: on a thread without a runtime.
+async fn call<R: Send + 'static>(socket: &Path, job: impl FnOnce(Client) -> R + Send + 'static) -> (R, Duration) {
+    let client = Client::new(socket);
+    let started = Instant::now();
+    let (done, result) = oneshot::channel();
+    std::thread::spawn(move || done.send(job(client)).ok());
+    (result.await.unwrap(), started.elapsed())
+}
+
+fn add(container: &str) -> AddNetworkRequest {
+    AddNetworkRequest { container_id: container.into(), ..Default::default() }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_add_carries_what_is_left_of_its_budget() {
+    let mut daemon = Daemon::start(ServeOptions::default()).await;
+    let (reply, _) = call(&daemon.socket(), |client| client.add_network(add("c1"), 5 * SECOND)).await;
+    assert!(reply.unwrap().success);
+    let Some(Seen::Add { container, budget_ms: Some(left) }) = daemon.seen.recv().await else { panic!("no ADD") };
+    assert_eq!(container, "c1");
+    assert!((4_000..=5_000).contains(&left), "{left} ms");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_and_an_error_status_arrive_as_they_were_given() {
+    let daemon = Daemon::start(ServeOptions::default()).await;
+    let (reply, _) = call(&daemon.socket(), |client| client.add_network(add("refuse"), SECOND)).await;
+    let reply = reply.unwrap();
+    assert_eq!((reply.success, reply.refusal.unwrap().code.as_str()), (false, "NodeFull"));
+
+    let (reply, _) = call(&daemon.socket(), |client| client.del_network(DelNetworkRequest::default(), SECOND)).await;
+    let Err(CallError::Failed { code: Code::Unknown, message }) = reply else { panic!("{reply:?}") };
+    assert!(message.contains(ipam_api::UNKNOWN_POD));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_starts_late_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("not-yet-there/ipamd.sock");
+    let waiting = call(&socket, |client| client.add_network(add("c1"), 10 * SECOND));
+    let starting = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let (stop, stopped) = oneshot::channel::<()>();
+        (start_at(&socket, ServeOptions::default(), stopped).await, stop)
+    };
+    let ((reply, took), (mut seen, _stop)) = tokio::join!(waiting, starting);
+    assert!(reply.unwrap().success);
+    assert!(took < 2 * SECOND, "{took:?}");
+    let Some(Seen::Add { budget_ms: Some(left), .. }) = seen.recv().await else { panic!("no ADD") };
+    assert!(left < 9_750, "the wait for the socket counts: {left} ms");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_daemon_a_call_ends_with_its_budget() {
+    let folder = tempfile::tempdir().unwrap();
+    let (reply, took) =
+        call(&folder.path().join("none"), |client| client.add_network(add("c1"), Duration::from_millis(300))).await;
+    assert!(matches!(reply, Err(CallError::NoDaemon { .. })), "{reply:?}");
+    assert!(took > Duration::from_millis(150) && took < Duration::from_millis(900), "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_accepts_and_never_answers_costs_one_budget() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("s");
+    let _hung = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let (reply, took) = call(&socket, |client| client.add_network(add("c1"), Duration::from_millis(300))).await;
+    assert!(matches!(reply, Err(CallError::TimedOut { .. })), "{reply:?}");
+    assert!(took < Duration::from_millis(900), "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_dies_under_the_call_is_asked_again_after_its_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("s");
+    let dying = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let dies = std::thread::spawn(move || drop((dying.accept().unwrap(), dying)));
+    let waiting = call(&socket, |client| client.add_network(add("c1"), 10 * SECOND));
+    let restarting = async {
+        tokio::task::spawn_blocking(move || dies.join().unwrap()).await.unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        (start_at(&socket, ServeOptions::default(), stopped).await, stop)
+    };
+    let ((reply, took), _daemon) = tokio::join!(waiting, restarting);
+    assert!(reply.unwrap().success);
+    assert!(took < 2 * SECOND, "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_does_not_speak_http2_is_an_error_within_the_budget() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("s");
+    let nonsense = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = nonsense.accept() {
+            let _ = std::io::Write::write_all(&mut stream, b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        }
+    });
+    let (reply, took) = call(&socket, |client| client.add_network(add("c1"), Duration::from_millis(400))).await;
+    assert!(reply.is_err());
+    assert!(took < SECOND, "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_handler_is_dropped_when_its_caller_goes_away() {
+    let mut daemon = Daemon::start(ServeOptions::default()).await;
+    let (reply, _) = call(&daemon.socket(), |client| client.add_network(add("hang"), Duration::from_millis(300))).await;
+    assert!(matches!(reply, Err(CallError::TimedOut { .. })), "{reply:?}");
+    assert!(matches!(daemon.seen.recv().await, Some(Seen::Add { .. })));
+    let abandoned = tokio::time::timeout(SECOND, daemon.seen.recv()).await.expect("the handler goes on");
+    assert_eq!(abandoned, Some(Seen::Abandoned));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_without_a_deadline_of_its_own_ends_at_the_server_s_limit() {
+    let options = ServeOptions { call_limit: Duration::from_millis(200), ..Default::default() };
+    let mut daemon = Daemon::start(options).await;
+    let (reply, took) = call(&daemon.socket(), |client| client.add_network(add("hang"), 10 * SECOND)).await;
+    assert!(reply.is_err());
+    assert!(took < 3 * SECOND, "{took:?}");
+    daemon.seen.recv().await.unwrap();
+    assert_eq!(daemon.seen.recv().await, Some(Seen::Abandoned));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_uid_that_is_not_allowed_reaches_no_handler() {
+    let refused = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&refused);
+    let own_uid = std::fs::metadata("/proc/self").unwrap().uid();
+    let options = ServeOptions {
+        allowed_uids: vec![own_uid + 1],
+        on_event: Arc::new(move |event| {
+            if let ConnectionEvent::Refused { uid, pid } = event {
+                log.lock().unwrap().push((*uid, *pid));
+            }
+        }),
+        ..Default::default()
+    };
+    let mut daemon = Daemon::start(options).await;
+    let (reply, _) = call(&daemon.socket(), |client| client.add_network(add("c1"), Duration::from_millis(300))).await;
+    assert!(matches!(reply, Err(CallError::Failed { .. })), "{reply:?}");
+    assert!(daemon.seen.try_recv().is_err());
+    let own_pid = i32::try_from(std::process::id()).unwrap();
+    assert_eq!(refused.lock().unwrap().first(), Some(&(Some(own_uid), Some(own_pid))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_that_match_neither_the_reference_s_nor_ours_are_refused() {
+    let daemon = Daemon::start(ServeOptions::default()).await;
+    let with_version = |version: &str| AddNetworkRequest { client_version: version.into(), ..Default::default() };
+    for (version, accepted) in [("", true), (env!("CARGO_PKG_VERSION"), true), ("v1.22.0", false)] {
+        let request = with_version(version);
+        let (reply, _) = call(&daemon.socket(), |client| client.add_network(request, SECOND)).await;
+        match reply {
+            Ok(_) => assert!(accepted, "{version:?}"),
+            Err(CallError::VersionMismatch { message }) => assert!(!accepted && message.contains(version)),
+            Err(other) => panic!("{version:?}: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_is_serving_under_the_reference_s_two_names_only() {
+    let daemon = Daemon::start(ServeOptions::default()).await;
+    for name in ipam_api::HEALTH_SERVICES {
+        let (serving, _) = call(&daemon.socket(), move |client| client.is_serving(name, SECOND)).await;
+        assert!(serving.unwrap(), "{name:?}");
+    }
+    let (unknown, _) = call(&daemon.socket(), |client| client.is_serving("other", SECOND)).await;
+    assert!(matches!(unknown, Err(CallError::Failed { code: Code::NotFound, .. })), "{unknown:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_beyond_the_limit_is_refused_and_the_server_goes_on() {
+    let daemon = Daemon::start(ServeOptions::default()).await;
+    let huge = AddNetworkRequest { netns: "n".repeat(ipam_api::MAX_MESSAGE_BYTES + 1), ..Default::default() };
+    let (reply, _) = call(&daemon.socket(), |client| client.add_network(huge, SECOND)).await;
+    assert!(matches!(reply, Err(CallError::Failed { code: Code::OutOfRange, .. })), "{reply:?}");
+    let (reply, _) = call(&daemon.socket(), |client| client.add_network(add("c1"), SECOND)).await;
+    assert!(reply.unwrap().success);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_socket_is_the_owner_s_only_and_a_stale_one_is_replaced_but_not_a_live_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("s");
+    drop(bind(&socket).await.unwrap());
+    assert!(socket.exists(), "a stale file stays behind");
+    let _live = bind(&socket).await.unwrap();
+    assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(matches!(bind(&socket).await, Err(ServeError::InUse { .. })));
+}
