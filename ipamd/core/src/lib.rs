@@ -5,9 +5,20 @@
 //! durable, sends its replies and runs its actions, in that order.
 
 pub mod action;
+pub mod checkpoint;
+pub mod config;
+pub mod core;
 pub mod event;
 pub mod ids;
 pub mod reason;
+pub mod restore;
+pub mod snapshot;
 
-pub use action::{Action, Effects, Reply};
+pub use crate::core::Core;
+pub use action::{Action, ActionKind, Effects, Reply};
+pub use checkpoint::Checkpoint;
+pub use config::Config;
 pub use event::Event;
+pub use ids::{BootTime, Now};
+pub use restore::Restored;
+pub use snapshot::Snapshot;

@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The journal: what must survive a kill -9, as bytes, and the bytes read back.
+//!
+//! Two files. `ipam.json` is the reference's checkpoint, whole and unchanged in format (amazon-vpc-cni-k8s,
+//! `pkg/ipamd/datastore`, version `vpc-cni-ipam/1`), so that the reference can take over from us and we from it: it holds
+//! the allocations and nothing else. `enid.json` is ours: boot id, facts, ENIs with their addresses, what cools until when,
+//! intents of calls that may be under way, tombstones done. It does not decide anything: `restore` does.
+//!
+//! Invariant: for every state, parsing what was encoded gives the same journal (a property test holds us to it), and the two
+//! files may be of different age by one write. The driver writes `enid.json` first; should the other order happen, an
+//! address that only `enid.json` calls allocated rests for one cooldown before it is given out.
+//!
+//! Times are nanoseconds since boot; they mean something only under the boot id they were written with.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+
+use crate::event::InstanceFacts;
+use crate::ids::{AllocationKey, AttachmentId, DeviceIndex, EniId, MacAddr, PodRef, SecurityGroupId, SubnetId};
+
+#[cfg(test)]
+mod tests;
+
+/// Version text of the reference's checkpoint; it refuses to start with any other.
+pub const REFERENCE_VERSION: &str = "vpc-cni-ipam/1";
+/// Version text of our own file.
+pub const OWN_VERSION: &str = "enid/1";
+
+/// Both files, ready to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// `ipam.json`: the allocations in the reference's format.
+    pub reference_json: Vec<u8>,
+    /// `enid.json`: everything else. Written first.
+    pub own_json: Vec<u8>,
+}
+
+/// Why a journal file cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JournalError {
+    /// Not JSON, or not of the shape.
+    #[error("not a journal: {0}")]
+    Corrupt(String),
+    /// Of another version.
+    #[error("version `{found}`, only `{expected}` can be read")]
+    Version {
+        /// What the file says.
+        found: String,
+        /// What we read.
+        expected: &'static str,
+    },
+}
+
+/// `ipam.json`, parsed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReferenceJournal {
+    /// [`REFERENCE_VERSION`].
+    pub version: String,
+    /// Unordered for the reader; we write them sorted by address.
+    #[serde(default, deserialize_with = "null_is_empty")]
+    pub allocations: Vec<ReferenceAllocation>,
+}
+
+/// One allocation as the reference writes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReferenceAllocation {
+    /// CNI network name.
+    #[serde(rename = "networkName")]
+    pub network_name: String,
+    /// CNI container id.
+    #[serde(rename = "containerID")]
+    pub container_id: String,
+    /// Link name in the pod.
+    #[serde(rename = "ifName")]
+    pub if_name: String,
+    /// The address; absent for an IPv6 allocation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv4: Option<Ipv4Addr>,
+    /// The IPv6 address of an allocation that we cannot serve; kept as it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6: Option<String>,
+    /// Nanoseconds since the Unix epoch.
+    #[serde(rename = "allocationTimestamp", default)]
+    pub allocation_timestamp: i64,
+    /// The pod.
+    #[serde(default)]
+    pub metadata: ReferenceMetadata,
+}
+
+/// The pod as the reference writes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReferenceMetadata {
+    /// Namespace, omitted when empty.
+    #[serde(rename = "k8sPodNamespace", default, skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
+    /// Name, omitted when empty.
+    #[serde(rename = "k8sPodName", default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// Interfaces of the pod; 0 (written by old versions, omitted) counts as 1.
+    #[serde(rename = "interfacesCount", default, skip_serializing_if = "is_zero")]
+    pub interfaces_count: u32,
+}
+
+impl ReferenceAllocation {
+    /// The key.
+    #[must_use]
+    pub fn key(&self) -> AllocationKey {
+        AllocationKey {
+            network: self.network_name.clone(),
+            container_id: self.container_id.clone(),
+            ifname: self.if_name.clone(),
+        }
+    }
+
+    /// The pod.
+    #[must_use]
+    pub fn pod(&self) -> PodRef {
+        PodRef { namespace: self.metadata.namespace.clone(), name: self.metadata.name.clone() }
+    }
+}
+
+/// `enid.json`, parsed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OwnJournal {
+    /// [`OWN_VERSION`].
+    pub version: String,
+    /// `/proc/sys/kernel/random/boot_id` of the boot that the times below belong to.
+    pub boot_id: String,
+    /// Who this instance is, once known.
+    pub facts: Option<InstanceFacts>,
+    /// ENIs of ours, sorted by id.
+    pub enis: Vec<EniRecord>,
+    /// Resting or allocated addresses whose ENI is not known, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub homeless: Vec<AddressRecord>,
+    /// Create calls that may have happened, sorted by token.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub creates: Vec<CreateRecord>,
+    /// Keys whose allocation no kernel object can testify for (taken over from the reference without pod name).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unwitnessed: Vec<AllocationKey>,
+    /// Tombstones that were worked off and may still lie on disk, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tombstones_done: Vec<AllocationKey>,
+    /// Serial number of the next create call's token.
+    #[serde(default)]
+    pub next_serial: u64,
+}
+
+/// One ENI.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EniRecord {
+    /// The ENI.
+    pub eni_id: EniId,
+    /// Its MAC.
+    pub mac: MacAddr,
+    /// Its subnet.
+    pub subnet_id: SubnetId,
+    /// Block of the subnet, once known.
+    pub subnet_cidr: Option<Ipv4Net>,
+    /// Never a pool address.
+    pub primary_address: Ipv4Addr,
+    /// Position, held or reserved.
+    pub device_index: DeviceIndex,
+    /// Its attachment, once known.
+    pub attachment_id: Option<AttachmentId>,
+    /// Where it is in life.
+    pub stage: EniStage,
+    /// Whether it was made for us (our tag): only then is it ever detached and deleted.
+    pub created: bool,
+    /// Whether delete-on-termination is set.
+    pub delete_on_termination: bool,
+    /// Its pool addresses, sorted.
+    pub addresses: Vec<AddressRecord>,
+}
+
+/// Where an ENI is in life, as far as a restart must know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum EniStage {
+    /// Created; an attach call may be under way.
+    Attaching,
+    /// Attached: configured anew after a restart.
+    Attached,
+    /// A detach call may be under way.
+    Detaching,
+    /// Detached; a delete call may be under way.
+    Deleting,
+}
+
+/// One pool address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AddressRecord {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// Whether `ipam.json` should have an allocation of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allocated: bool,
+    /// When it was last released, since boot; absent: never used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub released_nanos: Option<u64>,
+    /// Until when it cools, since boot; may have passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cooling_until_nanos: Option<u64>,
+}
+
+/// A create call that may have happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CreateRecord {
+    /// The client token, and the value of the token tag.
+    pub token: String,
+    /// Subnet asked for.
+    pub subnet_id: SubnetId,
+    /// Groups asked for.
+    pub security_group_ids: Vec<SecurityGroupId>,
+    /// Secondary addresses asked for.
+    pub secondary_addresses: u32,
+    /// Position reserved.
+    pub device_index: DeviceIndex,
+    /// Creation time in the tag (RFC 3339): repeated calls must carry the same parameters.
+    pub created_at: String,
+}
+
+/// Parses `ipam.json`.
+///
+/// # Errors
+/// Not JSON of that shape, or another version.
+pub fn parse_reference(bytes: &[u8]) -> Result<ReferenceJournal, JournalError> {
+    let journal: ReferenceJournal = parse_json(bytes)?;
+    check_version(&journal.version, REFERENCE_VERSION)?;
+    Ok(journal)
+}
+
+/// Parses `enid.json`.
+///
+/// # Errors
+/// Not JSON of that shape, or another version.
+pub fn parse_own(bytes: &[u8]) -> Result<OwnJournal, JournalError> {
+    // The version first: another version may have another shape, and that is what the operator must read.
+    #[derive(Deserialize)]
+    struct Head {
+        version: String,
+    }
+    let head: Head = parse_json(bytes)?;
+    check_version(&head.version, OWN_VERSION)?;
+    parse_json(bytes)
+}
+
+fn parse_json<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, JournalError> {
+    serde_json::from_slice(bytes).map_err(|error| JournalError::Corrupt(error.to_string()))
+}
+
+fn check_version(found: &str, expected: &'static str) -> Result<(), JournalError> {
+    if found == expected { Ok(()) } else { Err(JournalError::Version { found: found.to_owned(), expected }) }
+}
+
+/// JSON and a newline, as the reference writes it.
+pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    let mut bytes = serde_json::to_vec(value).expect("maps with text keys and plain fields always encode");
+    bytes.push(b'\n');
+    bytes
+}
+
+/// Go writes a nil slice as `null`.
+fn null_is_empty<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<ReferenceAllocation>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde's skip_serializing_if asks for")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The configuration, parsed once: what every variable of the environment becomes.
+//!
+//! Decides which settings the daemon runs with, and refuses to start with any that would build another network than the
+//! one asked for. It does not read the environment: [`parse`] takes a [`Source`]. All mistakes are returned together, so an
+//! operator sees every one in one start.
+//!
+//! Invariant: every variable of the reference's table is a row of [`VARIABLES`]; a variable is honoured, or accepted
+//! because it asks for what we do anyway, or accepted with a [`Note`], or refused by name. None is ignored in silence.
+//!
+//! Names, defaults and meanings are those of amazon-vpc-cni-k8s (README, "CNI Configuration Variables"); its shipped
+//! manifest starts with notes only.
+
+mod fields;
+mod markdown;
+mod parse;
+mod read;
+mod variables;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+
+pub use markdown::markdown_table;
+pub use parse::parse;
+pub use variables::{Support, VARIABLES, Variable};
+
+/// Where variables come from: the process environment in the daemon, a map in tests.
+pub trait Source {
+    /// The value of a variable; `None`: not set. An empty value counts as not set.
+    fn get(&self, name: &str) -> Option<String>;
+    /// Names of all variables that are set, any order: how unknown `ENID_…` variables are found.
+    fn names(&self) -> Vec<String>;
+}
+
+impl Source for BTreeMap<String, String> {
+    fn get(&self, name: &str) -> Option<String> {
+        BTreeMap::get(self, name).cloned()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.keys().cloned().collect()
+    }
+}
+
+/// A setting that is accepted but does not do what it says; logged as a warning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// The variable.
+    pub variable: &'static str,
+    /// What is different from what it asks for.
+    pub text: String,
+}
+
+impl std::fmt::Display for Note {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.variable, self.text)
+    }
+}
+
+/// A setting that cannot be honoured; the daemon does not start.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{variable}=`{value}`: {problem}")]
+pub struct ConfigError {
+    /// The variable.
+    pub variable: String,
+    /// Its value.
+    pub value: String,
+    /// What is wrong with it, and what is allowed.
+    pub problem: String,
+}
+
+/// Everything the daemon can be told. Built by [`parse`]; [`Config::default`] is an empty environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// How large the warm pool is.
+    pub warm: WarmTargets,
+    /// Cap on ENIs, the primary one counted (`MAX_ENI`); `None`: the instance type's limit alone.
+    pub max_enis: Option<u32>,
+    /// Addresses at which warm targets stop growing the pool (`ENID_MAX_PODS`); waiting pods are served beyond it.
+    pub max_pods: Option<u32>,
+    /// How long a released address rests before another pod gets it (`IP_COOLDOWN_PERIOD`).
+    pub cooldown: Duration,
+    /// What happens to attached ENIs that carry neither our tag nor the no-manage tag (`MANAGE_UNTAGGED_ENI`).
+    pub untagged_enis: UntaggedEnis,
+    /// Name of the cluster, for tags (`CLUSTER_NAME`).
+    pub cluster_name: Option<String>,
+    /// Further tags of new ENIs (`ADDITIONAL_ENI_TAGS`).
+    pub additional_eni_tags: BTreeMap<String, String>,
+    /// Source address translation of what leaves the VPC.
+    pub snat: SnatConfig,
+    /// MTU of every ENI (`AWS_VPC_ENI_MTU`).
+    pub eni_mtu: u32,
+    /// First letters of host veth names (`AWS_VPC_K8S_CNI_VETHPREFIX`).
+    pub veth_prefix: String,
+    /// The journal in the reference's format (`AWS_VPC_K8S_CNI_BACKING_STORE`); ours and the tombstones lie beside it.
+    pub journal: PathBuf,
+    /// The plugin's socket (`ENID_SOCKET`).
+    pub socket: PathBuf,
+    /// Level and place of the log.
+    pub log: LogConfig,
+    /// Where introspection is served; `None`: it is off.
+    pub introspection: Option<Bind>,
+    /// Time limit of one HTTP request to EC2 (`HTTP_TIMEOUT`).
+    pub http_timeout: Duration,
+    /// Base URL of EC2 (`AWS_EC2_ENDPOINT`, else `AWS_ENDPOINT_URL_EC2`, else `AWS_ENDPOINT_URL`); `None`: the region's own.
+    pub ec2_endpoint: Option<String>,
+    /// Base URL of IMDS (`AWS_EC2_METADATA_SERVICE_ENDPOINT`); `None`: the link-local one.
+    pub imds_endpoint: Option<String>,
+    /// Version in the user agent (`VPC_CNI_VERSION`); `None`: our own.
+    pub user_agent_version: Option<String>,
+    /// Name of the Kubernetes node (`MY_NODE_NAME`).
+    pub node_name: Option<String>,
+}
+
+/// How large the warm pool is: one policy, never both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WarmTargets {
+    /// Spare ENIs' worth of addresses (`WARM_ENI_TARGET`); the policy when no address target is set.
+    Enis(u32),
+    /// Counts of addresses.
+    Addresses {
+        /// Free addresses to keep (`WARM_IP_TARGET`).
+        warm: u32,
+        /// Floor on all addresses held (`MINIMUM_IP_TARGET`).
+        minimum: u32,
+    },
+}
+
+/// What happens to attached ENIs that carry neither our tag nor the no-manage tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UntaggedEnis {
+    /// Their addresses are used for pods; they are never detached.
+    Used,
+    /// They are left alone and only count against the limits.
+    LeftAlone,
+}
+
+/// Source address translation of what leaves the VPC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnatConfig {
+    /// Someone else translates (`AWS_VPC_K8S_CNI_EXTERNALSNAT`): we do not.
+    pub external: bool,
+    /// Further destinations that are reached untranslated (`AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS`), in network form.
+    pub exclude_cidrs: Vec<Ipv4Net>,
+    /// How source ports are chosen (`AWS_VPC_K8S_CNI_RANDOMIZESNAT`).
+    pub port_choice: PortChoice,
+    /// Mark of connections that belong to the primary ENI (`AWS_VPC_K8S_CNI_CONNMARK`); value and mask.
+    pub connmark: u32,
+}
+
+/// How source ports are chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortChoice {
+    /// Fully random.
+    Prng,
+    /// Random by hash.
+    HashRandom,
+    /// The kernel's default: the same port where possible.
+    None,
+}
+
+/// Level and place of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Least level that is written (`AWS_VPC_K8S_CNI_LOGLEVEL`).
+    pub level: LogLevel,
+    /// Where to (`AWS_VPC_K8S_CNI_LOG_FILE`).
+    pub target: LogTarget,
+}
+
+/// Log levels of the reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Everything but packets.
+    Debug,
+    /// State transitions.
+    Info,
+    /// Degraded.
+    Warn,
+    /// The operator must act. `fatal` means the same.
+    Error,
+}
+
+/// Where the log goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogTarget {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// A file.
+    File(PathBuf),
+}
+
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bind {
+    /// TCP.
+    Tcp(std::net::SocketAddr),
+    /// A Unix socket (`unix:/path`).
+    Unix(PathBuf),
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            warm: WarmTargets::Enis(1),
+            max_enis: None,
+            max_pods: None,
+            cooldown: Duration::from_secs(30),
+            untagged_enis: UntaggedEnis::Used,
+            cluster_name: None,
+            additional_eni_tags: BTreeMap::new(),
+            snat: SnatConfig {
+                external: false,
+                exclude_cidrs: Vec::new(),
+                port_choice: PortChoice::Prng,
+                connmark: 0x80,
+            },
+            eni_mtu: 9001,
+            veth_prefix: "eni".to_owned(),
+            journal: PathBuf::from("/var/run/aws-node/ipam.json"),
+            socket: PathBuf::from("/var/run/aws-node/ipamd.sock"),
+            log: LogConfig { level: LogLevel::Info, target: LogTarget::Stderr },
+            introspection: Some(Bind::Tcp(std::net::SocketAddr::from(([127, 0, 0, 1], 61679)))),
+            http_timeout: Duration::from_secs(10),
+            ec2_endpoint: None,
+            imds_endpoint: None,
+            user_agent_version: None,
+            node_name: None,
+        }
+    }
+}

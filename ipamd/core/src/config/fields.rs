@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Readers of whole settings: one function a setting that is more than one value or has rules of its own.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::read::Reader;
+use super::{Bind, LogConfig, LogLevel, LogTarget, PortChoice, SnatConfig, WarmTargets};
+
+/// More addresses than any instance can hold; keeps sums far from overflow.
+const MOST_ADDRESSES: u32 = 65_535;
+/// More ENIs than any instance can hold.
+const MOST_ENIS: u32 = 1_000;
+/// EC2: 50 tags a resource (EC2 user guide, "Tag restrictions"); ours take up to five.
+const MOST_ADDITIONAL_TAGS: usize = 45;
+/// EC2 user guide, "Tag restrictions".
+const LONGEST_TAG_KEY: usize = 127;
+const LONGEST_TAG_VALUE: usize = 255;
+/// Keys with this text belong to the daemon's own tags; the reference drops them too.
+const RESERVED_TAG_TEXT: &str = "k8s.amazonaws.com";
+
+pub(super) fn warm_targets(reader: &mut Reader<'_>) -> WarmTargets {
+    let enis = reader.number("WARM_ENI_TARGET", 0, MOST_ENIS).unwrap_or(1);
+    let warm = reader.number("WARM_IP_TARGET", 0, MOST_ADDRESSES).unwrap_or(0);
+    let minimum = reader.number("MINIMUM_IP_TARGET", 0, MOST_ADDRESSES).unwrap_or(0);
+    if warm == 0 && minimum == 0 { WarmTargets::Enis(enis) } else { WarmTargets::Addresses { warm, minimum } }
+}
+
+pub(super) fn max_enis(reader: &mut Reader<'_>) -> Option<u32> {
+    reader.number("MAX_ENI", 1, MOST_ENIS)
+}
+
+pub(super) fn max_pods(reader: &mut Reader<'_>) -> Option<u32> {
+    reader.number("ENID_MAX_PODS", 1, MOST_ADDRESSES)
+}
+
+pub(super) fn snat(reader: &mut Reader<'_>) -> SnatConfig {
+    SnatConfig {
+        external: reader.boolean("AWS_VPC_K8S_CNI_EXTERNALSNAT", false),
+        exclude_cidrs: reader.cidrs("AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS"),
+        port_choice: port_choice(reader),
+        connmark: reader.mark("AWS_VPC_K8S_CNI_CONNMARK", 0x80),
+    }
+}
+
+fn port_choice(reader: &mut Reader<'_>) -> PortChoice {
+    const NAME: &str = "AWS_VPC_K8S_CNI_RANDOMIZESNAT";
+    match reader.text(NAME).as_deref() {
+        None | Some("prng") => PortChoice::Prng,
+        Some("hashrandom") => PortChoice::HashRandom,
+        Some("none") => PortChoice::None,
+        Some(other) => {
+            reader.error(NAME, other, "prng, hashrandom or none is allowed");
+            PortChoice::Prng
+        }
+    }
+}
+
+/// Names are the prefix and 11 hex digits in at most 15 bytes (IFNAMSIZ), and must not look like the host's own links.
+pub(super) fn veth_prefix(reader: &mut Reader<'_>, default: &str) -> String {
+    const NAME: &str = "AWS_VPC_K8S_CNI_VETHPREFIX";
+    let Some(prefix) = reader.text(NAME) else { return default.to_owned() };
+    let letters = prefix.len() <= 4 && prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if !letters || matches!(prefix.as_str(), "eth" | "lo" | "vlan") {
+        reader.error(NAME, &prefix, "at most 4 letters or digits are allowed, and not eth, lo or vlan");
+        return default.to_owned();
+    }
+    prefix
+}
+
+pub(super) fn path(reader: &mut Reader<'_>, name: &str, default: PathBuf) -> PathBuf {
+    let Some(text) = reader.text(name) else { return default };
+    let path = PathBuf::from(&text);
+    if !path.is_absolute() {
+        reader.error(name, &text, "an absolute path is allowed");
+        return default;
+    }
+    path
+}
+
+pub(super) fn log(reader: &mut Reader<'_>, default: LogConfig) -> LogConfig {
+    const LEVEL: &str = "AWS_VPC_K8S_CNI_LOGLEVEL";
+    let text = reader.text(LEVEL);
+    let level = match text.as_deref().map(str::to_ascii_lowercase).as_deref() {
+        None => default.level,
+        Some("debug") => LogLevel::Debug,
+        Some("info") => LogLevel::Info,
+        Some("warn") => LogLevel::Warn,
+        Some("error" | "fatal") => LogLevel::Error,
+        Some(_) => {
+            reader.error(LEVEL, text.as_deref().unwrap_or_default(), "debug, info, warn, error or fatal is allowed");
+            default.level
+        }
+    };
+    const FILE: &str = "AWS_VPC_K8S_CNI_LOG_FILE";
+    let target = match reader.text(FILE).as_deref() {
+        None => default.target,
+        Some("stdout") => LogTarget::Stdout,
+        Some("stderr") => LogTarget::Stderr,
+        Some(_) => LogTarget::File(path(reader, FILE, PathBuf::new())),
+    };
+    LogConfig { level, target }
+}
+
+pub(super) fn introspection(reader: &mut Reader<'_>, default: Option<Bind>) -> Option<Bind> {
+    const NAME: &str = "INTROSPECTION_BIND_ADDRESS";
+    let disabled = reader.boolean("DISABLE_INTROSPECTION", false);
+    let bind = match reader.text(NAME) {
+        None => default,
+        Some(text) => match (text.strip_prefix("unix:"), SocketAddr::from_str(&text)) {
+            (Some(path), _) if path.starts_with('/') => Some(Bind::Unix(PathBuf::from(path))),
+            (None, Ok(address)) => Some(Bind::Tcp(address)),
+            (Some(_), _) | (None, Err(_)) => {
+                reader.error(NAME, &text, "address:port or unix:/path is allowed");
+                default
+            }
+        },
+    };
+    if disabled { None } else { bind }
+}
+
+/// First of the names that is set; must look like a URL.
+pub(super) fn url(reader: &mut Reader<'_>, names: &[&str]) -> Option<String> {
+    let mut chosen = None;
+    for name in names {
+        let Some(text) = reader.text(name) else { continue };
+        if !(text.starts_with("http://") || text.starts_with("https://")) {
+            reader.error(name, &text, "a URL that starts with http:// or https:// is allowed");
+        } else if chosen.is_none() {
+            chosen = Some(text);
+        }
+    }
+    chosen
+}
+
+pub(super) fn additional_tags(reader: &mut Reader<'_>) -> BTreeMap<String, String> {
+    const NAME: &str = "ADDITIONAL_ENI_TAGS";
+    let Some(text) = reader.text(NAME) else { return BTreeMap::new() };
+    let Ok(mut tags) = serde_json::from_str::<BTreeMap<String, String>>(&text) else {
+        reader.error(NAME, &text, "a JSON object of texts such as {\"team\":\"a\"} is allowed");
+        return BTreeMap::new();
+    };
+    let reserved: Vec<String> = tags.keys().filter(|key| key.contains(RESERVED_TAG_TEXT)).cloned().collect();
+    for key in reserved {
+        reader.note(NAME, format!("the tag {key} is left out: keys with {RESERVED_TAG_TEXT} are the daemon's own"));
+        tags.remove(&key);
+    }
+    let fits = |(key, value): (&String, &String)| {
+        !key.is_empty() && key.len() <= LONGEST_TAG_KEY && value.len() <= LONGEST_TAG_VALUE && !key.starts_with("aws:")
+    };
+    if tags.len() > MOST_ADDITIONAL_TAGS || !tags.iter().all(fits) {
+        reader.error(
+            NAME,
+            &text,
+            format!(
+                "at most {MOST_ADDITIONAL_TAGS} tags are allowed, keys of 1 to {LONGEST_TAG_KEY} bytes that do not start with \
+                 aws:, values of at most {LONGEST_TAG_VALUE} bytes"
+            ),
+        );
+        return BTreeMap::new();
+    }
+    tags
+}

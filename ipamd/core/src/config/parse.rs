@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From a source of variables to the configuration, or all mistakes at once.
+
+use std::time::Duration;
+
+use super::read::{Reader, parse_bool};
+use super::variables::{Support, VARIABLES, Variable, Verdict};
+use super::{Config, ConfigError, Note, Source, UntaggedEnis, fields};
+
+/// Longest cooldown that is taken: a day. More is a mistake of unit.
+const LONGEST_COOLDOWN_SECONDS: u32 = 86_400;
+/// Longest time limit of one request: an hour.
+const LONGEST_HTTP_TIMEOUT_SECONDS: u32 = 3_600;
+
+/// Reads every variable. `Ok`: the configuration and what the operator should know about accepted settings without effect.
+///
+/// # Errors
+/// Every mistake of the source, in the order of [`VARIABLES`]' reading; never empty.
+pub fn parse(source: &dyn Source) -> Result<(Config, Vec<Note>), Vec<ConfigError>> {
+    let mut reader = Reader::new(source);
+    let config = read_config(&mut reader);
+    for variable in VARIABLES {
+        judge(&mut reader, variable);
+    }
+    refuse_unknown(&mut reader, source);
+    if reader.errors.is_empty() { Ok((config, reader.notes)) } else { Err(reader.errors) }
+}
+
+fn read_config(reader: &mut Reader<'_>) -> Config {
+    let default = Config::default();
+    let seconds = |number: u32| Duration::from_secs(u64::from(number));
+    Config {
+        warm: fields::warm_targets(reader),
+        max_enis: fields::max_enis(reader),
+        max_pods: fields::max_pods(reader),
+        cooldown: reader.number("IP_COOLDOWN_PERIOD", 0, LONGEST_COOLDOWN_SECONDS).map_or(default.cooldown, seconds),
+        untagged_enis: if reader.boolean("MANAGE_UNTAGGED_ENI", true) {
+            UntaggedEnis::Used
+        } else {
+            UntaggedEnis::LeftAlone
+        },
+        cluster_name: reader.text("CLUSTER_NAME"),
+        additional_eni_tags: fields::additional_tags(reader),
+        snat: fields::snat(reader),
+        eni_mtu: reader.number("AWS_VPC_ENI_MTU", 576, 9001).unwrap_or(default.eni_mtu),
+        veth_prefix: fields::veth_prefix(reader, &default.veth_prefix),
+        journal: fields::path(reader, "AWS_VPC_K8S_CNI_BACKING_STORE", default.journal),
+        socket: fields::path(reader, "ENID_SOCKET", default.socket),
+        log: fields::log(reader, default.log),
+        introspection: fields::introspection(reader, default.introspection),
+        http_timeout: reader
+            .number("HTTP_TIMEOUT", 10, LONGEST_HTTP_TIMEOUT_SECONDS)
+            .map_or(default.http_timeout, seconds),
+        ec2_endpoint: fields::url(reader, &["AWS_EC2_ENDPOINT", "AWS_ENDPOINT_URL_EC2", "AWS_ENDPOINT_URL"]),
+        imds_endpoint: fields::url(reader, &["AWS_EC2_METADATA_SERVICE_ENDPOINT"]),
+        user_agent_version: reader.text("VPC_CNI_VERSION"),
+        node_name: reader.text("MY_NODE_NAME"),
+    }
+}
+
+/// The verdict on a variable that is not honoured yet.
+fn judge(reader: &mut Reader<'_>, variable: &'static Variable) {
+    let Support::ByValue(cases) = variable.support else { return };
+    let Some(text) = reader.text(variable.name) else { return };
+    let value = if variable.kind == "boolean" {
+        match parse_bool(&text) {
+            Some(flag) => flag.to_string(),
+            None => {
+                reader.error(variable.name, &text, "not a boolean: true or false");
+                return;
+            }
+        }
+    } else {
+        text.to_ascii_lowercase()
+    };
+    let verdict = cases.iter().find(|(case, _)| *case == "*" || *case == value).map(|(_, verdict)| *verdict);
+    match verdict {
+        Some(Verdict::Same) | None => {}
+        Some(Verdict::Noted(note)) => reader.note(variable.name, format!("{text} is accepted, but {note}")),
+        Some(Verdict::Refused(problem)) => reader.error(variable.name, &text, problem),
+    }
+}
+
+/// A variable in our own name space that we do not know is a typing mistake.
+fn refuse_unknown(reader: &mut Reader<'_>, source: &dyn Source) {
+    let mut unknown: Vec<String> = source
+        .names()
+        .into_iter()
+        .filter(|name| name.starts_with("ENID_") && VARIABLES.iter().all(|variable| variable.name != name))
+        .collect();
+    unknown.sort();
+    for name in unknown {
+        let value = source.get(&name).unwrap_or_default();
+        let known: Vec<&str> =
+            VARIABLES.iter().map(|variable| variable.name).filter(|known| known.starts_with("ENID_")).collect();
+        reader.error(&name, &value, format!("no such variable; there are {}", known.join(" and ")));
+    }
+}

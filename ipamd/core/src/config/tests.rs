@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+use super::*;
+
+fn source(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn parsed(pairs: &[(&str, &str)]) -> Config {
+    parse(&source(pairs)).expect("valid").0
+}
+
+/// The reference's shipped manifest, v1.23 (column "manifest" of its table of variables).
+const MANIFEST: &[(&str, &str)] = &[
+    ("WARM_ENI_TARGET", "1"),
+    ("WARM_PREFIX_TARGET", "1"),
+    ("AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG", "false"),
+    ("ENABLE_SUBNET_DISCOVERY", "true"),
+    ("DISABLE_NETWORK_RESOURCE_PROVISIONING", "false"),
+    ("ENABLE_IMDS_ONLY_MODE", "false"),
+    ("ENABLE_POD_ENI", "false"),
+    ("DISABLE_TCP_EARLY_DEMUX", "false"),
+    ("ENABLE_PREFIX_DELEGATION", "false"),
+    ("ENABLE_IPv4", "true"),
+    ("ENABLE_IPv6", "false"),
+    ("ENABLE_MULTI_NIC", "false"),
+    ("NETWORK_POLICY_ENFORCING_MODE", "standard"),
+    ("AWS_VPC_K8S_CNI_EXTERNALSNAT", "false"),
+    ("AWS_VPC_K8S_CNI_RANDOMIZESNAT", "prng"),
+    ("AWS_VPC_CNI_NODE_PORT_SUPPORT", "true"),
+    ("AWS_VPC_ENI_MTU", "9001"),
+    ("AWS_VPC_K8S_CNI_VETHPREFIX", "eni"),
+    ("ADDITIONAL_ENI_TAGS", "{}"),
+    ("VPC_CNI_VERSION", "v1.23.1"),
+    ("AWS_VPC_K8S_CNI_LOGLEVEL", "DEBUG"),
+    ("AWS_VPC_K8S_CNI_LOG_FILE", "/host/var/log/aws-routed-eni/ipamd.log"),
+    ("AWS_VPC_K8S_PLUGIN_LOG_FILE", "/var/log/aws-routed-eni/plugin.log"),
+    ("AWS_VPC_K8S_PLUGIN_LOG_LEVEL", "DEBUG"),
+    ("DISABLE_INTROSPECTION", "false"),
+    ("DISABLE_METRICS", "false"),
+    ("MY_NODE_NAME", "ip-10-0-0-1.ec2.internal"),
+    ("MY_POD_NAME", "aws-node-x"),
+];
+
+#[test]
+fn an_empty_environment_gives_the_documented_defaults() {
+    assert_eq!(parsed(&[]), Config::default());
+    assert_eq!(parsed(&[("WARM_ENI_TARGET", ""), ("MAX_ENI", " ")]), Config::default());
+}
+
+#[test]
+fn the_reference_manifest_starts_with_notes_only() {
+    let (config, notes) = parse(&source(MANIFEST)).expect("the manifest is accepted");
+    let named: Vec<&str> = notes.iter().map(|note| note.variable).collect();
+    assert_eq!(
+        named,
+        [
+            "WARM_PREFIX_TARGET",
+            "ENABLE_SUBNET_DISCOVERY",
+            "NETWORK_POLICY_ENFORCING_MODE",
+            "AWS_VPC_CNI_NODE_PORT_SUPPORT",
+            "DISABLE_METRICS",
+        ]
+    );
+    assert_eq!(config.log.level, LogLevel::Debug);
+}
+
+#[test]
+fn all_mistakes_are_reported_at_once_and_named() {
+    let errors = parse(&source(&[
+        ("WARM_IP_TARGET", "-1"),
+        ("MAX_ENI", "three"),
+        ("AWS_VPC_ENI_MTU", "9002"),
+        ("AWS_VPC_K8S_CNI_VETHPREFIX", "vlan"),
+        ("AWS_VPC_K8S_CNI_EXTERNALSNAT", "yes"),
+        ("AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS", "10.0.0.0/8,fd00::/8"),
+        ("AWS_VPC_K8S_CNI_CONNMARK", "0"),
+        ("HTTP_TIMEOUT", "9"),
+        ("ENABLE_IPv6", "true"),
+        ("ENABLE_IPv4", "false"),
+        ("ENID_SOKET", "/x"),
+        ("ADDITIONAL_ENI_TAGS", "{\"a\":1}"),
+    ]))
+    .expect_err("all wrong");
+    let mut named: Vec<&str> = errors.iter().map(|error| error.variable.as_str()).collect();
+    named.sort_unstable();
+    assert_eq!(
+        named,
+        [
+            "ADDITIONAL_ENI_TAGS",
+            "AWS_VPC_ENI_MTU",
+            "AWS_VPC_K8S_CNI_CONNMARK",
+            "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS",
+            "AWS_VPC_K8S_CNI_EXTERNALSNAT",
+            "AWS_VPC_K8S_CNI_VETHPREFIX",
+            "ENABLE_IPv4",
+            "ENABLE_IPv6",
+            "ENID_SOKET",
+            "HTTP_TIMEOUT",
+            "MAX_ENI",
+            "WARM_IP_TARGET",
+        ]
+    );
+    let text = errors.iter().find(|error| error.variable == "AWS_VPC_ENI_MTU").expect("named").to_string();
+    assert_eq!(text, "AWS_VPC_ENI_MTU=`9002`: a whole number from 576 to 9001 is allowed");
+}
+
+#[test]
+fn every_setting_that_means_another_network_is_refused() {
+    for (name, value) in [
+        ("ENABLE_PREFIX_DELEGATION", "true"),
+        ("AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG", "1"),
+        ("ENABLE_POD_ENI", "TRUE"),
+        ("ENABLE_MULTI_NIC", "t"),
+        ("ENABLE_IPv6", "true"),
+        ("ENABLE_V6_EGRESS", "true"),
+        ("ENABLE_IMDS_ONLY_MODE", "true"),
+        ("DISABLE_NETWORK_RESOURCE_PROVISIONING", "true"),
+        ("AWS_EXTERNAL_SERVICE_CIDRS", "10.0.0.0/8"),
+        ("NETWORK_POLICY_ENFORCING_MODE", "strict"),
+        ("AWS_VPC_K8S_PLUGIN_LOG_FILE", "stdout"),
+    ] {
+        let errors = parse(&source(&[(name, value)])).expect_err(name);
+        assert_eq!(errors.len(), 1, "{name}");
+        assert_eq!(errors[0].variable, name);
+    }
+}
+
+#[test]
+fn an_address_target_takes_the_place_of_the_eni_target() {
+    assert_eq!(parsed(&[("WARM_ENI_TARGET", "2")]).warm, WarmTargets::Enis(2));
+    assert_eq!(parsed(&[("WARM_IP_TARGET", "0")]).warm, WarmTargets::Enis(1));
+    assert_eq!(
+        parsed(&[("WARM_ENI_TARGET", "2"), ("MINIMUM_IP_TARGET", "5")]).warm,
+        WarmTargets::Addresses { warm: 0, minimum: 5 }
+    );
+}
+
+#[test]
+fn values_are_read_as_the_reference_reads_them() {
+    let config = parsed(&[
+        ("AWS_VPC_K8S_CNI_CONNMARK", "0x100"),
+        ("AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS", " 192.168.1.7/16, 10.0.0.0/8 ,10.0.0.0/8"),
+        ("IP_COOLDOWN_PERIOD", "0"),
+        ("AWS_VPC_K8S_CNI_LOG_FILE", "stdout"),
+        ("INTROSPECTION_BIND_ADDRESS", "unix:/run/x.sock"),
+        ("AWS_ENDPOINT_URL", "http://a"),
+        ("AWS_EC2_ENDPOINT", "http://b"),
+        ("ADDITIONAL_ENI_TAGS", "{\"team\":\"a\",\"node.k8s.amazonaws.com/x\":\"y\"}"),
+    ]);
+    assert_eq!(config.snat.connmark, 0x100);
+    let blocks: Vec<String> = config.snat.exclude_cidrs.iter().map(ToString::to_string).collect();
+    assert_eq!(blocks, ["10.0.0.0/8", "192.168.0.0/16"]);
+    assert_eq!(config.cooldown, Duration::ZERO);
+    assert_eq!(config.log.target, LogTarget::Stdout);
+    assert_eq!(config.introspection, Some(Bind::Unix("/run/x.sock".into())));
+    assert_eq!(config.ec2_endpoint.as_deref(), Some("http://b"));
+    assert_eq!(config.additional_eni_tags.keys().collect::<Vec<_>>(), ["team"]);
+}
+
+#[test]
+fn every_variable_is_one_row_and_the_table_renders() {
+    let mut names: Vec<&str> = VARIABLES.iter().map(|variable| variable.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), VARIABLES.len());
+    assert_eq!(markdown_table().lines().count(), VARIABLES.len() + 2);
+    assert!(markdown_table().contains("| `IP_COOLDOWN_PERIOD` | whole number, seconds | `30` | honoured |"));
+}

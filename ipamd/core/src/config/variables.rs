@@ -1,0 +1,393 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The table of variables: one row each, with type, default, unit, meaning and how far it is supported.
+//!
+//! Rows that are not honoured yet carry their verdict as data: which values ask for what we do anyway, which are harmless
+//! without effect, which would mean another network and are refused. First matching case wins; `*` matches any value.
+//! Booleans are compared as `true` and `false`, whatever their spelling; other values without regard to case.
+
+/// One row.
+#[derive(Clone, Copy, Debug)]
+pub struct Variable {
+    /// Name in the environment.
+    pub name: &'static str,
+    /// Type of the value.
+    pub kind: &'static str,
+    /// Value when not set, as text; empty: none.
+    pub default: &'static str,
+    /// Unit of the value; empty: none.
+    pub unit: &'static str,
+    /// Meaning.
+    pub doc: &'static str,
+    /// How far it is supported.
+    pub support: Support,
+}
+
+/// How far a variable is supported.
+#[derive(Clone, Copy, Debug)]
+pub enum Support {
+    /// It does what it says.
+    Honoured,
+    /// The value decides: first matching case.
+    ByValue(&'static [(&'static str, Verdict)]),
+    /// Read by someone else (plugin, installer, SDK, helper); any value is accepted.
+    Elsewhere,
+}
+
+/// What a value of a variable that is not honoured yet means for us.
+#[derive(Clone, Copy, Debug)]
+pub enum Verdict {
+    /// It asks for what we do anyway.
+    Same,
+    /// Accepted without effect; the text says what is different.
+    Noted(&'static str),
+    /// It asks for another network than we would build; the text says what is allowed.
+    Refused(&'static str),
+}
+
+impl Support {
+    /// One word for the README's table.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Honoured => "honoured",
+            Self::Elsewhere => "read elsewhere",
+            Self::ByValue(cases) => {
+                if cases.iter().any(|(_, verdict)| matches!(verdict, Verdict::Refused(_))) {
+                    "other values are refused"
+                } else {
+                    "accepted with a warning"
+                }
+            }
+        }
+    }
+}
+
+use Support::{ByValue, Elsewhere, Honoured};
+use Verdict::{Noted, Refused, Same};
+
+/// A row, written on few lines.
+const fn row(
+    name: &'static str,
+    shape: (&'static str, &'static str, &'static str),
+    support: Support,
+    doc: &'static str,
+) -> Variable {
+    let (kind, default, unit) = shape;
+    Variable { name, kind, default, unit, doc, support }
+}
+
+const BOOL_FALSE: (&str, &str, &str) = ("boolean", "false", "");
+const BOOL_TRUE: (&str, &str, &str) = ("boolean", "true", "");
+const TEXT: (&str, &str, &str) = ("text", "", "");
+
+/// Case lists that several rows share.
+const MUST_BE_FALSE: &[(&str, Verdict)] =
+    &[("false", Same), ("*", Refused("not supported yet; only false is allowed"))];
+const NO_EFFECT: &[(&str, Verdict)] = &[("*", Noted("has no effect yet"))];
+
+/// Every variable, sorted by group as in the reference's documentation.
+pub const VARIABLES: &[Variable] = &[
+    row(
+        "WARM_ENI_TARGET",
+        ("whole number", "1", "ENIs"),
+        Honoured,
+        "Spare ENIs' worth of free addresses to keep; not used when an address target is set.",
+    ),
+    row(
+        "WARM_IP_TARGET",
+        ("whole number", "0", "addresses"),
+        Honoured,
+        "Free addresses to keep, cooling ones not counted; takes the place of WARM_ENI_TARGET when not 0.",
+    ),
+    row(
+        "MINIMUM_IP_TARGET",
+        ("whole number", "0", "addresses"),
+        Honoured,
+        "Floor on all addresses held; takes the place of WARM_ENI_TARGET when not 0.",
+    ),
+    row(
+        "WARM_PREFIX_TARGET",
+        ("whole number", "0", "prefixes"),
+        ByValue(&[("0", Same), ("*", Noted("has no effect without prefix delegation"))]),
+        "Free /28 prefixes to keep in prefix mode.",
+    ),
+    row(
+        "MAX_ENI",
+        ("whole number", "", "ENIs"),
+        Honoured,
+        "Cap on ENIs, the primary one counted; not set: the instance type's limit alone.",
+    ),
+    row(
+        "ENID_MAX_PODS",
+        ("whole number", "", "pods"),
+        Honoured,
+        "Addresses at which warm targets stop growing the pool; waiting pods are served beyond it.",
+    ),
+    row(
+        "IP_COOLDOWN_PERIOD",
+        ("whole number", "30", "seconds"),
+        Honoured,
+        "How long a released address rests before another pod gets it; survives restarts.",
+    ),
+    row(
+        "MANAGE_UNTAGGED_ENI",
+        BOOL_TRUE,
+        Honoured,
+        "Whether attached ENIs without our tag serve pods. They are never detached; false leaves them alone altogether.",
+    ),
+    row(
+        "AWS_MANAGE_ENIS_NON_SCHEDULABLE",
+        BOOL_FALSE,
+        ByValue(&[("true", Same), ("*", Noted("the pool is managed on cordoned nodes too"))]),
+        "Whether the pool is managed while the node is cordoned.",
+    ),
+    row(
+        "ENABLE_SUBNET_DISCOVERY",
+        BOOL_TRUE,
+        ByValue(&[("false", Same), ("*", Noted("new ENIs are created in the primary ENI's subnet only"))]),
+        "Choose among tagged subnets for new ENIs.",
+    ),
+    row(
+        "DISABLE_LEAKED_ENI_CLEANUP",
+        BOOL_FALSE,
+        ByValue(&[
+            ("true", Same),
+            ("*", Noted("ENIs leaked by other nodes are not swept yet; our own are, by journal and tag")),
+        ]),
+        "Stop the sweep of leaked ENIs.",
+    ),
+    row(
+        "DISABLE_NETWORK_RESOURCE_PROVISIONING",
+        BOOL_FALSE,
+        ByValue(MUST_BE_FALSE),
+        "Leave ENIs and addresses to someone else.",
+    ),
+    row("ENABLE_IMDS_ONLY_MODE", BOOL_FALSE, ByValue(MUST_BE_FALSE), "Never call EC2."),
+    row(
+        "ENABLE_PREFIX_DELEGATION",
+        BOOL_FALSE,
+        ByValue(MUST_BE_FALSE),
+        "Assign /28 prefixes instead of single addresses.",
+    ),
+    row(
+        "ENABLE_IPv4",
+        BOOL_TRUE,
+        ByValue(&[("true", Same), ("*", Refused("only IPv4 is supported yet; only true is allowed"))]),
+        "IPv4 pods.",
+    ),
+    row("ENABLE_IPv6", BOOL_FALSE, ByValue(MUST_BE_FALSE), "IPv6 pods."),
+    row("ENABLE_V6_EGRESS", BOOL_FALSE, ByValue(MUST_BE_FALSE), "IPv6 egress for pods of an IPv4 cluster."),
+    row(
+        "ENABLE_V4_EGRESS",
+        BOOL_TRUE,
+        Elsewhere,
+        "IPv4 egress for pods of an IPv6 cluster; of no meaning in an IPv4 cluster.",
+    ),
+    row("ENABLE_MULTI_NIC", BOOL_FALSE, ByValue(MUST_BE_FALSE), "Use network cards other than 0."),
+    row(
+        "AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG",
+        BOOL_FALSE,
+        ByValue(MUST_BE_FALSE),
+        "Custom networking through ENIConfig.",
+    ),
+    row("ENI_CONFIG_ANNOTATION_DEF", TEXT, ByValue(NO_EFFECT), "Node annotation that names the ENIConfig."),
+    row("ENI_CONFIG_LABEL_DEF", TEXT, ByValue(NO_EFFECT), "Node label that names the ENIConfig."),
+    row("ENABLE_POD_ENI", BOOL_FALSE, ByValue(MUST_BE_FALSE), "Security groups for pods (trunk and branch ENIs)."),
+    row(
+        "POD_SECURITY_GROUP_ENFORCING_MODE",
+        ("strict or standard", "strict", ""),
+        ByValue(&[("strict", Same), ("standard", Same), ("*", Refused("strict or standard is allowed"))]),
+        "How security groups for pods are enforced; of no meaning without ENABLE_POD_ENI.",
+    ),
+    row(
+        "NETWORK_POLICY_ENFORCING_MODE",
+        ("none, standard or strict", "none", ""),
+        ByValue(&[
+            ("none", Same),
+            ("standard", Noted("the plugin does not call the network policy agent yet: policies are not enforced")),
+            (
+                "strict",
+                Refused(
+                    "network policies are not enforced yet, so pods cannot be denied by default; none or standard is allowed",
+                ),
+            ),
+            ("*", Refused("none, standard or strict is allowed")),
+        ]),
+        "How the network policy agent is asked at ADD.",
+    ),
+    row(
+        "ANNOTATE_POD_IP",
+        BOOL_FALSE,
+        ByValue(&[("false", Same), ("*", Noted("pods are not annotated yet"))]),
+        "Annotate pods with their address.",
+    ),
+    row("AWS_VPC_K8S_CNI_EXTERNALSNAT", BOOL_FALSE, Honoured, "Someone else translates what leaves the VPC."),
+    row(
+        "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS",
+        ("comma list of IPv4 blocks", "", ""),
+        Honoured,
+        "Further destinations reached with the pod's own address.",
+    ),
+    row(
+        "AWS_VPC_K8S_CNI_RANDOMIZESNAT",
+        ("prng, hashrandom or none", "prng", ""),
+        Honoured,
+        "How source ports are chosen.",
+    ),
+    row(
+        "AWS_VPC_K8S_CNI_CONNMARK",
+        ("number, any base", "0x80", ""),
+        Honoured,
+        "Mark of connections that leave and enter through the primary ENI; only these bits are written.",
+    ),
+    row(
+        "AWS_VPC_CNI_NODE_PORT_SUPPORT",
+        BOOL_TRUE,
+        ByValue(&[
+            ("false", Same),
+            ("*", Noted("connections to node ports on secondary ENIs' pods are not marked yet")),
+        ]),
+        "Answers to node port connections leave through the primary ENI.",
+    ),
+    row(
+        "AWS_EXTERNAL_SERVICE_CIDRS",
+        TEXT,
+        ByValue(&[("*", Refused("not supported yet; leave it unset"))]),
+        "Blocks routed by the main table for every pod.",
+    ),
+    row("AWS_VPC_ENI_MTU", ("whole number", "9001", "bytes"), Honoured, "MTU of every ENI, 576 to 9001."),
+    row(
+        "POD_MTU",
+        ("whole number", "", "bytes"),
+        ByValue(&[("*", Noted("the plugin takes the pods' MTU from its network configuration (key mtu)"))]),
+        "MTU of pods.",
+    ),
+    row(
+        "AWS_VPC_K8S_CNI_VETHPREFIX",
+        ("text, at most 4 letters", "eni", ""),
+        Honoured,
+        "First letters of host veth names; not eth, lo or vlan.",
+    ),
+    row(
+        "DISABLE_TCP_EARLY_DEMUX",
+        BOOL_FALSE,
+        ByValue(&[("false", Same), ("*", Noted("global sysctls are set by the install step, not by the daemon"))]),
+        "Write net.ipv4.tcp_early_demux=0.",
+    ),
+    row(
+        "AWS_VPC_K8S_CNI_CONFIGURE_RPFILTER",
+        BOOL_TRUE,
+        ByValue(&[("true", Same), ("*", Noted("rp_filter is always set to 2 on ENIs"))]),
+        "Deprecated; no effect in the reference either.",
+    ),
+    row(
+        "ENABLE_NFTABLES",
+        BOOL_TRUE,
+        ByValue(&[("true", Same), ("*", Noted("nftables is always used"))]),
+        "Deprecated; no effect in the reference either.",
+    ),
+    row("ADDITIONAL_ENI_TAGS", ("JSON object of texts", "{}", ""), Honoured, "Further tags of new ENIs."),
+    row("CLUSTER_NAME", TEXT, Honoured, "Cluster name for the tags of new ENIs."),
+    row(
+        "CLUSTER_ENDPOINT",
+        TEXT,
+        ByValue(&[("*", Noted("the daemon does not talk to the API server yet"))]),
+        "Host of the API server.",
+    ),
+    row("AWS_EC2_ENDPOINT", ("URL", "", ""), Honoured, "Base URL of EC2."),
+    row(
+        "AWS_ENDPOINT_URL_EC2",
+        ("URL", "", ""),
+        Honoured,
+        "Base URL of EC2 as the AWS SDKs read it; AWS_EC2_ENDPOINT goes first.",
+    ),
+    row("AWS_ENDPOINT_URL", ("URL", "", ""), Honoured, "Base URL of every AWS service; the two above go first."),
+    row("AWS_EC2_METADATA_SERVICE_ENDPOINT", ("URL", "", ""), Honoured, "Base URL of the instance metadata service."),
+    row("AWS_REGION", TEXT, Elsewhere, "Read by the AWS SDK; the daemon takes the region from instance metadata."),
+    row("HTTP_TIMEOUT", ("whole number", "10", "seconds"), Honoured, "Time limit of one request to EC2, at least 10."),
+    row("VPC_CNI_VERSION", TEXT, Honoured, "Version named in the user agent."),
+    row(
+        "AWS_VPC_K8S_CNI_BACKING_STORE",
+        ("path", "/var/run/aws-node/ipam.json", ""),
+        Honoured,
+        "The journal in the reference's format; the daemon's own state lies beside it.",
+    ),
+    row("ENID_SOCKET", ("path", "/var/run/aws-node/ipamd.sock", ""), Honoured, "The plugin's socket."),
+    row(
+        "AWS_VPC_K8S_CNI_LOGLEVEL",
+        ("debug, info, warn, error or fatal", "info", ""),
+        Honoured,
+        "Least level that is logged.",
+    ),
+    row("AWS_VPC_K8S_CNI_LOG_FILE", ("stdout, stderr or path", "stderr", ""), Honoured, "Where the log goes."),
+    row(
+        "AWS_VPC_K8S_PLUGIN_LOG_FILE",
+        ("path", "/var/log/aws-routed-eni/plugin.log", ""),
+        ByValue(&[
+            ("/var/log/aws-routed-eni/plugin.log", Same),
+            ("stdout", Refused("the plugin's standard output belongs to its contract; a path is allowed")),
+            ("*", Noted("the plugin takes it from its network configuration (key pluginLogFile)")),
+        ]),
+        "The plugin's log.",
+    ),
+    row(
+        "AWS_VPC_K8S_PLUGIN_LOG_LEVEL",
+        ("level", "debug", ""),
+        ByValue(&[
+            ("debug", Same),
+            ("*", Noted("the plugin takes it from its network configuration (key pluginLogLevel)")),
+        ]),
+        "The plugin's log level.",
+    ),
+    row(
+        "AWS_VPC_K8S_EGRESS_V4_PLUGIN_LOG_FILE",
+        ("path", "", ""),
+        Elsewhere,
+        "Log of the egress plugin, which is not used in an IPv4 cluster.",
+    ),
+    row(
+        "AWS_VPC_K8S_EGRESS_V6_PLUGIN_LOG_FILE",
+        ("path", "", ""),
+        Elsewhere,
+        "Log of the egress plugin, which needs ENABLE_V6_EGRESS.",
+    ),
+    row(
+        "INTROSPECTION_BIND_ADDRESS",
+        ("address:port or unix:path", "127.0.0.1:61679", ""),
+        Honoured,
+        "Where introspection is served.",
+    ),
+    row("DISABLE_INTROSPECTION", BOOL_FALSE, Honoured, "No introspection."),
+    row(
+        "METRICS_BIND_ADDRESS",
+        ("address:port", "", ""),
+        ByValue(&[("*", Noted("no metrics are served yet"))]),
+        "Where metrics are served.",
+    ),
+    row(
+        "DISABLE_METRICS",
+        BOOL_FALSE,
+        ByValue(&[("true", Same), ("*", Noted("no metrics are served yet"))]),
+        "No metrics.",
+    ),
+    row(
+        "ENABLE_BANDWIDTH_PLUGIN",
+        BOOL_FALSE,
+        ByValue(&[("false", Same), ("*", Noted("add the bandwidth plugin to the conflist yourself"))]),
+        "Append the bandwidth plugin to the conflist.",
+    ),
+    row(
+        "DISABLE_POD_V6",
+        BOOL_FALSE,
+        ByValue(&[("false", Same), ("*", Noted("add the tuning plugin to the conflist yourself"))]),
+        "Turn IPv6 off inside pods.",
+    ),
+    row("HOST_CNI_BIN_PATH", ("path", "", ""), Elsewhere, "Read by the install step."),
+    row("HOST_CNI_CONFDIR_PATH", ("path", "", ""), Elsewhere, "Read by the install step."),
+    row("MY_NODE_NAME", TEXT, Honoured, "Name of the Kubernetes node."),
+    row("MY_POD_NAME", TEXT, Elsewhere, "Target of Kubernetes events, which are not written yet."),
+    row("USE_CLOUDWATCH", TEXT, Elsewhere, "Read by cni-metrics-helper only."),
+    row("USE_PROMETHEUS", TEXT, Elsewhere, "Read by cni-metrics-helper only."),
+    row("METRIC_UPDATE_INTERVAL", TEXT, Elsewhere, "Read by cni-metrics-helper only."),
+    row("AWS_CLUSTER_ID", TEXT, Elsewhere, "Read by cni-metrics-helper only."),
+];

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The state as an operator wants to see it: `ipamd status` and introspection.
+//!
+//! Plain data without behaviour; field names are the JSON's. Every list is sorted, so two snapshots can be compared. Ages
+//! and times to come are in milliseconds.
+
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::WarmTargets;
+use crate::event::{FailureClass, InstanceFacts};
+use crate::ids::{DeviceIndex, EniId, MacAddr, PodRef, RouteTable, SubnetId};
+use crate::reason::ReasonCode;
+
+/// Everything.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Snapshot {
+    /// Who this instance is, once known.
+    pub instance: Option<InstanceFacts>,
+    /// Whether an ADD could be answered: some address of this boot was proven at least once.
+    pub serving: bool,
+    /// The pool in numbers.
+    pub pool: PoolSnapshot,
+    /// What the planner wants next, and what holds it back.
+    pub why: WhySnapshot,
+    /// ENIs of ours by device index, those without a place last.
+    pub enis: Vec<EniSnapshot>,
+    /// Attached ENIs that we leave alone, by device index.
+    pub other_enis: Vec<OtherEniSnapshot>,
+    /// Pool addresses, sorted.
+    pub addresses: Vec<AddressSnapshot>,
+    /// Allocations by address.
+    pub pods: Vec<PodSnapshot>,
+    /// Waiting ADDs, first come first.
+    pub waiters: Vec<WaiterSnapshot>,
+    /// Calls to EC2 and the kernel under way, oldest first.
+    pub actions: Vec<ActionSnapshot>,
+    /// Last failure of each kind of action, newest first.
+    pub failures: Vec<FailureSnapshot>,
+    /// Subnets that are exhausted.
+    pub exhausted_subnets: Vec<SubnetSnapshot>,
+}
+
+/// The pool in numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolSnapshot {
+    /// The policy.
+    pub targets: WarmTargets,
+    /// Addresses held, in every state; primary addresses not counted.
+    pub total: u32,
+    /// Bound to a sandbox.
+    pub allocated: u32,
+    /// Could be given out now.
+    pub free: u32,
+    /// Released less than a cooldown ago.
+    pub cooling: u32,
+    /// In use by the kernel without an allocation of ours: not given out.
+    pub held: u32,
+    /// Being given back to EC2.
+    pub leaving: u32,
+    /// Free on ENIs that are not proven yet, or asked for and not answered yet.
+    pub coming: u32,
+    /// Waiting ADDs.
+    pub waiters: u32,
+    /// Addresses missing to the target.
+    pub shortfall: u32,
+    /// Addresses above the target.
+    pub surplus: u32,
+    /// Secondary addresses an ENI can hold; `None`: limits not known yet.
+    pub addresses_per_eni: Option<u32>,
+    /// ENIs of ours that hold or will hold a place on the instance.
+    pub enis: u32,
+    /// ENIs we may have (instance type, MAX_ENI, ENIs of others taken off); `None`: limits not known yet.
+    pub max_enis: Option<u32>,
+}
+
+/// What the planner wants next, and what holds it back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WhySnapshot {
+    /// One sentence.
+    pub text: String,
+    /// The constraint that binds, when something is missing and cannot come.
+    pub bound_by: Option<ReasonCode>,
+}
+
+/// One ENI of ours, or one asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EniSnapshot {
+    /// The ENI; `None`: its create call is not answered yet.
+    pub eni_id: Option<EniId>,
+    /// `Requested`, `Attaching`, `Configuring`, `Ready`, `Draining`, `Detaching`, `Deleting`.
+    pub state: String,
+    /// How long it has been in that state.
+    pub state_for_ms: u64,
+    /// When its next try is due, when the last failed.
+    pub retry_in_ms: Option<u64>,
+    /// Position, held or reserved.
+    pub device_index: DeviceIndex,
+    /// Route table of its pods.
+    pub table: RouteTable,
+    /// Its MAC, once known.
+    pub mac: Option<MacAddr>,
+    /// Its primary address, once known.
+    pub primary_address: Option<Ipv4Addr>,
+    /// Its subnet.
+    pub subnet_id: SubnetId,
+    /// Whether it was made for us; others are never detached.
+    pub created: bool,
+    /// Pool addresses it holds or is created with.
+    pub total: u32,
+    /// Of these, bound to a sandbox.
+    pub allocated: u32,
+    /// Of these, could be given out.
+    pub free: u32,
+    /// Of these, cooling.
+    pub cooling: u32,
+    /// Addresses being assigned to it.
+    pub assigning: u32,
+    /// Why its last action failed, when it did.
+    pub last_failure: Option<String>,
+}
+
+/// An attached ENI that we leave alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OtherEniSnapshot {
+    /// The ENI.
+    pub eni_id: EniId,
+    /// Its position.
+    pub device_index: DeviceIndex,
+    /// Its card.
+    pub network_card: u32,
+    /// Why we leave it alone.
+    pub why: String,
+}
+
+/// One pool address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AddressSnapshot {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// Its ENI; `None`: not learned yet.
+    pub eni_id: Option<EniId>,
+    /// `free`, `allocated`, `cooling`, `held` or `leaving`.
+    pub state: String,
+    /// How long it still cools.
+    pub cooling_for_ms: Option<u64>,
+}
+
+/// One allocation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodSnapshot {
+    /// `network/container/ifname`.
+    pub key: String,
+    /// The pod; both names empty when the runtime names none.
+    pub pod: PodRef,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// The ENI; `None`: not learned yet.
+    pub eni_id: Option<EniId>,
+    /// That ENI's position.
+    pub device_index: Option<DeviceIndex>,
+    /// When it was allocated, nanoseconds since the Unix epoch.
+    pub allocated_unix_nanos: i64,
+    /// How long its host veth has been gone, when it is.
+    pub orphan_for_ms: Option<u64>,
+}
+
+/// One waiting ADD.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WaiterSnapshot {
+    /// `network/container/ifname`.
+    pub key: String,
+    /// The pod.
+    pub pod: PodRef,
+    /// How long it has waited.
+    pub waiting_ms: u64,
+    /// How long it can still wait.
+    pub budget_left_ms: u64,
+    /// What it would be refused with now.
+    pub waits_for: ReasonCode,
+}
+
+/// One call under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ActionSnapshot {
+    /// Its number.
+    pub id: u64,
+    /// What it does, naming the object.
+    pub what: String,
+    /// For how long.
+    pub running_ms: u64,
+}
+
+/// The last failure of one kind of action.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailureSnapshot {
+    /// What was tried.
+    pub what: String,
+    /// Kind of failure.
+    pub class: FailureClass,
+    /// EC2's code or the edge's own.
+    pub code: String,
+    /// Full text.
+    pub message: String,
+    /// How long ago.
+    pub ago_ms: u64,
+}
+
+/// An exhausted subnet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SubnetSnapshot {
+    /// The subnet.
+    pub subnet_id: SubnetId,
+    /// When it is tried again.
+    pub retry_in_ms: u64,
+    /// Free addresses as EC2 last counted them.
+    pub available: Option<u32>,
+}
