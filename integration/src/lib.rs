@@ -7,4 +7,11 @@
 pub mod control;
 pub mod ec2_http;
 pub mod emulator;
+pub mod eventually;
+pub mod fabric;
 pub mod imds_http;
+pub mod netns;
+pub mod probe;
+pub mod process;
+pub mod tools;
+pub mod world;

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `ip` and `nft`, with which the harness builds the emulated VPC and reads the kernel back.
+//!
+//! Only the harness uses them: `ipamd` and `aws-cni` speak netlink themselves. They are looked for in `ENID_TOOLS` (a folder
+//! of unpacked Debian packages, `scripts/tools.sh`), in `<build folder>/enid/tools`, and then on PATH. Commands go in batches,
+//! on standard input: one process for a whole ENI, not one an address.
+#![expect(clippy::disallowed_methods, reason = "the harness starts programs and looks for them by its environment")]
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::netns::{Namespace, NetnsError};
+
+/// Why a tool gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolError {
+    /// Not to be found.
+    #[error("`{program}` is neither in ENID_TOOLS nor on PATH; run scripts/tools.sh, or install iproute2 and nftables")]
+    Missing {
+        /// Which.
+        program: &'static str,
+    },
+    /// It could not be started.
+    #[error("starting {}", program.display())]
+    Start {
+        /// Which.
+        program: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It failed.
+    #[error("{program} in {namespace} failed: {output}\ninput was:\n{input}")]
+    Failed {
+        /// Which.
+        program: String,
+        /// Where.
+        namespace: String,
+        /// What it said.
+        output: String,
+        /// What it was given.
+        input: String,
+    },
+    /// Its JSON cannot be read.
+    #[error("{program} printed what is not JSON")]
+    Json {
+        /// Which.
+        program: String,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The namespace cannot be entered.
+    #[error(transparent)]
+    Netns(#[from] NetnsError),
+}
+
+/// A program and the folder of its libraries, when it comes from unpacked packages.
+#[derive(Clone, Debug)]
+struct Program {
+    name: &'static str,
+    path: PathBuf,
+    libraries: Option<PathBuf>,
+}
+
+/// The two programs.
+#[derive(Clone, Debug)]
+pub struct Tools {
+    ip: Program,
+    nft: Program,
+}
+
+impl Tools {
+    /// Finds both.
+    ///
+    /// # Errors
+    /// One is missing.
+    pub fn find() -> Result<Self, ToolError> {
+        Ok(Self { ip: find("ip")?, nft: find("nft")? })
+    }
+
+    /// Runs lines of `ip` commands (without the leading `ip`) in `namespace`; stops at the first that fails.
+    ///
+    /// # Errors
+    /// A line failed; the error holds all of them.
+    pub fn ip(&self, namespace: &Namespace, lines: &str) -> Result<(), ToolError> {
+        self.run(&self.ip, namespace, &["-batch", "-"], lines).map(drop)
+    }
+
+    /// `ip -j <arguments>` in `namespace`, as JSON; no output is an empty list.
+    ///
+    /// # Errors
+    /// The command failed.
+    pub fn ip_json(&self, namespace: &Namespace, arguments: &[&str]) -> Result<Value, ToolError> {
+        let arguments: Vec<&str> = ["-j", "-d"].iter().chain(arguments).copied().collect();
+        let output = self.run(&self.ip, namespace, &arguments, "")?;
+        parse(&self.ip, &output)
+    }
+
+    /// Loads nft commands in `namespace`, as one transaction.
+    ///
+    /// # Errors
+    /// The kernel or nft refuses; nothing was changed.
+    pub fn nft(&self, namespace: &Namespace, commands: &str) -> Result<(), ToolError> {
+        self.run(&self.nft, namespace, &["-f", "-"], commands).map(drop)
+    }
+
+    /// `nft -j <arguments>` in `namespace`, as JSON.
+    ///
+    /// # Errors
+    /// The command failed.
+    pub fn nft_json(&self, namespace: &Namespace, arguments: &[&str]) -> Result<Value, ToolError> {
+        let arguments: Vec<&str> = std::iter::once("-j").chain(arguments.iter().copied()).collect();
+        let output = self.run(&self.nft, namespace, &arguments, "")?;
+        parse(&self.nft, &output)
+    }
+
+    fn run(
+        &self,
+        program: &Program,
+        namespace: &Namespace,
+        arguments: &[&str],
+        input: &str,
+    ) -> Result<Vec<u8>, ToolError> {
+        let mut command = Command::new(&program.path);
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if let Some(libraries) = &program.libraries {
+            command.env("LD_LIBRARY_PATH", libraries);
+        }
+        let output = namespace
+            .run(|| feed(&mut command, input))?
+            .map_err(|source| ToolError::Start { program: program.path.clone(), source })?;
+        if output.status.success() {
+            return Ok(output.stdout);
+        }
+        Err(ToolError::Failed {
+            program: format!("{} {}", program.name, arguments.join(" ")),
+            namespace: namespace.name().to_owned(),
+            output: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+            input: input.to_owned(),
+        })
+    }
+}
+
+/// Starts the command with `input` on its standard input and waits. Neither tool prints before it has read all of it.
+fn feed(command: &mut Command, input: &str) -> io::Result<Output> {
+    let mut child = command.spawn()?;
+    let stdin = child.stdin.take();
+    if let Some(mut stdin) = stdin {
+        match stdin.write_all(input.as_bytes()) {
+            // It stopped reading: its exit code and text tell why.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            other => other?,
+        }
+    }
+    child.wait_with_output()
+}
+
+fn parse(program: &Program, output: &[u8]) -> Result<Value, ToolError> {
+    if output.trim_ascii().is_empty() {
+        return Ok(Value::Array(Vec::new()));
+    }
+    serde_json::from_slice(output).map_err(|source| ToolError::Json { program: program.name.to_owned(), source })
+}
+
+fn find(name: &'static str) -> Result<Program, ToolError> {
+    for root in unpacked_roots() {
+        for folder in ["usr/sbin", "sbin", "bin"] {
+            let path = root.join(folder).join(name);
+            if path.is_file() {
+                let libraries = Some(root.join(format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH)));
+                return Ok(Program { name, path, libraries });
+            }
+        }
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin", "/usr/bin"].map(PathBuf::from))
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file())
+        .map(|path| Program { name, path, libraries: None })
+        .ok_or(ToolError::Missing { program: name })
+}
+
+/// `ENID_TOOLS`, and `enid/tools` beside the folder this program was built into (`<build>/debug/…`).
+fn unpacked_roots() -> Vec<PathBuf> {
+    let named = std::env::var_os("ENID_TOOLS").map(PathBuf::from);
+    named.into_iter().chain(build_folder().map(|build| build.join("enid/tools"))).collect()
+}
+
+/// The build folder that this program stands in: above `debug` or `release`.
+pub(crate) fn build_folder() -> Option<PathBuf> {
+    let program = std::env::current_exe().ok()?;
+    let profile = program.ancestors().find(|path| path.ends_with("debug") || path.ends_with("release"))?;
+    profile.parent().map(Path::to_path_buf)
+}

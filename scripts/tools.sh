@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Sees to it that the harness has `ip` and `nft`. The emulated VPC is built with them and tests read the kernel back with
+# them; ipamd and aws-cni need neither. What the host lacks is unpacked from Debian packages into a folder under the build
+# folder; nothing is installed into the host. Prints the folder. Idempotent.
+set -euo pipefail
+
+tools=${ENID_TOOLS:-${CARGO_TARGET_DIR:-target}/enid/tools}
+PATH=$PATH:/usr/sbin:/sbin
+# The programs, and the libraries they link that a slim Debian 12 may lack.
+packages=(
+    nftables libnftables1 libnftnl11 libmnl0 libjansson4 libedit2 libxtables12 libbsd0 libmd0 libgmp10 libtinfo6
+    iproute2 libbpf1 libelf1 libcap2 zlib1g
+)
+
+fail() {
+    echo "tools: $*" >&2
+    echo "tools: install nftables and iproute2 by hand, or set ENID_TOOLS to a folder with usr/sbin/nft and bin/ip" >&2
+    exit 1
+}
+
+works() { # works <prefix>: both programs there and able to start
+    if [ -n "$1" ]; then
+        local libraries=("$1"/usr/lib/*-linux-gnu "$1"/lib/*-linux-gnu)
+        local path
+        path=$(IFS=:; echo "${libraries[*]}")
+        LD_LIBRARY_PATH=$path "$1/usr/sbin/nft" --version >/dev/null 2>&1 &&
+            LD_LIBRARY_PATH=$path "$1/bin/ip" -V >/dev/null 2>&1
+    else
+        nft --version >/dev/null 2>&1 && ip -V >/dev/null 2>&1
+    fi
+}
+
+if works "" || works "$tools"; then
+    echo "$tools"
+    exit 0
+fi
+
+command -v apt-get >/dev/null && command -v dpkg >/dev/null || fail "the host has no nft or no ip, and no apt-get to fetch them with"
+echo "tools: the host lacks nft or ip; unpacking Debian's into $tools" >&2
+mkdir -p "$tools/packages"
+tools=$(cd "$tools" && pwd)
+cd "$tools/packages"
+# As root apt would switch to a user that cannot write here.
+download() { apt-get download -qq -o APT::Sandbox::User=root "${packages[@]}" >"$tools/apt.log" 2>&1; }
+if ! download; then
+    apt-get update -qq >>"$tools/apt.log" 2>&1 || fail "apt-get update failed: $(tail -3 "$tools/apt.log")"
+    download || fail "apt-get download failed: $(tail -3 "$tools/apt.log")"
+fi
+for package in *.deb; do dpkg -x "$package" "$tools"; done
+cd / && rm -rf "$tools/packages"
+works "$tools" || fail "the unpacked programs do not start; see $tools"
+echo "$tools"
