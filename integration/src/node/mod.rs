@@ -1,0 +1,381 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A node: a network namespace that is an EC2 instance's, the real daemon in it, and the runtime that calls the real plugin.
+//!
+//! It does what the operating system and the DaemonSet do (primary link by DHCP, sysctls, environment of the container) and
+//! what operators do (start, kill, restart, ask for status, uninstall). EC2 and IMDS are reached at ports on its loopback,
+//! off the fabric under test. What the daemon and the plugin do is theirs.
+//!
+//! Invariant: everything the daemon writes lies in the node's own folder, so nodes never share state.
+//!
+//! ```text
+//! /run/enid/<name>/state/{ipamd.sock, ipam.json, enid.json, tombstones/}   ipamd.log   plugin.log
+//! ```
+#![expect(clippy::disallowed_methods, reason = "the harness makes folders and starts programs")]
+
+mod kernel;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+use serde_json::{Map, Value};
+
+pub use kernel::Leftovers;
+
+use crate::eventually::{NotYet, eventually};
+use crate::fabric::{FabricError, router_of, sysctl};
+use crate::netns::{Namespace, NetnsError};
+use crate::process::{ProcessError, Program, Running};
+use crate::sandbox::{Runtime, Sandbox, SandboxError};
+use crate::tools::{ToolError, Tools, build_folder};
+use crate::world::{World, WorldError};
+
+/// How long the daemon may take to end after SIGTERM.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What a node could not do.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// A binary under test is not there.
+    #[error("{} is not there: build it, or name it in {variable}", path.display())]
+    NotBuilt {
+        /// Environment variable that names it.
+        variable: &'static str,
+        /// Where it was looked for last.
+        path: PathBuf,
+    },
+    /// A command of `ipamd` failed.
+    #[error("`ipamd {arguments}` on {node}: {output}")]
+    Command {
+        /// What was asked.
+        arguments: String,
+        /// Which node.
+        node: String,
+        /// What it said.
+        output: String,
+    },
+    /// A file or folder.
+    #[error("{doing}")]
+    File {
+        /// What.
+        doing: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It did not become ready.
+    #[error("the daemon of {node} is not ready; the end of its log:\n{log}")]
+    NotReady {
+        /// Which node.
+        node: String,
+        /// The end of its log.
+        log: String,
+        /// How long it was waited for.
+        #[source]
+        source: NotYet,
+    },
+    /// The daemon.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// The runtime.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// The kernel.
+    #[error(transparent)]
+    Fabric(#[from] FabricError),
+    /// `ip` or `nft`.
+    #[error(transparent)]
+    Tool(#[from] ToolError),
+    /// The namespace.
+    #[error(transparent)]
+    Netns(#[from] NetnsError),
+    /// The folder.
+    #[error(transparent)]
+    World(#[from] WorldError),
+}
+
+/// What rp_filter is on the host before anything of ours runs (kernel Documentation/networking/ip-sysctl.rst).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RpFilter {
+    /// 0: no check.
+    Off,
+    /// 1: a packet must come in where an answer would go out. Many distributions.
+    Strict,
+    /// 2: its source must be reachable at all. systemd's default.
+    #[default]
+    Loose,
+}
+
+impl RpFilter {
+    fn value(self) -> &'static str {
+        match self {
+            Self::Off => "0",
+            Self::Strict => "1",
+            Self::Loose => "2",
+        }
+    }
+}
+
+/// Where a node finds EC2 and IMDS: addresses on its own loopback.
+#[derive(Clone, Copy, Debug)]
+pub struct Endpoints {
+    /// EC2.
+    pub ec2: SocketAddrV4,
+    /// IMDS.
+    pub imds: SocketAddrV4,
+}
+
+/// A node.
+#[derive(Debug)]
+pub struct Node {
+    /// Its name, of its namespace and folder too.
+    pub name: String,
+    /// Its network namespace.
+    pub netns: Namespace,
+    /// What calls the plugin.
+    pub runtime: Runtime,
+    tools: Tools,
+    folder: PathBuf,
+    ipamd: PathBuf,
+    environment: BTreeMap<String, String>,
+    daemon: Option<Running>,
+}
+
+/// The namespace of an instance before it boots: sysctls as a distribution sets them, loopback up, no ENI.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn instance_namespace(tools: &Tools, name: &str, rp_filter: RpFilter) -> Result<Namespace, NodeError> {
+    let netns = Namespace::create(name)?;
+    tools.ip(&netns, "link set lo up\n")?;
+    sysctl(&netns, "net/ipv4/ip_forward", "1")?;
+    for scope in ["all", "default", "lo"] {
+        sysctl(&netns, &format!("net/ipv4/conf/{scope}/rp_filter"), rp_filter.value())?;
+    }
+    Ok(netns)
+}
+
+/// What DHCP does on the primary link: address, default route, MTU 9001 (EC2 user guide, "Network MTU").
+///
+/// # Errors
+/// The link is not there, or the kernel refuses.
+pub fn boot_primary_link(
+    tools: &Tools,
+    netns: &Namespace,
+    address: Ipv4Addr,
+    subnet: Ipv4Net,
+) -> Result<(), NodeError> {
+    let (router, length) = (router_of(subnet), subnet.prefix_len());
+    let lines = format!(
+        "link set eth0 mtu 9001 up\n\
+         address add {address}/{length} broadcast + dev eth0\n\
+         route add default via {router} dev eth0 proto dhcp src {address}\n"
+    );
+    Ok(tools.ip(netns, &lines)?)
+}
+
+impl Node {
+    /// A node in `netns`, its daemon not started.
+    ///
+    /// # Errors
+    /// A binary is not built, or its folder cannot be made.
+    pub fn new(world: &World, netns: &Namespace, endpoints: Endpoints) -> Result<Self, NodeError> {
+        let name = netns.name().to_owned();
+        let folder = world.folder(&name)?;
+        let state = world.folder(&format!("{name}/state"))?;
+        let socket = state.join("ipamd.sock");
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let environment = BTreeMap::from(
+            [
+                ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
+                ("MY_NODE_NAME", name.clone()),
+                ("AWS_ENDPOINT_URL_EC2", format!("http://{}", endpoints.ec2)),
+                ("AWS_EC2_METADATA_SERVICE_ENDPOINT", format!("http://{}", endpoints.imds)),
+                ("AWS_VPC_K8S_CNI_BACKING_STORE", text(&state.join("ipam.json"))),
+                ("AWS_VPC_K8S_CNI_LOGLEVEL", "debug".to_owned()),
+                ("ENID_SOCKET", text(&socket)),
+                ("ENABLE_IPv4", "true".to_owned()),
+                ("RUST_BACKTRACE", "1".to_owned()),
+            ]
+            .map(|(key, value)| (key.to_owned(), value)),
+        );
+        let overrides: Map<String, Value> = [
+            ("ipamdSocket", text(&socket)),
+            ("stateDir", text(&state)),
+            ("pluginLogFile", text(&folder.join("plugin.log"))),
+        ]
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value.into()))
+        .collect();
+        let runtime = Runtime::new(&plugin_binary()?, netns, &overrides)?;
+        let ipamd = daemon_binary()?;
+        let (netns, tools) = (netns.clone(), world.tools.clone());
+        Ok(Self { name, netns, runtime, tools, folder, ipamd, environment, daemon: None })
+    }
+
+    /// Sets a variable of the daemon's environment, from its next start on.
+    pub fn set(&mut self, variable: &str, value: &str) {
+        self.environment.insert(variable.to_owned(), value.to_owned());
+    }
+
+    /// The folder of the daemon's state.
+    #[must_use]
+    pub fn state_folder(&self) -> PathBuf {
+        self.folder.join("state")
+    }
+
+    /// The daemon's log.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.folder.join("ipamd.log")
+    }
+
+    /// The plugin's log.
+    #[must_use]
+    pub fn plugin_log(&self) -> PathBuf {
+        self.folder.join("plugin.log")
+    }
+
+    /// Starts the daemon; does not wait until it is ready.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start(&mut self) -> Result<(), NodeError> {
+        let (path, environment) = (self.ipamd.clone(), self.environment.clone());
+        let program = Program { path, arguments: vec!["run".to_owned()], environment, log: self.log() };
+        self.daemon = Some(Running::start(&self.netns, &program)?);
+        Ok(())
+    }
+
+    /// The running daemon; `None` before the first start and after an end.
+    pub fn daemon(&mut self) -> Option<&mut Running> {
+        self.daemon.as_mut()
+    }
+
+    /// Ends the daemon by SIGTERM; whether it ended by itself, with success.
+    pub fn stop(&mut self) -> bool {
+        self.daemon.take().is_some_and(|mut daemon| daemon.stop(GRACE))
+    }
+
+    /// Ends the daemon by SIGKILL, and waits until it is gone.
+    pub fn kill(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            daemon.kill();
+        }
+    }
+
+    /// Waits until the plugin's STATUS says that an ADD could succeed.
+    ///
+    /// # Errors
+    /// It is not ready in time; the end of the daemon's log is in the error.
+    pub fn wait_ready(&self, within: Duration) -> Result<(), NodeError> {
+        let look = || self.runtime.status().map(drop).map_err(|error| error.to_string());
+        eventually("STATUS succeeds", within, look).map_err(|source| NodeError::NotReady {
+            node: self.name.clone(),
+            log: crate::process::tail(&self.log(), 40),
+            source,
+        })
+    }
+
+    /// `ipamd status -o json`.
+    ///
+    /// # Errors
+    /// The daemon does not answer.
+    pub fn status(&self) -> Result<Value, NodeError> {
+        let text = self.ask(&["status", "-o", "json"])?;
+        serde_json::from_str(&text).map_err(|error| self.failed("status -o json", &format!("{error}: {text}")))
+    }
+
+    /// A number of the status by JSON pointer, such as `/pool/free`.
+    ///
+    /// # Errors
+    /// The daemon does not answer, or the status has no such number.
+    pub fn number(&self, pointer: &str) -> Result<u64, NodeError> {
+        let status = self.status()?;
+        let number = status.pointer(pointer).and_then(Value::as_u64);
+        number.ok_or_else(|| self.failed("status -o json", &format!("no number at {pointer}: {status}")))
+    }
+
+    /// Runs a command of `ipamd` on the node, as an operator would: its standard output.
+    ///
+    /// # Errors
+    /// It failed.
+    pub fn ask(&self, arguments: &[&str]) -> Result<String, NodeError> {
+        let mut command = Command::new(&self.ipamd);
+        command.args(arguments).env_clear().envs(&self.environment);
+        let output = self.netns.run(|| command.output())?;
+        let output = output.map_err(|error| self.failed(&arguments.join(" "), &error.to_string()))?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let said = format!("{} {}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        Err(self.failed(&arguments.join(" "), said.trim()))
+    }
+
+    /// A new sandbox on this node, not plumbed yet.
+    ///
+    /// # Errors
+    /// Its namespace cannot be made.
+    pub fn sandbox(&self, pod: &str) -> Result<Sandbox, NodeError> {
+        Ok(Sandbox::create(&self.tools, pod)?)
+    }
+
+    /// Runs `ip` commands on the node.
+    ///
+    /// # Errors
+    /// One failed.
+    pub fn ip(&self, lines: &str) -> Result<(), NodeError> {
+        Ok(self.tools.ip(&self.netns, lines)?)
+    }
+
+    /// What there is on the node that only Enid makes.
+    ///
+    /// # Errors
+    /// The kernel cannot be read.
+    pub fn leftovers(&self) -> Result<Leftovers, NodeError> {
+        Ok(kernel::leftovers(&self.tools, &self.netns)?)
+    }
+
+    /// Empties the node's folder of state: a machine that has just booted has none.
+    ///
+    /// # Errors
+    /// It cannot be emptied.
+    pub fn lose_state(&self) -> Result<(), NodeError> {
+        let state = self.state_folder();
+        let failed = |source| NodeError::File { doing: format!("emptying {}", state.display()), source };
+        for entry in fs::read_dir(&state).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) }.map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    fn failed(&self, arguments: &str, output: &str) -> NodeError {
+        let (arguments, output) = (arguments.to_owned(), output.to_owned());
+        NodeError::Command { arguments, node: self.name.clone(), output }
+    }
+}
+
+/// `ENID_IPAMD`, else `ipamd` as cargo builds it beside this program.
+fn daemon_binary() -> Result<PathBuf, NodeError> {
+    binary("ENID_IPAMD", &["debug/ipamd"])
+}
+
+/// `ENID_CNI_PLUGIN`, else the static one that `make` builds, else cargo's.
+fn plugin_binary() -> Result<PathBuf, NodeError> {
+    binary("ENID_CNI_PLUGIN", &["enid/aws-cni", "debug/aws-cni"])
+}
+
+fn binary(variable: &'static str, built: &[&str]) -> Result<PathBuf, NodeError> {
+    let named = std::env::var_os(variable).map(PathBuf::from);
+    let build = build_folder().unwrap_or_default();
+    let candidates: Vec<PathBuf> =
+        named.map_or_else(|| built.iter().map(|path| build.join(path)).collect(), |path| vec![path]);
+    let found = candidates.iter().find(|path| path.is_file()).cloned();
+    found.ok_or_else(|| NodeError::NotBuilt { variable, path: candidates.last().cloned().unwrap_or_default() })
+}
