@@ -88,7 +88,16 @@ mod tests {
 
     #[test]
     fn foreign_texts_are_not_ours() {
-        for text in ["", "enid", "enid a", "enid a b", "enid  10.0.0.1", "enid a 10.0.0.1 ", "enid a 10.0.0.1 x", "Enid a 10.0.0.1"] {
+        for text in [
+            "",
+            "enid",
+            "enid a",
+            "enid a b",
+            "enid  10.0.0.1",
+            "enid a 10.0.0.1 ",
+            "enid a 10.0.0.1 x",
+            "Enid a 10.0.0.1",
+        ] {
             assert!(text.parse::<VethAlias>().is_err(), "{text:?}");
         }
     }

@@ -94,10 +94,7 @@ impl EniSetup {
             table: self.table,
             protocol: ids::PROTOCOL,
         };
-        [
-            route(gateway.into(), None, RouteScope::Link),
-            route(Ipv4Net::default(), Some(gateway), RouteScope::Universe),
-        ]
+        [route(gateway.into(), None, RouteScope::Link), route(Ipv4Net::default(), Some(gateway), RouteScope::Universe)]
     }
 
     /// The rule for its primary address.

@@ -78,7 +78,7 @@ pub struct Route {
     pub scope: RouteScope,
     /// Table it is in.
     pub table: RouteTable,
-    /// `rtm_protocol`; [`ids::PROTOCOL`] on all that we make.
+    /// `rtm_protocol`; [`ids::PROTOCOL`] on all that we make. 0 in a removal: any.
     pub protocol: u8,
 }
 
@@ -96,7 +96,8 @@ impl fmt::Display for Route {
         if self.scope == RouteScope::Link {
             f.write_str(" scope link")?;
         }
-        write!(f, " table {} proto {}", self.table, self.protocol)
+        write!(f, " table {}", self.table)?;
+        if self.protocol == 0 { Ok(()) } else { write!(f, " proto {}", self.protocol) }
     }
 }
 
@@ -119,7 +120,13 @@ impl Rule {
     /// `to <address> lookup main`, priority 512.
     #[must_use]
     pub fn to_pod(address: Ipv4Addr) -> Self {
-        Self { priority: ids::PRIORITY_TO_POD, from: None, to: Some(address.into()), mark: None, table: Some(RouteTable::MAIN) }
+        Self {
+            priority: ids::PRIORITY_TO_POD,
+            from: None,
+            to: Some(address.into()),
+            mark: None,
+            table: Some(RouteTable::MAIN),
+        }
     }
 
     /// `from <address> lookup <table>`, priority 1536.

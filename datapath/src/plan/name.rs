@@ -162,10 +162,9 @@ mod tests {
     #[test]
     fn host_veth_names_are_the_reference_s() {
         // amazon-vpc-cni-k8s, pkg/networkutils/names tests.
-        for (namespace, pod, want) in [
-            ("default", "sample-pod", "enicc21c2d7785"),
-            ("kube-system", "coredns-57ff979f67-qqbdh", "enib5faff8a083"),
-        ] {
+        for (namespace, pod, want) in
+            [("default", "sample-pod", "enicc21c2d7785"), ("kube-system", "coredns-57ff979f67-qqbdh", "enib5faff8a083")]
+        {
             assert_eq!(LinkName::host_veth("eni", namespace, pod, "n/c/i").unwrap().as_str(), want);
         }
     }
@@ -195,7 +194,9 @@ mod tests {
     #[test]
     fn mac_addresses_are_parsed_strictly() {
         assert_eq!("02:00:0a:00:01:FF".parse::<MacAddr>().unwrap().to_string(), "02:00:0a:00:01:ff");
-        for bad in ["", "02:00:0a:00:01", "02:00:0a:00:01:ff:00", "2:0:a:0:1:f", "+2:00:0a:00:01:ff", "02-00-0a-00-01-ff"] {
+        for bad in
+            ["", "02:00:0a:00:01", "02:00:0a:00:01:ff:00", "2:0:a:0:1:f", "+2:00:0a:00:01:ff", "02-00-0a-00-01-ff"]
+        {
             assert!(bad.parse::<MacAddr>().is_err(), "{bad}");
         }
     }

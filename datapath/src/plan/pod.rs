@@ -10,10 +10,12 @@
 //! ```text
 //! 1 veth, one message   names, MACs, MTU, one queue each; peer born in the pod's namespace; host end down
 //! 2 sysctls             accept_ra=0 before the host end can hear the pod (a pod must not give the node an IPv6 router)
-//! 3 node, one send      host end up with its alias; host route; neighbour; rules. The route is exclusive: an address
-//!                       that is still routed to another link belongs to that link's pod, and the attach fails
-//! 4 pod, one send       link up, address, gateway neighbour, routes
-//! 5 pod                 lo up; last, because it is the one step that deleting the veth does not undo
+//! 3 pod, one send       link up, address, gateway neighbour, routes
+//! 4 node, one send      host end up with its alias; host route; neighbour. The route is exclusive: an address that is
+//!                       still routed to another link belongs to that link's pod, and the attach fails
+//! 5 rules, one send     only now is it sure that the address is ours to make rules for; stale `from` rules go first,
+//!                       since of two rules with one selector the older wins
+//! 6 pod                 lo up; last, because it is the one step that deleting the veth does not undo
 //! ```
 
 use std::fmt;
@@ -23,9 +25,7 @@ use ipnet::Ipv4Net;
 
 use super::alias::VethAlias;
 use super::ids;
-use super::model::{
-    Address, LinkRef, LinkSet, Neighbour, Op, Plan, Route, RouteScope, Rule, Sysctl, VethPair,
-};
+use super::model::{Address, LinkRef, LinkSet, Neighbour, Op, Plan, Route, RouteScope, Rule, Sysctl, VethPair};
 use super::name::{LinkName, MacAddr, RouteTable};
 
 /// A pod to plumb.
@@ -67,10 +67,12 @@ pub struct PodPlan {
     pub veth: VethPair,
     /// Of the host end, before it is up; written only where they differ, missing ones are fine (a kernel without IPv6).
     pub sysctls: Vec<Sysctl>,
-    /// In the node's namespace, one send.
-    pub node: Vec<Op>,
     /// In the pod's namespace, one send.
     pub pod: Vec<Op>,
+    /// In the node's namespace, one send.
+    pub node: Vec<Op>,
+    /// In the node's namespace, one send, after the others; the first one removes a stale `from` rule and may find none.
+    pub rules: Vec<Op>,
     /// In the pod's namespace, at the very end.
     pub pod_last: Op,
 }
@@ -88,18 +90,28 @@ pub fn attach(pod: &PodAttachment) -> PodPlan {
     let sysctl = |key: &str, value| Sysctl { path: format!("net/ipv6/conf/{}/{key}", pod.host_veth), value };
     let sysctls = vec![sysctl("accept_ra", "0"), sysctl("accept_redirects", "1"), sysctl("forwarding", "0")];
     let up = |link: LinkName| Op::LinkSet(LinkSet { up: true, ..LinkSet::of(link.into()) });
-    PodPlan { veth, sysctls, node: node_ops(pod), pod: pod_ops(pod), pod_last: up(LinkName::loopback()) }
+    PodPlan {
+        veth,
+        sysctls,
+        pod: pod_ops(pod),
+        node: node_ops(pod),
+        rules: rule_ops(pod),
+        pod_last: up(LinkName::loopback()),
+    }
 }
 
 fn node_ops(pod: &PodAttachment) -> Vec<Op> {
     let link = LinkRef::from(pod.host_veth.clone());
     let alias = VethAlias { owner: pod.owner.clone(), address: pod.address };
-    let mut ops = vec![
+    vec![
         Op::LinkSet(LinkSet { alias: Some(alias), up: true, ..LinkSet::of(link.clone()) }),
         Op::RouteAdd(host_route(pod.address, link.clone())),
         Op::NeighbourSet(Neighbour { address: pod.address, mac: pod.pod_mac, link }),
-        Op::RuleAdd(Rule::to_pod(pod.address)),
-    ];
+    ]
+}
+
+fn rule_ops(pod: &PodAttachment) -> Vec<Op> {
+    let mut ops = vec![Op::RuleDelete(Rule::from_pod(pod.address, None)), Op::RuleAdd(Rule::to_pod(pod.address))];
     if let Some(table) = from_table(pod.eni_table) {
         ops.push(Op::RuleAdd(Rule::from_pod(pod.address, Some(table))));
     }
@@ -151,7 +163,8 @@ pub fn detach(pod: &PodDetachment) -> Plan {
     let mut ops = vec![Op::LinkSet(LinkSet { group: Some(ids::DEAD_GROUP), ..LinkSet::of(link.clone()) })];
     if let Some(address) = pod.address {
         let neighbour = Neighbour { address, mac: MacAddr([0; 6]), link: link.clone() };
-        ops.push(Op::RouteDelete(host_route(address, link)));
+        // Whoever made the route: a pod of the reference is taken down the same way.
+        ops.push(Op::RouteDelete(Route { protocol: 0, ..host_route(address, link) }));
         ops.push(Op::NeighbourDelete(neighbour));
         ops.extend(rules_of(address).map(Op::RuleDelete));
     }
@@ -167,11 +180,10 @@ impl fmt::Display for PodPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "ip link add {}", self.veth)?;
         self.sysctls.iter().try_for_each(|sysctl| writeln!(f, "{sysctl}"))?;
-        self.node.iter().try_for_each(|op| writeln!(f, "{op}"))?;
-        self.pod.iter().chain([&self.pod_last]).try_for_each(|op| {
-            let line = op.to_string();
-            writeln!(f, "ip -n $POD {}", line.trim_start_matches("ip "))
-        })
+        let in_pod = |op: &Op| format!("ip -n $POD {}", op.to_string().trim_start_matches("ip "));
+        self.pod.iter().try_for_each(|op| writeln!(f, "{}", in_pod(op)))?;
+        self.node.iter().chain(&self.rules).try_for_each(|op| writeln!(f, "{op}"))?;
+        writeln!(f, "{}", in_pod(&self.pod_last))
     }
 }
 

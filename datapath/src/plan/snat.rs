@@ -102,10 +102,7 @@ fn source_address(host: &HostSetup) -> NftChain {
                 Match::DestinationOutside(SET),
                 Match::DestinationNotLocal,
             ],
-            statements: vec![
-                Statement::Counter,
-                Statement::Snat { to: host.primary_address, ports: host.port_choice },
-            ],
+            statements: vec![Statement::Counter, Statement::Snat { to: host.primary_address, ports: host.port_choice }],
         }],
     }
 }

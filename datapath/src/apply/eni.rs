@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+//! An ENI's set-up in the kernel: read, write what [`crate::plan::eni::diff`] says, read again. `Ok` means that the second
+//! reading left nothing to write. When the first one does, nothing is written at all.
+
+use rustix::io::Errno;
+
+use super::error::ApplyError;
+use super::execute;
+use super::netlink::Socket;
+use super::netlink::read::{self, Link, RouteFilter};
+use super::sysctl;
+use crate::plan::eni::{self as plan, EniSetup, EniState};
+use crate::plan::{Address, LinkRef, LinkSet, MacAddr, Op, Plan, Route, RouteTable, Sysctl, ids};
+
+/// RTPROT_KERNEL (`include/uapi/linux/rtnetlink.h`): routes that the kernel makes for addresses.
+const PROTOCOL_KERNEL: u8 = 2;
+
+/// Sets an ENI up and proves it. Operations stop at the first that fails.
+///
+/// # Errors
+/// [`ApplyError::LinkMissing`] while the kernel has no link with the MAC; [`ApplyError::NotProven`] when everything was
+/// written and still something differs; else the refusal.
+pub fn setup(eni: &EniSetup) -> Result<(), ApplyError> {
+    if !eni.is_primary() && (eni.table == RouteTable::MAIN || eni.table.0 == 0) {
+        return Err(ApplyError::Invalid { reason: format!("ENI {}: table {} is not its own", eni.mac, eni.table) });
+    }
+    let mut socket = Socket::route()?;
+    let (link, state) = observe(&mut socket, eni)?;
+    let missing = plan::diff(eni, &state);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    write(&mut socket, &missing, link.index, &link.name)?;
+    prove(&format!("ENI {}", eni.mac), &plan::diff(eni, &observe(&mut socket, eni)?.1))
+}
+
+/// Removes an ENI's rule, routes and address; the link stays as it is. Nothing there is fine, and so is no link. The
+/// primary ENI has nothing of ours.
+///
+/// # Errors
+/// The first refusal.
+pub fn remove(eni: &EniSetup) -> Result<(), ApplyError> {
+    if eni.is_primary() {
+        return Ok(());
+    }
+    let mut socket = Socket::route()?;
+    execute::all(&mut socket, &[Op::RuleDelete(eni.rule())], execute::no_link)?;
+    let (link, state) = match observe(&mut socket, eni) {
+        Ok(found) => found,
+        Err(error) if error.is_link_missing() => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let is_ours = |route: &&Route| route.protocol == ids::PROTOCOL && route.link == LinkRef::Mac(eni.mac);
+    let routes = state.routes.iter().rev().filter(is_ours).cloned().map(Op::RouteDelete);
+    let own_address = eni.address();
+    let addresses = state.addresses.iter().filter(|found| found.address == own_address.address);
+    let ops: Vec<_> = routes.chain(addresses.cloned().map(Op::AddressDelete)).collect();
+    execute::all(&mut socket, &ops, |_| Ok(link.index)).map(|_| ())
+}
+
+/// `Ok` when nothing is missing.
+pub(super) fn prove(object: &str, missing: &Plan) -> Result<(), ApplyError> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let missing = missing.ops.iter().map(ToString::to_string).collect();
+    Err(ApplyError::NotProven { object: object.to_owned(), missing })
+}
+
+/// Runs the rtnetlink operations of a plan in order, one by one, stopping at the first refusal.
+pub(super) fn write(socket: &mut Socket, plan: &Plan, index: u32, name: &str) -> Result<(), ApplyError> {
+    for op in &plan.ops {
+        match (execute::all(socket, std::slice::from_ref(op), |_| Ok(index)), op) {
+            (Ok(_), _) => {}
+            (Err(error), Op::LinkSet(set)) if has_no_setting(&error) && set.rp_filter.is_some() => {
+                without_af_spec(socket, set, index, name)?;
+            }
+            (Err(error), _) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// The refusals of a kernel that does not take IPv4 settings in IFLA_AF_SPEC.
+fn has_no_setting(error: &ApplyError) -> bool {
+    let known = [Errno::OPNOTSUPP, Errno::AFNOSUPPORT, Errno::INVAL];
+    known.iter().any(|errno| error.errno() == Some(errno.raw_os_error()))
+}
+
+/// The same change with rp_filter written to its file.
+fn without_af_spec(socket: &mut Socket, set: &LinkSet, index: u32, name: &str) -> Result<(), ApplyError> {
+    let rest = LinkSet { rp_filter: None, ..set.clone() };
+    if rest != LinkSet::of(set.link.clone()) {
+        execute::all(socket, &[Op::LinkSet(rest)], |_| Ok(index))?;
+    }
+    sysctl::ensure(&Sysctl { path: format!("net/ipv4/conf/{name}/rp_filter"), value: "2" }).map(|_| ())
+}
+
+/// The ENI's link and all that [`plan::diff`] compares. Links in it are [`LinkRef::Mac`].
+pub(super) fn observe(socket: &mut Socket, eni: &EniSetup) -> Result<(Link, EniState), ApplyError> {
+    let link = find(read::links(socket)?, eni.mac)?;
+    let mut state = EniState {
+        up: link.up,
+        mtu: link.mtu,
+        rp_filter: link.rp_filter.unwrap_or(0),
+        rp_filter_all: rp_filter_all()?,
+        ..EniState::default()
+    };
+    if eni.is_primary() {
+        return Ok((link, state));
+    }
+    let named = |found: LinkRef| if found == LinkRef::Index(link.index) { LinkRef::Mac(eni.mac) } else { found };
+    let addresses = read::addresses(socket, Some(link.index))?;
+    state.addresses =
+        addresses.into_iter().map(|(_, address, _)| Address { link: LinkRef::Mac(eni.mac), ..address }).collect();
+    let table = RouteFilter { table: Some(eni.table), ..RouteFilter::default() };
+    state.routes =
+        read::routes(socket, table)?.into_iter().map(|route| Route { link: named(route.link), ..route }).collect();
+    let by_kernel =
+        RouteFilter { table: Some(RouteTable::MAIN), protocol: Some(PROTOCOL_KERNEL), link: Some(link.index) };
+    state.kernel_routes =
+        read::routes(socket, by_kernel)?.into_iter().map(|route| Route { link: named(route.link), ..route }).collect();
+    state.rules = read::rules(socket)?
+        .into_iter()
+        .map(|(rule, _)| rule)
+        .filter(|rule| rule.priority == ids::PRIORITY_FROM_ENI)
+        .collect();
+    Ok((link, state))
+}
+
+/// The link with a MAC. VLANs, bridges and the like repeat the MAC of the card below them: only a card (no kind) or a
+/// veth (an emulated ENI) is taken.
+fn find(links: Vec<Link>, mac: MacAddr) -> Result<Link, ApplyError> {
+    let is_card = |link: &Link| link.mac == Some(mac) && (link.kind.is_none() || link.is_veth());
+    links.into_iter().find(is_card).ok_or(ApplyError::LinkMissing { mac })
+}
+
+/// net.ipv4.conf.all.rp_filter: the kernel takes the higher of it and the link's own (`IN_DEV_MAXCONF`,
+/// `include/linux/inetdevice.h`).
+fn rp_filter_all() -> Result<u8, ApplyError> {
+    let text = sysctl::read("net/ipv4/conf/all/rp_filter")?;
+    Ok(text.and_then(|text| text.parse().ok()).unwrap_or(0))
+}

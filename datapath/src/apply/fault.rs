@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Points between the steps of an attach at which a test makes it fail. Nothing outside of tests.
+
+use super::error::ApplyError;
+
+/// A point between two steps.
+#[cfg(not(test))]
+#[expect(clippy::unnecessary_wraps, reason = "its twin for tests fails")]
+pub(crate) fn point() -> Result<(), ApplyError> {
+    Ok(())
+}
+
+#[cfg(test)]
+thread_local! {
+    /// How many points are still passed before one fails; `None`: none fails.
+    static LEFT: std::cell::Cell<Option<u32>> = const { std::cell::Cell::new(None) };
+}
+
+/// A point between two steps; fails when its turn has come.
+#[cfg(test)]
+pub(crate) fn point() -> Result<(), ApplyError> {
+    match LEFT.get() {
+        None => Ok(()),
+        Some(0) => {
+            LEFT.set(None);
+            Err(ApplyError::Invalid { reason: "injected fault".to_owned() })
+        }
+        Some(left) => {
+            LEFT.set(Some(left - 1));
+            Ok(())
+        }
+    }
+}
+
+/// The point after `passed` others fails, once.
+#[cfg(test)]
+pub(crate) fn fail_after(passed: u32) {
+    LEFT.set(Some(passed));
+}
+
+/// Whether the fault has happened; forgets it if not.
+#[cfg(test)]
+pub(crate) fn has_happened() -> bool {
+    LEFT.replace(None).is_none()
+}

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Plans applied to the kernel, by netlink only. Everything blocks for microseconds to milliseconds: the plugin calls it
+//! directly, the daemon from one thread of its own. Every call opens its sockets itself, in the namespace of the calling
+//! thread, and needs CAP_NET_ADMIN there (pod attach also CAP_SYS_ADMIN, for setns).
+//!
+//! | module | does |
+//! |---|---|
+//! | [`pod`] | attach with undo, detach that goes on |
+//! | [`eni`] | write and prove an ENI's set-up; remove it |
+//! | [`host`] | write and prove the node's set-up; uninstall |
+//! | [`observe`] | read what is ours, and who holds which address |
+//! | [`garbage`] | delete the dead link group |
+
+pub mod eni;
+pub mod error;
+mod execute;
+mod fault;
+pub mod garbage;
+pub mod host;
+mod netlink;
+mod netns;
+mod nftables;
+pub mod observe;
+pub mod pod;
+mod sysctl;
+#[cfg(test)]
+mod testbed;
+#[cfg(test)]
+mod tests;
+
+pub use error::{ApplyError, Refusal};

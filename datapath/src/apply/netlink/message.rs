@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Operations of a plan as rtnetlink messages, and which refusals of each are as good as success.
+//!
+//! Links are resolved to indexes by the caller: a name may come to mean another link between two messages, an index
+//! never does.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use ipnet::Ipv4Net;
+use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol};
+use netlink_packet_route::link::{
+    AfSpecInet, AfSpecUnspec, InetDevConf, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
+    LinkMessage,
+};
+use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope as KernelScope, RouteType,
+};
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use rustix::io::Errno;
+
+use super::Request;
+use crate::apply::ApplyError;
+use crate::plan::{Address, LinkRef, LinkSet, Neighbour, Op, Route, RouteScope, Rule, VethPair, ids};
+
+/// IFLA_IFALIAS (`include/uapi/linux/if_link.h`). The typed attribute appends a NUL that the kernel would count.
+const IFLA_IFALIAS: u16 = 20;
+
+/// The request for an operation. `index` resolves the operation's link.
+pub(crate) fn request(
+    op: &Op,
+    index: impl Fn(&LinkRef) -> Result<u32, ApplyError>,
+) -> Result<Request<RouteNetlinkMessage>, ApplyError> {
+    let (message, flags) = match op {
+        Op::LinkSet(set) => (RouteNetlinkMessage::SetLink(link_set(set, index(&set.link)?)), 0),
+        Op::AddressAdd(address) => (
+            RouteNetlinkMessage::NewAddress(address_message(address, index(&address.link)?)),
+            NLM_F_CREATE | NLM_F_EXCL,
+        ),
+        Op::AddressDelete(address) => {
+            (RouteNetlinkMessage::DelAddress(address_message(address, index(&address.link)?)), 0)
+        }
+        Op::RouteAdd(route) => {
+            (RouteNetlinkMessage::NewRoute(new_route(route, index(&route.link)?)), NLM_F_CREATE | NLM_F_EXCL)
+        }
+        Op::RouteReplace(route) => {
+            (RouteNetlinkMessage::NewRoute(new_route(route, index(&route.link)?)), NLM_F_CREATE | NLM_F_REPLACE)
+        }
+        Op::RouteDelete(route) => (RouteNetlinkMessage::DelRoute(old_route(route, index(&route.link)?)), 0),
+        Op::RuleAdd(rule) => (RouteNetlinkMessage::NewRule(new_rule(rule)), NLM_F_CREATE | NLM_F_EXCL),
+        Op::RuleDelete(rule) => (RouteNetlinkMessage::DelRule(rule_message(rule)), 0),
+        Op::NeighbourSet(neighbour) => (
+            RouteNetlinkMessage::NewNeighbour(new_neighbour(neighbour, index(&neighbour.link)?)),
+            NLM_F_CREATE | NLM_F_REPLACE,
+        ),
+        Op::NeighbourDelete(neighbour) => {
+            (RouteNetlinkMessage::DelNeighbour(neighbour_message(neighbour, index(&neighbour.link)?)), 0)
+        }
+        Op::Sysctl(_) | Op::NftReplace(_) | Op::NftSetReplace(_) => {
+            return Err(ApplyError::Invalid { reason: format!("`{op}` is no rtnetlink operation") });
+        }
+    };
+    Ok(Request { message, flags, doing: op.to_string() })
+}
+
+/// Whether a refusal means that things are as wanted already.
+pub(crate) fn is_tolerable(op: &Op, errno: i32) -> bool {
+    let tolerable: &[Errno] = match op {
+        Op::AddressAdd(_) | Op::RuleAdd(_) => &[Errno::EXIST],
+        Op::AddressDelete(_) => &[Errno::ADDRNOTAVAIL, Errno::NODEV],
+        Op::RouteDelete(_) => &[Errno::SRCH, Errno::NODEV, Errno::NOENT],
+        Op::RuleDelete(_) => &[Errno::NOENT, Errno::SRCH],
+        Op::NeighbourDelete(_) => &[Errno::NOENT, Errno::NODEV],
+        _ => &[],
+    };
+    tolerable.iter().any(|known| known.raw_os_error() == errno)
+}
+
+/// Makes both ends of a veth; the kernel echoes the host end, which carries both indexes (Linux 6.2).
+pub(crate) fn veth(pair: &VethPair, pod_netns: BorrowedFd<'_>) -> Request<RouteNetlinkMessage> {
+    let end = |name: &str, mac: &[u8; 6]| {
+        vec![
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::Address(mac.to_vec()),
+            LinkAttribute::Mtu(pair.mtu),
+            // One queue asked for: otherwise the kernel registers one for each possible CPU and cuts them to one, with
+            // an RCU grace period under RTNL for each end (veth_init_queues, drivers/net/veth.c).
+            LinkAttribute::NumTxQueues(1),
+            LinkAttribute::NumRxQueues(1),
+        ]
+    };
+    let mut peer = LinkMessage::default();
+    peer.attributes = end(pair.pod.as_str(), &pair.pod_mac.0);
+    peer.attributes.push(LinkAttribute::NetNsFd(pod_netns.as_raw_fd()));
+    let mut message = LinkMessage::default();
+    message.attributes = end(pair.host.as_str(), &pair.host_mac.0);
+    message.attributes.push(LinkAttribute::LinkInfo(vec![
+        LinkInfo::Kind(InfoKind::Veth),
+        LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+    ]));
+    Request {
+        message: RouteNetlinkMessage::NewLink(message),
+        flags: NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO,
+        doing: format!("ip link add {pair}"),
+    }
+}
+
+/// Deletes a link by index; waits for a grace period in the kernel.
+pub(crate) fn delete_link(index: u32, name: &str) -> Request<RouteNetlinkMessage> {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    Request { message: RouteNetlinkMessage::DelLink(message), flags: 0, doing: format!("ip link del dev {name}") }
+}
+
+/// Deletes every link of a group.
+pub(crate) fn delete_group(group: u32) -> Request<RouteNetlinkMessage> {
+    let mut message = LinkMessage::default();
+    message.attributes = vec![LinkAttribute::Group(group)];
+    Request { message: RouteNetlinkMessage::DelLink(message), flags: 0, doing: format!("ip link del group {group}") }
+}
+
+fn link_set(set: &LinkSet, index: u32) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    if set.up {
+        message.header.flags = LinkFlags::Up;
+        message.header.change_mask = LinkFlags::Up;
+    }
+    message.attributes.extend(set.mtu.map(LinkAttribute::Mtu));
+    message.attributes.extend(set.group.map(LinkAttribute::Group));
+    message.attributes.extend(
+        set.alias
+            .as_ref()
+            .map(|alias| LinkAttribute::Other(DefaultNla::new(IFLA_IFALIAS, alias.to_string().into_bytes()))),
+    );
+    message.attributes.extend(set.rp_filter.map(|value| {
+        let mut settings = InetDevConf::default();
+        settings.rp_filter = i32::from(value);
+        LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet(vec![AfSpecInet::DevConfRequest(settings)])])
+    }));
+    message
+}
+
+fn address_message(address: &Address, index: u32) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.prefix_len = address.address.prefix_len();
+    message.header.index = index;
+    let ip = IpAddr::V4(address.address.addr());
+    message.attributes = vec![
+        AddressAttribute::Local(ip),
+        AddressAttribute::Address(ip),
+        AddressAttribute::Protocol(AddressProtocol::from(ids::PROTOCOL)),
+    ];
+    if address.without_prefix_route {
+        message.attributes.push(AddressAttribute::Flags(AddressFlags::Noprefixroute));
+    }
+    message
+}
+
+fn route_message(route: &Route, index: u32) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = AddressFamily::Inet;
+    message.header.destination_prefix_length = route.destination.prefix_len();
+    message.header.protocol = RouteProtocol::from(route.protocol);
+    if route.destination.prefix_len() > 0 {
+        message.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(route.destination.addr())));
+    }
+    message.attributes.extend(route.via.map(|via| RouteAttribute::Gateway(RouteAddress::Inet(via))));
+    message.attributes.push(RouteAttribute::Oif(index));
+    message.attributes.push(RouteAttribute::Table(route.table.0));
+    message
+}
+
+fn new_route(route: &Route, index: u32) -> RouteMessage {
+    let mut message = route_message(route, index);
+    message.header.kind = RouteType::Unicast;
+    message.header.scope = match route.scope {
+        RouteScope::Universe => KernelScope::Universe,
+        RouteScope::Link => KernelScope::Link,
+    };
+    message
+}
+
+/// A removal: scope `nowhere` and type 0 match any (`fib_table_delete`, `net/ipv4/fib_trie.c`), and so does protocol 0.
+fn old_route(route: &Route, index: u32) -> RouteMessage {
+    let mut message = route_message(route, index);
+    message.header.scope = KernelScope::NoWhere;
+    message
+}
+
+fn rule_message(rule: &Rule) -> RuleMessage {
+    let mut message = RuleMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.action = RuleAction::ToTable;
+    let prefix_len = |net: Option<Ipv4Net>| net.map_or(0, |net| net.prefix_len());
+    let address = |net: Option<Ipv4Net>| net.map(|net| -> IpAddr { Ipv4Addr::into(net.addr()) });
+    message.header.src_len = prefix_len(rule.from);
+    message.header.dst_len = prefix_len(rule.to);
+    message.attributes.push(RuleAttribute::Priority(rule.priority));
+    message.attributes.extend(address(rule.from).map(RuleAttribute::Source));
+    message.attributes.extend(address(rule.to).map(RuleAttribute::Destination));
+    if let Some(mark) = rule.mark {
+        message.attributes.extend([RuleAttribute::FwMark(mark.value), RuleAttribute::FwMask(mark.mask)]);
+    }
+    message.attributes.extend(rule.table.map(|table| RuleAttribute::Table(table.0)));
+    message
+}
+
+fn new_rule(rule: &Rule) -> RuleMessage {
+    let mut message = rule_message(rule);
+    message.attributes.push(RuleAttribute::Protocol(RouteProtocol::from(ids::PROTOCOL)));
+    message
+}
+
+fn neighbour_message(neighbour: &Neighbour, index: u32) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.ifindex = index;
+    message.attributes = vec![NeighbourAttribute::Destination(NeighbourAddress::Inet(neighbour.address))];
+    message
+}
+
+fn new_neighbour(neighbour: &Neighbour, index: u32) -> NeighbourMessage {
+    let mut message = neighbour_message(neighbour, index);
+    message.header.state = NeighbourState::Permanent;
+    message.header.kind = RouteType::Unicast;
+    message.attributes.push(NeighbourAttribute::LinkLayerAddress(neighbour.mac.0.to_vec()));
+    message.attributes.push(NeighbourAttribute::Protocol(RouteProtocol::from(ids::PROTOCOL)));
+    message
+}

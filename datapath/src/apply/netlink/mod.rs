@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A small synchronous netlink socket. The kernel answers rtnetlink and nf_tables requests before `sendmsg` returns, so
+//! nothing here waits: an answer that is not there when we look is an error, never a hang.
+//!
+//! What it does that `rtnetlink`'s dumps do not: an interrupted dump (NLM_F_DUMP_INTR) is read again, an error code in
+//! NLMSG_DONE is an error and not the end of a list, a message that cannot be parsed fails the read instead of being
+//! left out, and the kernel's own words (extended ACK) are kept. Filters of dumps are strict (NETLINK_GET_STRICT_CHK):
+//! the kernel refuses what it would otherwise ignore.
+//!
+//! Several requests go out in one send ([`Socket::transact`]). Each is its own operation: those after a failing one still
+//! run, so answers are matched by sequence number. nf_tables batches ([`Socket::batch`]) are one transaction.
+//!
+//! Not here: which messages ([`message`]) and what answers mean ([`read`]).
+
+pub(crate) mod message;
+pub(crate) mod read;
+
+use std::io;
+
+use netlink_packet_core::{
+    DefaultNla, NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer,
+    NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable, Nla, NlasIterator,
+    Parseable,
+};
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+
+use super::error::{ApplyError, Refusal};
+
+/// MSG_DONTWAIT | MSG_TRUNC (`include/linux/socket.h`).
+const RECEIVE_FLAGS: i32 = 0x40 | 0x20;
+/// More than the kernel puts into one datagram (32 KiB in a dump, `netlink_dump`, `net/netlink/af_netlink.c`).
+const RECEIVE_BYTES: usize = 64 * 1024;
+/// How often an interrupted dump is read before giving up.
+const DUMP_ATTEMPTS: u32 = 20;
+/// NLMSGERR_ATTR_MSG (`include/uapi/linux/netlink.h`).
+const ERROR_TEXT: u16 = 1;
+/// Bytes of the request's header that an ACK repeats (NETLINK_CAP_ACK is on).
+const REPEATED_HEADER: usize = 16;
+
+/// One request of a batch.
+#[derive(Debug)]
+pub(crate) struct Request<M> {
+    /// The message.
+    pub(crate) message: M,
+    /// NLM_F_CREATE and the like; REQUEST and ACK are added.
+    pub(crate) flags: u16,
+    /// For errors: the operation in `ip` or `nft` syntax.
+    pub(crate) doing: String,
+}
+
+/// The kernel's answer to one request: what it sent back besides the ACK, or its refusal.
+pub(crate) type Answer<M> = Result<Option<M>, Refusal>;
+
+/// A socket in the namespace that its maker was in.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    inner: netlink_sys::Socket,
+    sequence: u32,
+    buffer: Vec<u8>,
+}
+
+impl Socket {
+    /// rtnetlink.
+    pub(crate) fn route() -> Result<Self, ApplyError> {
+        let socket = Self::open(NETLINK_ROUTE)?;
+        socket.inner.set_netlink_get_strict_chk(true).map_err(|source| failed("asking for strict checks", source))?;
+        Ok(socket)
+    }
+
+    /// nfnetlink.
+    pub(crate) fn netfilter() -> Result<Self, ApplyError> {
+        Self::open(NETLINK_NETFILTER)
+    }
+
+    fn open(protocol: isize) -> Result<Self, ApplyError> {
+        let mut inner = netlink_sys::Socket::new(protocol).map_err(|source| failed("opening the socket", source))?;
+        inner.bind_auto().map_err(|source| failed("binding the socket", source))?;
+        inner.set_ext_ack(true).map_err(|source| failed("asking for extended ACKs", source))?;
+        inner.set_cap_ack(true).map_err(|source| failed("asking for capped ACKs", source))?;
+        Ok(Self { inner, sequence: 0, buffer: Vec::with_capacity(RECEIVE_BYTES) })
+    }
+
+    /// Sends all requests at once and gives the answers in their order. `Err` only when the socket itself fails.
+    pub(crate) fn transact<M>(&mut self, requests: Vec<Request<M>>) -> Result<Vec<Answer<M>>, ApplyError>
+    where
+        M: NetlinkSerializable + NetlinkDeserializable,
+    {
+        let first = self.sequence.wrapping_add(1);
+        let (mut bytes, mut doing) = (Vec::new(), Vec::with_capacity(requests.len()));
+        for request in requests {
+            self.append(&mut bytes, request.message, request.flags | NLM_F_REQUEST | NLM_F_ACK);
+            doing.push(request.doing);
+        }
+        let summary = || doing.join(", ");
+        self.send(&bytes, &summary())?;
+        let mut answers: Vec<(Option<M>, Option<Result<(), Refusal>>)> = doing.iter().map(|_| (None, None)).collect();
+        while answers.iter().any(|(_, ack)| ack.is_none()) {
+            for message in self.receive::<M>(&summary())? {
+                let Some(slot) = position(message.header.sequence_number, first, answers.len(), &summary())? else {
+                    continue;
+                };
+                let Some((reply, ack)) = answers.get_mut(slot) else { continue };
+                match message.payload {
+                    NetlinkPayload::Error(error) => *ack = Some(acknowledged(&message.header, &error)),
+                    NetlinkPayload::InnerMessage(inner) => *reply = Some(inner),
+                    _ => {}
+                }
+            }
+        }
+        Ok(answers.into_iter().map(|(reply, ack)| ack.unwrap_or(Ok(())).map(|()| reply)).collect())
+    }
+
+    /// One request; its refusal is an error.
+    pub(crate) fn request<M>(&mut self, request: Request<M>) -> Result<Option<M>, ApplyError>
+    where
+        M: NetlinkSerializable + NetlinkDeserializable,
+    {
+        let doing = request.doing.clone();
+        let answer = self.transact(vec![request])?.pop().unwrap_or(Ok(None));
+        answer.map_err(|source| ApplyError::Refused { doing, source })
+    }
+
+    /// Reads a whole list, again when changes interrupted it.
+    pub(crate) fn dump<M>(&mut self, message: M, doing: &str) -> Result<Vec<M>, ApplyError>
+    where
+        M: NetlinkSerializable + NetlinkDeserializable + Clone,
+    {
+        for _ in 0..DUMP_ATTEMPTS {
+            if let Some(list) = self.dump_once(message.clone(), doing)? {
+                return Ok(list);
+            }
+        }
+        Err(ApplyError::Interrupted { doing: doing.to_owned(), attempts: DUMP_ATTEMPTS })
+    }
+
+    /// `None`: interrupted.
+    fn dump_once<M>(&mut self, message: M, doing: &str) -> Result<Option<Vec<M>>, ApplyError>
+    where
+        M: NetlinkSerializable + NetlinkDeserializable,
+    {
+        let mut bytes = Vec::new();
+        self.append(&mut bytes, message, NLM_F_REQUEST | NLM_F_DUMP);
+        let sequence = self.sequence;
+        self.send(&bytes, doing)?;
+        let refused = |source| ApplyError::Refused { doing: doing.to_owned(), source };
+        let (mut list, mut interrupted) = (Vec::new(), false);
+        loop {
+            for message in self.receive::<M>(doing)? {
+                if position(message.header.sequence_number, sequence, 1, doing)?.is_none() {
+                    continue;
+                }
+                interrupted |= message.header.flags & NLM_F_DUMP_INTR != 0;
+                match message.payload {
+                    NetlinkPayload::InnerMessage(inner) => list.push(inner),
+                    NetlinkPayload::Error(error) => {
+                        acknowledged(&message.header, &error).map_err(refused)?;
+                    }
+                    NetlinkPayload::Done(done) if done.code < 0 => {
+                        let message = text(&done.extended_ack);
+                        return Err(refused(Refusal { errno: done.code.saturating_neg(), message }));
+                    }
+                    NetlinkPayload::Done(_) => return Ok((!interrupted).then_some(list)),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Sends messages as one nf_tables transaction between `begin` and `end`: all of it or nothing.
+    pub(crate) fn batch<M>(&mut self, begin: M, requests: Vec<Request<M>>, end: M) -> Result<(), ApplyError>
+    where
+        M: NetlinkSerializable + NetlinkDeserializable,
+    {
+        let first = self.sequence.wrapping_add(1);
+        let (mut bytes, mut doing) = (Vec::new(), vec!["beginning the transaction".to_owned()]);
+        self.append(&mut bytes, begin, NLM_F_REQUEST);
+        for request in requests {
+            self.append(&mut bytes, request.message, request.flags | NLM_F_REQUEST | NLM_F_ACK);
+            doing.push(request.doing);
+        }
+        doing.push("committing the transaction".to_owned());
+        self.append(&mut bytes, end, NLM_F_REQUEST);
+        self.send(&bytes, "nft transaction")?;
+        // Every message between begin and end is answered; begin and end only when they fail.
+        let mut pending = doing.len().saturating_sub(2);
+        while pending > 0 {
+            for message in self.receive::<M>("nft transaction")? {
+                let slot = position(message.header.sequence_number, first, doing.len(), "nft transaction")?;
+                if let (Some(slot), NetlinkPayload::Error(error)) = (slot, message.payload) {
+                    let doing = || doing.get(slot).cloned().unwrap_or_default();
+                    acknowledged(&message.header, &error)
+                        .map_err(|source| ApplyError::Refused { doing: doing(), source })?;
+                    pending = pending.saturating_sub(1);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn append<M: NetlinkSerializable>(&mut self, bytes: &mut Vec<u8>, message: M, flags: u16) {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut header = NetlinkHeader::default();
+        header.flags = flags;
+        header.sequence_number = self.sequence;
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
+        message.finalize();
+        let start = bytes.len();
+        bytes.resize(start + message.buffer_len().next_multiple_of(4), 0);
+        message.serialize(&mut bytes[start..]);
+    }
+
+    fn send(&self, bytes: &[u8], doing: &str) -> Result<(), ApplyError> {
+        let sent = self.inner.send(bytes, 0).map_err(|source| failed(doing, source))?;
+        if sent == bytes.len() {
+            Ok(())
+        } else {
+            Err(unreadable(doing, &format!("sent {sent} of {} bytes", bytes.len())))
+        }
+    }
+
+    /// The messages of one datagram.
+    fn receive<M: NetlinkDeserializable>(&mut self, doing: &str) -> Result<Vec<NetlinkMessage<M>>, ApplyError> {
+        self.buffer.clear();
+        let length = match self.inner.recv(&mut self.buffer, RECEIVE_FLAGS) {
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(unreadable(doing, "the kernel did not answer"));
+            }
+            Err(source) => return Err(failed(doing, source)),
+        };
+        let Some(mut rest) = self.buffer.get(..length) else {
+            return Err(unreadable(doing, &format!("an answer of {length} bytes does not fit the buffer")));
+        };
+        let mut messages = Vec::new();
+        while !rest.is_empty() {
+            let frame = NetlinkBuffer::new_checked(rest).map_err(|error| unreadable(doing, &error.to_string()))?;
+            let length = frame.length() as usize;
+            let bytes = rest.get(..length).unwrap_or_default();
+            messages.push(NetlinkMessage::deserialize(bytes).map_err(|error| unreadable(doing, &error.to_string()))?);
+            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        }
+        Ok(messages)
+    }
+}
+
+/// Which request of `count`, from sequence number `first` on, an answer belongs to. `None`: an older one, left over from
+/// a read that failed half-way.
+fn position(sequence: u32, first: u32, count: usize, doing: &str) -> Result<Option<usize>, ApplyError> {
+    let offset = sequence.wrapping_sub(first);
+    if (offset as usize) < count {
+        Ok(Some(offset as usize))
+    } else if offset > u32::MAX / 2 {
+        Ok(None)
+    } else {
+        Err(unreadable(doing, &format!("an answer to request {sequence}, which was not sent yet")))
+    }
+}
+
+/// What an ACK says.
+fn acknowledged(header: &NetlinkHeader, error: &netlink_packet_core::ErrorMessage) -> Result<(), Refusal> {
+    let Some(code) = error.code else { return Ok(()) };
+    let tlvs = error.header.get(REPEATED_HEADER..).filter(|_| header.flags & NLM_F_ACK_TLVS != 0);
+    Err(Refusal { errno: code.get().saturating_neg(), message: tlvs.and_then(text) })
+}
+
+/// The kernel's words among the attributes of an extended ACK.
+fn text(tlvs: &[u8]) -> Option<String> {
+    let attributes = NlasIterator::new(tlvs).filter_map(|nla| DefaultNla::parse(&nla.ok()?).ok());
+    let mut texts = attributes.filter(|nla| nla.kind() == ERROR_TEXT).map(|nla| {
+        let mut value = vec![0; nla.value_len()];
+        nla.emit_value(&mut value);
+        String::from_utf8_lossy(&value).trim_end_matches('\0').to_owned()
+    });
+    texts.next()
+}
+
+fn failed(doing: &str, source: io::Error) -> ApplyError {
+    ApplyError::Socket { doing: doing.to_owned(), source }
+}
+
+/// An answer that cannot be understood.
+pub(crate) fn unreadable(doing: &str, problem: &str) -> ApplyError {
+    ApplyError::Answer { doing: doing.to_owned(), problem: problem.to_owned() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Reads of the kernel's network as the plan's types. Lists are asked for with the kernel's own filters where it has
+//! them; what cannot be one of ours (metrics, several next hops, unreachable, another family) is left out here, and only
+//! here.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::Ipv4Net;
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope};
+use netlink_packet_route::link::{
+    AfSpecInet, AfSpecUnspec, InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+};
+use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope as KernelScope, RouteType,
+};
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use rustix::io::Errno;
+
+use super::{Request, Socket};
+use crate::apply::ApplyError;
+use crate::plan::{
+    Address, LinkName, LinkRef, MacAddr, Mark, Neighbour, Route, RouteScope, RouteTable, Rule, VethAlias,
+};
+
+/// A link as read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) index: u32,
+    pub(crate) name: String,
+    pub(crate) mac: Option<MacAddr>,
+    pub(crate) mtu: u32,
+    pub(crate) up: bool,
+    pub(crate) group: u32,
+    /// The alias as it is.
+    pub(crate) alias_text: Option<String>,
+    /// `veth`, `vlan`, …; `None` for a network card and `lo`.
+    pub(crate) kind: Option<String>,
+    /// IFLA_LINK: for a veth its peer's index in the peer's namespace.
+    pub(crate) peer: Option<u32>,
+    /// rp_filter of the link; `None` when it has no IPv4.
+    pub(crate) rp_filter: Option<u8>,
+}
+
+impl Link {
+    /// The alias, if it is one of ours.
+    pub(crate) fn alias(&self) -> Option<VethAlias> {
+        self.alias_text.as_ref()?.parse().ok()
+    }
+
+    /// Whether it is one end of a veth.
+    pub(crate) fn is_veth(&self) -> bool {
+        self.kind.as_deref() == Some("veth")
+    }
+
+    fn of(message: &LinkMessage) -> Self {
+        let mut link = Self {
+            index: message.header.index,
+            name: String::new(),
+            mac: None,
+            mtu: 0,
+            up: message.header.flags.contains(LinkFlags::Up),
+            group: 0,
+            alias_text: None,
+            kind: None,
+            peer: None,
+            rp_filter: None,
+        };
+        for attribute in &message.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => link.name.clone_from(name),
+                LinkAttribute::Address(bytes) => link.mac = <[u8; 6]>::try_from(bytes.as_slice()).ok().map(MacAddr),
+                LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+                LinkAttribute::Group(group) => link.group = *group,
+                LinkAttribute::IfAlias(alias) => link.alias_text = Some(alias.clone()),
+                LinkAttribute::Link(peer) => link.peer = Some(*peer),
+                LinkAttribute::LinkInfo(infos) => link.kind = infos.iter().find_map(kind_text),
+                LinkAttribute::AfSpecUnspec(specs) => link.rp_filter = specs.iter().find_map(rp_filter),
+                _ => {}
+            }
+        }
+        link
+    }
+}
+
+fn kind_text(info: &LinkInfo) -> Option<String> {
+    match info {
+        LinkInfo::Kind(InfoKind::Other(kind)) => Some(kind.clone()),
+        LinkInfo::Kind(kind) => Some(kind.to_string()),
+        _ => None,
+    }
+}
+
+fn rp_filter(spec: &AfSpecUnspec) -> Option<u8> {
+    let AfSpecUnspec::Inet(settings) = spec else { return None };
+    settings.iter().find_map(|setting| match setting {
+        AfSpecInet::DevConf(values) => u8::try_from(values.rp_filter).ok(),
+        _ => None,
+    })
+}
+
+/// The link of an answer to a request that has one.
+pub(crate) fn link_of(answer: Option<RouteNetlinkMessage>) -> Option<Link> {
+    match answer {
+        Some(RouteNetlinkMessage::NewLink(message)) => Some(Link::of(&message)),
+        _ => None,
+    }
+}
+
+/// One link by name; `None`: there is none.
+pub(crate) fn link_by_name(socket: &mut Socket, name: &LinkName) -> Result<Option<Link>, ApplyError> {
+    let mut message = LinkMessage::default();
+    message.attributes =
+        vec![LinkAttribute::IfName(name.to_string()), LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])];
+    one_link(socket, message, name.as_str())
+}
+
+/// One link by index; `None`: there is none.
+pub(crate) fn link_by_index(socket: &mut Socket, index: u32) -> Result<Option<Link>, ApplyError> {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.attributes = vec![LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])];
+    one_link(socket, message, &format!("if{index}"))
+}
+
+fn one_link(socket: &mut Socket, message: LinkMessage, name: &str) -> Result<Option<Link>, ApplyError> {
+    let message = RouteNetlinkMessage::GetLink(message);
+    match socket.request(Request { message, flags: 0, doing: format!("ip link show dev {name}") }) {
+        Ok(answer) => Ok(link_of(answer)),
+        Err(error) if error.errno() == Some(Errno::NODEV.raw_os_error()) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// All links. Quadratic in veths for the kernel: not for the ADD path.
+pub(crate) fn links(socket: &mut Socket) -> Result<Vec<Link>, ApplyError> {
+    let mut message = LinkMessage::default();
+    message.attributes = vec![LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])];
+    let answers = socket.dump(RouteNetlinkMessage::GetLink(message), "ip link show")?;
+    Ok(answers.into_iter().filter_map(|answer| link_of(Some(answer))).collect())
+}
+
+/// Global IPv4 addresses with the index of their link and whether they carry our protocol; of one link or of all.
+pub(crate) fn addresses(socket: &mut Socket, index: Option<u32>) -> Result<Vec<(u32, Address, u8)>, ApplyError> {
+    let mut message = AddressMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.index = index.unwrap_or(0);
+    let answers = socket.dump(RouteNetlinkMessage::GetAddress(message), "ip -4 addr show")?;
+    Ok(answers.iter().filter_map(address_of).filter(|found| index.is_none_or(|index| index == found.0)).collect())
+}
+
+fn address_of(answer: &RouteNetlinkMessage) -> Option<(u32, Address, u8)> {
+    let RouteNetlinkMessage::NewAddress(message) = answer else { return None };
+    if message.header.scope != AddressScope::Universe {
+        return None;
+    }
+    let (mut local, mut flags, mut protocol) = (None, AddressFlags::empty(), 0);
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Local(IpAddr::V4(address)) => local = Some(*address),
+            AddressAttribute::Flags(found) => flags = *found,
+            AddressAttribute::Protocol(found) => protocol = <u8 as From<AddressProtocol>>::from(*found),
+            _ => {}
+        }
+    }
+    let index = message.header.index;
+    let address = Ipv4Net::new(local?, message.header.prefix_len).ok()?;
+    let without_prefix_route = flags.contains(AddressFlags::Noprefixroute);
+    Some((index, Address { address, link: LinkRef::Index(index), without_prefix_route }, protocol))
+}
+
+/// What the kernel is asked to filter routes by.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct RouteFilter {
+    pub(crate) table: Option<RouteTable>,
+    pub(crate) protocol: Option<u8>,
+    pub(crate) link: Option<u32>,
+}
+
+/// Unicast IPv4 routes with one next hop and no metric; links by index. A table that does not exist has none.
+pub(crate) fn routes(socket: &mut Socket, filter: RouteFilter) -> Result<Vec<Route>, ApplyError> {
+    let mut message = RouteMessage::default();
+    message.header.address_family = AddressFamily::Inet;
+    message.header.protocol = RouteProtocol::from(filter.protocol.unwrap_or(0));
+    message.attributes.extend(filter.table.map(|table| RouteAttribute::Table(table.0)));
+    message.attributes.extend(filter.link.map(RouteAttribute::Oif));
+    let table = filter.table.map_or_else(|| "all".to_owned(), |table| table.to_string());
+    match socket.dump(RouteNetlinkMessage::GetRoute(message), &format!("ip -4 route show table {table}")) {
+        Ok(answers) => Ok(answers.iter().filter_map(route_of).filter(|route| filter.passes(route)).collect()),
+        Err(error) if error.errno() == Some(Errno::NOENT.raw_os_error()) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+impl RouteFilter {
+    /// The same filter here: a kernel that ignored one would otherwise give us others' routes.
+    fn passes(&self, route: &Route) -> bool {
+        self.table.is_none_or(|table| table == route.table)
+            && self.protocol.is_none_or(|protocol| protocol == route.protocol)
+            && self.link.is_none_or(|link| LinkRef::Index(link) == route.link)
+    }
+}
+
+fn route_of(answer: &RouteNetlinkMessage) -> Option<Route> {
+    let RouteNetlinkMessage::NewRoute(message) = answer else { return None };
+    if message.header.kind != RouteType::Unicast || message.header.address_family != AddressFamily::Inet {
+        return None;
+    }
+    let scope = match message.header.scope {
+        KernelScope::Universe => RouteScope::Universe,
+        KernelScope::Link => RouteScope::Link,
+        _ => return None,
+    };
+    let (mut destination, mut via, mut link, mut table) =
+        (Ipv4Addr::UNSPECIFIED, None, None, u32::from(message.header.table));
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = *address,
+            RouteAttribute::Gateway(RouteAddress::Inet(address)) => via = Some(*address),
+            RouteAttribute::Oif(index) => link = Some(LinkRef::Index(*index)),
+            RouteAttribute::Table(number) => table = *number,
+            RouteAttribute::Priority(metric) if *metric != 0 => return None,
+            _ => {}
+        }
+    }
+    let destination = Ipv4Net::new(destination, message.header.destination_prefix_length).ok()?;
+    let protocol = u8::from(message.header.protocol);
+    Some(Route { destination, via, link: link?, scope, table: RouteTable(table), protocol })
+}
+
+/// IPv4 rules that look up a table, with their protocol. Rules with a selector that we never use are left out.
+pub(crate) fn rules(socket: &mut Socket) -> Result<Vec<(Rule, u8)>, ApplyError> {
+    let mut message = RuleMessage::default();
+    message.header.family = AddressFamily::Inet;
+    let answers = socket.dump(RouteNetlinkMessage::GetRule(message), "ip -4 rule show")?;
+    Ok(answers.iter().filter_map(rule_of).collect())
+}
+
+fn rule_of(answer: &RouteNetlinkMessage) -> Option<(Rule, u8)> {
+    let RouteNetlinkMessage::NewRule(message) = answer else { return None };
+    if message.header.action != RuleAction::ToTable
+        || message.header.tos != 0
+        || message.header.flags.contains(RuleFlags::Invert)
+    {
+        return None;
+    }
+    let mut rule =
+        Rule { priority: 0, from: None, to: None, mark: None, table: Some(RouteTable(message.header.table.into())) };
+    let (mut protocol, mut mark, mut mask) = (0, None, u32::MAX);
+    for attribute in &message.attributes {
+        match attribute {
+            RuleAttribute::Priority(priority) => rule.priority = *priority,
+            RuleAttribute::Source(IpAddr::V4(address)) => {
+                rule.from = Ipv4Net::new(*address, message.header.src_len).ok();
+            }
+            RuleAttribute::Destination(IpAddr::V4(address)) => {
+                rule.to = Ipv4Net::new(*address, message.header.dst_len).ok();
+            }
+            RuleAttribute::FwMark(value) => mark = Some(*value),
+            RuleAttribute::FwMask(value) => mask = *value,
+            RuleAttribute::Table(table) => rule.table = Some(RouteTable(*table)),
+            RuleAttribute::Protocol(found) => protocol = u8::from(*found),
+            RuleAttribute::Iifname(_)
+            | RuleAttribute::Oifname(_)
+            | RuleAttribute::IpProtocol(_)
+            | RuleAttribute::SourcePortRange(_)
+            | RuleAttribute::DestinationPortRange(_)
+            | RuleAttribute::UidRange(_)
+            | RuleAttribute::TunId(_) => return None,
+            _ => {}
+        }
+    }
+    rule.mark = mark.map(|value| Mark { value, mask });
+    Some((rule, protocol))
+}
+
+/// Permanent IPv4 neighbours that carry our protocol.
+pub(crate) fn neighbours(socket: &mut Socket, protocol: u8) -> Result<Vec<Neighbour>, ApplyError> {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Inet;
+    let answers = socket.dump(RouteNetlinkMessage::GetNeighbour(message), "ip -4 neigh show")?;
+    Ok(answers.iter().filter_map(|answer| neighbour_of(answer, protocol)).collect())
+}
+
+fn neighbour_of(answer: &RouteNetlinkMessage, wanted: u8) -> Option<Neighbour> {
+    let RouteNetlinkMessage::NewNeighbour(message) = answer else { return None };
+    if message.header.state != NeighbourState::Permanent {
+        return None;
+    }
+    let (mut address, mut mac, mut protocol) = (None, None, 0);
+    for attribute in &message.attributes {
+        match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(found)) => address = Some(*found),
+            NeighbourAttribute::LinkLayerAddress(bytes) => {
+                mac = <[u8; 6]>::try_from(bytes.as_slice()).ok().map(MacAddr);
+            }
+            NeighbourAttribute::Protocol(found) => protocol = u8::from(*found),
+            _ => {}
+        }
+    }
+    (protocol == wanted).then_some(())?;
+    Some(Neighbour { address: address?, mac: mac?, link: LinkRef::Index(message.header.ifindex) })
+}

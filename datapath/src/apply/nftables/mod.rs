@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Our nft table in the kernel, by nfnetlink: written in one transaction, read back as what [`crate::plan::host::diff`]
+//! compares. Only the table of the name given is touched, never another.
+//!
+//! "As wanted" is told by what the kernel keeps without changing it: chains with hook and policy, the comment of every
+//! rule in order (it holds a fingerprint of the rule's text), the set's ranges. The kernel's own form of expressions is
+//! not compared: it differs between versions.
+
+mod encode;
+mod observe;
+
+use netlink_packet_netfilter::nftables::{NfTablesMessage, TableAttribute, TableMessage};
+use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
+use rustix::io::Errno;
+
+use super::error::ApplyError;
+use super::netlink::{Request, Socket};
+use crate::plan::nft::NftTable;
+
+pub(crate) use observe::observe;
+
+/// NFNL_SUBSYS_NFTABLES (`include/uapi/linux/netfilter/nfnetlink.h`), the subsystem a transaction is for.
+const SUBSYSTEM: u16 = 10;
+
+/// Makes the table so, whatever was there: one transaction, counters start anew.
+pub(crate) fn replace(socket: &mut Socket, table: &NftTable) -> Result<(), ApplyError> {
+    transaction(socket, encode::replacement(table))
+}
+
+/// Replaces the set's elements in one transaction; rules and counters stay.
+pub(crate) fn replace_set(socket: &mut Socket, table: &NftTable) -> Result<(), ApplyError> {
+    transaction(socket, encode::set_replacement(table))
+}
+
+/// Deletes the table; none there is fine.
+pub(crate) fn remove(socket: &mut Socket, table: &str) -> Result<(), ApplyError> {
+    let attributes = vec![TableAttribute::Name(table.to_owned())];
+    let message = message(NfTablesMessage::DeleteTable(TableMessage { attributes }));
+    match transaction(socket, vec![Request { message, flags: 0, doing: format!("nft delete table ip {table}") }]) {
+        Err(error) if error.errno() == Some(Errno::NOENT.raw_os_error()) => Ok(()),
+        other => other,
+    }
+}
+
+fn transaction(socket: &mut Socket, requests: Vec<Request<NetfilterMessage>>) -> Result<(), ApplyError> {
+    use netlink_packet_netfilter::none::ControlMessage;
+    let header = || NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, SUBSYSTEM);
+    let begin = NetfilterMessage::new(header(), ControlMessage::BatchBegin);
+    let end = NetfilterMessage::new(header(), ControlMessage::BatchEnd);
+    socket.batch(begin, requests, end)
+}
+
+/// A message for family `ip`.
+fn message(inner: NfTablesMessage) -> NetfilterMessage {
+    NetfilterMessage::new(NetfilterHeader::new(NetfilterProtoFamily::IPv4, 0, 0), inner)
+}

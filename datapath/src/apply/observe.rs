@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the kernel says: who holds which address, which links there are, what of it is ours. Reads only.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use super::error::ApplyError;
+use super::netlink::Socket;
+use super::netlink::read::{self, RouteFilter};
+use super::nftables;
+use crate::plan::{
+    Address, LinkName, LinkRef, MacAddr, Neighbour, Route, RouteScope, RouteTable, Rule, VethAlias, ids,
+};
+
+/// One reading of the kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KernelState {
+    /// Host veths, by name: veths with our prefix, and any link with an alias of ours.
+    pub pods: Vec<ObservedPod>,
+    /// All links with a MAC: name, MAC, index.
+    pub links: Vec<(LinkName, MacAddr, u32)>,
+    /// Everything that carries our marks.
+    pub ours: OwnObjects,
+}
+
+/// A host veth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObservedPod {
+    /// Its name.
+    pub link: LinkName,
+    /// Its index.
+    pub index: u32,
+    /// Its link group; [`ids::DEAD_GROUP`]: detached.
+    pub group: u32,
+    /// Its alias, if it is one of ours; a pod of the reference has none.
+    pub alias: Option<VethAlias>,
+    /// The /32 in main that leads to it, whoever made it.
+    pub host_route: Option<Ipv4Addr>,
+}
+
+impl ObservedPod {
+    /// Whether it has been detached.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.group == ids::DEAD_GROUP
+    }
+}
+
+/// Objects with our protocol (158), and our nft table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnObjects {
+    /// Rules, in the kernel's order.
+    pub rules: Vec<Rule>,
+    /// Routes of all tables.
+    pub routes: Vec<Route>,
+    /// Permanent neighbours.
+    pub neighbours: Vec<Neighbour>,
+    /// Addresses (Linux 5.18 and later remember whose they are).
+    pub addresses: Vec<Address>,
+    /// Whether the table `ip enid` exists.
+    pub has_nft_table: bool,
+}
+
+impl OwnObjects {
+    /// Whether there is nothing of ours.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Reads everything. Several lists, so not one moment: a pod that comes or goes meanwhile may be half in it.
+///
+/// # Errors
+/// A list that cannot be had whole is an error, never a shorter list.
+pub fn kernel(veth_prefix: &str) -> Result<KernelState, ApplyError> {
+    let mut socket = Socket::route()?;
+    let found = read::links(&mut socket)?;
+    let names: BTreeMap<u32, LinkName> =
+        found.iter().filter_map(|link| Some((link.index, LinkName::new(&link.name).ok()?))).collect();
+    let main = RouteFilter { table: Some(RouteTable::MAIN), ..RouteFilter::default() };
+    let routes = read::routes(&mut socket, main)?;
+    let is_host = |route: &&Route| route.destination.prefix_len() == 32 && route.scope == RouteScope::Link;
+    let host_routes: BTreeMap<&LinkRef, Ipv4Addr> =
+        routes.iter().rev().filter(is_host).map(|route| (&route.link, route.destination.addr())).collect();
+    let mut state = KernelState { ours: own_objects(&mut socket, &names)?, ..KernelState::default() };
+    for link in found {
+        let Some(name) = names.get(&link.index) else { continue };
+        state.links.extend(link.mac.map(|mac| (name.clone(), mac, link.index)));
+        let alias = link.alias();
+        if alias.is_some() || (link.is_veth() && link.name.starts_with(veth_prefix)) {
+            state.pods.push(ObservedPod {
+                link: name.clone(),
+                index: link.index,
+                group: link.group,
+                alias,
+                host_route: host_routes.get(&LinkRef::Index(link.index)).copied(),
+            });
+        }
+    }
+    state.pods.sort_by(|a, b| a.link.cmp(&b.link));
+    Ok(state)
+}
+
+fn own_objects(socket: &mut Socket, names: &BTreeMap<u32, LinkName>) -> Result<OwnObjects, ApplyError> {
+    let named = |link: LinkRef| match &link {
+        LinkRef::Index(index) => names.get(index).cloned().map_or(link, LinkRef::Name),
+        _ => link,
+    };
+    let rules = read::rules(socket)?.into_iter().filter(|(_, protocol)| *protocol == ids::PROTOCOL);
+    let filter = RouteFilter { protocol: Some(ids::PROTOCOL), ..RouteFilter::default() };
+    let routes = read::routes(socket, filter)?.into_iter().map(|route| Route { link: named(route.link), ..route });
+    let neighbours = read::neighbours(socket, ids::PROTOCOL)?;
+    let addresses = read::addresses(socket, None)?.into_iter().filter(|(_, _, protocol)| *protocol == ids::PROTOCOL);
+    Ok(OwnObjects {
+        rules: rules.map(|(rule, _)| rule).collect(),
+        routes: routes.collect(),
+        neighbours: neighbours.into_iter().map(|found| Neighbour { link: named(found.link), ..found }).collect(),
+        addresses: addresses.map(|(_, found, _)| Address { link: named(found.link), ..found }).collect(),
+        has_nft_table: nftables::observe(&mut Socket::netfilter()?, ids::NFT_TABLE)?.is_some(),
+    })
+}

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Attach, with its undo log.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use rustix::io::Errno;
+
+use crate::apply::error::ApplyError;
+use crate::apply::execute::{self, Done};
+use crate::apply::fault;
+use crate::apply::netlink::read::{self, Link, RouteFilter};
+use crate::apply::netlink::{Socket, message, unreadable};
+use crate::apply::netns::Netns;
+use crate::apply::sysctl;
+use crate::plan::pod::{self as plan, PodAttachment, PodPlan};
+use crate::plan::{LinkRef, Op, Route, RouteTable, Rule, VethAlias, ids};
+
+/// Both ends of a pod's veth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttachedPod {
+    /// Index of the host end, in the node's namespace.
+    pub host_index: u32,
+    /// Index of the pod's link, in the pod's namespace.
+    pub pod_index: u32,
+}
+
+/// Everything an attach works with.
+struct Attach<'a> {
+    pod: &'a PodAttachment,
+    plan: PodPlan,
+    netns: Netns,
+    node: Socket,
+    inside: Socket,
+    undo: Undo,
+}
+
+/// What a failed attach has to take back.
+#[derive(Default)]
+struct Undo {
+    host_index: Option<u32>,
+    rules: Vec<Rule>,
+}
+
+/// Plumbs a pod: the calling thread's namespace is the node's, `netns` is the path of the pod's. A stale host veth of the
+/// same name is deleted first (that waits for a grace period of some 20 ms; nothing else does).
+///
+/// # Errors
+/// Any; nothing is left behind. [`ApplyError::AddressInUse`] when the address is still routed to another pod's link,
+/// [`ApplyError::LinkNameTaken`] when the host veth's name belongs to a link that cannot be a host veth.
+pub fn attach(netns: &Path, pod: &PodAttachment) -> Result<AttachedPod, ApplyError> {
+    VethAlias::new(&pod.owner, pod.address)
+        .map_err(|source| ApplyError::Alias { link: pod.host_veth.clone(), source })?;
+    let netns = Netns::open(netns)?;
+    let mut node = Socket::route()?;
+    let inside = netns.inside(Socket::route)?;
+    remove_stale_link(&mut node, pod)?;
+    let mut attach = Attach { pod, plan: plan::attach(pod), netns, node, inside, undo: Undo::default() };
+    let result = attach.run();
+    if result.is_err() {
+        attach.take_back();
+    }
+    result
+}
+
+/// A re-created StatefulSet pod finds its predecessor's host veth; a repeated ADD finds its own. Both go. A veth of that
+/// name without an alias is a pod of the reference, or of an ADD that was killed: the name is made of the pod's, so it is
+/// this pod's predecessor all the same.
+fn remove_stale_link(node: &mut Socket, pod: &PodAttachment) -> Result<(), ApplyError> {
+    let Some(link) = read::link_by_name(node, &pod.host_veth)? else { return Ok(()) };
+    if !link.is_veth() || (link.alias_text.is_some() && link.alias().is_none()) {
+        let kind = link.kind.unwrap_or_else(|| "no virtual link".to_owned());
+        let alias = link.alias_text.map(|alias| format!(", alias `{alias}`")).unwrap_or_default();
+        return Err(ApplyError::LinkNameTaken { name: pod.host_veth.clone(), kind: kind + &alias });
+    }
+    match node.request(message::delete_link(link.index, &link.name)) {
+        Err(error) if error.errno() != Some(Errno::NODEV.raw_os_error()) => return Err(error),
+        _ => {}
+    }
+    // Its DEL may never come: its rules would outlive it.
+    match link.alias() {
+        Some(alias) if alias.address != pod.address && host_route(node, alias.address)?.is_none() => {
+            let ops: Vec<_> = plan::rules_of(alias.address).map(Op::RuleDelete).collect();
+            execute::all(node, &ops, execute::no_link).map(|_| ())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The host route of an address, if it has one.
+pub(super) fn host_route(node: &mut Socket, address: Ipv4Addr) -> Result<Option<Route>, ApplyError> {
+    let filter = RouteFilter { table: Some(RouteTable::MAIN), ..RouteFilter::default() };
+    Ok(read::routes(node, filter)?.into_iter().find(|route| route.destination == address.into()))
+}
+
+impl Attach<'_> {
+    fn run(&mut self) -> Result<AttachedPod, ApplyError> {
+        let ends = self.make_veth()?;
+        fault::point()?;
+        for setting in &self.plan.sysctls {
+            sysctl::ensure(setting)?;
+        }
+        fault::point()?;
+        execute::all(&mut self.inside, &self.plan.pod, |_| Ok(ends.pod_index))?;
+        fault::point()?;
+        self.run_node(ends.host_index)?;
+        fault::point()?;
+        self.run_rules()?;
+        fault::point()?;
+        let loopback = |_: &LinkRef| Ok(LOOPBACK_INDEX);
+        execute::all(&mut self.inside, std::slice::from_ref(&self.plan.pod_last), loopback)?;
+        Ok(ends)
+    }
+
+    fn make_veth(&mut self) -> Result<AttachedPod, ApplyError> {
+        let request = message::veth(&self.plan.veth, self.netns.fd());
+        let doing = request.doing.clone();
+        let echo = read::link_of(self.node.request(request)?);
+        // Before Linux 6.2 there is no echo: the link is asked for by name.
+        let link = match echo {
+            Some(link) => Some(link),
+            None => read::link_by_name(&mut self.node, &self.pod.host_veth)?,
+        };
+        let Some(Link { index: host_index, peer, .. }) = link else {
+            return Err(unreadable(&doing, "the link that was just made is not there"));
+        };
+        self.undo.host_index = Some(host_index);
+        let pod_index = peer.ok_or_else(|| unreadable(&doing, "no peer index"))?;
+        Ok(AttachedPod { host_index, pod_index })
+    }
+
+    /// Host end up, route, neighbour. A route to a link that is dead, or this sandbox's own from an earlier ADD, gives way.
+    fn run_node(&mut self, host_index: u32) -> Result<(), ApplyError> {
+        let refused = match execute::all(&mut self.node, &self.plan.node, |_| Ok(host_index)) {
+            Err(error) if error.errno() == Some(Errno::EXIST.raw_os_error()) => error,
+            other => return other.map(|_| ()),
+        };
+        let Some(route) = host_route(&mut self.node, self.pod.address)? else { return Err(refused) };
+        let LinkRef::Index(index) = route.link else { return Err(refused) };
+        let holder = read::link_by_index(&mut self.node, index)?;
+        let alias = holder.as_ref().and_then(Link::alias);
+        let is_dead = holder.as_ref().is_some_and(|link| link.group == ids::DEAD_GROUP);
+        let is_own = alias.as_ref().is_some_and(|alias| alias.owner == self.pod.owner);
+        if index == host_index || !(is_dead || is_own) {
+            let link = holder.map_or_else(|| format!("if{index}"), |link| link.name);
+            let owner = alias.map(|alias| alias.owner);
+            return Err(ApplyError::AddressInUse { address: self.pod.address, link, owner });
+        }
+        execute::all(&mut self.node, &[Op::RouteDelete(route)], |_| Ok(index))?;
+        execute::all(&mut self.node, &self.plan.node, |_| Ok(host_index)).map(|_| ())
+    }
+
+    /// The rules. When the first operation did find a stale `from` rule there may be more: all of this address go, and
+    /// ours are made again.
+    fn run_rules(&mut self) -> Result<(), ApplyError> {
+        let mut outcomes = execute::try_all(&mut self.node, &self.plan.rules, execute::no_link)?;
+        self.remember_rules(&outcomes);
+        if outcomes.first().is_some_and(|first| matches!(first, Ok(Done::Changed))) {
+            let stale = read::rules(&mut self.node)?
+                .into_iter()
+                .map(|(rule, _)| rule)
+                .filter(|rule| rule.priority == ids::PRIORITY_FROM_POD && rule.from == Some(self.pod.address.into()))
+                .map(Op::RuleDelete);
+            let ops: Vec<_> = stale.chain(self.plan.rules.iter().skip(1).cloned()).collect();
+            outcomes = execute::try_all(&mut self.node, &ops, execute::no_link)?;
+        }
+        outcomes.into_iter().collect::<Result<Vec<_>, _>>().map(|_| ())
+    }
+
+    fn remember_rules(&mut self, outcomes: &[Result<Done, ApplyError>]) {
+        let made = self.plan.rules.iter().zip(outcomes).filter(|(_, outcome)| matches!(outcome, Ok(Done::Changed)));
+        self.undo.rules.extend(made.filter_map(|(op, _)| match op {
+            Op::RuleAdd(rule) => Some(rule.clone()),
+            _ => None,
+        }));
+    }
+
+    /// Best effort: the error that led here is the one to report.
+    fn take_back(&mut self) {
+        if let Some(index) = self.undo.host_index {
+            let _ = self.node.request(message::delete_link(index, self.pod.host_veth.as_str()));
+        }
+        if !self.undo.rules.is_empty() && matches!(host_route(&mut self.node, self.pod.address), Ok(None)) {
+            let ops: Vec<_> = self.undo.rules.drain(..).map(Op::RuleDelete).collect();
+            let _ = execute::try_all(&mut self.node, &ops, execute::no_link);
+        }
+    }
+}
+
+/// `lo` is the first link of every namespace (`loopback_net_init`, `drivers/net/loopback.c`).
+const LOOPBACK_INDEX: u32 = 1;

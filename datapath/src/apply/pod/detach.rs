@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Detach. Who holds what decides:
+//!
+//! | link of that name | its alias | address | what is done |
+//! |---|---|---|---|
+//! | there, live | this owner | the alias's | link to the dead group; route, neighbour, rules go |
+//! | there, dead group | this owner | the alias's | done before: route and rules only if no other live link has the address |
+//! | there | another owner | as given | link untouched; route and rules only if no other live link has the address |
+//! | there | none (the reference's) | as given, if routed to it | as for this owner |
+//! | not there | | as given | route and rules only if no other live link has the address |
+
+use std::net::Ipv4Addr;
+
+use super::attach::host_route;
+use crate::apply::error::ApplyError;
+use crate::apply::execute;
+use crate::apply::netlink::Socket;
+use crate::apply::netlink::read::{self, Link};
+use crate::plan::pod::{self as plan, PodDetachment};
+use crate::plan::{LinkRef, LinkSet, Op, ids};
+
+/// What a detach found and did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Detached {
+    /// The address whose route and rules are gone now; `None`: none was known, or another owner holds it.
+    pub address: Option<Ipv4Addr>,
+    /// Whether a live host veth of this owner was there and is in the dead group now.
+    pub was_live: bool,
+}
+
+/// Takes a pod down: route, rules, neighbour, host end to the dead group. The veth is left to the end of the pod's
+/// namespace. Missing things are fine, and so is a repetition.
+///
+/// # Errors
+/// All that went wrong; everything that could be done was done.
+pub fn detach(pod: &PodDetachment) -> Result<Detached, Vec<ApplyError>> {
+    let mut node = Socket::route().map_err(|error| vec![error])?;
+    let link = read::link_by_name(&mut node, &pod.host_veth).map_err(|error| vec![error])?;
+    let alias = link.as_ref().and_then(Link::alias);
+    match (&link, &alias) {
+        (Some(link), Some(alias)) if alias.owner == pod.owner && link.group != ids::DEAD_GROUP => {
+            take_down(&mut node, pod, link.index, Some(alias.address))
+        }
+        (_, Some(alias)) if alias.owner == pod.owner => release(&mut node, pod, Some(alias.address)),
+        (Some(link), None) if link.is_veth() && link.alias_text.is_none() => {
+            let route = pod.address.map_or(Ok(None), |address| host_route(&mut node, address));
+            match route.map_err(|error| vec![error])? {
+                Some(route) if route.link == LinkRef::Index(link.index) => {
+                    take_down(&mut node, pod, link.index, pod.address)
+                }
+                _ => release(&mut node, pod, pod.address),
+            }
+        }
+        _ => release(&mut node, pod, pod.address),
+    }
+}
+
+/// The link is this owner's: everything goes, in one send.
+fn take_down(
+    node: &mut Socket,
+    pod: &PodDetachment,
+    index: u32,
+    address: Option<Ipv4Addr>,
+) -> Result<Detached, Vec<ApplyError>> {
+    let plan = plan::detach(&PodDetachment { address, ..pod.clone() });
+    run(node, &plan.ops, index)?;
+    Ok(Detached { address, was_live: true })
+}
+
+/// The link is gone, dead or another's: route and rules of the address go, unless somebody else has it.
+fn release(node: &mut Socket, pod: &PodDetachment, address: Option<Ipv4Addr>) -> Result<Detached, Vec<ApplyError>> {
+    let Some(address) = address else { return Ok(Detached::default()) };
+    let route = host_route(node, address).map_err(|error| vec![error])?;
+    let mut ops: Vec<_> = plan::rules_of(address).map(Op::RuleDelete).collect();
+    let mut index = 0;
+    if let Some(route) = route {
+        let LinkRef::Index(holder) = route.link else { return Ok(Detached::default()) };
+        let link = read::link_by_index(node, holder).map_err(|error| vec![error])?;
+        if link.as_ref().is_some_and(|link| !is_given_up(link, pod)) {
+            return Ok(Detached::default());
+        }
+        // A live link of this owner under another name (its prefix was changed): it must be silent too.
+        if link.is_some_and(|link| link.group != ids::DEAD_GROUP) {
+            ops.insert(0, Op::LinkSet(LinkSet { group: Some(ids::DEAD_GROUP), ..LinkSet::of(route.link.clone()) }));
+        }
+        index = holder;
+        ops.push(Op::RouteDelete(route));
+    }
+    run(node, &ops, index)?;
+    Ok(Detached { address: Some(address), was_live: false })
+}
+
+/// Whether a link that has the address's route is this owner's or dead.
+fn is_given_up(link: &Link, pod: &PodDetachment) -> bool {
+    link.group == ids::DEAD_GROUP || link.alias().is_some_and(|alias| alias.owner == pod.owner)
+}
+
+fn run(node: &mut Socket, ops: &[Op], index: u32) -> Result<(), Vec<ApplyError>> {
+    let outcomes = execute::try_all(node, ops, |_| Ok(index)).map_err(|error| vec![error])?;
+    // A link that went away under our hands (its namespace ended) is as good as one in the dead group.
+    let is_gone = |error: &ApplyError| error.errno() == Some(rustix::io::Errno::NODEV.raw_os_error());
+    let errors: Vec<_> = outcomes.into_iter().filter_map(Result::err).filter(|error| !is_gone(error)).collect();
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
+}

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Pods into and out of the kernel. The order of an attach is [`crate::plan::pod`]'s; here is what happens when the
+//! kernel does not agree.
+//!
+//! Attach leaves nothing behind when it fails: the veth is deleted by index (host route, neighbours and everything in the
+//! pod go with it) and the rules that this call made are deleted, unless the address has come to be another link's
+//! meanwhile (a second ADD for the same sandbox has won). The one thing it removes that was there before is a stale host
+//! veth of the same name.
+//!
+//! Detach is keyed by the owner that the host veth's alias names, collects errors and goes on, and may be repeated. It
+//! never touches a link or an address that another owner holds.
+
+mod attach;
+mod detach;
+
+pub use attach::{AttachedPod, attach};
+pub use detach::{Detached, detach};
