@@ -1,2 +1,159 @@
-//! Placeholder.
-fn main() {}
+// SPDX-License-Identifier: Apache-2.0
+//! `aws-cni`, the CNI executable: environment and standard input in, one JSON object on standard output, exit code 0 or 1
+//! (CNI specification 0.3.0 to 1.1.0). Asks the daemon for an address and plumbs the pod; decides nothing about
+//! addresses (`ipamd`) and makes no kernel object that is not in a plan (`datapath`).
+//!
+//! Invariant: standard output carries the result or the error object and nothing else, whatever happens.
+//!
+//! | module | does |
+//! |---|---|
+//! | [`command`] | verbs and their parameters |
+//! | [`conf`], [`args`] | the network configuration, CNI_ARGS |
+//! | [`add`], [`del`], [`status`] | one verb each |
+//! | [`intent`], [`result`] | the daemon's reply -> what is plumbed, what is printed |
+//! | [`standing`], [`pod_lock`] | a second call for the same sandbox |
+//! | [`tombstone`], [`state_file`], [`key`] | a DEL that the daemon has not seen |
+//! | [`error`], [`log`], [`call`] | the rest |
+#![expect(clippy::disallowed_methods, reason = "the process's edge reads the environment and the clock, once")]
+
+use std::io::{Read, Write};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use args::PodArgs;
+use call::{Budget, Call};
+use command::{Environment, Parameters, Verb};
+use conf::{NetConf, VERSIONS};
+use error::{CniError, Code};
+use log::Log;
+
+mod add;
+mod args;
+mod call;
+mod command;
+mod conf;
+mod del;
+mod error;
+mod intent;
+mod key;
+mod log;
+mod pod_lock;
+mod result;
+mod standing;
+mod state_file;
+mod status;
+mod tombstone;
+
+/// More than any configuration: etcd, where Kubernetes keeps its objects, takes 1.5 MiB.
+const STDIN_LIMIT: u64 = 4 * 1024 * 1024;
+
+fn main() -> ExitCode {
+    let started = Instant::now();
+    print_panics_as_errors();
+    let environment = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+    let mut version = None;
+    let outcome = run(&environment, started, &mut version);
+    let (text, code) = match outcome {
+        Ok(text) => (text, ExitCode::SUCCESS),
+        Err(error) => (error.to_json(version.as_deref().unwrap_or(conf::LATEST)), ExitCode::FAILURE),
+    };
+    match print(&text) {
+        Ok(()) => code,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// Runs the verb; what goes to standard output. `version` becomes the configuration's, once it is known.
+fn run(environment: Environment<'_>, started: Instant, version: &mut Option<String>) -> Result<String, CniError> {
+    let parameters = Parameters::read(environment);
+    // Without a verb nobody has put anything on standard input: do not wait for it.
+    let stdin = match &parameters {
+        Err(_) if environment("CNI_COMMAND").is_none_or(|command| command.is_empty()) => Vec::new(),
+        _ => read_stdin()?,
+    };
+    *version = conf::version_of(&stdin);
+    let parameters = parameters?;
+    if parameters.verb == Verb::Version {
+        return Ok(supported_versions(version.as_deref()));
+    }
+    let conf = NetConf::parse(&stdin, parameters.verb, environment)?;
+    let log = Log::new(conf.log_target.clone(), conf.log_level, common_fields(&parameters));
+    let verb = parameters.verb;
+    let outcome = match verb {
+        Verb::Add => PodArgs::parse(&parameters.args).and_then(|pod| {
+            let budget = Budget::new(started, add_budget(environment));
+            add::add(&Call { parameters, pod, conf, log: log.clone(), budget })
+        }),
+        Verb::Del => {
+            let pod = PodArgs::parse_leniently(&parameters.args);
+            let budget = Budget::new(started, del::DEL_BUDGET);
+            del::del(&Call { parameters, pod, conf, log: log.clone(), budget });
+            Ok(String::new())
+        }
+        Verb::Status | Verb::Version => status::status(&conf, &log).map(|()| String::new()),
+    };
+    let took = started.elapsed().as_micros().to_string();
+    match &outcome {
+        // containerd asks for the status every 5 s.
+        Ok(_) if verb == Verb::Status => log.debug("done", &[("took_us", &took)]),
+        Ok(_) => log.info("done", &[("took_us", &took)]),
+        Err(error) => log.error("failed", &[("took_us", &took), ("error", &error.to_string())]),
+    }
+    outcome
+}
+
+fn common_fields(parameters: &Parameters) -> Vec<(&'static str, String)> {
+    vec![
+        ("verb", parameters.verb.name().to_owned()),
+        ("container_id", parameters.container_id.clone()),
+        ("netns", parameters.netns.clone()),
+        ("args", parameters.args.clone()),
+    ]
+}
+
+/// 20 s; ENID_ADD_BUDGET_MS can make it shorter, not longer.
+fn add_budget(environment: Environment<'_>) -> Duration {
+    let shorter = environment("ENID_ADD_BUDGET_MS").and_then(|text| text.parse().ok()).map(Duration::from_millis);
+    shorter.map_or(ipam_api::ADD_BUDGET, |shorter| shorter.min(ipam_api::ADD_BUDGET))
+}
+
+fn read_stdin() -> Result<Vec<u8>, CniError> {
+    let mut bytes = Vec::new();
+    match std::io::stdin().lock().take(STDIN_LIMIT + 1).read_to_end(&mut bytes) {
+        Ok(read) if read as u64 <= STDIN_LIMIT => Ok(bytes),
+        Ok(_) => {
+            let message = format!("the network configuration on standard input is over {STDIN_LIMIT} bytes");
+            Err(CniError::new(Code::Io, message))
+        }
+        Err(error) => {
+            let message = "the network configuration cannot be read from standard input";
+            Err(CniError::new(Code::Io, message).because(error.to_string()))
+        }
+    }
+}
+
+/// The answer to VERSION, in the version that was asked in if we speak it.
+fn supported_versions(asked: Option<&str>) -> String {
+    let version = asked.filter(|version| VERSIONS.contains(version)).unwrap_or(conf::LATEST);
+    serde_json::json!({ "cniVersion": version, "supportedVersions": VERSIONS }).to_string()
+}
+
+/// One write and a line end; nothing at all for an empty text (DEL and STATUS print nothing).
+fn print(text: &str) -> std::io::Result<()> {
+    if text.is_empty() {
+        return Ok(());
+    }
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.write_all(b"\n")?;
+    stdout.flush()
+}
+
+/// A panic is a bug, but the runtime still gets an error object, and the exit code of one.
+fn print_panics_as_errors() {
+    std::panic::set_hook(Box::new(|panic| {
+        let error = CniError::new(Code::Internal, "the plugin failed: please report this").because(panic.to_string());
+        let _ = print(&error.to_json(conf::LATEST));
+        std::process::exit(1);
+    }));
+}

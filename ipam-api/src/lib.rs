@@ -23,6 +23,7 @@ use std::time::Duration;
 pub mod client;
 #[cfg(feature = "server")]
 pub mod server;
+pub mod state;
 
 #[rustfmt::skip]
 #[path = "generated/rpc.rs"]

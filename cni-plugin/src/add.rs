@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+//! ADD: an address from the daemon, the pod plumbed, the result printed. One time budget over all of it.
+//!
+//! Invariant: a failed ADD leaves nothing: attach takes its own work back, and the address goes back to the daemon,
+//! unless a live pod of the same key holds it (an earlier ADD succeeded).
+//!
+//! ```text
+//! withdraw a tombstone of the key ─► AddNetwork (rest of 20 s) ─► plan ─► pod lock ─► plumbed already? ─► attach
+//!                                       │ refused: code 11           │        │              │ yes: done     │
+//!                                       ▼                            └────────┴── failed ────┴───────────────┤
+//!                                     error                                      DelNetwork SetupNSFailed ◄──┘
+//! policy agent, when the daemon names a mode ─► result
+//! ```
+
+use std::path::Path;
+use std::time::Duration;
+
+use datapath::plan::LinkName;
+use datapath::plan::pod::{PodAttachment, PodDetachment};
+use ipam_api::rpc::{AddNetworkReply, AddNetworkRequest, DelNetworkRequest, EnforceNpRequest};
+
+use crate::call::Call;
+use crate::error::{CniError, Code, chain};
+use crate::intent::{self, Wanted};
+use crate::pod_lock::{NoLock, PodLock};
+use crate::result::{self, Attached};
+use crate::standing::{self, Standing};
+use crate::tombstone;
+
+/// Another ADD of the same sandbox is done with plumbing long before this.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+
+/// For giving an address back after a failure, beyond the ADD's own budget if that is spent: a daemon that has just
+/// answered does so again at once.
+const GIVE_BACK_BUDGET: Duration = Duration::from_secs(1);
+
+/// The agent's answer; its socket is dialled for 2 s at most by the reference's plugin.
+const AGENT_BUDGET: Duration = Duration::from_secs(2);
+
+/// Attaches the pod; the result as JSON.
+pub(crate) fn add(call: &Call) -> Result<String, CniError> {
+    if call.conf.wants_multi_nic {
+        let message = "the pod asks for an interface on every network card (annotation k8s.amazonaws.com/nicConfig), \
+                       which this version does not do: remove the annotation";
+        return Err(CniError::new(Code::Config, message));
+    }
+    let host_veth = call.host_veth()?;
+    let pod_link = LinkName::new(&call.parameters.ifname)
+        .map_err(|error| CniError::new(Code::Environment, format!("CNI_IFNAME: {error}")))?;
+    if let Err(error) = tombstone::withdraw(&call.conf.state_dir, &call.key()) {
+        call.log.warn("tombstone not withdrawn", &[("error", &error.to_string())]);
+    }
+    let reply = call.daemon().add_network(request(call), call.budget.left()).map_err(|error| CniError::call(&error))?;
+    if !reply.success {
+        return Err(CniError::refused(reply.refusal.as_ref()));
+    }
+    let wanted = Wanted {
+        hash: host_veth.as_str().trim_start_matches(call.conf.veth_prefix.as_str()).to_owned(),
+        host_veth,
+        pod_link,
+        netns: call.parameters.netns.clone(),
+        owner: call.key().to_string(),
+        mtu: call.conf.mtu,
+    };
+    match plumb(call, &reply, &wanted) {
+        Ok(attached) => Ok(result::to_json(&attached, &call.conf.version)),
+        Err(failure) => {
+            if failure.is_to_be_given_back {
+                give_back(call);
+            }
+            Err(failure.error)
+        }
+    }
+}
+
+/// A plumbing that failed.
+struct Failure {
+    error: CniError,
+    /// False when a live pod of this key holds the address.
+    is_to_be_given_back: bool,
+}
+
+impl From<CniError> for Failure {
+    fn from(error: CniError) -> Self {
+        Self { error, is_to_be_given_back: true }
+    }
+}
+
+fn plumb(call: &Call, reply: &AddNetworkReply, wanted: &Wanted) -> Result<Attached, Failure> {
+    let (pod, attached) = intent::from_reply(reply, wanted)?;
+    call.log.debug(
+        "address allocated",
+        &[("address", &pod.address.to_string()), ("table", &attached.route_table.to_string())],
+    );
+    let _lock = match PodLock::take(&wanted.netns, call.budget.up_to(LOCK_WAIT)) {
+        Ok(lock) => Some(lock),
+        // Attach will say so in its own words.
+        Err(NoLock::NoNamespace) => None,
+        Err(NoLock::Busy) => {
+            let message = "another ADD or DEL of the same sandbox is in progress";
+            return Err(Failure { error: CniError::new(Code::TryAgainLater, message), is_to_be_given_back: false });
+        }
+    };
+    let standing = standing::of(&pod, &wanted.netns, &call.conf.veth_prefix);
+    if standing == Standing::Plumbed {
+        call.log.info("attached already", &[("address", &pod.address.to_string())]);
+        return Ok(attached);
+    }
+    if let Err(error) = datapath::apply::pod::attach(Path::new(&wanted.netns), &pod) {
+        let still_stands = standing::of(&pod, &wanted.netns, &call.conf.veth_prefix) != Standing::Absent;
+        let error = CniError::new(Code::Internal, format!("plumbing the pod's network failed: {error}"));
+        return Err(Failure { error: error.because(cause_of(&pod, wanted)), is_to_be_given_back: !still_stands });
+    }
+    enforce_policy(call, reply).map_err(|error| {
+        detach(call, &pod);
+        Failure::from(error)
+    })?;
+    Ok(attached)
+}
+
+fn cause_of(pod: &PodAttachment, wanted: &Wanted) -> String {
+    format!("attaching {} to {} in {}", pod.address, pod.host_veth, wanted.netns)
+}
+
+fn request(call: &Call) -> AddNetworkRequest {
+    AddNetworkRequest {
+        k8s_pod_name: call.pod.name.clone(),
+        k8s_pod_namespace: call.pod.namespace.clone(),
+        k8s_pod_infra_container_id: call.pod.infra_container_id.clone(),
+        netns: call.parameters.netns.clone(),
+        if_name: call.parameters.ifname.clone(),
+        network_name: call.conf.name.clone(),
+        container_id: call.parameters.container_id.clone(),
+        client_version: ipam_api::CLIENT_VERSION.to_owned(),
+        requires_multi_nic_attachment: false,
+        wait_budget_ms: None,
+    }
+}
+
+/// Tells the network policy agent, which the daemon asks for by naming a mode.
+fn enforce_policy(call: &Call, reply: &AddNetworkReply) -> Result<(), CniError> {
+    if reply.network_policy_mode.is_empty() {
+        return Ok(());
+    }
+    let request = EnforceNpRequest {
+        k8s_pod_name: call.pod.name.clone(),
+        k8s_pod_namespace: call.pod.namespace.clone(),
+        network_policy_mode: reply.network_policy_mode.clone(),
+        interface_count: 1,
+    };
+    let message = "the network policy agent did not take the pod on: is it running on this node?";
+    let failed = |details: String| CniError::new(Code::TryAgainLater, message).because(details);
+    match call.policy_agent().enforce_policy(request, call.budget.up_to(AGENT_BUDGET)) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(failed("EnforceNpToPod answered Success=false".to_owned())),
+        Err(error) => Err(failed(chain(&error))),
+    }
+}
+
+fn detach(call: &Call, pod: &PodAttachment) {
+    let detachment =
+        PodDetachment { host_veth: pod.host_veth.clone(), owner: pod.owner.clone(), address: Some(pod.address) };
+    if let Err(errors) = datapath::apply::pod::detach(&detachment) {
+        for error in errors {
+            call.log.error("taking a failed ADD back", &[("error", &chain(&error))]);
+        }
+    }
+}
+
+fn give_back(call: &Call) {
+    let request = DelNetworkRequest {
+        k8s_pod_name: call.pod.name.clone(),
+        k8s_pod_namespace: call.pod.namespace.clone(),
+        k8s_pod_infra_container_id: call.pod.infra_container_id.clone(),
+        reason: "SetupNSFailed".to_owned(),
+        if_name: call.parameters.ifname.clone(),
+        network_name: call.conf.name.clone(),
+        container_id: call.parameters.container_id.clone(),
+        client_version: ipam_api::CLIENT_VERSION.to_owned(),
+        k8s_pod_uid: String::new(),
+    };
+    // The runtime sends a DEL after a failed ADD, so an address that stays allocated here is only late.
+    if let Err(error) = call.daemon().del_network(request, GIVE_BACK_BUDGET) {
+        call.log.warn("address not given back", &[("error", &chain(&error))]);
+    }
+}

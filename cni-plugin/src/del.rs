@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+//! DEL: within 2 s and successful in every state, because a runtime repeats a failed one for ever and keeps the pod. The
+//! same DEL may come up to three times, the last ones without a namespace and after the address has another owner, so
+//! nothing is found by address that the key does not vouch for.
+//!
+//! ```text
+//! kernel: what carries the key, to the dead group; its route and rules go      (daemon not needed)
+//! daemon: DelNetwork, 1.2 s at most
+//!   Success, or "unknown pod" ─► kernel: the addresses it names, unless a live pod of another key has them
+//!   anything else            ─► tombstone for the daemon; kernel: prevResult's addresses, the same way
+//! ```
+//! Why prevResult only then: while the daemon is away nobody can be given the address anew.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use datapath::plan::pod::PodDetachment;
+use ipam_api::rpc::{DelNetworkReply, DelNetworkRequest, DeleteNpRequest};
+use ipam_api::{CallError, UNKNOWN_POD};
+
+use crate::call::Call;
+use crate::error::chain;
+use crate::log;
+use crate::pod_lock::PodLock;
+use crate::tombstone;
+
+/// All of a DEL.
+pub(crate) const DEL_BUDGET: Duration = Duration::from_secs(2);
+
+/// An ADD that is plumbing this pod right now is done within this; one that hangs does not hold a DEL up.
+const LOCK_WAIT: Duration = Duration::from_millis(200);
+
+/// The daemon's share.
+const DAEMON_BUDGET: Duration = Duration::from_millis(1_200);
+
+/// The network policy agent's share.
+const AGENT_BUDGET: Duration = Duration::from_millis(300);
+
+/// Detaches the pod. Never fails: what could not be done is logged, and found by the daemon.
+pub(crate) fn del(call: &Call) {
+    let _lock = PodLock::take(&call.parameters.netns, LOCK_WAIT).ok();
+    let known = detach(call, None);
+    let addresses = match confirmed(call) {
+        Ok(reply) => {
+            if let Err(error) = tombstone::withdraw(&call.conf.state_dir, &call.key()) {
+                call.log.warn("tombstone not withdrawn", &[("error", &error.to_string())]);
+            }
+            delete_policy(call, &reply);
+            addresses_of(&reply)
+        }
+        Err(cause) => {
+            leave_tombstone(call, &cause);
+            call.conf.previous_addresses.clone()
+        }
+    };
+    for address in addresses.into_iter().filter(|address| Some(*address) != known) {
+        detach(call, Some(address));
+    }
+}
+
+/// Takes down what carries the key, and `address` if nobody else has it; the address that was freed.
+fn detach(call: &Call, address: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
+    let host_veth =
+        call.host_veth().map_err(|error| call.log.error("no host veth", &[("error", &error.message)])).ok()?;
+    let pod = PodDetachment { host_veth, owner: call.key().to_string(), address };
+    match datapath::apply::pod::detach(&pod) {
+        Ok(detached) => {
+            let freed = detached.address.map(|address| address.to_string()).unwrap_or_default();
+            call.log.debug("detached", &[("address", &freed), ("host_veth", pod.host_veth.as_str())]);
+            detached.address
+        }
+        Err(errors) => {
+            for error in errors {
+                call.log.error("detaching", &[("host_veth", pod.host_veth.as_str()), ("error", &chain(&error))]);
+            }
+            None
+        }
+    }
+}
+
+/// The daemon's reply, when it has settled the DEL; otherwise why not.
+fn confirmed(call: &Call) -> Result<DelNetworkReply, String> {
+    let request = DelNetworkRequest {
+        k8s_pod_name: call.pod.name.clone(),
+        k8s_pod_namespace: call.pod.namespace.clone(),
+        k8s_pod_infra_container_id: call.pod.infra_container_id.clone(),
+        reason: "PodDeleted".to_owned(),
+        if_name: call.parameters.ifname.clone(),
+        network_name: call.conf.name.clone(),
+        container_id: call.parameters.container_id.clone(),
+        client_version: ipam_api::CLIENT_VERSION.to_owned(),
+        k8s_pod_uid: call.pod.uid.clone(),
+    };
+    match call.daemon().del_network(request, call.budget.up_to(DAEMON_BUDGET)) {
+        Ok(reply) if reply.success => Ok(reply),
+        Ok(reply) => {
+            let reason = reply.refusal.map(|refusal| format!(": {}: {}", refusal.code, refusal.cause));
+            Err(format!("DelNetwork answered Success=false{}", reason.unwrap_or_default()))
+        }
+        Err(CallError::Failed { message, .. }) if message.contains(UNKNOWN_POD) => Ok(DelNetworkReply::default()),
+        Err(error) => Err(chain(&error)),
+    }
+}
+
+fn addresses_of(reply: &DelNetworkReply) -> Vec<Ipv4Addr> {
+    reply.ip_allocation_metadata.iter().filter_map(|allocation| allocation.ipv4_addr.parse().ok()).collect()
+}
+
+fn leave_tombstone(call: &Call, cause: &str) {
+    match tombstone::leave(&call.conf.state_dir, &call.key(), log::unix_now()) {
+        Ok(path) => call.log.warn(
+            "the daemon has not confirmed this DEL: left for it to find",
+            &[("path", &path.to_string_lossy()), ("error", cause)],
+        ),
+        Err(error) => call.log.error(
+            "the daemon has not confirmed this DEL, and it could not be left for it",
+            &[("error", cause), ("tombstone", &error.to_string())],
+        ),
+    }
+}
+
+/// Tells the network policy agent, as the reference does; its answer decides nothing.
+fn delete_policy(call: &Call, reply: &DelNetworkReply) {
+    if reply.network_policy_mode.is_empty() {
+        return;
+    }
+    let request =
+        DeleteNpRequest { k8s_pod_name: call.pod.name.clone(), k8s_pod_namespace: call.pod.namespace.clone() };
+    if let Err(error) = call.policy_agent().delete_policy(request, call.budget.up_to(AGENT_BUDGET)) {
+        call.log.warn("network policy agent not told", &[("error", &chain(&error))]);
+    }
+}

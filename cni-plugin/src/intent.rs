@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From the daemon's reply to what is plumbed and printed. A reply that this version cannot carry out (several network
+//! cards, IPv6, a branch ENI) is refused here, before anything is touched.
+
+use std::net::Ipv4Addr;
+
+use datapath::plan::pod::PodAttachment;
+use datapath::plan::{LinkName, MacAddr, RouteTable};
+use ipam_api::rpc::{AddNetworkReply, IpAllocationMetadata};
+
+use crate::error::{CniError, Code};
+use crate::result::Attached;
+
+/// What the caller and the configuration say about the pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// Host end of the veth.
+    pub host_veth: LinkName,
+    /// Its name without the prefix.
+    pub hash: String,
+    /// The pod link.
+    pub pod_link: LinkName,
+    /// The pod's namespace.
+    pub netns: String,
+    /// The allocation key's text.
+    pub owner: String,
+    /// MTU of both ends.
+    pub mtu: u32,
+}
+
+/// What is to be plumbed, and what is printed when it is.
+pub(crate) fn from_reply(reply: &AddNetworkReply, wanted: &Wanted) -> Result<(PodAttachment, Attached), CniError> {
+    let (allocation, address) = only_address(reply)?;
+    let attachment = PodAttachment {
+        host_veth: wanted.host_veth.clone(),
+        pod_link: wanted.pod_link.clone(),
+        address,
+        mtu: wanted.mtu,
+        eni_table: eni_table(allocation.route_table_id),
+        owner: wanted.owner.clone(),
+        host_mac: MacAddr::derived(&format!("{} host", wanted.owner)),
+        pod_mac: MacAddr::derived(&format!("{} pod", wanted.owner)),
+    };
+    let attached = Attached {
+        host_veth: wanted.host_veth.clone(),
+        marker: format!("dummy{}", wanted.hash),
+        ifname: wanted.pod_link.to_string(),
+        netns: wanted.netns.clone(),
+        address,
+        route_table: allocation.route_table_id,
+        device_number: allocation.device_number,
+    };
+    Ok((attachment, attached))
+}
+
+fn only_address(reply: &AddNetworkReply) -> Result<(&IpAllocationMetadata, Ipv4Addr), CniError> {
+    if reply.pod_vlan_id != 0 {
+        return Err(unsupported(
+            "a branch ENI (security groups for pods)",
+            &format!("PodVlanId {}", reply.pod_vlan_id),
+        ));
+    }
+    let [allocation] = reply.ip_allocation_metadata.as_slice() else {
+        let several = format!("{} addresses", reply.ip_allocation_metadata.len());
+        return Err(unsupported("other than one address", &several));
+    };
+    if allocation.ipv4_addr.is_empty() && !allocation.ipv6_addr.is_empty() {
+        return Err(unsupported("an IPv6 address", &allocation.ipv6_addr));
+    }
+    match allocation.ipv4_addr.parse() {
+        Ok(address) => Ok((allocation, address)),
+        Err(_) => Err(CniError::new(Code::Internal, "the IPAM daemon's answer holds no IPv4 address: see its log")
+            .because(format!("IPv4Addr {:?}", allocation.ipv4_addr))),
+    }
+}
+
+fn unsupported(what: &str, found: &str) -> CniError {
+    let message = format!("the IPAM daemon gave this pod {what}, which this version of the plugin does not do");
+    CniError::new(Code::Internal, message).because(found.to_owned())
+}
+
+/// A `from` rule is needed for a table that is not the primary ENI's. The reference's daemon writes the main table as
+/// 254, older ones as 0 or 1.
+fn eni_table(route_table_id: i32) -> Option<RouteTable> {
+    let table = u32::try_from(route_table_id).ok().filter(|table| *table > 1).map(RouteTable);
+    table.filter(|table| *table != RouteTable::MAIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted() -> Wanted {
+        Wanted {
+            host_veth: LinkName::new("enicc21c2d7785").unwrap(),
+            hash: "cc21c2d7785".into(),
+            pod_link: LinkName::new("eth0").unwrap(),
+            netns: "/run/netns/a".into(),
+            owner: "aws-cni/c1/eth0".into(),
+            mtu: 9001,
+        }
+    }
+
+    fn reply(address: &str, device_number: i32, route_table_id: i32) -> AddNetworkReply {
+        let allocation = IpAllocationMetadata {
+            ipv4_addr: address.into(),
+            device_number,
+            route_table_id,
+            ..IpAllocationMetadata::default()
+        };
+        AddNetworkReply { success: true, ip_allocation_metadata: vec![allocation], ..AddNetworkReply::default() }
+    }
+
+    #[test]
+    fn only_tables_of_secondary_enis_ask_for_a_from_rule() {
+        for (route_table_id, table) in
+            [(254, None), (0, None), (1, None), (-1, None), (2, Some(2)), (3, Some(3)), (101, Some(101))]
+        {
+            let (attachment, attached) = from_reply(&reply("10.0.1.7", 1, route_table_id), &wanted()).unwrap();
+            assert_eq!(attachment.eni_table, table.map(RouteTable), "{route_table_id}");
+            assert_eq!(attached.route_table, route_table_id);
+        }
+    }
+
+    #[test]
+    fn the_attachment_and_the_result_speak_of_the_same_pod() {
+        let (attachment, attached) = from_reply(&reply("10.0.1.7", 2, 3), &wanted()).unwrap();
+        assert_eq!(attachment.address, attached.address);
+        assert_eq!((attachment.mtu, attachment.owner.as_str()), (9001, "aws-cni/c1/eth0"));
+        assert_eq!((attached.marker.as_str(), attached.device_number), ("dummycc21c2d7785", 2));
+    }
+
+    #[test]
+    fn the_two_macs_differ_are_local_unicast_and_stay_the_same_for_a_key() {
+        let (first, _) = from_reply(&reply("10.0.1.7", 0, 254), &wanted()).unwrap();
+        let (again, _) = from_reply(&reply("10.0.1.7", 0, 254), &wanted()).unwrap();
+        let other = Wanted { owner: "aws-cni/c2/eth0".into(), ..wanted() };
+        let (other, _) = from_reply(&reply("10.0.1.7", 0, 254), &other).unwrap();
+        assert_eq!((first.host_mac, first.pod_mac), (again.host_mac, again.pod_mac));
+        assert!(first.host_mac != first.pod_mac && first.host_mac != other.host_mac);
+        assert!([first.host_mac, first.pod_mac].iter().all(|mac| mac.0[0] & 3 == 2));
+    }
+
+    #[test]
+    fn replies_that_this_version_cannot_carry_out_are_refused() {
+        let mut branch = reply("10.0.1.7", 0, 254);
+        branch.pod_vlan_id = 5;
+        let mut two = reply("10.0.1.7", 0, 254);
+        two.ip_allocation_metadata.push(IpAllocationMetadata::default());
+        let mut v6 = reply("", 0, 254);
+        v6.ip_allocation_metadata[0].ipv6_addr = "2001:db8::1".into();
+        let none = AddNetworkReply { success: true, ..AddNetworkReply::default() };
+        for (reply, detail) in [
+            (branch, "PodVlanId 5"),
+            (two, "2 addresses"),
+            (v6, "2001:db8::1"),
+            (none, "0 addresses"),
+            (reply("10.0.1", 0, 2), "10.0.1"),
+        ] {
+            let error = from_reply(&reply, &wanted()).unwrap_err();
+            assert_eq!(error.code, Code::Internal);
+            assert!(error.details.contains(detail), "{error}");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a successful ADD prints: the reference's result, in the shape of the configuration's version. Its readers are
+//! runtimes and, on DEL, the reference's own plugin, which takes the pod down by it when its daemon is away:
+//!
+//! | interface | mac | sandbox |
+//! |---|---|---|
+//! | host veth | - | - |
+//! | pod link | the address's **route table**, decimal | the pod's namespace |
+//! | `dummy<hash>` (the marker) | VLAN id: `0` for a normal pod | the ENI's device number |
+//!
+//! No gateway, no routes, no DNS, no MTU, no real MAC addresses. Shape: up to 0.4.0 an address says its family in
+//! `version`, from 1.0.0 on it does not (CNI specification, "Result", changes of 1.0.0).
+
+use std::net::Ipv4Addr;
+
+use datapath::plan::LinkName;
+use serde::Serialize;
+
+/// What the result is made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Attached {
+    /// Host end of the veth.
+    pub host_veth: LinkName,
+    /// `dummy` and the host veth's hash.
+    pub marker: String,
+    /// Name of the link in the pod.
+    pub ifname: String,
+    /// The pod's namespace, as the runtime gave it.
+    pub netns: String,
+    /// The pod's address.
+    pub address: Ipv4Addr,
+    /// Route table, as the daemon gave it.
+    pub route_table: i32,
+    /// Device number of the ENI, as the daemon gave it.
+    pub device_number: i32,
+}
+
+/// The result in the shape of `version`.
+pub(crate) fn to_json(attached: &Attached, version: &str) -> String {
+    let interface = |name: &str, mac: Option<i32>, sandbox: &str| Interface {
+        name: name.to_owned(),
+        mac: mac.map(|number| number.to_string()),
+        sandbox: Some(sandbox.to_owned()).filter(|sandbox| !sandbox.is_empty()),
+    };
+    let result = Success {
+        cni_version: version,
+        interfaces: [
+            interface(attached.host_veth.as_str(), None, ""),
+            interface(&attached.ifname, Some(attached.route_table), &attached.netns),
+            interface(&attached.marker, Some(0), &attached.device_number.to_string()),
+        ],
+        ips: [Ip {
+            version: version.starts_with("0.").then_some("4"),
+            interface: 1,
+            address: format!("{}/32", attached.address),
+        }],
+    };
+    serde_json::to_string(&result).unwrap_or_default()
+}
+
+#[derive(Serialize)]
+struct Success<'a> {
+    #[serde(rename = "cniVersion")]
+    cni_version: &'a str,
+    interfaces: [Interface; 3],
+    ips: [Ip; 1],
+}
+
+#[derive(Serialize)]
+struct Interface {
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mac: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sandbox: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Ip {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<&'static str>,
+    /// Index into `interfaces`: the pod link.
+    interface: u32,
+    address: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::conf::VERSIONS;
+
+    #[test]
+    fn the_result_is_the_reference_s_in_every_version() {
+        let attached = Attached {
+            host_veth: LinkName::new("enicc21c2d7785").unwrap(),
+            marker: "dummycc21c2d7785".into(),
+            ifname: "eth0".into(),
+            netns: "/var/run/netns/cni-1".into(),
+            address: Ipv4Addr::new(10, 0, 1, 7),
+            route_table: 3,
+            device_number: 2,
+        };
+        for version in VERSIONS {
+            let mut ip = json!({"address": "10.0.1.7/32", "interface": 1});
+            if ["0.3.0", "0.3.1", "0.4.0"].contains(&version) {
+                ip["version"] = "4".into();
+            }
+            let expected = json!({
+                "cniVersion": version,
+                "interfaces": [
+                    {"name": "enicc21c2d7785"},
+                    {"name": "eth0", "mac": "3", "sandbox": "/var/run/netns/cni-1"},
+                    {"name": "dummycc21c2d7785", "mac": "0", "sandbox": "2"},
+                ],
+                "ips": [ip],
+            });
+            assert_eq!(serde_json::from_str::<Value>(&to_json(&attached, version)).unwrap(), expected);
+        }
+    }
+}

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Builds the CNI plugin as one static file: for musl where that target of Rust is installed (smaller, and a process
+# starts faster), for static glibc otherwise. Says which it took and how large the file is, and fails above the limit.
+# usage: build-plugin.sh [copy]     the last line of standard output is the path of the file, or of its copy
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+arch=$(uname -m)
+musl=$arch-unknown-linux-musl
+if [ -d "$(rustc --print sysroot)/lib/rustlib/$musl/lib" ]; then
+    target=$musl limit=2000000 libc=musl
+else
+    target=$arch-unknown-linux-gnu limit=2500000 libc="static glibc ($musl is not installed: rustup target add $musl)"
+fi
+
+echo "building the CNI plugin with $libc"
+# With --target the flag does not reach build scripts and procedural macros, which cannot be static.
+RUSTFLAGS="${RUSTFLAGS:+$RUSTFLAGS }-C target-feature=+crt-static" \
+    cargo build --quiet --profile plugin -p cni-plugin --bin aws-cni --target "$target"
+
+binary=${CARGO_TARGET_DIR:-target}/$target/plugin/aws-cni
+if ldd "$binary" 2>&1 | grep -q '=>'; then
+    echo "$binary is not static" >&2
+    exit 1
+fi
+size=$(stat --format=%s "$binary")
+echo "aws-cni: $size bytes with $libc, limit $limit"
+if [ "$size" -gt "$limit" ]; then
+    echo "$binary is over its limit: look for what came in with cargo tree -p cni-plugin -e normal,features" >&2
+    exit 1
+fi
+if [ $# -gt 0 ]; then
+    mkdir -p "$(dirname "$1")"
+    # Beside and renamed: a runtime may be running the old one.
+    cp "$binary" "$1.new" && mv "$1.new" "$1"
+    binary=$1
+fi
+echo "$binary"
