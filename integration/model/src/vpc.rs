@@ -192,6 +192,12 @@ impl Vpc {
         }
     }
 
+    /// The Region.
+    #[must_use]
+    pub fn region(&self) -> &str {
+        &self.region
+    }
+
     /// The ENI of this id.
     #[must_use]
     pub fn eni(&self, id: &EniId) -> Option<&Eni> {
