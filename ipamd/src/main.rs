@@ -1,2 +1,67 @@
-//! Placeholder.
-fn main() {}
+// SPDX-License-Identifier: Apache-2.0
+//! `ipamd`: the command line. Exit codes: 64 the command line or the configuration is wrong (every mistake is listed),
+//! 1 something could not be done, 0 done.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use ipamd::cli::{self, Command, Environment};
+use ipamd_core::config::{self, Config, Note};
+
+/// EX_USAGE (sysexits.h).
+const USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    let arguments = std::env::args_os().skip(1);
+    match cli::parse(arguments) {
+        Ok(Command::Help) => print(cli::HELP),
+        Ok(Command::Version) => print(concat!("ipamd ", env!("CARGO_PKG_VERSION"), "\n")),
+        Ok(command) => configured(command),
+        Err(error) => {
+            complain(&format!("ipamd: {error}; see ipamd --help"));
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+fn configured(command: Command) -> ExitCode {
+    let (config, notes) = match config::parse(&Environment) {
+        Ok(parsed) => parsed,
+        Err(errors) => {
+            errors.iter().for_each(|error| complain(&format!("ipamd: {error}")));
+            return ExitCode::from(USAGE);
+        }
+    };
+    match perform(command, config, &notes) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("ipamd: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(command: Command, config: Config, notes: &[Note]) -> Result<(), String> {
+    match command {
+        Command::Run => ipamd::run(config, notes).map_err(|error| {
+            tracing::error!(error = error.chain(), "the daemon cannot start");
+            error.chain()
+        }),
+        Command::Status { json, address } => cli::status::run(&config, address, json, &mut std::io::stdout().lock()),
+        Command::PlanHost => cli::plan_host::run(&config, &mut std::io::stdout().lock()),
+        Command::CleanupHost => cli::cleanup_host::run(&mut std::io::stdout().lock()),
+        Command::Help | Command::Version => Ok(()),
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn complain(text: &str) {
+    // Nobody to tell when standard error is closed.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

@@ -1,1 +1,32 @@
-//! Placeholder.
+// SPDX-License-Identifier: Apache-2.0
+//! The EC2 and IMDS edges of the IPAM daemon: the only crate that sees the AWS SDK.
+//!
+//! Does: turn an EC2 [`ActionKind`](ipamd_core::action::ActionKind) into calls and their answer into an
+//! [`Outcome`](ipamd_core::event::Outcome); read the instance's facts from IMDS; keep our own share of EC2's request rate.
+//! Does not: decide anything, repeat a call that may have had an effect, or keep state beyond caches with a lifetime.
+//!
+//! Invariants: a call whose repetition could act twice (assign by count, attach) is sent once and a lost answer is
+//! `Unknown`; an id that EC2 does not know is left out of a description, never an error; every request, retries included,
+//! is charged to the bucket of its action.
+//!
+//! ```text
+//!  ActionKind ─► Ec2::run ─► Throttle (bucket per action, waits or refuses) ─► SDK (standard retry) ─► EC2
+//!                   │                       ▲  charge, slow_down                      │ each attempt
+//!  Outcome  ◄── classify, view              └──────── BucketInterceptor ◄─────────────┘
+//! ```
+
+mod bucket;
+mod classify;
+mod config;
+mod ec2;
+mod imds;
+mod intercept;
+mod limits;
+mod throttle;
+mod view;
+
+pub use bucket::{Bucket, Ceiling};
+pub use classify::{Sent, classify};
+pub use config::{ConnectError, Settings};
+pub use ec2::Ec2;
+pub use imds::Imds;

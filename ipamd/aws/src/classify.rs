@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+//! EC2's error codes as kinds of failure that a decision can use.
+//!
+//! Decides by code; by message only for `InvalidParameterValue`, which carries several unrelated meanings, and only by
+//! the fixed part of the texts that real EC2 was seen to send. It does not decide what to do about a failure (core).
+//!
+//! Invariant: a server-side error on a call that must not be repeated ([`Sent::Once`]) is `Unknown`, not `Transient`: EC2
+//! may have done it.
+//!
+//! Source: EC2 API reference, "Error codes", and public logs of the reference (amazon-vpc-cni-k8s) for the texts.
+
+use ipamd_core::event::FailureClass;
+
+/// What a call may have done when its answer is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// Nothing: it only reads.
+    Read,
+    /// Something, but repeating is harmless: it has a client token, or ends in a state.
+    Repeatable,
+    /// Something, and repeating could do it twice: assign by count, attach.
+    Once,
+}
+
+/// Texts of `InvalidParameterValue` and what they mean.
+const INVALID_PARAMETER_TEXTS: &[(&str, FailureClass)] = &[
+    ("is currently in use", FailureClass::WrongState),
+    ("already has an interface attached at device index", FailureClass::DeviceIndexTaken),
+    ("There aren't sufficient free Ipv4 addresses or prefixes", FailureClass::SubnetExhausted),
+    ("Some of the specified addresses are not assigned to interface", FailureClass::NotFound),
+    ("assigned, but move is not allowed", FailureClass::WrongState),
+];
+
+/// The kind of failure behind EC2's error `code` and `message`.
+#[must_use]
+pub fn classify(code: &str, message: &str, sent: Sent) -> FailureClass {
+    match code {
+        "RequestLimitExceeded" | "Throttling" | "ThrottlingException" | "ThrottledException" | "SlowDown" => {
+            FailureClass::Throttled
+        }
+        "Unavailable" | "ServiceUnavailable" | "InternalError" | "InternalFailure" => match sent {
+            Sent::Once => FailureClass::Unknown,
+            Sent::Read | Sent::Repeatable => FailureClass::Transient,
+        },
+        "ConcurrentTagAccess" => FailureClass::Transient,
+        "UnauthorizedOperation"
+        | "AuthFailure"
+        | "InvalidClientTokenId"
+        | "RequestExpired"
+        | "SignatureDoesNotMatch"
+        | "ExpiredToken"
+        | "UnrecognizedClientException"
+        | "AccessDenied"
+        | "OptInRequired"
+        | "Blocked"
+        | "PendingVerification" => FailureClass::Denied,
+        "IdempotentParameterMismatch" => FailureClass::TokenMismatch,
+        "InsufficientFreeAddressesInSubnet" | "InsufficientCidrBlocks" => FailureClass::SubnetExhausted,
+        "PrivateIpAddressLimitExceeded" | "InvalidInterface.IpAddressLimitExceeded" => FailureClass::AddressLimit,
+        "AttachmentLimitExceeded" => FailureClass::AttachmentLimit,
+        "InvalidNetworkInterface.InUse"
+        | "IncorrectState"
+        | "IncorrectInstanceState"
+        | "InvalidInstanceID"
+        | "OperationNotPermitted"
+        | "Resource.AlreadyAssigned"
+        | "InvalidIPAddress.InUse" => FailureClass::WrongState,
+        "InvalidParameterValue" => INVALID_PARAMETER_TEXTS
+            .iter()
+            .find(|(text, _)| message.contains(text))
+            .map_or(FailureClass::Rejected, |(_, class)| *class),
+        code if code.ends_with(".NotFound") => FailureClass::NotFound,
+        _ => FailureClass::Rejected,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use FailureClass::{
+        AddressLimit, AttachmentLimit, Denied, DeviceIndexTaken, NotFound, Rejected, SubnetExhausted, Throttled,
+        TokenMismatch, Transient, Unknown, WrongState,
+    };
+
+    /// Codes and texts of the EC2 API reference and of public logs of real EC2.
+    const TABLE: &[(&str, &str, Sent, FailureClass)] = &[
+        ("RequestLimitExceeded", "Request limit exceeded.", Sent::Once, Throttled),
+        ("Unavailable", "", Sent::Read, Transient),
+        ("InternalError", "An internal error has occurred", Sent::Repeatable, Transient),
+        ("InternalError", "An internal error has occurred", Sent::Once, Unknown),
+        ("UnauthorizedOperation", "You are not authorized to perform this operation.", Sent::Once, Denied),
+        ("AuthFailure", "AWS was not able to validate the provided access credentials", Sent::Once, Denied),
+        ("RequestExpired", "Request has expired.", Sent::Read, Denied),
+        ("IdempotentParameterMismatch", "", Sent::Repeatable, TokenMismatch),
+        ("InvalidNetworkInterfaceID.NotFound", "The networkInterface ID 'eni-x' does not exist", Sent::Once, NotFound),
+        ("InvalidAttachmentID.NotFound", "", Sent::Repeatable, NotFound),
+        ("InvalidNetworkInterfaceId.Malformed", "", Sent::Once, Rejected),
+        ("InvalidNetworkInterface.InUse", "Interface: [eni-x] in use.", Sent::Once, WrongState),
+        ("InvalidParameterValue", "Network interface 'eni-x' is currently in use.", Sent::Repeatable, WrongState),
+        (
+            "InvalidParameterValue",
+            "Instance 'i-x' already has an interface attached at device index '1'.",
+            Sent::Once,
+            DeviceIndexTaken,
+        ),
+        (
+            "InvalidParameterValue",
+            "There aren't sufficient free Ipv4 addresses or prefixes",
+            Sent::Once,
+            SubnetExhausted,
+        ),
+        (
+            "InvalidParameterValue",
+            "Some of the specified addresses are not assigned to interface eni-x",
+            Sent::Repeatable,
+            NotFound,
+        ),
+        ("InvalidParameterValue", "[10.0.1.5] assigned, but move is not allowed.", Sent::Once, WrongState),
+        ("InvalidParameterValue", "Address 10.0.1.1 is in subnet's reserved address range", Sent::Once, Rejected),
+        ("InvalidParameterCombination", "You may not attach a network interface …", Sent::Once, Rejected),
+        ("AttachmentLimitExceeded", "Interface count 4 exceeds the limit for m5.large", Sent::Once, AttachmentLimit),
+        ("OperationNotPermitted", "You are not allowed to manage 'ela-attach' attachments.", Sent::Once, WrongState),
+        ("IncorrectInstanceState", "", Sent::Once, WrongState),
+        ("InvalidInstanceID.NotFound", "", Sent::Once, NotFound),
+        ("PrivateIpAddressLimitExceeded", "Number of private addresses will exceed limit.", Sent::Once, AddressLimit),
+        (
+            "InsufficientFreeAddressesInSubnet",
+            "The specified subnet does not have enough free addresses to satisfy the request.",
+            Sent::Repeatable,
+            SubnetExhausted,
+        ),
+        (
+            "InsufficientCidrBlocks",
+            "The specified subnet does not have enough free cidr blocks to satisfy the request.",
+            Sent::Once,
+            SubnetExhausted,
+        ),
+        ("InvalidSubnetID.NotFound", "", Sent::Repeatable, NotFound),
+        ("SecurityGroupsPerInterfaceLimitExceeded", "", Sent::Repeatable, Rejected),
+        ("ConcurrentTagAccess", "", Sent::Repeatable, Transient),
+        ("UnsupportedOperation", "", Sent::Once, Rejected),
+        ("SomethingNew", "", Sent::Once, Rejected),
+    ];
+
+    #[test]
+    fn every_documented_code_has_its_class() {
+        for (code, message, sent, class) in TABLE {
+            assert_eq!(classify(code, message, *sent), *class, "{code}: {message} ({sent:?})");
+        }
+    }
+}

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+//! How the AWS clients are built: one place for behaviour version, HTTP client, time limits, retries and endpoints.
+//!
+//! The SDK's own environment stays in force (credentials chain, `AWS_ENDPOINT_URL[_EC2]`,
+//! `AWS_EC2_METADATA_SERVICE_ENDPOINT`, proxies); ours is passed in as [`Settings`]. The HTTP client is given explicitly
+//! everywhere: without the SDK's default one, `imds::Client` panics at its first use when it is not.
+
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_http_client::{Builder, ConnectorBuilder};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use ipamd_core::ids::BootTime;
+
+/// Attempts of a call that may be repeated; the SDK's own default and the reference's.
+const ATTEMPTS: u32 = 3;
+
+/// What the daemon's configuration says about AWS.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Limit of one attempt (`HTTP_TIMEOUT`); a call with all its retries may take twice as long.
+    pub http_timeout: Duration,
+    /// `AWS_EC2_ENDPOINT`: where EC2 answers, before the SDK's own endpoint variables.
+    pub ec2_endpoint: Option<String>,
+    /// The clock that the core's times come from.
+    pub clock: fn() -> BootTime,
+}
+
+/// The AWS clients could not be built.
+#[derive(Debug, thiserror::Error)]
+#[error("building the AWS clients: {0}")]
+pub struct ConnectError(pub(crate) String);
+
+/// The HTTP client of EC2 and the credentials chain: rustls on ring, proxies from the environment.
+pub(crate) fn http_client() -> SharedHttpClient {
+    Builder::new().build_with_connector_fn(|settings, components| {
+        let mut builder = ConnectorBuilder::default();
+        builder.set_connector_settings(settings.cloned());
+        builder.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
+        builder.set_proxy_config(Some(ProxyConfig::from_env()));
+        builder.tls_provider(Provider::Rustls(CryptoMode::Ring)).build()
+    })
+}
+
+/// The HTTP client of IMDS, which is link-local: no proxy.
+pub(crate) fn imds_http_client() -> SharedHttpClient {
+    Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
+}
+
+/// Retries of a call that may be repeated. `standard`, not `adaptive`: that one has a single limiter per client, which
+/// slows unrelated actions; EC2 throttles per action, and so do our buckets.
+pub(crate) fn retries() -> RetryConfig {
+    RetryConfig::standard().with_max_attempts(ATTEMPTS)
+}
+
+/// Time limits of a call.
+pub(crate) fn timeouts(http_timeout: Duration) -> TimeoutConfig {
+    TimeoutConfig::builder().operation_attempt_timeout(http_timeout).operation_timeout(http_timeout * 2).build()
+}
+
+/// The shared configuration: credentials chain, region, endpoints.
+pub(crate) async fn sdk_config(settings: &Settings, region: &str) -> Result<SdkConfig, ConnectError> {
+    let name = concat!("enid-", env!("CARGO_PKG_VERSION"));
+    let app_name = AppName::new(name).map_err(|error| ConnectError(format!("application name {name}: {error}")))?;
+    let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .http_client(http_client())
+        .region(Region::new(region.to_owned()))
+        .app_name(app_name)
+        .retry_config(retries())
+        .timeout_config(timeouts(settings.http_timeout))
+        .load()
+        .await;
+    Ok(config)
+}

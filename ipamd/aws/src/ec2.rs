@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: Apache-2.0
+//! EC2: runs one [`ActionKind`] and says how it ended.
+//!
+//! Does not decide, plan or remember: whether a call is made and what follows from its outcome is the core's. Which of its
+//! calls may be repeated inside the SDK is fixed here: attach and assign-by-count never are (EC2 gives them no client
+//! token), all others are.
+//!
+//! Invariants: `read_at` of a description is taken before its first request leaves; every page waits for the bucket; a
+//! description that cannot be read whole is a failure, never a shorter list.
+//!
+//! Source: EC2 API reference; wire names and tokens in its service model.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_ec2::Client;
+use aws_sdk_ec2::config::Config;
+use aws_sdk_ec2::config::retry::RetryConfig;
+use aws_sdk_ec2::types::{
+    Filter, NetworkInterfaceAttachmentChanges, ResourceType, Tag, TagSpecification, builders::FilterBuilder,
+};
+use instance_limits::InstanceLimits;
+use ipamd_core::action::{ActionKind, CLIENT_TOKEN_TAG};
+use ipamd_core::event::{EniView, Failure, FailureClass, Outcome};
+use ipamd_core::ids::{AttachmentId, DeviceIndex, EniId, InstanceId, SubnetId};
+use ipnet::Ipv4Net;
+use moka::future::Cache;
+
+use crate::classify::Sent;
+use crate::config::{ConnectError, Settings, sdk_config};
+use crate::intercept::BucketInterceptor;
+use crate::throttle::Throttle;
+use crate::{limits, view};
+
+mod failure;
+use failure::{failed, incomplete, not_ec2, own_bucket};
+
+/// Most ENIs in one page of a description (EC2 API reference: 5 to 1000).
+const PAGE: i32 = 1000;
+
+/// Values that one filter takes (EC2 API reference: 200 in one request).
+const FILTER_VALUES: usize = 200;
+
+/// How long a subnet's count of free addresses is believed. Other nodes use the subnet too; it only sizes requests.
+const SUBNET_TTL: Duration = Duration::from_secs(30);
+
+/// Limits of an instance type do not change; asked for again in case AWS corrects them.
+const INSTANCE_TYPE_TTL: Duration = Duration::from_secs(24 * 3600);
+
+/// The EC2 edge. Cheap to clone; clones share buckets and caches.
+#[derive(Clone, Debug)]
+pub struct Ec2 {
+    client: Client,
+    throttle: Throttle,
+    subnets: Cache<String, (Ipv4Net, u32)>,
+    instance_types: Cache<String, InstanceLimits>,
+}
+
+impl Ec2 {
+    /// A client for the EC2 of `region`, with the credentials chain of the environment. Calls nothing yet.
+    pub async fn connect(settings: &Settings, region: &str) -> Result<Self, ConnectError> {
+        let shared = sdk_config(settings, region).await?;
+        let mut config = aws_sdk_ec2::config::Builder::from(&shared);
+        if let Some(endpoint) = &settings.ec2_endpoint {
+            config = config.endpoint_url(endpoint);
+        }
+        Ok(Self::new(config, settings))
+    }
+
+    fn new(config: aws_sdk_ec2::config::Builder, settings: &Settings) -> Self {
+        let throttle = Throttle::new(settings.clock);
+        let config = config.interceptor(BucketInterceptor::new(throttle.clone()));
+        Self {
+            client: Client::from_conf(config.build()),
+            throttle,
+            subnets: Cache::builder().max_capacity(64).time_to_live(SUBNET_TTL).build(),
+            instance_types: Cache::builder().max_capacity(8).time_to_live(INSTANCE_TYPE_TTL).build(),
+        }
+    }
+
+    /// Runs one action of EC2's. Kernel actions are not ours: they end as `Rejected`.
+    pub async fn run(&self, kind: &ActionKind) -> Outcome {
+        self.dispatch(kind).await.unwrap_or_else(Outcome::Failed)
+    }
+
+    async fn dispatch(&self, kind: &ActionKind) -> Result<Outcome, Failure> {
+        match kind {
+            ActionKind::CreateEni { .. } => self.create(kind).await,
+            ActionKind::AttachEni { eni_id, instance_id, device_index } => {
+                self.attach(eni_id, instance_id, *device_index).await
+            }
+            ActionKind::SetDeleteOnTermination { eni_id, attachment_id } => {
+                self.delete_on_termination(eni_id, attachment_id).await
+            }
+            ActionKind::AssignAddresses { eni_id, count } => self.assign(eni_id, *count).await,
+            ActionKind::UnassignAddresses { eni_id, addresses } => self.unassign(eni_id, addresses).await,
+            ActionKind::DetachEni { attachment_id, .. } => self.detach(attachment_id).await,
+            ActionKind::DeleteEni { eni_id } => self.delete(eni_id).await,
+            ActionKind::DescribeEnis { instance_id, also, tokens } => self.describe(instance_id, also, tokens).await,
+            ActionKind::DescribeSubnet { subnet_id } => self.subnet(subnet_id).await,
+            ActionKind::ConfigureEni(_)
+            | ActionKind::DeconfigureEni(_)
+            | ActionKind::ConfigureHost { .. }
+            | ActionKind::ObserveKernel
+            | ActionKind::ForgetTombstone { .. } => Err(not_ec2(kind)),
+        }
+    }
+
+    /// The limits of an instance type (DescribeInstanceTypes), for one that the compiled-in table lacks.
+    pub async fn instance_limits(&self, instance_type: &str) -> Result<InstanceLimits, Failure> {
+        self.instance_types
+            .try_get_with_by_ref(instance_type, self.fetch_instance_limits(instance_type))
+            .await
+            .map_err(Arc::unwrap_or_clone)
+    }
+
+    async fn fetch_instance_limits(&self, instance_type: &str) -> Result<InstanceLimits, Failure> {
+        let action = "DescribeInstanceTypes";
+        self.turn(action).await?;
+        let answer = self
+            .client
+            .describe_instance_types()
+            .instance_types(instance_type.into())
+            .send()
+            .await
+            .map_err(|error| failed(action, Sent::Read, error))?;
+        let info = answer.instance_types().first();
+        info.and_then(limits::from_ec2).ok_or_else(|| incomplete(action, format!("no limits for {instance_type}")))
+    }
+
+    async fn turn(&self, action: &'static str) -> Result<(), Failure> {
+        self.throttle.turn(action).await.map_err(|wait| own_bucket(action, wait))
+    }
+
+    async fn create(&self, kind: &ActionKind) -> Result<Outcome, Failure> {
+        let ActionKind::CreateEni {
+            subnet_id,
+            security_group_ids,
+            secondary_addresses,
+            client_token,
+            description,
+            tags,
+        } = kind
+        else {
+            return Err(not_ec2(kind));
+        };
+        let action = "CreateNetworkInterface";
+        self.turn(action).await?;
+        let tags = tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect();
+        let specification =
+            TagSpecification::builder().resource_type(ResourceType::NetworkInterface).set_tags(Some(tags)).build();
+        let count = (*secondary_addresses > 0).then(|| wire_count(*secondary_addresses));
+        let answer = self
+            .client
+            .create_network_interface()
+            .subnet_id(subnet_id.as_str())
+            .set_groups(Some(security_group_ids.iter().map(ToString::to_string).collect()))
+            .set_secondary_private_ip_address_count(count)
+            .description(description)
+            .client_token(client_token)
+            .tag_specifications(specification)
+            .send()
+            .await
+            .map_err(|error| failed(action, Sent::Repeatable, error))?;
+        let eni = answer.network_interface().ok_or_else(|| incomplete(action, "no ENI in the answer".to_owned()))?;
+        let view = view::eni(eni).map_err(|error| incomplete(action, error.to_string()))?;
+        Ok(Outcome::EniCreated(view))
+    }
+
+    async fn attach(&self, eni: &EniId, instance: &InstanceId, index: DeviceIndex) -> Result<Outcome, Failure> {
+        let action = "AttachNetworkInterface";
+        self.turn(action).await?;
+        let answer = self
+            .client
+            .attach_network_interface()
+            .network_interface_id(eni.as_str())
+            .instance_id(instance.as_str())
+            .device_index(wire_count(index.0))
+            // Always sent: without it EC2 has taken another card's index for this one's on multi-card types.
+            .network_card_index(0)
+            .customize()
+            .config_override(never_retried())
+            .send()
+            .await
+            .map_err(|error| failed(action, Sent::Once, error))?;
+        let id = answer.attachment_id().ok_or_else(|| incomplete(action, "no attachment id".to_owned()))?;
+        Ok(Outcome::EniAttached { attachment_id: id.into() })
+    }
+
+    async fn delete_on_termination(&self, eni: &EniId, attachment: &AttachmentId) -> Result<Outcome, Failure> {
+        let action = "ModifyNetworkInterfaceAttribute";
+        self.turn(action).await?;
+        let changes = NetworkInterfaceAttachmentChanges::builder()
+            .attachment_id(attachment.as_str())
+            .delete_on_termination(true)
+            .build();
+        self.client
+            .modify_network_interface_attribute()
+            .network_interface_id(eni.as_str())
+            .attachment(changes)
+            .send()
+            .await
+            .map_err(|error| failed(action, Sent::Repeatable, error))?;
+        Ok(Outcome::Done)
+    }
+
+    async fn assign(&self, eni: &EniId, count: u32) -> Result<Outcome, Failure> {
+        let action = "AssignPrivateIpAddresses";
+        self.turn(action).await?;
+        let answer = self
+            .client
+            .assign_private_ip_addresses()
+            .network_interface_id(eni.as_str())
+            .secondary_private_ip_address_count(wire_count(count))
+            .customize()
+            .config_override(never_retried())
+            .send()
+            .await
+            .map_err(|error| failed(action, Sent::Once, error))?;
+        let addresses = answer
+            .assigned_private_ip_addresses()
+            .iter()
+            .map(|item| item.private_ip_address().and_then(|text| text.parse().ok()))
+            .collect::<Option<Vec<Ipv4Addr>>>()
+            .ok_or_else(|| incomplete(action, "an assigned address that is none".to_owned()))?;
+        Ok(Outcome::AddressesAssigned(addresses))
+    }
+
+    async fn unassign(&self, eni: &EniId, addresses: &[Ipv4Addr]) -> Result<Outcome, Failure> {
+        let action = "UnassignPrivateIpAddresses";
+        self.turn(action).await?;
+        self.client
+            .unassign_private_ip_addresses()
+            .network_interface_id(eni.as_str())
+            .set_private_ip_addresses(Some(addresses.iter().map(ToString::to_string).collect()))
+            .send()
+            .await
+            .map_err(|error| failed(action, Sent::Repeatable, error))?;
+        Ok(Outcome::Done)
+    }
+
+    async fn detach(&self, attachment: &AttachmentId) -> Result<Outcome, Failure> {
+        let action = "DetachNetworkInterface";
+        self.turn(action).await?;
+        let answer = self.client.detach_network_interface().attachment_id(attachment.as_str()).send().await;
+        gone_is_done(answer.map(|_| ()).map_err(|error| failed(action, Sent::Repeatable, error)))
+    }
+
+    async fn delete(&self, eni: &EniId) -> Result<Outcome, Failure> {
+        let action = "DeleteNetworkInterface";
+        self.turn(action).await?;
+        let answer = self.client.delete_network_interface().network_interface_id(eni.as_str()).send().await;
+        gone_is_done(answer.map(|_| ()).map_err(|error| failed(action, Sent::Repeatable, error)))
+    }
+
+    async fn describe(&self, instance: &InstanceId, also: &[EniId], tokens: &[String]) -> Result<Outcome, Failure> {
+        let read_at = (self.throttle.clock())();
+        let mut enis = self.described(filter("attachment.instance-id", [instance.to_string()])).await?;
+        let missing: Vec<String> =
+            also.iter().filter(|id| enis.iter().all(|eni| eni.eni_id != **id)).map(ToString::to_string).collect();
+        // A filter, not ids: an id that EC2 does not know fails the whole call, a filter value leaves it out.
+        for ids in missing.chunks(FILTER_VALUES) {
+            enis.extend(self.described(filter("network-interface-id", ids.to_vec())).await?);
+        }
+        for tokens in tokens.chunks(FILTER_VALUES) {
+            enis.extend(self.described(filter(&format!("tag:{CLIENT_TOKEN_TAG}"), tokens.to_vec())).await?);
+        }
+        enis.sort_by(|a, b| a.eni_id.cmp(&b.eni_id));
+        enis.dedup_by(|a, b| a.eni_id == b.eni_id);
+        Ok(Outcome::EnisDescribed { enis, read_at })
+    }
+
+    /// All pages of DescribeNetworkInterfaces under one filter.
+    async fn described(&self, filter: FilterBuilder) -> Result<Vec<EniView>, Failure> {
+        let action = "DescribeNetworkInterfaces";
+        let filter: Filter = filter.build();
+        let mut enis = Vec::new();
+        let mut next_token = None;
+        loop {
+            self.turn(action).await?;
+            let page = self
+                .client
+                .describe_network_interfaces()
+                .filters(filter.clone())
+                .max_results(PAGE)
+                .set_next_token(next_token)
+                .send()
+                .await
+                .map_err(|error| failed(action, Sent::Read, error))?;
+            for eni in page.network_interfaces() {
+                enis.push(view::eni(eni).map_err(|error| incomplete(action, error.to_string()))?);
+            }
+            next_token = page.next_token().filter(|token| !token.is_empty()).map(str::to_owned);
+            if next_token.is_none() {
+                return Ok(enis);
+            }
+        }
+    }
+
+    async fn subnet(&self, subnet: &SubnetId) -> Result<Outcome, Failure> {
+        let (cidr, available) = self
+            .subnets
+            .try_get_with_by_ref(subnet.as_str(), self.fetch_subnet(subnet.as_str()))
+            .await
+            .map_err(|error: Arc<Failure>| Arc::unwrap_or_clone(error))?;
+        Ok(Outcome::SubnetDescribed { cidr, available })
+    }
+
+    async fn fetch_subnet(&self, id: &str) -> Result<(Ipv4Net, u32), Failure> {
+        let action = "DescribeSubnets";
+        self.turn(action).await?;
+        let answer = self
+            .client
+            .describe_subnets()
+            .subnet_ids(id)
+            .send()
+            .await
+            .map_err(|error| failed(action, Sent::Read, error))?;
+        let subnet = answer.subnets().first().ok_or_else(|| incomplete(action, format!("no {id} in the answer")))?;
+        let cidr = subnet.cidr_block().and_then(|text| text.parse().ok());
+        let available = subnet.available_ip_address_count().and_then(|count| u32::try_from(count).ok());
+        cidr.zip(available).ok_or_else(|| incomplete(action, format!("{id} without block or free addresses")))
+    }
+}
+
+/// Delete and detach of what is gone already have done their work.
+fn gone_is_done(answer: Result<(), Failure>) -> Result<Outcome, Failure> {
+    match answer {
+        Err(failure) if failure.class != FailureClass::NotFound => Err(failure),
+        _ => Ok(Outcome::Done),
+    }
+}
+
+fn never_retried() -> aws_sdk_ec2::config::Builder {
+    Config::builder().retry_config(RetryConfig::disabled())
+}
+
+fn filter(name: &str, values: impl IntoIterator<Item = String>) -> FilterBuilder {
+    Filter::builder().name(name).set_values(Some(values.into_iter().collect()))
+}
+
+/// Counts travel as signed numbers; none of ours comes near the limit.
+fn wire_count(count: u32) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests;

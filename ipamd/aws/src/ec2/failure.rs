@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Everything that can go wrong with a call as a [`Failure`]: EC2's error answers by code, lost answers by what they may
+//! have done, connections that were never made, credentials that are not there.
+
+use std::error::Error;
+use std::time::Duration;
+
+use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_ec2::operation::RequestId;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_types::error::display::DisplayErrorContext;
+use ipamd_core::action::ActionKind;
+use ipamd_core::event::{Failure, FailureClass};
+
+use crate::classify::{Sent, classify};
+
+/// The failure behind an SDK error.
+pub(super) fn failed<E>(action: &str, sent: Sent, error: SdkError<E, HttpResponse>) -> Failure
+where
+    E: ProvideErrorMetadata + RequestId + Error + Send + Sync + 'static,
+{
+    let failure = match &error {
+        SdkError::ServiceError(context) => answered(action, sent, context.err(), context.raw().status().as_u16()),
+        SdkError::TimeoutError(_) => lost(action, sent, "Timeout", &error),
+        SdkError::ResponseError(_) => lost(action, sent, "UnreadableAnswer", &error),
+        _ => undelivered(action, sent, &error),
+    };
+    tracing::debug!(action, class = ?failure.class, code = %failure.code, "EC2 call failed");
+    failure
+}
+
+/// EC2 answered with an error.
+fn answered<E: ProvideErrorMetadata + RequestId>(action: &str, sent: Sent, error: &E, status: u16) -> Failure {
+    let text = error.message().unwrap_or("no message");
+    let (code, class) = match error.code() {
+        Some(code) => (code.to_owned(), classify(code, text, sent)),
+        None if status >= 500 && sent == Sent::Once => (format!("Http{status}"), FailureClass::Unknown),
+        None if status >= 500 => (format!("Http{status}"), FailureClass::Transient),
+        None => (format!("Http{status}"), FailureClass::Rejected),
+    };
+    let request = error.request_id().map(|id| format!(" (request {id})")).unwrap_or_default();
+    Failure { class, message: format!("{action}: {code}: {text}{request}"), code, retry_after: None }
+}
+
+/// The request left and no answer came.
+fn lost<E: Error + 'static>(action: &str, sent: Sent, code: &str, error: &E) -> Failure {
+    let class = if sent == Sent::Read { FailureClass::Transient } else { FailureClass::Unknown };
+    Failure { class, code: code.to_owned(), message: full_text(action, error), retry_after: None }
+}
+
+/// The request could not be sent, or the connection broke on the way.
+fn undelivered<E: Error + 'static>(action: &str, sent: Sent, error: &E) -> Failure {
+    let (class, code) = match never_left(error) {
+        Some(found) => found,
+        None if sent == Sent::Read => (FailureClass::Transient, "ConnectionLost"),
+        None => (FailureClass::Unknown, "ConnectionLost"),
+    };
+    Failure { class, code: code.to_owned(), message: full_text(action, error), retry_after: None }
+}
+
+/// Looks for a cause that proves that nothing was sent: no credentials, or no connection.
+fn never_left(error: &(dyn Error + 'static)) -> Option<(FailureClass, &'static str)> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(credentials) = error.downcast_ref::<CredentialsError>() {
+            return Some(match credentials {
+                CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => {
+                    (FailureClass::Denied, "NoCredentials")
+                }
+                _ => (FailureClass::Transient, "CredentialsUnavailable"),
+            });
+        }
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            use std::io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
+            if matches!(io.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable) {
+                return Some((FailureClass::Transient, "NoConnection"));
+            }
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// An answer that lacks what it must have: for a write, we do not know what it did.
+pub(super) fn incomplete(action: &str, message: String) -> Failure {
+    let class = if action.starts_with("Describe") { FailureClass::Transient } else { FailureClass::Unknown };
+    Failure { class, code: "UnreadableAnswer".to_owned(), message: format!("{action}: {message}"), retry_after: None }
+}
+
+/// Our own bucket is empty for longer than we wait here.
+pub(super) fn own_bucket(action: &str, wait: Duration) -> Failure {
+    Failure {
+        class: FailureClass::Throttled,
+        code: "OwnRequestLimit".to_owned(),
+        message: format!(
+            "{action}: held back for {:.1} s to keep to this node's share of requests",
+            wait.as_secs_f64()
+        ),
+        retry_after: Some(wait),
+    }
+}
+
+/// The kernel's and the state folder's actions are run elsewhere.
+pub(super) fn not_ec2(kind: &ActionKind) -> Failure {
+    let message = format!("{kind:?} is not an action of EC2");
+    Failure { class: FailureClass::Rejected, code: "NotEc2".to_owned(), message, retry_after: None }
+}
+
+fn full_text<E: Error>(action: &str, error: &E) -> String {
+    format!("{action}: {}", DisplayErrorContext(error))
+}

@@ -1,0 +1,407 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The edge against a strict scripted EC2 on loopback: every request must be the next one of the script, with exactly its
+//! parameters. Answers and parameter names are written from the EC2 API reference.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use aws_config::{BehaviorVersion, Region};
+use aws_sdk_ec2::config::Credentials;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use ipamd_core::ids::BootTime;
+
+use super::*;
+use crate::config::{http_client, retries, timeouts};
+
+const HEAD: &str = r#"<?xml version="1.0" encoding="UTF-8"?>"#;
+const NAMESPACE: &str = "http://ec2.amazonaws.com/doc/2016-11-15/";
+
+/// One request that must come, and its answer. `delay`: how long the answer takes.
+struct Step {
+    params: BTreeMap<String, String>,
+    status: u16,
+    body: String,
+    delay: Duration,
+}
+
+fn step(params: &[(&str, &str)], body: &str) -> Step {
+    let params = params.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Step { params, status: 200, body: body.to_owned(), delay: Duration::ZERO }
+}
+
+fn ok(action: &str, params: &[(&str, &str)], content: &str) -> Step {
+    let mut all = vec![("Action", action), ("Version", "2016-11-15")];
+    all.extend(params);
+    let body = format!(
+        r#"{HEAD}<{action}Response xmlns="{NAMESPACE}"><requestId>r-1</requestId>{content}</{action}Response>"#
+    );
+    step(&all, &body)
+}
+
+fn error(action: &str, params: &[(&str, &str)], (status, code, message): (u16, &str, &str)) -> Step {
+    let body = format!(
+        "{HEAD}<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors>\
+         <RequestID>r-2</RequestID></Response>"
+    );
+    Step { status, body, ..ok(action, params, "") }
+}
+
+#[derive(Default)]
+struct Script {
+    steps: VecDeque<Step>,
+    complaints: Vec<String>,
+}
+
+type Shared = Arc<Mutex<Script>>;
+
+async fn serve(State(script): State<Shared>, headers: HeaderMap, body: String) -> (StatusCode, String) {
+    let got: BTreeMap<String, String> = form_urlencoded::parse(body.as_bytes()).into_owned().collect();
+    let signed = headers
+        .get("authorization")
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.starts_with("AWS4-HMAC-SHA256") && value.contains("/us-east-1/ec2/aws4_request"));
+    let step = {
+        let mut script = script.lock().unwrap();
+        let step = script.steps.pop_front();
+        match &step {
+            Some(step) if step.params == got && signed => {}
+            Some(step) => script.complaints.push(format!("want {:?}\ngot  {got:?} signed: {signed}", step.params)),
+            None => script.complaints.push(format!("unexpected {got:?}")),
+        }
+        step
+    };
+    let Some(step) = step else { return (StatusCode::IM_A_TEAPOT, String::new()) };
+    let wait = tokio::time::sleep(step.delay);
+    wait.await;
+    (StatusCode::from_u16(step.status).unwrap(), step.body)
+}
+
+/// The scripted EC2 and the edge that talks to it.
+struct Bench {
+    ec2: Ec2,
+    script: Shared,
+}
+
+impl Bench {
+    async fn new(steps: Vec<Step>) -> Self {
+        Self::with_timeout(steps, Duration::from_secs(10)).await
+    }
+
+    async fn with_timeout(steps: Vec<Step>, http_timeout: Duration) -> Self {
+        let script = Arc::new(Mutex::new(Script { steps: steps.into(), complaints: Vec::new() }));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let app = Router::new().fallback(serve).with_state(script.clone());
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Self { ec2: client(&endpoint, http_timeout), script }
+    }
+
+    async fn run(&self, kind: ActionKind) -> Outcome {
+        self.ec2.run(&kind).await
+    }
+
+    fn finish(self) {
+        let script = self.script.lock().unwrap();
+        assert!(script.complaints.is_empty(), "{}", script.complaints.join("\n"));
+        assert!(script.steps.is_empty(), "{} steps were not asked for", script.steps.len());
+    }
+}
+
+/// Time since the first call in this process: all the bucket needs.
+#[expect(clippy::disallowed_methods, reason = "the test's own clock edge")]
+fn clock() -> BootTime {
+    static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    BootTime(START.get_or_init(std::time::Instant::now).elapsed())
+}
+
+fn client(endpoint: &str, http_timeout: Duration) -> Ec2 {
+    let settings = Settings { http_timeout, ec2_endpoint: None, clock };
+    let config = aws_sdk_ec2::Config::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .http_client(http_client())
+        .region(Region::new("us-east-1"))
+        .credentials_provider(Credentials::new("AKIATEST", "secret", None, None, "test"))
+        .retry_config(retries())
+        .timeout_config(timeouts(http_timeout))
+        .endpoint_url(endpoint);
+    Ec2::new(config, &settings)
+}
+
+/// One ENI as CreateNetworkInterface and DescribeNetworkInterfaces show it.
+fn eni_xml(id: &str, last: u8, extra: &str) -> String {
+    format!(
+        "<networkInterfaceId>{id}</networkInterfaceId><subnetId>subnet-1</subnetId><vpcId>vpc-1</vpcId>\
+         <description>aws-K8S-i-1</description><requesterManaged>false</requesterManaged>\
+         <macAddress>0e:00:00:00:00:{last:02x}</macAddress><privateIpAddress>10.0.1.{last}</privateIpAddress>\
+         <interfaceType>interface</interfaceType>\
+         <privateIpAddressesSet><item><privateIpAddress>10.0.1.{last}</privateIpAddress><primary>true</primary></item>\
+         <item><privateIpAddress>10.0.1.{}</privateIpAddress><primary>false</primary></item></privateIpAddressesSet>\
+         <tagSet><item><key>k</key><value>v</value></item></tagSet>{extra}",
+        last + 100
+    )
+}
+
+const ATTACHED: &str = "<status>in-use</status><attachment><attachmentId>eni-attach-1</attachmentId>\
+    <deviceIndex>2</deviceIndex><networkCardIndex>0</networkCardIndex><instanceId>i-1</instanceId>\
+    <status>attached</status><deleteOnTermination>true</deleteOnTermination></attachment>";
+
+fn failure(outcome: Outcome) -> Failure {
+    match outcome {
+        Outcome::Failed(failure) => failure,
+        other => panic!("expected a failure, got {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn create_sends_addresses_groups_tags_and_token_in_one_call() {
+    let params = [
+        ("SubnetId", "subnet-1"),
+        ("Description", "aws-K8S-i-1"),
+        ("SecurityGroupId.1", "sg-1"),
+        ("SecurityGroupId.2", "sg-2"),
+        ("SecondaryPrivateIpAddressCount", "9"),
+        ("ClientToken", "token-1"),
+        ("TagSpecification.1.ResourceType", "network-interface"),
+        ("TagSpecification.1.Tag.1.Key", "node.k8s.amazonaws.com/instance_id"),
+        ("TagSpecification.1.Tag.1.Value", "i-1"),
+    ];
+    let eni = eni_xml("eni-1", 10, "<status>pending</status>");
+    let content = format!("<networkInterface>{eni}</networkInterface><clientToken>token-1</clientToken>");
+    let bench = Bench::new(vec![ok("CreateNetworkInterface", &params, &content)]).await;
+    let outcome = bench
+        .run(ActionKind::CreateEni {
+            subnet_id: "subnet-1".into(),
+            security_group_ids: vec!["sg-1".into(), "sg-2".into()],
+            secondary_addresses: 9,
+            client_token: "token-1".to_owned(),
+            description: "aws-K8S-i-1".to_owned(),
+            tags: vec![("node.k8s.amazonaws.com/instance_id".to_owned(), "i-1".to_owned())],
+        })
+        .await;
+    let Outcome::EniCreated(view) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(view.eni_id, "eni-1".into());
+    assert_eq!(view.primary_address, Ipv4Addr::new(10, 0, 1, 10));
+    assert_eq!(view.secondary_addresses, [Ipv4Addr::new(10, 0, 1, 110)]);
+    assert_eq!(view.status, "pending", "a status that the service model lacks is kept");
+    assert_eq!(view.attachment, None);
+    bench.finish();
+}
+
+#[tokio::test]
+async fn attach_names_the_card_and_is_not_repeated_after_a_server_error() {
+    let params =
+        [("NetworkInterfaceId", "eni-1"), ("InstanceId", "i-1"), ("DeviceIndex", "3"), ("NetworkCardIndex", "0")];
+    let attach =
+        || ActionKind::AttachEni { eni_id: "eni-1".into(), instance_id: "i-1".into(), device_index: DeviceIndex(3) };
+    let action = "AttachNetworkInterface";
+    let limit = (400, "AttachmentLimitExceeded", "Interface count 4 exceeds the limit for m5.large");
+    let bench = Bench::new(vec![
+        ok(action, &params, "<attachmentId>eni-attach-9</attachmentId><networkCardIndex>0</networkCardIndex>"),
+        error(action, &params, (500, "InternalError", "An internal error has occurred")),
+        error(action, &params, limit),
+    ])
+    .await;
+    let Outcome::EniAttached { attachment_id } = bench.run(attach()).await else { panic!("not attached") };
+    assert_eq!(attachment_id, "eni-attach-9".into());
+    assert_eq!(failure(bench.run(attach()).await).class, FailureClass::Unknown);
+    let failure = failure(bench.run(attach()).await);
+    assert_eq!((failure.class, failure.code.as_str()), (FailureClass::AttachmentLimit, "AttachmentLimitExceeded"));
+    assert!(failure.message.contains("Interface count 4"), "{}", failure.message);
+    bench.finish();
+}
+
+#[tokio::test]
+async fn assign_by_count_is_sent_once_and_a_lost_answer_is_unknown() {
+    let params = [("NetworkInterfaceId", "eni-1"), ("SecondaryPrivateIpAddressCount", "2")];
+    let content = "<networkInterfaceId>eni-1</networkInterfaceId><assignedPrivateIpAddressesSet>\
+        <item><privateIpAddress>10.0.1.5</privateIpAddress></item>\
+        <item><privateIpAddress>10.0.1.6</privateIpAddress></item></assignedPrivateIpAddressesSet>";
+    let mut slow = ok("AssignPrivateIpAddresses", &params, content);
+    slow.delay = Duration::from_secs(5);
+    let steps = vec![ok("AssignPrivateIpAddresses", &params, content), slow];
+    let bench = Bench::with_timeout(steps, Duration::from_millis(300)).await;
+    let assign = || ActionKind::AssignAddresses { eni_id: "eni-1".into(), count: 2 };
+    let Outcome::AddressesAssigned(addresses) = bench.run(assign()).await else { panic!("not assigned") };
+    assert_eq!(addresses, [Ipv4Addr::new(10, 0, 1, 5), Ipv4Addr::new(10, 0, 1, 6)]);
+    let failure = failure(bench.run(assign()).await);
+    assert_eq!((failure.class, failure.code.as_str()), (FailureClass::Unknown, "Timeout"));
+    bench.finish();
+}
+
+#[tokio::test]
+async fn what_is_gone_already_counts_as_deleted_and_detached() {
+    let bench = Bench::new(vec![
+        error(
+            "DeleteNetworkInterface",
+            &[("NetworkInterfaceId", "eni-1")],
+            (400, "InvalidNetworkInterfaceID.NotFound", "The networkInterface ID 'eni-1' does not exist"),
+        ),
+        error(
+            "DetachNetworkInterface",
+            &[("AttachmentId", "eni-attach-1")],
+            (400, "InvalidAttachmentID.NotFound", "The attachment does not exist"),
+        ),
+        error(
+            "DeleteNetworkInterface",
+            &[("NetworkInterfaceId", "eni-2")],
+            (400, "InvalidParameterValue", "Network interface 'eni-2' is currently in use."),
+        ),
+    ])
+    .await;
+    assert!(matches!(bench.run(ActionKind::DeleteEni { eni_id: "eni-1".into() }).await, Outcome::Done));
+    let detach = ActionKind::DetachEni { eni_id: "eni-1".into(), attachment_id: "eni-attach-1".into() };
+    assert!(matches!(bench.run(detach).await, Outcome::Done));
+    let in_use = failure(bench.run(ActionKind::DeleteEni { eni_id: "eni-2".into() }).await);
+    assert_eq!(in_use.class, FailureClass::WrongState);
+    bench.finish();
+}
+
+#[tokio::test]
+async fn unassign_and_delete_on_termination_use_the_singular_and_dotted_wire_names() {
+    let bench = Bench::new(vec![
+        ok(
+            "UnassignPrivateIpAddresses",
+            &[("NetworkInterfaceId", "eni-1"), ("PrivateIpAddress.1", "10.0.1.5"), ("PrivateIpAddress.2", "10.0.1.6")],
+            "<return>true</return>",
+        ),
+        ok(
+            "ModifyNetworkInterfaceAttribute",
+            &[
+                ("NetworkInterfaceId", "eni-1"),
+                ("Attachment.AttachmentId", "eni-attach-1"),
+                ("Attachment.DeleteOnTermination", "true"),
+            ],
+            "<return>true</return>",
+        ),
+    ])
+    .await;
+    let addresses = vec![Ipv4Addr::new(10, 0, 1, 5), Ipv4Addr::new(10, 0, 1, 6)];
+    assert!(matches!(
+        bench.run(ActionKind::UnassignAddresses { eni_id: "eni-1".into(), addresses }).await,
+        Outcome::Done
+    ));
+    let kind = ActionKind::SetDeleteOnTermination { eni_id: "eni-1".into(), attachment_id: "eni-attach-1".into() };
+    assert!(matches!(bench.run(kind).await, Outcome::Done));
+    bench.finish();
+}
+
+#[tokio::test]
+async fn a_description_has_all_pages_and_leaves_unknown_ids_out() {
+    let action = "DescribeNetworkInterfaces";
+    let by_instance =
+        [("Filter.1.Name", "attachment.instance-id"), ("Filter.1.Value.1", "i-1"), ("MaxResults", "1000")];
+    let mut second_page = by_instance.to_vec();
+    second_page.push(("NextToken", "page-2"));
+    let set = |id: &str, last, extra: &str| {
+        format!("<networkInterfaceSet><item>{}</item></networkInterfaceSet>", eni_xml(id, last, extra))
+    };
+    let bench = Bench::new(vec![
+        ok(action, &by_instance, &format!("{}<nextToken>page-2</nextToken>", set("eni-2", 2, ATTACHED))),
+        ok(action, &second_page, &set("eni-1", 1, ATTACHED)),
+        ok(
+            action,
+            &[("Filter.1.Name", "network-interface-id"), ("Filter.1.Value.1", "eni-gone"), ("MaxResults", "1000")],
+            "<networkInterfaceSet/>",
+        ),
+        ok(
+            action,
+            &[("Filter.1.Name", "tag:enid.dev/client-token"), ("Filter.1.Value.1", "t-7"), ("MaxResults", "1000")],
+            &set("eni-3", 3, "<status>available</status>"),
+        ),
+    ])
+    .await;
+    let before = clock();
+    let outcome = bench
+        .run(ActionKind::DescribeEnis {
+            instance_id: "i-1".into(),
+            also: vec!["eni-gone".into(), "eni-1".into()],
+            tokens: vec!["t-7".to_owned()],
+        })
+        .await;
+    let Outcome::EnisDescribed { enis, read_at } = outcome else { panic!("{outcome:?}") };
+    assert!(read_at >= before && read_at <= clock());
+    let ids: Vec<&str> = enis.iter().map(|eni| eni.eni_id.as_str()).collect();
+    assert_eq!(ids, ["eni-1", "eni-2", "eni-3"]);
+    let attachment = enis[0].attachment.as_ref().unwrap();
+    assert_eq!((attachment.device_index, attachment.status.as_str()), (DeviceIndex(2), "attached"));
+    assert!(attachment.delete_on_termination && attachment.instance_id == Some("i-1".into()));
+    assert_eq!(enis[0].tags, [("k".to_owned(), "v".to_owned())]);
+    assert_eq!(enis[2].attachment, None);
+    bench.finish();
+}
+
+#[tokio::test]
+async fn an_eni_without_ipv4_is_described_and_a_managed_one_is_foreign() {
+    let xml = "<networkInterfaceSet><item><networkInterfaceId>eni-efa</networkInterfaceId><subnetId>subnet-1</subnetId>\
+        <macAddress>0e:00:00:00:00:01</macAddress><interfaceType>efa-only</interfaceType>\
+        <operator><managed>true</managed><principal>eks.amazonaws.com</principal></operator></item></networkInterfaceSet>";
+    let params = [("Filter.1.Name", "attachment.instance-id"), ("Filter.1.Value.1", "i-1"), ("MaxResults", "1000")];
+    let bench = Bench::new(vec![ok("DescribeNetworkInterfaces", &params, xml)]).await;
+    let kind = ActionKind::DescribeEnis { instance_id: "i-1".into(), also: Vec::new(), tokens: Vec::new() };
+    let Outcome::EnisDescribed { enis, .. } = bench.run(kind).await else { panic!("not described") };
+    assert_eq!(enis[0].primary_address, Ipv4Addr::UNSPECIFIED);
+    assert!(enis[0].foreign && enis[0].interface_type == "efa-only");
+    bench.finish();
+}
+
+#[tokio::test]
+async fn a_throttled_attempt_is_retried_by_the_sdk_and_slows_our_bucket() {
+    let params = [("SubnetId.1", "subnet-1")];
+    let content = "<subnetSet><item><subnetId>subnet-1</subnetId><cidrBlock>10.0.1.0/24</cidrBlock>\
+        <availableIpAddressCount>77</availableIpAddressCount></item></subnetSet>";
+    let bench = Bench::new(vec![
+        error("DescribeSubnets", &params, (503, "RequestLimitExceeded", "Request limit exceeded.")),
+        ok("DescribeSubnets", &params, content),
+    ])
+    .await;
+    let kind = ActionKind::DescribeSubnet { subnet_id: "subnet-1".into() };
+    for _ in 0..2 {
+        let Outcome::SubnetDescribed { cidr, available } = bench.run(kind.clone()).await else { panic!("no subnet") };
+        assert_eq!((cidr, available), ("10.0.1.0/24".parse().unwrap(), 77), "the second answer is the cached first");
+    }
+    let rate = bench.ec2.throttle.rate("DescribeSubnets");
+    assert!(rate < 1.9, "throttled attempts must have halved the rate: {rate}");
+    bench.finish();
+}
+
+#[tokio::test]
+async fn limits_of_an_unlisted_type_come_from_ec2_once() {
+    let content = "<instanceTypeSet><item><instanceType>m9.new</instanceType><bareMetal>false</bareMetal>\
+        <hypervisor>nitro</hypervisor><vCpuInfo><defaultVCpus>2</defaultVCpus></vCpuInfo><networkInfo>\
+        <maximumNetworkInterfaces>3</maximumNetworkInterfaces><defaultNetworkCardIndex>0</defaultNetworkCardIndex>\
+        <networkCards><item><networkCardIndex>0</networkCardIndex><maximumNetworkInterfaces>3</maximumNetworkInterfaces>\
+        </item></networkCards><ipv4AddressesPerInterface>10</ipv4AddressesPerInterface>\
+        <ipv6AddressesPerInterface>10</ipv6AddressesPerInterface><ipv6Supported>true</ipv6Supported></networkInfo></item>\
+        </instanceTypeSet>";
+    let bench = Bench::new(vec![
+        ok("DescribeInstanceTypes", &[("InstanceType.1", "m9.new")], content),
+        ok("DescribeInstanceTypes", &[("InstanceType.1", "m9.none")], "<instanceTypeSet/>"),
+    ])
+    .await;
+    for _ in 0..2 {
+        let limits = bench.ec2.instance_limits("m9.new").await.unwrap();
+        assert_eq!((limits.max_enis(), limits.ipv4_per_eni, limits.takes_prefixes()), (3, 10, true));
+    }
+    assert_eq!(bench.ec2.instance_limits("m9.none").await.unwrap_err().code, "UnreadableAnswer");
+    bench.finish();
+}
+
+#[tokio::test]
+async fn a_refused_connection_proves_that_nothing_was_sent() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let ec2 = client(&endpoint, Duration::from_secs(2));
+    let kind = ActionKind::AssignAddresses { eni_id: "eni-1".into(), count: 1 };
+    let failure = failure(ec2.run(&kind).await);
+    assert_eq!((failure.class, failure.code.as_str()), (FailureClass::Transient, "NoConnection"), "{failure:?}");
+}
+
+#[tokio::test]
+async fn a_kernel_action_is_refused() {
+    let bench = Bench::new(Vec::new()).await;
+    assert_eq!(failure(bench.run(ActionKind::ObserveKernel).await).code, "NotEc2");
+    bench.finish();
+}

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+//! All buckets of the node, and the waiting in front of a call.
+//!
+//! Invariant: the lock is held for arithmetic only, never across an await.
+//!
+//! Source of the numbers: EC2 developer guide, "Request throttling": per account, Region and action, bucket size and
+//! refill a second. Mutating actions refill 5 a second (100 or 50 at once), filtered or paginated describes 20 (100 at
+//! once). A node takes a tenth of the burst, a fifth of a mutating refill and a tenth of a describing one as its ceiling:
+//! a lone node is then never slowed, and a fleet that restarts together adapts downwards (`bucket.rs`).
+
+#![expect(clippy::disallowed_methods, reason = "the edge that waits its turn")]
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ipamd_core::ids::BootTime;
+
+use crate::bucket::{Bucket, Ceiling};
+
+/// Longest wait for our own bucket; beyond it the caller hears at once that the action is throttled, and until when.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Part of a wait that is added at random, so that nodes that were slowed together do not come back together.
+const JITTER: f64 = 0.25;
+
+/// The ceiling of an action.
+fn ceiling(action: &str) -> Ceiling {
+    match action {
+        action if action.starts_with("Describe") => Ceiling { burst: 10.0, per_second: 2.0 },
+        "AttachNetworkInterface" | "DetachNetworkInterface" => Ceiling { burst: 10.0, per_second: 1.0 },
+        // Create, delete, modify, assign, unassign: 100 at once and 5 a second for the account.
+        _ => Ceiling { burst: 10.0, per_second: 1.0 },
+    }
+}
+
+/// The buckets, shared by all calls of the node. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Throttle {
+    buckets: Arc<Mutex<HashMap<String, Bucket>>>,
+    clock: fn() -> BootTime,
+}
+
+impl Throttle {
+    pub(crate) fn new(clock: fn() -> BootTime) -> Self {
+        Self { buckets: Arc::default(), clock }
+    }
+
+    pub(crate) fn clock(&self) -> fn() -> BootTime {
+        self.clock
+    }
+
+    /// Waits for this action's turn. `Err`: the turn is further away than we wait here.
+    pub(crate) async fn turn(&self, action: &'static str) -> Result<(), Duration> {
+        let wait = self.with(action, |bucket, now| bucket.reserve(now, PATIENCE))?;
+        if !wait.is_zero() {
+            let wait = wait + jitter(wait);
+            tracing::debug!(action, wait_ms = %wait.as_millis(), "waiting for our own request bucket");
+            tokio::time::sleep(wait).await;
+        }
+        Ok(())
+    }
+
+    /// A retry of this action has left.
+    pub(crate) fn charge(&self, action: &str) {
+        self.with(action, |bucket, now| bucket.charge(now));
+    }
+
+    /// EC2 throttled this action.
+    pub(crate) fn slow_down(&self, action: &str) {
+        let rate = self.with(action, |bucket, now| {
+            bucket.slow_down(now);
+            bucket.rate()
+        });
+        tracing::warn!(action, requests_per_second = rate, "EC2 throttles us, asking less often");
+    }
+
+    /// The present rate of an action's bucket.
+    #[cfg(test)]
+    pub(crate) fn rate(&self, action: &str) -> f64 {
+        self.with(action, |bucket, now| {
+            bucket.charge(now);
+            bucket.rate()
+        })
+    }
+
+    fn with<T>(&self, action: &str, act: impl FnOnce(&mut Bucket, Duration) -> T) -> T {
+        let now = (self.clock)().0;
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        act(buckets.entry(action.to_owned()).or_insert_with(|| Bucket::new(ceiling(action), now)), now)
+    }
+}
+
+/// A random part of `wait`, up to a quarter of it.
+fn jitter(wait: Duration) -> Duration {
+    let mut byte = [0_u8];
+    // Without randomness there is no jitter; the wait itself stands.
+    let part = getrandom::fill(&mut byte).map_or(0.0, |()| f64::from(byte[0]) / 255.0);
+    wait.mul_f64(JITTER * part)
+}

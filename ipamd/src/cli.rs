@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The command line: words to a [`Command`], and the commands that are not the daemon itself.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use ipamd_core::config::{Bind, Source};
+use lexopt::prelude::{Long, Short, Value, ValueExt};
+
+pub mod cleanup_host;
+pub mod plan_host;
+pub mod status;
+mod table;
+
+/// What `ipamd --help` prints.
+pub const HELP: &str = "\
+ipamd: gives pods addresses of the VPC from this node's ENIs
+
+usage: ipamd [run]                     run the daemon (configuration: environment, see the README)
+       ipamd status [-o json] [--address ADDRESS]
+                                       what the daemon holds and why; ADDRESS (address:port or unix:/path) is where
+                                       it answers, INTROSPECTION_BIND_ADDRESS by default
+       ipamd plan-host                 print what would be written to the kernel, as ip and nft commands; writes nothing
+       ipamd cleanup-host              uninstall: remove our nft table, rules and routes; living pods keep theirs
+       ipamd version                   print the version
+       ipamd --help                    print this
+
+exit codes: 0 done, 1 could not be done, 64 wrong command line or configuration
+";
+
+/// What was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Run the daemon.
+    Run,
+    /// Show the daemon's state.
+    Status {
+        /// As JSON, not as tables.
+        json: bool,
+        /// Where the daemon answers; `None`: as configured.
+        address: Option<Bind>,
+    },
+    /// Print the host's plan.
+    PlanHost,
+    /// Remove what is ours.
+    CleanupHost,
+    /// Print the version.
+    Version,
+    /// Print the help.
+    Help,
+}
+
+/// The process environment.
+#[derive(Clone, Copy, Debug)]
+pub struct Environment;
+
+impl Source for Environment {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    fn get(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+
+    fn names(&self) -> Vec<String> {
+        std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect()
+    }
+}
+
+/// Reads the words after the program's name.
+///
+/// # Errors
+/// A word or option that there is not, with its name.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt::Error> {
+    let mut parser = lexopt::Parser::from_args(arguments);
+    let mut command = None;
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("help") | Short('h') => return Ok(Command::Help),
+            Long("version") | Short('V') => return Ok(Command::Version),
+            Value(word) if command.is_none() => command = Some(named(&word.string()?)?),
+            Short('o') | Long("output") => {
+                let format = parser.value()?.string()?;
+                match (&mut command, format.as_str()) {
+                    (Some(Command::Status { json, .. }), "json") => *json = true,
+                    _ => return Err(format!("-o {format}: only `status -o json`").into()),
+                }
+            }
+            Long("address") => {
+                let text = parser.value()?.string()?;
+                match &mut command {
+                    Some(Command::Status { address, .. }) => *address = Some(bind(&text)?),
+                    _ => return Err("--address belongs to `status`".into()),
+                }
+            }
+            other => return Err(other.unexpected()),
+        }
+    }
+    Ok(command.unwrap_or(Command::Run))
+}
+
+fn named(word: &str) -> Result<Command, lexopt::Error> {
+    Ok(match word {
+        "run" => Command::Run,
+        "status" => Command::Status { json: false, address: None },
+        "plan-host" => Command::PlanHost,
+        "cleanup-host" => Command::CleanupHost,
+        "version" => Command::Version,
+        "help" => Command::Help,
+        _ => return Err(format!("no such command `{word}`").into()),
+    })
+}
+
+fn bind(text: &str) -> Result<Bind, lexopt::Error> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return Ok(Bind::Unix(PathBuf::from(path)));
+    }
+    let address: Result<SocketAddr, _> = text.parse();
+    address.map(Bind::Tcp).map_err(|_| format!("--address {text}: address:port or unix:/path").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(words: &[&str]) -> Result<Command, String> {
+        parse(words.iter().map(Into::into)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn every_command_is_found_and_run_is_the_default() {
+        assert_eq!(parsed(&[]), Ok(Command::Run));
+        assert_eq!(parsed(&["run"]), Ok(Command::Run));
+        assert_eq!(parsed(&["plan-host"]), Ok(Command::PlanHost));
+        assert_eq!(parsed(&["cleanup-host"]), Ok(Command::CleanupHost));
+        assert_eq!(parsed(&["version"]), Ok(Command::Version));
+        assert_eq!(parsed(&["status", "--help"]), Ok(Command::Help));
+        let unix = Some(Bind::Unix("/run/x".into()));
+        let words = ["status", "-o", "json", "--address", "unix:/run/x"];
+        assert_eq!(parsed(&words), Ok(Command::Status { json: true, address: unix }));
+    }
+
+    #[test]
+    fn a_wrong_word_is_named() {
+        for words in [&["runn"][..], &["run", "-o", "json"], &["status", "-o", "yaml"], &["--frob"], &["run", "twice"]]
+        {
+            let error = parsed(words).unwrap_err();
+            let named = words.iter().any(|word| error.contains(word.trim_start_matches('-')));
+            assert!(named, "{words:?}: {error}");
+        }
+        assert!(parsed(&["status", "--address", "nonsense"]).unwrap_err().contains("nonsense"));
+    }
+}

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `ipamd plan-host`: prints what the daemon would write to the kernel of this node, as `ip` and `nft` commands. Asks
+//! IMDS who the node is and which ENIs it has; writes nothing.
+
+use std::io::Write;
+
+use datapath::plan::{eni, host};
+use ipamd_aws::Imds;
+use ipamd_core::Config;
+use ipamd_core::action::EniPlan;
+use ipamd_core::event::{Failure, InstanceFacts};
+use ipamd_core::ids::{DeviceIndex, EniId, MacAddr, RouteTable};
+
+use crate::edge::host::{eni_setup, host_setup};
+
+/// Prints the plan.
+///
+/// # Errors
+/// IMDS does not answer, or standard output is closed.
+pub fn run(config: &Config, out: &mut dyn Write) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("starting the runtime: {error}"))?;
+    let text = runtime.block_on(plan(config)).map_err(|failure| failure.message)?;
+    out.write_all(text.as_bytes()).map_err(|error| format!("writing to standard output: {error}"))
+}
+
+async fn plan(config: &Config) -> Result<String, Failure> {
+    let imds = Imds::new();
+    let facts = imds.facts().await?;
+    let InstanceFacts { instance_id, instance_type, primary_mac, primary_address, vpc_cidrs, .. } = &facts;
+    let setup = host_setup(config, *primary_mac, *primary_address, vpc_cidrs);
+    let mut text = format!("# host: {instance_id} ({instance_type}), {primary_address}\n{}\n", host::setup(&setup));
+    for plan in secondary_enis(&imds, *primary_mac).await? {
+        let setup = eni_setup(&plan, config.eni_mtu);
+        text.push_str(&format!(
+            "\n# {} at device index {}\n{}\n",
+            plan.eni_id,
+            plan.device_index.0,
+            eni::setup(&setup)
+        ));
+    }
+    Ok(text)
+}
+
+/// The attached ENIs besides the primary one, as IMDS lists them, by device index.
+async fn secondary_enis(imds: &Imds, primary: MacAddr) -> Result<Vec<EniPlan>, Failure> {
+    let list = imds.get("network/interfaces/macs/").await?.unwrap_or_default();
+    let macs = list.lines().filter_map(|line| line.trim_end_matches('/').parse().ok());
+    let mut plans = Vec::new();
+    for mac in macs.filter(|mac| *mac != primary) {
+        plans.extend(secondary_eni(imds, mac).await?);
+    }
+    plans.sort_by_key(|plan| plan.device_index);
+    Ok(plans)
+}
+
+/// `None`: an ENI without IPv4, or one that is just going.
+async fn secondary_eni(imds: &Imds, mac: MacAddr) -> Result<Option<EniPlan>, Failure> {
+    let item = async |name: &str| imds.get(&format!("network/interfaces/macs/{mac}/{name}")).await;
+    let id = item("interface-id").await?;
+    let index = item("device-number").await?.and_then(|text| text.parse().ok()).map(DeviceIndex);
+    let address = item("local-ipv4s").await?.and_then(|text| text.lines().next().and_then(|line| line.parse().ok()));
+    let subnet = item("subnet-ipv4-cidr-block").await?.and_then(|text| text.parse().ok());
+    let (Some(id), Some(device_index), Some(primary_address), Some(subnet_cidr)) = (id, index, address, subnet) else {
+        return Ok(None);
+    };
+    let table = RouteTable::of_device(device_index);
+    Ok(Some(EniPlan { eni_id: EniId(id), mac, device_index, primary_address, subnet_cidr, table }))
+}

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `ipamd status`: asks the running daemon over its introspection address and prints what it holds, what it does and why.
+//!
+//! One HTTP/1.0 request over a plain socket: no runtime, no client library.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use ipamd_core::config::{Bind, WarmTargets};
+use ipamd_core::snapshot::{EniSnapshot, PoolSnapshot};
+use ipamd_core::{Config, Snapshot};
+
+use super::table::table;
+
+/// The daemon answers from memory; longer means that it hangs.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Prints the daemon's state.
+///
+/// # Errors
+/// The daemon is not there, does not answer, or standard output is closed.
+pub fn run(config: &Config, address: Option<Bind>, json: bool, out: &mut dyn Write) -> Result<(), String> {
+    let bind = address.or_else(|| config.introspection.clone());
+    let bind = bind.ok_or("introspection is disabled (DISABLE_INTROSPECTION): give --address")?;
+    let body = get(&bind, "/v1/status")?;
+    let text = if json {
+        body
+    } else {
+        let snapshot: Snapshot =
+            serde_json::from_str(&body).map_err(|error| format!("the daemon's answer cannot be read: {error}"))?;
+        render(&snapshot)
+    };
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| format!("standard output: {error}"))
+}
+
+fn shown(bind: &Bind) -> String {
+    match bind {
+        Bind::Tcp(address) => address.to_string(),
+        Bind::Unix(path) => format!("unix:{}", path.display()),
+    }
+}
+
+fn get(bind: &Bind, path: &str) -> Result<String, String> {
+    let answer = match bind {
+        Bind::Tcp(address) => TcpStream::connect_timeout(address, PATIENCE).and_then(|stream| {
+            stream.set_read_timeout(Some(PATIENCE))?;
+            exchange(stream, path)
+        }),
+        Bind::Unix(socket) => UnixStream::connect(socket).and_then(|stream| {
+            stream.set_read_timeout(Some(PATIENCE))?;
+            exchange(stream, path)
+        }),
+    };
+    let answer = answer.map_err(|error| match error.kind() {
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
+            format!("no daemon answers on {}: is ipamd running on this node? ({error})", shown(bind))
+        }
+        _ => format!("asking the daemon on {}: {error}", shown(bind)),
+    })?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or("the daemon's answer is not HTTP")?;
+    let status = head.lines().next().unwrap_or_default();
+    if status.split(' ').nth(1) == Some("200") { Ok(body.to_owned()) } else { Err(format!("{status}: {body}")) }
+}
+
+fn exchange(mut stream: impl Read + Write, path: &str) -> io::Result<String> {
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// The tables.
+#[must_use]
+pub fn render(snapshot: &Snapshot) -> String {
+    let sections = [
+        summary(snapshot),
+        enis(snapshot),
+        others(snapshot),
+        pods(snapshot),
+        waiters(snapshot),
+        actions(snapshot),
+        failures(snapshot),
+    ];
+    sections.iter().filter(|section| !section.is_empty()).cloned().collect::<Vec<_>>().join("\n")
+}
+
+fn summary(snapshot: &Snapshot) -> String {
+    let node = snapshot.instance.as_ref().map_or("not known yet (IMDS has not answered)".to_owned(), |facts| {
+        format!(
+            "{} ({}), {} in {}",
+            facts.instance_id, facts.instance_type, facts.primary_address, facts.availability_zone
+        )
+    });
+    let pool = &snapshot.pool;
+    let PoolSnapshot { total, allocated, free, cooling, held, leaving, coming, shortfall, surplus, .. } = pool;
+    let most = pool.max_enis.map_or("?".to_owned(), |most| most.to_string());
+    let each = pool.addresses_per_eni.map_or("?".to_owned(), |each| each.to_string());
+    let serving = if snapshot.serving { "yes" } else { "not yet: no address of this boot proven" };
+    let bound = snapshot.why.bound_by.map(|code| format!(" [{code}]")).unwrap_or_default();
+    format!(
+        "node     {node}\n\
+         serving  {serving}\n\
+         pool     {total} addresses: {allocated} used, {free} free, {cooling} cooling, {held} held, {leaving} leaving, \
+         {coming} coming\n\
+         ENIs     {} of {most}, {each} addresses each\n\
+         target   {}; missing {shortfall}, too many {surplus}\n\
+         why      {}{bound}\n",
+        pool.enis,
+        target(pool.targets),
+        snapshot.why.text,
+    )
+}
+
+fn target(targets: WarmTargets) -> String {
+    match targets {
+        WarmTargets::Enis(enis) => format!("WARM_ENI_TARGET={enis}"),
+        WarmTargets::Addresses { warm, minimum } => format!("WARM_IP_TARGET={warm} MINIMUM_IP_TARGET={minimum}"),
+    }
+}
+
+fn enis(snapshot: &Snapshot) -> String {
+    let row = |eni: &EniSnapshot| {
+        let id = eni.eni_id.as_ref().map_or("(being created)".to_owned(), ToString::to_string);
+        let note = match (&eni.last_failure, eni.retry_in_ms) {
+            (Some(failure), Some(retry)) => format!("{failure} (next try in {})", time(retry)),
+            (Some(failure), None) => failure.clone(),
+            (None, _) => String::new(),
+        };
+        vec![
+            id,
+            eni.device_index.0.to_string(),
+            format!("{} for {}", eni.state, time(eni.state_for_ms)),
+            eni.primary_address.map_or("-".to_owned(), |address| address.to_string()),
+            eni.total.to_string(),
+            eni.allocated.to_string(),
+            eni.cooling.to_string(),
+            eni.free.to_string(),
+            note,
+        ]
+    };
+    let rows: Vec<_> = snapshot.enis.iter().map(row).collect();
+    let head = ["id", "device", "state", "primary", "addresses", "used", "cooling", "free", "last failure"];
+    table("ENIs", &head, &rows)
+}
+
+fn others(snapshot: &Snapshot) -> String {
+    let rows: Vec<_> = snapshot
+        .other_enis
+        .iter()
+        .map(|eni| vec![eni.eni_id.to_string(), eni.device_index.0.to_string(), eni.why.clone()])
+        .collect();
+    table("ENIs left alone", &["id", "device", "why"], &rows)
+}
+
+fn pods(snapshot: &Snapshot) -> String {
+    let rows: Vec<_> = snapshot
+        .pods
+        .iter()
+        .map(|pod| {
+            let eni = pod.eni_id.as_ref().map_or("-".to_owned(), ToString::to_string);
+            let orphan = pod.orphan_for_ms.map(|ms| format!("host veth gone for {}", time(ms))).unwrap_or_default();
+            vec![pod.address.to_string(), name(&pod.pod.namespace, &pod.pod.name), pod.key.clone(), eni, orphan]
+        })
+        .collect();
+    table("pods", &["address", "pod", "key", "ENI", ""], &rows)
+}
+
+fn waiters(snapshot: &Snapshot) -> String {
+    let rows: Vec<_> = snapshot
+        .waiters
+        .iter()
+        .map(|waiter| {
+            vec![
+                name(&waiter.pod.namespace, &waiter.pod.name),
+                waiter.key.clone(),
+                time(waiter.waiting_ms),
+                time(waiter.budget_left_ms),
+                waiter.waits_for.to_string(),
+            ]
+        })
+        .collect();
+    table("waiting for an address", &["pod", "key", "for", "budget left", "waits for"], &rows)
+}
+
+fn actions(snapshot: &Snapshot) -> String {
+    let rows: Vec<_> =
+        snapshot.actions.iter().map(|action| vec![action.what.clone(), time(action.running_ms)]).collect();
+    table("in flight", &["what", "for"], &rows)
+}
+
+fn failures(snapshot: &Snapshot) -> String {
+    let rows: Vec<_> = snapshot
+        .failures
+        .iter()
+        .map(|failure| vec![time(failure.ago_ms), failure.what.clone(), failure.code.clone(), failure.message.clone()])
+        .collect();
+    table("last failures", &["ago", "what", "code", "message"], &rows)
+}
+
+fn name(namespace: &str, name: &str) -> String {
+    if name.is_empty() { "-".to_owned() } else { format!("{namespace}/{name}") }
+}
+
+/// Milliseconds for people: `250ms`, `4.2s`, `12m`, `3h`.
+fn time(ms: u64) -> String {
+    match ms {
+        0..1_000 => format!("{ms}ms"),
+        1_000..120_000 => format!("{}.{}s", ms / 1_000, ms % 1_000 / 100),
+        120_000..7_200_000 => format!("{}m", ms / 60_000),
+        _ => format!("{}h", ms / 3_600_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_short() {
+        let texts: Vec<_> = [250, 4_250, 119_999, 720_000, 10_800_000].map(time).into();
+        assert_eq!(texts, ["250ms", "4.2s", "119.9s", "12m", "3h"]);
+    }
+
+    #[test]
+    fn a_daemon_that_is_not_there_is_said_so() {
+        let bind = Bind::Unix("/nonexistent/introspection.sock".into());
+        let error = run(&Config::default(), Some(bind), false, &mut Vec::new()).unwrap_err();
+        assert!(error.contains("is ipamd running on this node?"), "{error}");
+    }
+}

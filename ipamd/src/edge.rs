@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The edges: each turns one part of the world into events, or runs one kind of action. None decides.
+
+pub(crate) mod facts;
+pub(crate) mod host;
+pub(crate) mod http;
+pub(crate) mod links;
+pub(crate) mod lock;
+pub(crate) mod ready;
+pub(crate) mod rpc;
+pub(crate) mod runner;
+pub(crate) mod store;
+pub(crate) mod tombstones;

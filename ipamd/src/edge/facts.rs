@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Who we are: asks IMDS until it answers, connects EC2, learns the limits, then looks for changes every 30 s.
+//!
+//! Never blocks the daemon: with facts in the journal pods are served while this goes on.
+
+#![expect(clippy::disallowed_methods, reason = "the polling edge: IMDS has no events")]
+
+use std::time::Duration;
+
+use instance_limits::InstanceLimits;
+use ipamd_aws::{Ec2, Imds, Settings};
+use ipamd_core::Event;
+use ipamd_core::event::InstanceFacts;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use crate::inbox::Inbox;
+
+/// Tries while IMDS or EC2 does not answer: the pause doubles from the first to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// How often VPC blocks and security groups are read again (the reference's period).
+const REFRESH: Duration = Duration::from_secs(30);
+
+/// What the edge tells to whom.
+#[derive(Debug)]
+pub(crate) struct FactsEdge {
+    pub(crate) settings: Settings,
+    pub(crate) inbox: Inbox,
+    /// For actions that wait for EC2.
+    pub(crate) ec2: watch::Sender<Option<Ec2>>,
+    /// For replies that name the VPC's blocks.
+    pub(crate) facts: watch::Sender<Option<InstanceFacts>>,
+}
+
+impl FactsEdge {
+    /// Runs for ever. Facts of the journal stand until IMDS answers.
+    pub(crate) async fn run(self) {
+        let journal = self.facts.borrow().clone();
+        if let Some(facts) = journal {
+            self.connect(&facts).await;
+            self.learn_listed_limits(&facts);
+        }
+        let imds = Imds::new();
+        let mut facts = self.first_facts(&imds).await;
+        self.connect(&facts).await;
+        self.tell(&facts);
+        self.learn_limits(&facts).await;
+        loop {
+            sleep(REFRESH).await;
+            match imds.refreshed(&facts).await {
+                Ok(refreshed) if refreshed != facts => {
+                    tracing::info!(vpc_cidrs = ?refreshed.vpc_cidrs, "VPC blocks or security groups changed");
+                    facts = refreshed;
+                    self.tell(&facts);
+                }
+                Ok(_) => {}
+                Err(failure) => tracing::debug!(error = %failure.message, "IMDS does not answer, facts stay"),
+            }
+        }
+    }
+
+    fn tell(&self, facts: &InstanceFacts) {
+        self.facts.send_replace(Some(facts.clone()));
+        self.inbox.event(Event::FactsLearned(facts.clone()));
+    }
+
+    async fn first_facts(&self, imds: &Imds) -> InstanceFacts {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match imds.facts().await {
+                Ok(facts) => {
+                    let InstanceFacts { instance_id, instance_type, primary_address, .. } = &facts;
+                    tracing::info!(%instance_id, instance_type, %primary_address, "IMDS answered");
+                    return facts;
+                }
+                Err(failure) => {
+                    tracing::warn!(error = %failure.message, retry_in_ms = pause.as_millis(), "IMDS does not answer");
+                    self.inbox.event(Event::FactsUnavailable(failure));
+                }
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Makes EC2 available for the region, unless it is already.
+    async fn connect(&self, facts: &InstanceFacts) {
+        if self.ec2.borrow().is_some() {
+            return;
+        }
+        match Ec2::connect(&self.settings, &facts.region).await {
+            Ok(ec2) => {
+                self.ec2.send_replace(Some(ec2));
+            }
+            Err(error) => tracing::error!(error = %crate::telemetry::chain(&error), "EC2 cannot be reached at all"),
+        }
+    }
+
+    fn learn_listed_limits(&self, facts: &InstanceFacts) -> bool {
+        let limits = instance_limits::lookup(&facts.instance_type);
+        if let Some(limits) = limits {
+            self.inbox.event(Event::LimitsLearned(limits.clone()));
+        }
+        limits.is_some()
+    }
+
+    /// From the table, else from EC2, however long it takes.
+    async fn learn_limits(&self, facts: &InstanceFacts) {
+        if self.learn_listed_limits(facts) {
+            return;
+        }
+        let limits = self.ask_limits(&facts.instance_type).await;
+        self.inbox.event(Event::LimitsLearned(limits));
+    }
+
+    async fn ask_limits(&self, instance_type: &str) -> InstanceLimits {
+        let mut pause = FIRST_PAUSE;
+        let mut slot = self.ec2.subscribe();
+        loop {
+            let ec2 = slot.wait_for(Option::is_some).await.ok().and_then(|slot| slot.clone());
+            if let Some(ec2) = ec2 {
+                match ec2.instance_limits(instance_type).await {
+                    Ok(limits) => return limits,
+                    Err(failure) => {
+                        tracing::warn!(instance_type, error = %failure.message, "limits are not known, asking again");
+                    }
+                }
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+}

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The host edge: one thread of its own that writes to and reads from the kernel (`datapath::apply` blocks).
+//!
+//! Decides nothing: turns the core's plans into the datapath's, and its errors into failures. Every minute it deletes the
+//! dead link group, the host ends of detached pods.
+//!
+//! Invariant: kernel writes of the daemon happen on this thread only, one after the other.
+
+use std::io;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use datapath::apply::{self, ApplyError};
+use datapath::plan::eni::EniSetup;
+use datapath::plan::host::{HostSetup, PortChoice};
+use datapath::plan::model::Mark;
+use datapath::plan::{MacAddr, RouteTable, ids};
+use ipamd_core::action::{Action, ActionKind, EniPlan};
+use ipamd_core::config::{self, Config};
+use ipamd_core::event::{Failure, FailureClass, HeldAddress, KernelView, Outcome};
+use ipamd_core::ids as core_ids;
+use ipamd_core::ids::AllocationKey;
+use ipnet::Ipv4Net;
+
+use crate::clock;
+use crate::edge::runner::log_end;
+use crate::inbox::Inbox;
+use crate::telemetry::chain;
+
+/// How often the dead link group is deleted. Deleting links waits for a grace period of the kernel, so it is done in
+/// groups and never in an ADD or DEL.
+const GARBAGE_PERIOD: Duration = Duration::from_secs(60);
+
+/// The thread's letter box.
+#[derive(Clone, Debug)]
+pub(crate) struct Host(Sender<Action>);
+
+impl Host {
+    /// Starts the thread.
+    pub(crate) fn start(config: Config, inbox: Inbox) -> io::Result<Self> {
+        let (sender, jobs) = channel();
+        std::thread::Builder::new().name("host".to_owned()).spawn(move || work(&jobs, &config, &inbox))?;
+        Ok(Self(sender))
+    }
+
+    pub(crate) fn run(&self, action: Action) {
+        // The thread lives as long as a sender does.
+        let _ = self.0.send(action);
+    }
+}
+
+fn work(jobs: &Receiver<Action>, config: &Config, inbox: &Inbox) {
+    let mut garbage_due = clock::boot() + GARBAGE_PERIOD;
+    loop {
+        match jobs.recv_timeout(garbage_due.since(clock::boot())) {
+            Ok(action) => {
+                let started = clock::boot();
+                let outcome = perform(&action.kind, config).unwrap_or_else(|error| Outcome::Failed(failure(&error)));
+                log_end(action.id, &outcome, started);
+                inbox.ended(action.id, outcome);
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                garbage_due = clock::boot() + GARBAGE_PERIOD;
+                collect_garbage();
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+fn collect_garbage() {
+    if let Err(error) = apply::garbage::delete_dead_group() {
+        tracing::warn!(error = %chain(&error), "host ends of detached pods cannot be deleted, trying again in a minute");
+    }
+}
+
+fn perform(kind: &ActionKind, config: &Config) -> Result<Outcome, ApplyError> {
+    match kind {
+        ActionKind::ConfigureEni(plan) => {
+            apply::eni::setup(&eni_setup(plan, config.eni_mtu))?;
+            Ok(Outcome::EniConfigured)
+        }
+        ActionKind::DeconfigureEni(plan) => {
+            apply::eni::remove(&eni_setup(plan, config.eni_mtu))?;
+            Ok(Outcome::Done)
+        }
+        ActionKind::ConfigureHost { primary_mac, primary_address, vpc_cidrs } => {
+            apply::host::setup(&host_setup(config, *primary_mac, *primary_address, vpc_cidrs))?;
+            Ok(Outcome::Done)
+        }
+        ActionKind::ObserveKernel => Ok(Outcome::KernelObserved(observe(&config.veth_prefix)?)),
+        other => Ok(Outcome::Failed(Failure {
+            class: FailureClass::Rejected,
+            code: "NotKernel".to_owned(),
+            message: format!("{other:?} is not an action on the kernel"),
+            retry_after: None,
+        })),
+    }
+}
+
+fn failure(error: &ApplyError) -> Failure {
+    let (class, code) = if error.is_link_missing() {
+        (FailureClass::LinkMissing, "LinkMissing".to_owned())
+    } else {
+        (FailureClass::Kernel, error.errno().map_or_else(|| "Kernel".to_owned(), |errno| format!("Errno{errno}")))
+    };
+    Failure { class, code, message: chain(error), retry_after: None }
+}
+
+fn mac(mac: core_ids::MacAddr) -> MacAddr {
+    MacAddr(mac.0)
+}
+
+/// The datapath's plan of an ENI.
+pub(crate) fn eni_setup(plan: &EniPlan, mtu: u32) -> EniSetup {
+    EniSetup {
+        mac: mac(plan.mac),
+        device_index: plan.device_index.0,
+        primary_address: plan.primary_address,
+        subnet: plan.subnet_cidr,
+        table: RouteTable(plan.table.0),
+        mtu,
+    }
+}
+
+/// The datapath's plan of the host.
+pub(crate) fn host_setup(
+    config: &Config,
+    primary_mac: core_ids::MacAddr,
+    primary_address: std::net::Ipv4Addr,
+    vpc_cidrs: &[Ipv4Net],
+) -> HostSetup {
+    HostSetup {
+        primary_mac: mac(primary_mac),
+        primary_address,
+        vpc_cidrs: vpc_cidrs.to_vec(),
+        exclude_cidrs: config.snat.exclude_cidrs.clone(),
+        external_snat: config.snat.external,
+        port_choice: match config.snat.port_choice {
+            config::PortChoice::Prng => PortChoice::Prng,
+            config::PortChoice::HashRandom => PortChoice::HashRandom,
+            config::PortChoice::None => PortChoice::None,
+        },
+        connmark: Mark { value: config.snat.connmark, mask: config.snat.connmark },
+        veth_prefix: config.veth_prefix.clone(),
+        mtu: config.eni_mtu,
+    }
+}
+
+/// The kernel's witness. A link of the dead group belongs to no pod any more and does not testify.
+pub(crate) fn observe(veth_prefix: &str) -> Result<KernelView, ApplyError> {
+    let state = apply::observe::kernel(veth_prefix)?;
+    let mut view = KernelView::default();
+    for pod in state.pods.iter().filter(|pod| pod.group != ids::DEAD_GROUP) {
+        let link = pod.link.to_string();
+        let alias = pod.alias.as_ref().map(|alias| (alias.address, parse_key(&alias.owner)));
+        let routed = pod.host_route.map(|address| (address, None));
+        for (address, key) in alias
+            .clone()
+            .into_iter()
+            .chain(routed.filter(|(address, _)| alias.as_ref().is_none_or(|(other, _)| other != address)))
+        {
+            view.held.push(HeldAddress { address, key, link: link.clone() });
+        }
+        view.host_veths.push(link);
+    }
+    view.link_macs = state.links.iter().map(|(_, mac, _)| core_ids::MacAddr(mac.0)).collect();
+    Ok(view)
+}
+
+/// `network/container/ifname`; a container id may hold a slash, the other two cannot.
+fn parse_key(text: &str) -> Option<AllocationKey> {
+    let (network, rest) = text.split_once('/')?;
+    let (container_id, ifname) = rest.rsplit_once('/')?;
+    let key =
+        AllocationKey { network: network.to_owned(), container_id: container_id.to_owned(), ifname: ifname.to_owned() };
+    [&key.network, &key.container_id, &key.ifname].iter().all(|part| !part.is_empty()).then_some(key)
+}
+
+/// The state folder is the journal's.
+pub(crate) fn state_folder(config: &Config) -> &Path {
+    config.journal.parent().unwrap_or(Path::new("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alias_is_a_key_when_it_has_all_three_parts() {
+        let key = parse_key("aws-cni/c1/eth0").unwrap();
+        assert_eq!((key.network.as_str(), key.container_id.as_str(), key.ifname.as_str()), ("aws-cni", "c1", "eth0"));
+        assert_eq!(key.to_string(), "aws-cni/c1/eth0");
+        assert_eq!(parse_key("net/a/b/eth0").unwrap().container_id, "a/b");
+        for text in ["", "aws-cni", "aws-cni/eth0", "/c1/eth0", "aws-cni//eth0", "aws-cni/c1/"] {
+            assert_eq!(parse_key(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_hosts_plan_is_the_configuration_in_the_datapaths_words() {
+        let mut config = Config::default();
+        config.snat.exclude_cidrs = vec!["192.168.0.0/16".parse().unwrap()];
+        config.snat.connmark = 0x100;
+        let cidrs = ["10.0.0.0/16".parse().unwrap()];
+        let setup =
+            host_setup(&config, core_ids::MacAddr([2, 0, 0, 0, 0, 1]), std::net::Ipv4Addr::new(10, 0, 0, 10), &cidrs);
+        assert_eq!(setup.primary_mac, MacAddr([2, 0, 0, 0, 0, 1]));
+        assert_eq!((setup.connmark, setup.mtu), (Mark { value: 0x100, mask: 0x100 }, 9001));
+        assert_eq!((setup.vpc_cidrs.as_slice(), setup.external_snat), (cidrs.as_slice(), false));
+    }
+}

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The ready marker: `<state folder>/ready` holds the id of the boot in which an address was proven for the first time.
+//!
+//! The plugin's STATUS reads it: before that an ADD could not succeed. It is written once and never withdrawn, so that
+//! STATUS does not flap; after a reboot it names another boot and does not count.
+
+#![expect(clippy::disallowed_methods, reason = "the file edge of the marker")]
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ipam_api::state::{BOOT_ID, READY};
+use ipamd_core::Core;
+
+use crate::clock;
+
+/// The id of this boot, without the newline.
+pub(crate) fn boot_id() -> io::Result<String> {
+    Ok(fs::read_to_string(BOOT_ID)?.trim().to_owned())
+}
+
+/// The marker's file, and whether it says this boot.
+#[derive(Debug)]
+pub(crate) struct ReadyMarker {
+    path: PathBuf,
+    boot_id: String,
+    written: bool,
+}
+
+impl ReadyMarker {
+    pub(crate) fn new(state_folder: &Path, boot_id: String) -> Self {
+        let path = state_folder.join(READY);
+        let written = fs::read_to_string(&path).is_ok_and(|text| text.trim() == boot_id);
+        Self { path, boot_id, written }
+    }
+
+    /// Writes the marker as soon as the core serves.
+    pub(crate) fn update(&mut self, core: &Core) {
+        if self.written || !core.snapshot(clock::now()).serving {
+            return;
+        }
+        match self.write() {
+            Ok(()) => {
+                self.written = true;
+                tracing::info!(path = %self.path.display(), "first address of this boot proven: ready");
+            }
+            Err(error) => tracing::warn!(path = %self.path.display(), %error, "the ready marker cannot be written yet"),
+        }
+    }
+
+    fn write(&self) -> io::Result<()> {
+        let temporary = self.path.with_extension("tmp");
+        fs::write(&temporary, format!("{}\n", self.boot_id))?;
+        fs::rename(&temporary, &self.path)
+    }
+}

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The plugin's calls as events, and the core's answers as replies of the wire.
+//!
+//! Decides nothing but whether a request can be one: version, key, no multi-NIC. An ordinary refusal is `Success=false`
+//! with our `Refusal` field, as the reference answers, so that its plugin works with us.
+//!
+//! Invariants: an ADD is answered before its caller's budget is over, a reason on the way included
+//! ([`ANSWER_MARGIN`]); when its caller goes away its waiter goes too ([`Abandon`]).
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use ipam_api::rpc::{
+    AddNetworkReply, AddNetworkRequest, DelNetworkReply, DelNetworkRequest, IpAllocationMetadata,
+    NetworkPolicyAgentConfigReply, Refusal as WireRefusal,
+};
+use ipam_api::server::{CniBackend, ConfigServerBackend, check_version};
+use ipam_api::{ADD_BUDGET, ANSWER_MARGIN};
+use ipamd_core::action::Allocated;
+use ipamd_core::event::InstanceFacts;
+use ipamd_core::ids::{AllocationKey, PodRef, RequestId};
+use ipamd_core::reason::Refusal;
+use ipamd_core::{Config, Event, Reply};
+use ipnet::Ipv4Net;
+use tokio::sync::watch;
+use tonic::{Request, Response, Status};
+
+use crate::clock;
+use crate::inbox::Inbox;
+
+/// Both services.
+#[derive(Debug)]
+pub(crate) struct Backend {
+    inbox: Inbox,
+    facts: watch::Receiver<Option<InstanceFacts>>,
+    external_snat: bool,
+    exclude_cidrs: Vec<Ipv4Net>,
+    next_request: AtomicU64,
+}
+
+impl Backend {
+    pub(crate) fn new(config: &Config, inbox: Inbox, facts: watch::Receiver<Option<InstanceFacts>>) -> Self {
+        Self {
+            inbox,
+            facts,
+            external_snat: config.snat.external,
+            exclude_cidrs: config.snat.exclude_cidrs.clone(),
+            next_request: AtomicU64::new(1),
+        }
+    }
+
+    fn request_id(&self) -> RequestId {
+        RequestId(self.next_request.fetch_add(1, Ordering::Relaxed))
+    }
+
+    async fn ask(&self, request: RequestId, event: Event) -> Result<Reply, Status> {
+        let answer = self.inbox.call(request, event);
+        let abandon = Abandon { request, inbox: &self.inbox, answered: false };
+        let reply = answer.await.map_err(|_| Status::unavailable("the daemon is stopping"));
+        abandon.disarm();
+        reply
+    }
+
+    /// Blocks that are reached without SNAT: the VPC's, and the configured ones unless SNAT is done elsewhere.
+    fn unmasked_cidrs(&self) -> Vec<String> {
+        let facts = self.facts.borrow();
+        let vpc = facts.iter().flat_map(|facts| facts.vpc_cidrs.iter());
+        let excluded = self.exclude_cidrs.iter().filter(|_| !self.external_snat);
+        vpc.chain(excluded).map(ToString::to_string).collect()
+    }
+
+    fn added(&self, allocated: &Allocated) -> AddNetworkReply {
+        AddNetworkReply {
+            success: true,
+            ip_allocation_metadata: vec![metadata(allocated)],
+            use_external_snat: self.external_snat,
+            vpc_v4_cidrs: self.unmasked_cidrs(),
+            ..AddNetworkReply::default()
+        }
+    }
+}
+
+/// Takes the waiter away when the handler's future is dropped before its answer: the caller is gone.
+struct Abandon<'a> {
+    request: RequestId,
+    inbox: &'a Inbox,
+    answered: bool,
+}
+
+impl Abandon<'_> {
+    fn disarm(mut self) {
+        self.answered = true;
+    }
+}
+
+impl Drop for Abandon<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.inbox.event(Event::RequestAbandoned { request: self.request });
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl CniBackend for Backend {
+    async fn add_network(&self, request: Request<AddNetworkRequest>) -> Result<Response<AddNetworkReply>, Status> {
+        let call = request.into_inner();
+        check_version(&call.client_version).map_err(|status| *status)?;
+        let started = clock::boot();
+        let Some(key) = key(&call.network_name, &call.container_id, &call.if_name) else {
+            return Ok(Response::new(refused(&invalid("container id, link name and network name must not be empty"))));
+        };
+        if call.requires_multi_nic_attachment {
+            return Ok(Response::new(refused(&invalid("pods on several network cards are not supported"))));
+        }
+        let budget = call.wait_budget_ms.map_or(ADD_BUDGET, |ms| Duration::from_millis(ms.into())).min(ADD_BUDGET);
+        let pod = PodRef { namespace: call.k8s_pod_namespace, name: call.k8s_pod_name };
+        let request = self.request_id();
+        let text = key.to_string();
+        let event = Event::AddRequested {
+            request,
+            key,
+            deadline: started + budget.saturating_sub(ANSWER_MARGIN),
+            pod: pod.clone(),
+        };
+        let reply = self.ask(request, event).await?;
+        let waited_ms = u64::try_from(clock::boot().since(started).as_millis()).unwrap_or(u64::MAX);
+        match reply {
+            Reply::Add { result: Ok(allocated), .. } => {
+                let Allocated { address, eni_id, .. } = &allocated;
+                tracing::info!(key = text, pod = ?pod, %address, %eni_id, waited_ms, "address allocated");
+                Ok(Response::new(self.added(&allocated)))
+            }
+            Reply::Add { result: Err(refusal), .. } => {
+                tracing::warn!(key = text, pod = ?pod, code = %refusal.code, waited_ms, "refused: {}", refusal.cause);
+                Ok(Response::new(refused(&wire_refusal(&refusal))))
+            }
+            Reply::Del { .. } => Err(Status::internal("bug: a DEL's answer to an ADD")),
+        }
+    }
+
+    async fn del_network(&self, request: Request<DelNetworkRequest>) -> Result<Response<DelNetworkReply>, Status> {
+        let call = request.into_inner();
+        check_version(&call.client_version).map_err(|status| *status)?;
+        let mut reply = DelNetworkReply { success: true, ..DelNetworkReply::default() };
+        // Without a key nothing can be held under it, and a DEL must not fail.
+        let Some(key) = key(&call.network_name, &call.container_id, &call.if_name) else {
+            return Ok(Response::new(reply));
+        };
+        let text = key.to_string();
+        let request = self.request_id();
+        let answer = self.ask(request, Event::DelRequested { request, key }).await?;
+        let released = match answer {
+            Reply::Del { released, .. } => released,
+            // The driver's answer while it stops: the plugin leaves a tombstone.
+            Reply::Add { .. } => return Err(Status::unavailable("the daemon is stopping")),
+        };
+        match &released {
+            Some(Allocated { address, .. }) => {
+                tracing::info!(key = text, %address, reason = call.reason, "address released");
+            }
+            None => tracing::debug!(key = text, reason = call.reason, "nothing held under this key"),
+        }
+        reply.ip_allocation_metadata = released.iter().map(metadata).collect();
+        Ok(Response::new(reply))
+    }
+}
+
+#[tonic::async_trait]
+impl ConfigServerBackend for Backend {
+    /// What the network policy agent asks once at its start. No policy mode: the agent is not used yet.
+    async fn get_network_policy_configs(
+        &self,
+        _request: Request<()>,
+    ) -> Result<Response<NetworkPolicyAgentConfigReply>, Status> {
+        let facts = self.facts.borrow().clone();
+        let facts = facts.ok_or_else(|| Status::unavailable("IMDS has not told yet who this node is"))?;
+        Ok(Response::new(NetworkPolicyAgentConfigReply {
+            node_ipv4: facts.primary_address.to_string(),
+            instance_id: facts.instance_id.to_string(),
+            region: facts.region,
+            ..NetworkPolicyAgentConfigReply::default()
+        }))
+    }
+}
+
+fn key(network: &str, container_id: &str, ifname: &str) -> Option<AllocationKey> {
+    let parts = [network, container_id, ifname];
+    parts.iter().all(|part| !part.is_empty()).then(|| AllocationKey {
+        network: network.to_owned(),
+        container_id: container_id.to_owned(),
+        ifname: ifname.to_owned(),
+    })
+}
+
+fn metadata(allocated: &Allocated) -> IpAllocationMetadata {
+    IpAllocationMetadata {
+        ipv4_addr: allocated.address.to_string(),
+        device_number: i32::try_from(allocated.device_index.0).unwrap_or(i32::MAX),
+        route_table_id: i32::try_from(allocated.table.0).unwrap_or(i32::MAX),
+        ..IpAllocationMetadata::default()
+    }
+}
+
+fn wire_refusal(refusal: &Refusal) -> WireRefusal {
+    WireRefusal {
+        code: refusal.code.to_string(),
+        cause: refusal.cause.clone(),
+        retry_after_ms: refusal.retry_after.map(|after| u32::try_from(after.as_millis()).unwrap_or(u32::MAX)),
+    }
+}
+
+/// A request that can never be served: no code of the core's.
+fn invalid(cause: &str) -> WireRefusal {
+    WireRefusal { code: "InvalidRequest".to_owned(), cause: cause.to_owned(), retry_after_ms: None }
+}
+
+fn refused(refusal: &WireRefusal) -> AddNetworkReply {
+    AddNetworkReply { refusal: Some(refusal.clone()), ..AddNetworkReply::default() }
+}
+
+#[cfg(test)]
+mod tests;

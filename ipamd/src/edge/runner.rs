@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Starts the core's actions: EC2's as a task each, the kernel's on the host thread. Their outcomes come back as events.
+//!
+//! Invariant: every action that is started ends with exactly one `ActionEnded`.
+
+use ipamd_aws::Ec2;
+use ipamd_core::action::{Action, ActionKind};
+use ipamd_core::event::Outcome;
+use ipamd_core::ids::ActionId;
+use tokio::sync::watch;
+
+use crate::clock;
+use crate::edge::host::Host;
+use crate::inbox::Inbox;
+
+/// EC2, once the region is known.
+pub(crate) type Ec2Slot = watch::Receiver<Option<Ec2>>;
+
+/// Where actions are run.
+#[derive(Debug)]
+pub(crate) struct Runner {
+    pub(crate) inbox: Inbox,
+    pub(crate) host: Host,
+    pub(crate) ec2: Ec2Slot,
+}
+
+impl Runner {
+    pub(crate) fn start(&self, action: Action) {
+        tracing::debug!(action = action.id.0, kind = ?action.kind, "action started");
+        match action.kind {
+            ActionKind::ConfigureEni(_)
+            | ActionKind::DeconfigureEni(_)
+            | ActionKind::ConfigureHost { .. }
+            | ActionKind::ObserveKernel => self.host.run(action),
+            // Handled where the files are known; nothing is reported.
+            ActionKind::ForgetTombstone { .. } => {}
+            ActionKind::CreateEni { .. }
+            | ActionKind::AttachEni { .. }
+            | ActionKind::SetDeleteOnTermination { .. }
+            | ActionKind::AssignAddresses { .. }
+            | ActionKind::UnassignAddresses { .. }
+            | ActionKind::DetachEni { .. }
+            | ActionKind::DeleteEni { .. }
+            | ActionKind::DescribeEnis { .. }
+            | ActionKind::DescribeSubnet { .. } => {
+                tokio::spawn(run_ec2(self.ec2.clone(), self.inbox.clone(), action));
+            }
+        }
+    }
+}
+
+async fn run_ec2(mut slot: Ec2Slot, inbox: Inbox, action: Action) {
+    let ec2 = slot.wait_for(Option::is_some).await.ok().and_then(|slot| slot.clone());
+    // No sender any more: the daemon is going.
+    let Some(ec2) = ec2 else { return };
+    let started = clock::boot();
+    let outcome = ec2.run(&action.kind).await;
+    log_end(action.id, &outcome, started);
+    inbox.ended(action.id, outcome);
+}
+
+/// One line at the end of every action; failures are the core's to judge, so they are no warnings here.
+pub(crate) fn log_end(id: ActionId, outcome: &Outcome, started: ipamd_core::BootTime) {
+    let took_ms = u64::try_from(clock::boot().since(started).as_millis()).unwrap_or(u64::MAX);
+    match outcome {
+        Outcome::Failed(failure) => {
+            tracing::debug!(action = id.0, took_ms, class = ?failure.class, error = %failure.message, "action failed");
+        }
+        _ => tracing::debug!(action = id.0, took_ms, "action done"),
+    }
+}

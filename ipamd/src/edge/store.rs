@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The journal's files: written whole, by temporary file and rename, so that a reader (or a kill -9) never meets half of
+//! one. What is in them is the core's.
+//!
+//! Durable means: survives the end of any process, not a power cut (the folder is a tmpfs and every record carries the
+//! boot id), so there is no fsync. `enid.json` is written before `ipam.json`: should the process end between the two, the
+//! address of the newest ADD rests instead of being given out twice.
+//!
+//! Invariants: a failed write leaves the old file; a file that did not change is not written; a file that cannot be parsed
+//! is set aside under a name of its own, never deleted.
+
+#![expect(clippy::disallowed_methods, reason = "the file edge of the journal")]
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use ipamd_core::Checkpoint;
+
+/// Our own file, beside the reference's.
+const OWN_NAME: &str = "enid.json";
+
+/// A journal file that could not be read, written or set aside.
+#[derive(Debug, thiserror::Error)]
+#[error("{doing} {}", path.display())]
+pub(crate) struct StoreError {
+    doing: &'static str,
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+/// Both files.
+#[derive(Debug)]
+pub(crate) struct Store {
+    own: JournalFile,
+    reference: JournalFile,
+}
+
+#[derive(Debug)]
+struct JournalFile {
+    path: PathBuf,
+    /// What it holds now, as far as we know.
+    written: Option<Vec<u8>>,
+}
+
+/// The files' contents; `None`: no such file.
+#[derive(Debug, Default)]
+pub(crate) struct Loaded {
+    pub(crate) own: Option<Vec<u8>>,
+    pub(crate) reference: Option<Vec<u8>>,
+}
+
+impl Store {
+    /// The files at the reference's path and beside it.
+    pub(crate) fn new(reference: &Path) -> Self {
+        let file = |path| JournalFile { path, written: None };
+        Self { own: file(reference.with_file_name(OWN_NAME)), reference: file(reference.to_owned()) }
+    }
+
+    pub(crate) fn load(&self) -> Result<Loaded, StoreError> {
+        Ok(Loaded { own: self.own.read()?, reference: self.reference.read()? })
+    }
+
+    /// Makes a checkpoint durable.
+    pub(crate) fn write(&mut self, checkpoint: &Checkpoint) -> Result<(), StoreError> {
+        self.own.write(&checkpoint.own_json)?;
+        self.reference.write(&checkpoint.reference_json)
+    }
+
+    /// Renames our file to `….corrupt-<unix seconds>`; the new name.
+    pub(crate) fn set_own_aside(&self, unix_seconds: i64) -> Result<PathBuf, StoreError> {
+        self.own.set_aside(unix_seconds)
+    }
+
+    /// The same for the reference's.
+    pub(crate) fn set_reference_aside(&self, unix_seconds: i64) -> Result<PathBuf, StoreError> {
+        self.reference.set_aside(unix_seconds)
+    }
+}
+
+impl JournalFile {
+    fn error(&self, doing: &'static str) -> impl FnOnce(io::Error) -> StoreError {
+        let path = self.path.clone();
+        move |source| StoreError { doing, path, source }
+    }
+
+    fn read(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        match fs::read(&self.path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.error("reading")(error)),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        if self.written.as_deref() == Some(bytes) {
+            return Ok(());
+        }
+        let temporary = self.path.with_extension("json.tmp");
+        let written = write_new(&temporary, bytes).and_then(|()| fs::rename(&temporary, &self.path));
+        if let Err(error) = written {
+            // Frees what a full disk took; a left-over is overwritten next time.
+            let _ = fs::remove_file(&temporary);
+            return Err(self.error("writing")(error));
+        }
+        self.written = Some(bytes.to_owned());
+        Ok(())
+    }
+
+    fn set_aside(&self, unix_seconds: i64) -> Result<PathBuf, StoreError> {
+        let mut name = self.path.clone().into_os_string();
+        name.push(format!(".corrupt-{unix_seconds}"));
+        let aside = PathBuf::from(name);
+        fs::rename(&self.path, &aside).map_err(self.error("setting aside"))?;
+        Ok(aside)
+    }
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path)?.write_all(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checkpoint(own: &str, reference: &str) -> Checkpoint {
+        Checkpoint { own_json: own.into(), reference_json: reference.into() }
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn what_was_written_is_read_back_and_no_temporary_file_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ipam.json");
+        let mut store = Store::new(&path);
+        assert!(store.load().unwrap().own.is_none());
+        store.write(&checkpoint("own", "reference")).unwrap();
+        let loaded = Store::new(&path).load().unwrap();
+        assert_eq!((loaded.own.unwrap(), loaded.reference.unwrap()), (b"own".to_vec(), b"reference".to_vec()));
+        assert_eq!(names(folder.path()), ["enid.json", "ipam.json"]);
+    }
+
+    #[test]
+    fn a_failed_write_names_the_file_and_keeps_the_old_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ipam.json");
+        let mut store = Store::new(&path);
+        store.write(&checkpoint("own", "old")).unwrap();
+        // A folder in the temporary file's place: the write fails for root too.
+        fs::create_dir(folder.path().join("ipam.json.tmp")).unwrap();
+        let error = store.write(&checkpoint("own", "new")).unwrap_err();
+        assert!(error.to_string().contains("ipam.json"), "{error}");
+        assert_eq!(store.load().unwrap().reference.unwrap(), b"old");
+        fs::remove_dir(folder.path().join("ipam.json.tmp")).unwrap();
+        store.write(&checkpoint("own", "new")).unwrap();
+        assert_eq!(store.load().unwrap().reference.unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error_and_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::new(&folder.path().join("ipam.json"));
+        // /dev/full answers every write with ENOSPC (null(4)).
+        std::os::unix::fs::symlink("/dev/full", folder.path().join("enid.json.tmp")).unwrap();
+        let error = store.write(&checkpoint("own", "reference")).unwrap_err();
+        assert_eq!(error.source.kind(), io::ErrorKind::StorageFull);
+        assert!(names(folder.path()).is_empty());
+        store.write(&checkpoint("own", "reference")).unwrap();
+    }
+
+    #[test]
+    fn an_unreadable_file_is_set_aside_and_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::new(&folder.path().join("ipam.json"));
+        store.write(&checkpoint("{", "[")).unwrap();
+        store.set_own_aside(17).unwrap();
+        store.set_reference_aside(17).unwrap();
+        assert_eq!(names(folder.path()), ["enid.json.corrupt-17", "ipam.json.corrupt-17"]);
+    }
+}

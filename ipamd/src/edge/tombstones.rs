@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Tombstones: DELs that the plugin left on disk while the daemon was away, one file each.
+//!
+//! Finds them and removes them when the core says so; what a DEL does is the core's. The plugin writes a file by temporary
+//! name and rename, so a file that ends in `.json` is whole; one that cannot be read is set aside.
+//!
+//! Format: `{"network", "containerID", "ifName", "at"}` in `<state folder>/tombstones/<any>.json`.
+
+#![expect(clippy::disallowed_methods, reason = "the file edge of the tombstones")]
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ipam_api::state::TOMBSTONES;
+use ipamd_core::ids::AllocationKey;
+use serde::Deserialize;
+
+use crate::clock;
+
+#[derive(Deserialize)]
+struct Tombstone {
+    network: String,
+    #[serde(rename = "containerID")]
+    container_id: String,
+    #[serde(rename = "ifName")]
+    if_name: String,
+}
+
+/// The folder, and which file holds which key.
+#[derive(Debug)]
+pub(crate) struct Tombstones {
+    folder: PathBuf,
+    files: HashMap<AllocationKey, PathBuf>,
+}
+
+impl Tombstones {
+    pub(crate) fn new(state_folder: &Path) -> Self {
+        Self { folder: state_folder.join(TOMBSTONES), files: HashMap::new() }
+    }
+
+    /// Keys of all tombstones that lie there and were not reported before.
+    pub(crate) fn scan(&mut self) -> Vec<AllocationKey> {
+        let entries = match fs::read_dir(&self.folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
+            Err(error) => {
+                tracing::warn!(folder = %self.folder.display(), %error, "tombstones cannot be read, trying again");
+                return Vec::new();
+            }
+        };
+        let mut files = HashMap::new();
+        for path in entries.flatten().map(|entry| entry.path()) {
+            let is_hidden = path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
+            if !is_hidden && path.extension().is_some_and(|extension| extension == "json") {
+                files.extend(read(&path).map(|key| (key, path)));
+            }
+        }
+        // A file may have been withdrawn and left again meanwhile: what counts is what lies there now.
+        let mut found: Vec<_> = files.keys().filter(|key| !self.files.contains_key(key)).cloned().collect();
+        found.sort();
+        self.files = files;
+        found
+    }
+
+    /// The DEL under this key is done: its file goes.
+    pub(crate) fn forget(&mut self, key: &AllocationKey) {
+        let Some(path) = self.files.remove(key) else { return };
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(path = %path.display(), %error, "a tombstone cannot be removed, it will be found again");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The key in a file; `None`: withdrawn by the plugin at this moment, or garbage.
+fn read(path: &Path) -> Option<AllocationKey> {
+    let bytes = fs::read(path).ok()?;
+    let Ok(tombstone) = serde_json::from_slice::<Tombstone>(&bytes) else {
+        set_aside(path);
+        return None;
+    };
+    Some(AllocationKey { network: tombstone.network, container_id: tombstone.container_id, ifname: tombstone.if_name })
+}
+
+fn set_aside(path: &Path) {
+    let mut name = OsString::from(path);
+    name.push(format!(".corrupt-{}", clock::now().unix_nanos / 1_000_000_000));
+    let renamed = fs::rename(path, &name);
+    tracing::warn!(path = %path.display(), ?renamed, "a tombstone cannot be parsed: set aside");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(container: &str) -> AllocationKey {
+        AllocationKey { network: "aws-cni".into(), container_id: container.into(), ifname: "eth0".into() }
+    }
+
+    #[test]
+    fn a_tombstone_is_reported_once_and_its_file_goes_when_it_is_forgotten() {
+        let state = tempfile::tempdir().unwrap();
+        let mut tombstones = Tombstones::new(state.path());
+        assert!(tombstones.scan().is_empty(), "no folder yet");
+        let folder = state.path().join(TOMBSTONES);
+        fs::create_dir(&folder).unwrap();
+        let text = r#"{"network":"aws-cni","containerID":"c1","ifName":"eth0","at":1}"#;
+        fs::write(folder.join("ab.json"), text).unwrap();
+        fs::write(folder.join("cd.json.tmp"), "{").unwrap();
+        assert_eq!(tombstones.scan(), [key("c1")]);
+        assert!(tombstones.scan().is_empty());
+        tombstones.forget(&key("c1"));
+        assert!(!folder.join("ab.json").exists());
+        fs::write(folder.join("ab.json"), text).unwrap();
+        assert_eq!(tombstones.scan(), [key("c1")], "a new DEL for the same key counts again");
+    }
+
+    #[test]
+    fn garbage_is_set_aside() {
+        let state = tempfile::tempdir().unwrap();
+        let folder = state.path().join(TOMBSTONES);
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("ab.json"), "not json").unwrap();
+        assert!(Tombstones::new(state.path()).scan().is_empty());
+        let names: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(names.len() == 1 && names[0].to_string_lossy().starts_with("ab.json.corrupt-"), "{names:?}");
+    }
+}

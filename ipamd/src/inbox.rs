@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The driver's letter box: how edges hand over what happened, and ask for what they show.
+//!
+//! Unbounded on purpose: a dropped handler must be able to say so without waiting, and every sender is bounded by nature
+//! (calls by the runtime, outcomes by the core's own actions, links by the kernel).
+
+use ipamd_core::event::Outcome;
+use ipamd_core::ids::{ActionId, RequestId};
+use ipamd_core::{Event, Reply, Snapshot};
+use tokio::sync::{mpsc, oneshot};
+
+/// What the driver is told.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// Something happened.
+    Event(Event),
+    /// A call that wants an answer.
+    Call {
+        /// Names the call in the core's reply.
+        request: RequestId,
+        /// The call.
+        event: Event,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Reply>,
+    },
+    /// Somebody wants to see the state.
+    Snapshot(oneshot::Sender<Snapshot>),
+    /// Refuse who waits, write the journal, end.
+    Stop,
+}
+
+/// The edges' end. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Inbox(mpsc::UnboundedSender<Input>);
+
+impl Inbox {
+    pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<Input>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Self(sender), receiver)
+    }
+
+    /// Hands over an event. After the driver's end nobody is interested any more.
+    pub(crate) fn event(&self, event: Event) {
+        let _ = self.0.send(Input::Event(event));
+    }
+
+    pub(crate) fn ended(&self, id: ActionId, outcome: Outcome) {
+        self.event(Event::ActionEnded { id, outcome });
+    }
+
+    /// Hands over a call; the receiver errs when the driver ends without an answer.
+    pub(crate) fn call(&self, request: RequestId, event: Event) -> oneshot::Receiver<Reply> {
+        let (reply, receiver) = oneshot::channel();
+        let _ = self.0.send(Input::Call { request, event, reply });
+        receiver
+    }
+
+    /// The present state; `None`: the driver has ended.
+    pub(crate) async fn snapshot(&self) -> Option<Snapshot> {
+        let (sender, receiver) = oneshot::channel();
+        self.0.send(Input::Snapshot(sender)).ok()?;
+        receiver.await.ok()
+    }
+
+    pub(crate) fn stop(&self) {
+        let _ = self.0.send(Input::Stop);
+    }
+}

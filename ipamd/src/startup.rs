@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The start, as a list of named steps, and the end.
+//!
+//! | step | may fail the start | why in this place |
+//! |---|---|---|
+//! | telemetry | yes | everything after it is logged |
+//! | lock | yes | nothing is read or replaced while another daemon lives |
+//! | kernel | yes | living pods testify before anything is given out |
+//! | journal | only when it cannot be read at all | corrupt files are set aside: a node must come up |
+//! | socket | yes | pods are served from here on, with what journal and kernel say |
+//! | introspection, links, facts | no, they try again | remote or optional |
+//!
+//! The end (SIGTERM, SIGINT): stop accepting, refuse who waits, write the journal. The kernel state stays: pods go on.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipam_api::server::{ConnectionEvent, ServeError, ServeOptions, Services, bind, serve};
+use ipamd_aws::Settings;
+use ipamd_core::action::Effects;
+use ipamd_core::config::Note;
+use ipamd_core::event::InstanceFacts;
+use ipamd_core::{Config, Core, Restored};
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::driver::{Driver, Heartbeat};
+use crate::edge::facts::FactsEdge;
+use crate::edge::host::{self, Host};
+use crate::edge::http::{self, Introspection};
+use crate::edge::links;
+use crate::edge::lock::{InstanceLock, LockError};
+use crate::edge::ready::{self, ReadyMarker};
+use crate::edge::rpc::Backend;
+use crate::edge::runner::Runner;
+use crate::edge::store::{Store, StoreError};
+use crate::edge::tombstones::Tombstones;
+use crate::inbox::Inbox;
+use crate::{clock, telemetry};
+
+/// How long answers given at the end may take to leave.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+
+/// Why the daemon could not start.
+#[derive(Debug, thiserror::Error)]
+#[error("{step}")]
+pub struct InitError {
+    step: String,
+    #[source]
+    source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// Makes an error of a step.
+fn step<E>(name: &str) -> impl FnOnce(E) -> InitError
+where
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let step = format!("start, step {name}");
+    move |source| InitError { step, source: source.into() }
+}
+
+impl InitError {
+    /// The error with its causes in one line.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        telemetry::chain(self)
+    }
+}
+
+/// Runs the daemon until it is told to stop.
+///
+/// # Errors
+/// A step of the start that cannot be done without.
+pub fn run(config: Config, notes: &[Note]) -> Result<(), InitError> {
+    telemetry::start(&config.log).map_err(step("telemetry"))?;
+    telemetry::abort_on_panic();
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), ?config, "starting");
+    for note in notes {
+        tracing::warn!(variable = note.variable, "{}", note.text);
+    }
+    let folder = host::state_folder(&config).to_owned();
+    std::fs::create_dir_all(&folder).map_err(step("state folder"))?;
+    let _lock = InstanceLock::take(&folder.join("ipamd.lock")).map_err(step::<LockError>("lock"))?;
+    let restored = restore(&config)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(step("runtime"))?;
+    runtime.block_on(serve_until_stopped(config, folder, restored))?;
+    // Tasks under way (EC2 calls) are in the journal as intents; they are not waited for.
+    runtime.shutdown_background();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// What the journal and the kernel say, and the files they came from.
+struct Found {
+    store: Store,
+    restored: Restored,
+    boot_id: String,
+}
+
+fn restore(config: &Config) -> Result<Found, InitError> {
+    let kernel = host::observe(&config.veth_prefix).map_err(step("kernel"))?;
+    let boot_id = ready::boot_id().map_err(step("boot id"))?;
+    let store = Store::new(&config.journal);
+    let loaded = store.load().map_err(step::<StoreError>("journal"))?;
+    let restored = Restored::read(loaded.reference.as_deref(), loaded.own.as_deref(), kernel, boot_id.clone());
+    let unix_seconds = clock::now().unix_nanos / 1_000_000_000;
+    if let Some(Err(error)) = &restored.own {
+        let aside = store.set_own_aside(unix_seconds).map_err(step::<StoreError>("journal"))?;
+        tracing::error!(%error, aside = %aside.display(), "enid.json cannot be used, it was set aside");
+    }
+    if let Some(Err(error)) = &restored.reference {
+        let aside = store.set_reference_aside(unix_seconds).map_err(step::<StoreError>("journal"))?;
+        tracing::error!(%error, aside = %aside.display(), "ipam.json cannot be used, it was set aside");
+    }
+    Ok(Found { store, restored, boot_id })
+}
+
+/// Facts of the journal, when they are of this boot.
+fn known_facts(found: &Found) -> Option<InstanceFacts> {
+    let own = found.restored.own.as_ref()?.as_ref().ok()?;
+    own.facts.clone().filter(|_| own.boot_id == found.boot_id)
+}
+
+/// What the edges share.
+struct Edges {
+    inbox: Inbox,
+    facts: watch::Sender<Option<InstanceFacts>>,
+    heartbeat: Arc<Heartbeat>,
+}
+
+async fn serve_until_stopped(config: Config, folder: PathBuf, found: Found) -> Result<(), InitError> {
+    let listener = bind(&config.socket).await.map_err(step::<ServeError>("socket"))?;
+    let (inbox, receiver) = Inbox::new();
+    let edges = Edges {
+        facts: watch::Sender::new(known_facts(&found)),
+        heartbeat: Arc::new(Heartbeat::default()),
+        inbox: inbox.clone(),
+    };
+    let (core, effects): (Core, Effects) = Core::new(config.clone(), found.restored, clock::now());
+    let ec2 = watch::Sender::new(None);
+    let host = Host::start(config.clone(), inbox.clone()).map_err(step::<io::Error>("host thread"))?;
+    let driver = Driver {
+        core,
+        inbox: receiver,
+        store: found.store,
+        tombstones: Tombstones::new(&folder),
+        runner: Runner { inbox: inbox.clone(), host, ec2: ec2.subscribe() },
+        ready: ReadyMarker::new(&folder, found.boot_id),
+        heartbeat: edges.heartbeat.clone(),
+        waiting: std::collections::HashMap::new(),
+    };
+    let (stop, rpc) = serve_plugin(&config, listener, &edges);
+    serve_introspection(&config, &edges);
+    tokio::spawn(links::listen(config.veth_prefix.clone(), inbox.clone()));
+    let settings =
+        Settings { http_timeout: config.http_timeout, ec2_endpoint: config.ec2_endpoint.clone(), clock: clock::boot };
+    tokio::spawn(FactsEdge { settings, inbox: inbox.clone(), ec2, facts: edges.facts }.run());
+    let signals = stop_at_signal(inbox, stop).map_err(step::<io::Error>("signals"))?;
+    driver.run(effects).await;
+    signals.abort();
+    // The listener closed at the signal; what is open gets its answer.
+    let _ = timeout(LAST_ANSWERS, rpc).await;
+    Ok(())
+}
+
+/// Serves the plugin; the sender stops it.
+fn serve_plugin(config: &Config, listener: UnixListener, edges: &Edges) -> (watch::Sender<bool>, JoinHandle<()>) {
+    let backend = Arc::new(Backend::new(config, edges.inbox.clone(), edges.facts.subscribe()));
+    let services = Services { backend: backend.clone(), config: backend };
+    let on_event = |event: &ConnectionEvent| tracing::warn!(?event, "a connection to the socket came to nothing");
+    let options = ServeOptions { on_event: Arc::new(on_event), ..ServeOptions::default() };
+    let (stop, mut stopped) = watch::channel(false);
+    let until = async move {
+        let _ = stopped.wait_for(|stop| *stop).await;
+    };
+    let task = tokio::spawn(async move {
+        if let Err(error) = serve(listener, services, options, until).await {
+            tracing::error!(error = %telemetry::chain(&error), "the plugin is not served any more, ending");
+            std::process::abort();
+        }
+    });
+    tracing::info!(socket = %config.socket.display(), "serving");
+    (stop, task)
+}
+
+fn serve_introspection(config: &Config, edges: &Edges) {
+    if let Some(bind) = config.introspection.clone() {
+        let state = Introspection { inbox: edges.inbox.clone(), heartbeat: edges.heartbeat.clone() };
+        tokio::spawn(http::serve(bind, state));
+    }
+}
+
+fn stop_at_signal(inbox: Inbox, stop: watch::Sender<bool>) -> io::Result<JoinHandle<()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(tokio::spawn(async move {
+        let name = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        };
+        tracing::info!(signal = name, "stopping");
+        stop.send_replace(true);
+        inbox.stop();
+        // Keeps the sender until the end: its loss would look like a stop.
+        std::future::pending::<()>().await;
+    }))
+}

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The log, and the end of the process at a panic.
+//!
+//! Text for people at a terminal, one JSON object a line otherwise. Our own crates log at the configured level, libraries
+//! at `warn`: the SDK's debug lines would drown ours.
+
+use std::error::Error;
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal};
+use std::sync::Mutex;
+
+use ipamd_core::config::{LogConfig, LogLevel, LogTarget};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Starts the log. Called once, before anything else is started.
+pub(crate) fn start(config: &LogConfig) -> io::Result<()> {
+    match &config.target {
+        LogTarget::Stdout => install(config.level, io::stdout().is_terminal(), io::stdout),
+        LogTarget::Stderr => install(config.level, io::stderr().is_terminal(), io::stderr),
+        LogTarget::File(path) => {
+            let file: File = OpenOptions::new().create(true).append(true).open(path)?;
+            install(config.level, false, Mutex::new(file));
+        }
+    }
+    Ok(())
+}
+
+fn install<W>(level: LogLevel, terminal: bool, writer: W)
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let builder = tracing_subscriber::fmt().with_env_filter(filter(level)).with_writer(writer);
+    // An installed subscriber (a test's) stays.
+    let _ = if terminal { builder.try_init().ok() } else { builder.json().flatten_event(true).try_init().ok() };
+}
+
+fn filter(level: LogLevel) -> EnvFilter {
+    let level = match level {
+        LogLevel::Debug => "debug",
+        LogLevel::Info => "info",
+        LogLevel::Warn => "warn",
+        LogLevel::Error => "error",
+    };
+    EnvFilter::new(format!("warn,ipamd={level},ipamd_aws={level},ipam_api={level},datapath={level}"))
+}
+
+/// From now on a panic in any thread or task is logged and ends the process: a daemon that lost a part of itself would go
+/// on answering from a state that nobody keeps. It is started again and reads its journal.
+pub(crate) fn abort_on_panic() {
+    std::panic::set_hook(Box::new(|info| {
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("unnamed").to_owned();
+        tracing::error!(thread = name, panic = %info, "bug: ending the process");
+        std::process::abort();
+    }));
+}
+
+/// An error with its causes: `a: b: c`.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
