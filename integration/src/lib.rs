@@ -5,6 +5,7 @@
 //! a packet fabric in network namespaces, and drives the real `ipamd` and CNI binaries inside it as a cluster would.
 
 pub mod control;
+pub mod demo;
 pub mod ec2_http;
 pub mod emulator;
 pub mod eventually;
@@ -16,4 +17,5 @@ pub mod probe;
 pub mod process;
 pub mod sandbox;
 pub mod tools;
+pub mod topology;
 pub mod world;

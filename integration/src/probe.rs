@@ -8,8 +8,8 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::AsFd;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -22,6 +22,9 @@ use crate::netns::{Namespace, NetnsError};
 
 /// How long an answer may take.
 pub const PATIENCE: Duration = Duration::from_millis(400);
+
+/// How often what must answer is asked.
+pub const TRIES: u32 = 4;
 
 /// A sent packet without the answer.
 #[derive(Debug, thiserror::Error)]
@@ -128,21 +131,50 @@ impl Drop for EchoServer {
 /// # Errors
 /// Silence, or a refusal.
 pub fn ask(from: &Namespace, protocol: Protocol, to: SocketAddrV4) -> Result<SocketAddrV4, ProbeError> {
+    ask_from(from, Ipv4Addr::UNSPECIFIED, protocol, to)
+}
+
+/// Asks from one of several addresses of `from`.
+///
+/// # Errors
+/// Silence, or a refusal.
+pub fn ask_from(
+    from: &Namespace,
+    source: Ipv4Addr,
+    protocol: Protocol,
+    to: SocketAddrV4,
+) -> Result<SocketAddrV4, ProbeError> {
     let asked = from.run(|| match protocol {
-        Protocol::Udp => ask_udp(to),
-        Protocol::Tcp => ask_tcp(to),
+        Protocol::Udp => ask_udp(source, to),
+        Protocol::Tcp => ask_tcp(source, to),
         Protocol::Icmp => Err(io::Error::other("ICMP has no ports: use ping")),
     })?;
     asked.map_err(|source| failure(protocol, *to.ip(), source))
 }
 
-/// Asks over UDP and over TCP, and returns the address that both saw.
+/// Asks what must answer: silence is asked again, [`TRIES`] times in all. A busy machine loses the first packet of a link
+/// that has just come up, and the kernel's own retry takes a second.
+///
+/// # Errors
+/// Silence every time, or a refusal.
+pub fn reach(from: &Namespace, protocol: Protocol, to: SocketAddrV4) -> Result<Ipv4Addr, ProbeError> {
+    let mut last = ask(from, protocol, to);
+    for _ in 1..TRIES {
+        if !matches!(last, Err(ProbeError::Silence { .. })) {
+            break;
+        }
+        last = ask(from, protocol, to);
+    }
+    last.map(|seen| *seen.ip())
+}
+
+/// Reaches over UDP and over TCP, and returns the address that both saw.
 ///
 /// # Errors
 /// Silence or a refusal on either; different sources are a refusal too.
-pub fn ask_both(from: &Namespace, to: SocketAddrV4) -> Result<Ipv4Addr, ProbeError> {
-    let udp = *ask(from, Protocol::Udp, to)?.ip();
-    let tcp = *ask(from, Protocol::Tcp, to)?.ip();
+pub fn reach_both(from: &Namespace, to: SocketAddrV4) -> Result<Ipv4Addr, ProbeError> {
+    let udp = reach(from, Protocol::Udp, to)?;
+    let tcp = reach(from, Protocol::Tcp, to)?;
     if udp == tcp {
         return Ok(udp);
     }
@@ -192,8 +224,8 @@ fn serve(udp: &UdpSocket, tcp: &TcpListener, stop: &AtomicBool) {
     }
 }
 
-fn ask_udp(to: SocketAddrV4) -> io::Result<SocketAddrV4> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+fn ask_udp(source: Ipv4Addr, to: SocketAddrV4) -> io::Result<SocketAddrV4> {
+    let socket = UdpSocket::bind((source, 0))?;
     socket.connect(to)?;
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.send(b"who am I")?;
@@ -202,12 +234,30 @@ fn ask_udp(to: SocketAddrV4) -> io::Result<SocketAddrV4> {
     seen(&answer[..length])
 }
 
-fn ask_tcp(to: SocketAddrV4) -> io::Result<SocketAddrV4> {
-    let mut stream = TcpStream::connect_timeout(&SocketAddr::V4(to), PATIENCE)?;
+fn ask_tcp(source: Ipv4Addr, to: SocketAddrV4) -> io::Result<SocketAddrV4> {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    rustix::net::bind(&socket, &SocketAddrV4::new(source, 0))?;
+    let mut stream = connect(socket, to)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     seen(&answer)
+}
+
+/// Connects within [`PATIENCE`]: the standard library's own connect with a time-out cannot bind first.
+fn connect(socket: OwnedFd, to: SocketAddrV4) -> io::Result<TcpStream> {
+    rustix::io::ioctl_fionbio(&socket, true)?;
+    match rustix::net::connect(&socket, &to) {
+        Err(rustix::io::Errno::INPROGRESS) => {}
+        other => other?,
+    }
+    let wait = Timespec::try_from(PATIENCE).map_err(io::Error::other)?;
+    if poll(&mut [PollFd::new(&socket, PollFlags::OUT)], Some(&wait))? == 0 {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
+    rustix::net::sockopt::socket_error(&socket)??;
+    rustix::io::ioctl_fionbio(&socket, false)?;
+    Ok(TcpStream::from(socket))
 }
 
 fn seen(answer: &[u8]) -> io::Result<SocketAddrV4> {

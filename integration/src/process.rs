@@ -14,6 +14,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -54,7 +55,8 @@ pub struct Running {
     log: PathBuf,
     pid: Pid,
     pidfd: OwnedFd,
-    exit: Receiver<ExitStatus>,
+    /// In a mutex only so that a node can be shared between threads.
+    exit: Mutex<Receiver<ExitStatus>>,
     status: Option<ExitStatus>,
     keeper: Option<JoinHandle<()>>,
 }
@@ -83,7 +85,7 @@ impl Running {
         let keeper = keeper.map_err(failed("starting"))?;
         let (pid, pidfd) = start.recv().map_err(io::Error::other).flatten().map_err(failed("starting"))?;
         let (path, log) = (program.path.clone(), program.log.clone());
-        Ok(Self { program: path, log, pid, pidfd, exit, status: None, keeper: Some(keeper) })
+        Ok(Self { program: path, log, pid, pidfd, exit: Mutex::new(exit), status: None, keeper: Some(keeper) })
     }
 
     /// Its process id.
@@ -107,7 +109,7 @@ impl Running {
     /// Waits for its end, at most `timeout`. `None`: it still runs.
     pub fn wait(&mut self, timeout: Duration) -> Option<ExitStatus> {
         if self.status.is_none() {
-            self.status = match self.exit.recv_timeout(timeout) {
+            self.status = match self.exit.get_mut().unwrap_or_else(PoisonError::into_inner).recv_timeout(timeout) {
                 Ok(status) => Some(status),
                 Err(RecvTimeoutError::Timeout) => None,
                 // The keeper always reports; raw status 0x7f00 is exit code 127.

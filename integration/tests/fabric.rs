@@ -4,10 +4,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
 
+use integration::eventually::eventually;
 use integration::fabric::{DropReason, EniPort, Fabric, INTERNET_HOST, VpcBlocks, router_of};
 use integration::netns::Namespace;
-use integration::probe::{EchoServer, ProbeError, Protocol, ask, ask_both, ping};
+use integration::probe::{EchoServer, ProbeError, Protocol, ask, ping, reach_both};
 use integration::world::World;
 use ipnet::Ipv4Net;
 
@@ -39,6 +41,9 @@ fn instance(world: &World, fabric: &Fabric, name: &str, port: &EniPort) -> Names
         "link set lo up\nlink set eth0 mtu 9001 up\naddress add {address}/24 dev eth0\nroute add default via {router}\n"
     );
     world.tools.ip(&namespace, &lines).unwrap();
+    // The kernel drops what is sent in the moment before it has noticed the carrier.
+    let first = || ping(&namespace, router, 56).map_err(|error| error.to_string());
+    eventually("the first ping", Duration::from_secs(5), first).unwrap();
     namespace
 }
 
@@ -66,8 +71,8 @@ fn packets_pass_inside_a_subnet_and_between_subnets_with_their_source_untouched(
     let vpc = vpc();
     let near = EchoServer::start(&vpc.a2).unwrap();
     let far = EchoServer::start(&vpc.b1).unwrap();
-    assert_eq!(ask_both(&vpc.a1, at(A2, &near)).unwrap(), A1);
-    assert_eq!(ask_both(&vpc.a1, at(B1, &far)).unwrap(), A1);
+    assert_eq!(reach_both(&vpc.a1, at(A2, &near)).unwrap(), A1);
+    assert_eq!(reach_both(&vpc.a1, at(B1, &far)).unwrap(), A1);
     assert_eq!(vpc.fabric.drops().unwrap().0.len(), 0);
 }
 
@@ -113,7 +118,7 @@ fn a_packet_whose_source_is_not_assigned_to_its_eni_dies_and_is_counted() {
     assert_eq!(vpc.fabric.drops().unwrap().since(&before).of(DropReason::WrongSource, SPARE), 1);
 
     vpc.fabric.assign("eni-0aaaaaaaaaaaaaaa1", &[spare]).unwrap();
-    assert_eq!(ask_both(&vpc.a1, at(B1, &server)).unwrap(), SPARE);
+    assert_eq!(reach_both(&vpc.a1, at(B1, &server)).unwrap(), SPARE);
 
     vpc.fabric.assign("eni-0aaaaaaaaaaaaaaa2", &[spare]).unwrap();
     assert_eq!(vpc.fabric.owner(SPARE).as_deref(), Some("eni-0aaaaaaaaaaaaaaa2"));
@@ -141,7 +146,7 @@ fn an_address_reaches_the_eni_that_the_api_gave_it_to_whoever_shouts_for_it() {
     }
     let here = EchoServer::start_at(&vpc.a1, SPARE).unwrap();
     vpc.fabric.assign("eni-0aaaaaaaaaaaaaaa1", &[Ipv4Net::from(SPARE)]).unwrap();
-    assert_eq!(ask_both(&vpc.b1, at(SPARE, &here)).unwrap(), B1);
+    assert_eq!(reach_both(&vpc.b1, at(SPARE, &here)).unwrap(), B1);
     vpc.fabric.unassign("eni-0aaaaaaaaaaaaaaa1", &[Ipv4Net::from(SPARE)]).unwrap();
     let before = vpc.fabric.drops().unwrap();
     silent(ask(&vpc.b1, Protocol::Udp, at(SPARE, &here)));
@@ -169,12 +174,12 @@ fn a_prefix_is_sixteen_addresses() {
 fn the_internet_is_reached_with_a_public_address_only_and_sees_that() {
     let vpc = vpc();
     let server = EchoServer::start(vpc.fabric.internet()).unwrap();
-    assert_eq!(ask_both(&vpc.a1, at(INTERNET_HOST, &server)).unwrap(), PUBLIC);
+    assert_eq!(reach_both(&vpc.a1, at(INTERNET_HOST, &server)).unwrap(), PUBLIC);
     let before = vpc.fabric.drops().unwrap();
     silent(ask(&vpc.a2, Protocol::Udp, at(INTERNET_HOST, &server)));
     assert_eq!(vpc.fabric.drops().unwrap().since(&before).of(DropReason::NoPublicAddress, A2), 1);
     let inside = EchoServer::start(&vpc.a1).unwrap();
-    assert_eq!(ask_both(vpc.fabric.internet(), at(PUBLIC, &inside)).unwrap(), INTERNET_HOST);
+    assert_eq!(reach_both(vpc.fabric.internet(), at(PUBLIC, &inside)).unwrap(), INTERNET_HOST);
 }
 
 #[test]

@@ -35,7 +35,7 @@ impl fmt::Display for DropReason {
 
 /// One kind of dropped packet.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Drop {
+pub struct Dropped {
     /// Why.
     pub reason: DropReason,
     /// The ENI it came from: its id, or the router's link when the ENI is gone.
@@ -46,7 +46,7 @@ pub struct Drop {
 
 /// All drops -> packets. Empty: nothing was dropped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Drops(pub BTreeMap<Drop, u64>);
+pub struct Drops(pub BTreeMap<Dropped, u64>);
 
 impl Drops {
     /// Packets dropped for this reason, of this address, from whatever ENI.
@@ -58,7 +58,7 @@ impl Drops {
     /// What was dropped since `earlier`.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
-        let new = |(drop, packets): (&Drop, &u64)| {
+        let new = |(drop, packets): (&Dropped, &u64)| {
             let more = packets.saturating_sub(earlier.0.get(drop).copied().unwrap_or(0));
             (more > 0).then(|| (drop.clone(), more))
         };
@@ -90,7 +90,7 @@ pub(super) fn read(tools: &Tools, router: &Namespace, links: &BTreeMap<String, S
         let listing = tools.nft_json(router, &["list", "set", "ip", "fabric", set])?;
         for (link, address, packets) in elements(&listing) {
             let eni = links.get(&link).cloned().unwrap_or(link);
-            *drops.0.entry(Drop { reason, eni, address }).or_default() += packets;
+            *drops.0.entry(Dropped { reason, eni, address }).or_default() += packets;
         }
     }
     Ok(drops)

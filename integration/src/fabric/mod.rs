@@ -28,16 +28,17 @@
 #![expect(clippy::disallowed_methods, reason = "sysctls are files")]
 
 mod counters;
+mod events;
 mod ruleset;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::Ipv4Addr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ipnet::Ipv4Net;
 
-pub use counters::{Drop, DropReason, Drops};
+pub use counters::{DropReason, Dropped, Drops};
 
 use crate::netns::{Namespace, NetnsError};
 use crate::tools::{ToolError, Tools};
@@ -73,6 +74,12 @@ pub enum FabricError {
         /// Why.
         #[source]
         source: std::io::Error,
+    },
+    /// An instance that has no namespace.
+    #[error("instance {name} has no namespace in the fabric")]
+    UnknownInstance {
+        /// Its name in the topology.
+        name: String,
     },
     /// An ENI that is not plugged in.
     #[error("{eni} is not attached to anything in the fabric")]
@@ -114,6 +121,8 @@ struct Port {
 
 #[derive(Debug, Default)]
 struct State {
+    /// Name of the instance -> the namespace of its guest.
+    guests: BTreeMap<String, Namespace>,
     /// ENI id -> its port.
     ports: BTreeMap<String, Port>,
     /// Assigned block -> id of the ENI that has it.
@@ -191,7 +200,7 @@ impl Fabric {
     /// # Errors
     /// The kernel refuses, such as for a link name that is taken.
     pub fn attach(&self, port: &EniPort, instance: &Namespace, guest_link: &str) -> Result<(), FabricError> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         let link = link_name(&port.eni);
         let (mac, primary, gateway) = (&port.mac, port.primary, router_of(port.subnet));
         let node = instance.name();
@@ -219,7 +228,7 @@ impl Fabric {
     /// # Errors
     /// It is not plugged in, or the kernel refuses.
     pub fn detach(&self, eni: &str) -> Result<(), FabricError> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         let owned: Vec<Ipv4Net> =
             state.owners.iter().filter(|(_, owner)| *owner == eni).map(|(block, _)| *block).collect();
         let port = state.ports.remove(eni).ok_or_else(|| FabricError::UnknownEni { eni: eni.to_owned() })?;
@@ -235,7 +244,7 @@ impl Fabric {
     /// # Errors
     /// The ENI is not plugged in, or the kernel refuses.
     pub fn assign(&self, eni: &str, blocks: &[Ipv4Net]) -> Result<(), FabricError> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         self.give(&mut state, eni, blocks)
     }
 
@@ -244,7 +253,7 @@ impl Fabric {
     /// # Errors
     /// The ENI is not plugged in, or the kernel refuses.
     pub fn unassign(&self, eni: &str, blocks: &[Ipv4Net]) -> Result<(), FabricError> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         let owned: Vec<Ipv4Net> =
             blocks.iter().copied().filter(|block| state.owners.get(block).is_some_and(|owner| owner == eni)).collect();
         let link = port_of(&state, eni)?.link.clone();
@@ -258,7 +267,7 @@ impl Fabric {
     /// The ENI that has `address`.
     #[must_use]
     pub fn owner(&self, address: Ipv4Addr) -> Option<String> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.lock();
         state.owners.iter().find(|(block, _)| block.contains(&address)).map(|(_, eni)| eni.clone())
     }
 
@@ -275,7 +284,7 @@ impl Fabric {
     /// # Errors
     /// The ENI is not plugged in, or the kernel refuses.
     pub fn set_source_dest_check(&self, eni: &str, enabled: bool) -> Result<(), FabricError> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.lock();
         let link = &port_of(&state, eni)?.link;
         Ok(self.tools.nft(&self.router, &ruleset::source_check(link, enabled))?)
     }
@@ -294,10 +303,14 @@ impl Fabric {
     /// The counters cannot be read.
     pub fn drops(&self) -> Result<Drops, FabricError> {
         let links: BTreeMap<String, String> = {
-            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let state = self.lock();
             state.ports.iter().map(|(eni, port)| (port.link.clone(), eni.clone())).collect()
         };
         counters::read(&self.tools, &self.router, &links)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn give(&self, state: &mut State, eni: &str, blocks: &[Ipv4Net]) -> Result<(), FabricError> {

@@ -1,0 +1,389 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A whole cluster's worth of emulation: world, fabric, emulator and nodes, put together.
+//!
+//! ```text
+//! 10.0.0.0/16   subnet a 10.0.1.0/24 ── nodes 10.0.1.11, .12, …   public 203.0.113.11, .12, …
+//!               subnet b 10.0.2.0/23 ── nodes 10.0.2.11, .12, …   public 203.0.113.…
+//! ```
+//!
+//! The daemons are not started: that is what scenarios are about. Dropping a topology ends them, the emulator and the fabric, in
+//! this order.
+
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+use vpc_model::{InstanceId, InstanceSpec, Settings, SubnetSpec, Vpc, VpcConfig, VpcSpec};
+
+use crate::emulator::{Emulator, StartError, WallClock};
+use crate::eventually::{NotYet, eventually};
+use crate::fabric::{Fabric, FabricError, VpcBlocks, router_of};
+use crate::netns::{Namespace, NetnsError};
+use crate::node::{Endpoints, Node, NodeError, RpFilter, boot_primary_link, instance_namespace};
+use crate::probe::ping;
+use crate::tools::ToolError;
+use crate::world::{World, WorldError};
+
+/// Seed of the model: which free addresses EC2 picks, and its ids.
+const SEED: u64 = 1;
+
+/// The topology cannot be built or asked.
+#[derive(Debug, thiserror::Error)]
+pub enum TopologyError {
+    /// No world.
+    #[error(transparent)]
+    World(#[from] WorldError),
+    /// No fabric.
+    #[error(transparent)]
+    Fabric(#[from] FabricError),
+    /// No emulator.
+    #[error(transparent)]
+    Emulator(#[from] StartError),
+    /// No node.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// No namespace.
+    #[error(transparent)]
+    Netns(#[from] NetnsError),
+    /// `ip` or `nft`.
+    #[error(transparent)]
+    Tool(#[from] ToolError),
+    /// A primary link that did not come.
+    #[error(transparent)]
+    NotYet(#[from] NotYet),
+    /// No threads for the emulator.
+    #[error("starting the emulator's threads")]
+    Threads(#[source] std::io::Error),
+    /// No EC2 or IMDS on a node.
+    #[error("serving EC2 and IMDS on the loopback of {node}")]
+    Serve {
+        /// Which node.
+        node: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A node that is not part of it.
+    #[error("no node is called {0}")]
+    NoNode(String),
+}
+
+/// One of the two subnets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subnet {
+    /// 10.0.1.0/24.
+    A,
+    /// 10.0.2.0/23.
+    B,
+}
+
+impl Subnet {
+    fn name(self) -> &'static str {
+        match self {
+            Self::A => "a",
+            Self::B => "b",
+        }
+    }
+
+    /// Its block.
+    #[must_use]
+    pub fn block(self) -> Ipv4Net {
+        let (third, length) = match self {
+            Self::A => (1, 24),
+            Self::B => (2, 23),
+        };
+        Ipv4Net::new_assert(Ipv4Addr::new(10, 0, third, 0), length)
+    }
+}
+
+/// A node to be.
+#[derive(Clone, Debug)]
+pub struct NodeSpec {
+    /// Name of the node, its namespace and its instance.
+    pub name: String,
+    /// Instance type.
+    pub instance_type: String,
+    /// Subnet of its primary ENI.
+    pub subnet: Subnet,
+    /// rp_filter of the host before Enid starts.
+    pub rp_filter: RpFilter,
+}
+
+impl NodeSpec {
+    /// A node with systemd's rp_filter.
+    #[must_use]
+    pub fn new(name: &str, instance_type: &str, subnet: Subnet) -> Self {
+        Self { name: name.to_owned(), instance_type: instance_type.to_owned(), subnet, rp_filter: RpFilter::default() }
+    }
+}
+
+/// How slow EC2 is.
+#[derive(Clone, Copy, Debug)]
+pub struct Latency {
+    /// A call.
+    pub call: Duration,
+    /// From AttachNetworkInterface to the link in the guest.
+    pub attach: Duration,
+    /// From DetachNetworkInterface until the ENI is available.
+    pub detach: Duration,
+}
+
+impl Default for Latency {
+    /// Quick enough for a suite of tests, slow enough that everything overlaps.
+    fn default() -> Self {
+        let ms = Duration::from_millis;
+        Self { call: ms(30), attach: ms(400), detach: ms(200) }
+    }
+}
+
+/// A topology to be.
+#[derive(Clone, Debug)]
+pub struct TopologySpec {
+    /// Its nodes, at most 200.
+    pub nodes: Vec<NodeSpec>,
+    /// How slow EC2 is.
+    pub latency: Latency,
+}
+
+impl TopologySpec {
+    /// One node `n1` in subnet a, with quick latencies.
+    #[must_use]
+    pub fn one(instance_type: &str) -> Self {
+        Self { nodes: vec![NodeSpec::new("n1", instance_type, Subnet::A)], latency: Latency::default() }
+    }
+}
+
+/// What EC2 knows of an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstanceFacts {
+    /// `i-…`
+    pub id: String,
+    /// Such as `m5.large`.
+    pub instance_type: String,
+    /// Primary address of its primary ENI.
+    pub address: Ipv4Addr,
+    /// The public address it is mapped to.
+    pub public_address: Option<Ipv4Addr>,
+    /// Block of its subnet.
+    pub subnet: Ipv4Net,
+    /// ENIs that its type allows.
+    pub max_enis: usize,
+    /// IPv4 addresses of an ENI, the primary one counted.
+    pub addresses_per_eni: usize,
+}
+
+/// What EC2 knows of an ENI of an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EniFacts {
+    /// `eni-…`
+    pub id: String,
+    /// Position on the instance.
+    pub device_index: u32,
+    /// Primary address.
+    pub primary: Ipv4Addr,
+    /// Secondary addresses, oldest first.
+    pub secondary: Vec<Ipv4Addr>,
+}
+
+/// Everything, running. Fields end in this order.
+#[derive(Debug)]
+pub struct Topology {
+    /// The nodes, in the order of the specification.
+    pub nodes: Vec<Node>,
+    /// EC2 and IMDS.
+    pub emulator: Emulator,
+    /// The packets.
+    pub fabric: Arc<Fabric>,
+    runtime: tokio::runtime::Runtime,
+    /// Where it all is.
+    pub world: World,
+}
+
+impl Topology {
+    /// Builds it in a world of its own: the calling thread is in it from now on.
+    ///
+    /// # Errors
+    /// Not root, a program or binary is missing, or the kernel refuses.
+    pub fn build(spec: &TopologySpec) -> Result<Self, TopologyError> {
+        let world = World::enter()?;
+        let config = config(spec);
+        let fabric = Arc::new(Fabric::build(&world.tools, &VpcBlocks { blocks: config.vpcs[0].cidr_blocks.clone() })?);
+        let mut guests = Vec::new();
+        for node in &spec.nodes {
+            let guest = instance_namespace(&world.tools, &node.name, node.rp_filter)?;
+            fabric.register(&node.name, &guest);
+            guests.push(guest);
+        }
+        // Made after the world was entered: its threads are in it.
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let runtime = runtime.map_err(TopologyError::Threads)?;
+        let emulator = {
+            let _inside = runtime.enter();
+            Emulator::start(config, SEED, WallClock::start(), Box::new(Arc::clone(&fabric)))?
+        };
+        let mut topology = Self { nodes: Vec::new(), emulator, fabric, runtime, world };
+        for guest in guests {
+            let node = topology.boot(&guest)?;
+            topology.nodes.push(node);
+        }
+        Ok(topology)
+    }
+
+    /// The node called so.
+    ///
+    /// # Panics
+    /// There is none: the specification named them.
+    #[must_use]
+    pub fn node(&self, name: &str) -> &Node {
+        self.nodes.iter().find(|node| node.name == name).expect("a node of the specification")
+    }
+
+    /// The node called so.
+    ///
+    /// # Panics
+    /// There is none: the specification named them.
+    pub fn node_mut(&mut self, name: &str) -> &mut Node {
+        self.nodes.iter_mut().find(|node| node.name == name).expect("a node of the specification")
+    }
+
+    /// EC2's facts about a node's instance.
+    ///
+    /// # Errors
+    /// There is no such node.
+    pub fn instance(&self, node: &str) -> Result<InstanceFacts, TopologyError> {
+        self.emulator.with_model(|vpc, _| instance(vpc, node)).ok_or_else(|| TopologyError::NoNode(node.to_owned()))
+    }
+
+    /// EC2's ENIs of a node's instance, by device index.
+    ///
+    /// # Errors
+    /// There is no such node.
+    pub fn enis(&self, node: &str) -> Result<Vec<EniFacts>, TopologyError> {
+        self.emulator.with_model(|vpc, _| enis(vpc, node)).ok_or_else(|| TopologyError::NoNode(node.to_owned()))
+    }
+
+    /// How many ENIs of EC2's are not attached to anything.
+    #[must_use]
+    pub fn unattached_enis(&self) -> usize {
+        self.emulator.with_model(|vpc, _| vpc.enis().filter(|eni| eni.attachment().is_none()).count())
+    }
+
+    /// How often an action was called since the start.
+    #[must_use]
+    pub fn calls(&self, action: &str) -> usize {
+        self.emulator.with_model(|vpc, _| vpc.calls().filter(|call| call.action == action).count())
+    }
+
+    /// What an instance and its operating system do until a kubelet could start: primary link by DHCP, EC2 and IMDS in reach.
+    fn boot(&self, guest: &Namespace) -> Result<Node, TopologyError> {
+        let name = guest.name();
+        let facts = self.instance(name)?;
+        eventually("the primary link appears", Duration::from_secs(5), || {
+            let links = self.world.tools.ip_json(guest, &["link", "show", "dev", "eth0"]);
+            links.map(drop).map_err(|error| error.to_string())
+        })?;
+        boot_primary_link(&self.world.tools, guest, facts.address, facts.subnet)?;
+        // The kernel drops what is sent in the moment before it has noticed the carrier.
+        eventually("the router answers", Duration::from_secs(5), || {
+            ping(guest, router_of(facts.subnet), 56).map_err(|error| error.to_string())
+        })?;
+        let (ec2_listener, ec2) = listen(guest)?;
+        let (imds_listener, imds) = listen(guest)?;
+        let _inside = self.runtime.enter();
+        self.emulator
+            .serve_ec2(ec2_listener)
+            .and_then(|()| self.emulator.serve_imds(imds_listener, InstanceId(facts.id)))
+            .map_err(|source| TopologyError::Serve { node: name.to_owned(), source })?;
+        Ok(Node::new(&self.world, guest, Endpoints { ec2, imds })?)
+    }
+}
+
+/// A listening socket on the loopback of `guest`: it stays there, whoever accepts from it.
+fn listen(guest: &Namespace) -> Result<(TcpListener, SocketAddrV4), TopologyError> {
+    let bind = || -> std::io::Result<(TcpListener, SocketAddrV4)> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let port = listener.local_addr()?.port();
+        listener.set_nonblocking(true)?;
+        Ok((listener, SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)))
+    };
+    guest.run(bind)?.map_err(|source| TopologyError::Serve { node: guest.name().to_owned(), source })
+}
+
+fn config(spec: &TopologySpec) -> VpcConfig {
+    let subnet = |subnet: Subnet| SubnetSpec {
+        name: subnet.name().to_owned(),
+        id: None,
+        vpc: "v".to_owned(),
+        cidr_block: subnet.block(),
+        availability_zone: None,
+        tags: Default::default(),
+    };
+    let mut settings = Settings::default();
+    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    settings.latencies.call_ms = ms(spec.latency.call);
+    settings.latencies.attach_ms = ms(spec.latency.attach);
+    settings.latencies.detach_ms = ms(spec.latency.detach);
+    let instances = spec.nodes.iter().zip(11u8..).map(|(node, host)| {
+        let [a, b, c, _] = node.subnet.block().network().octets();
+        InstanceSpec {
+            name: node.name.clone(),
+            id: None,
+            instance_type: node.instance_type.clone(),
+            subnet: node.subnet.name().to_owned(),
+            private_address: Some(Ipv4Addr::new(a, b, c, host)),
+            public_address: Some(Ipv4Addr::new(203, 0, 113, host)),
+            security_groups: Vec::new(),
+            role: Some("node".to_owned()),
+            tags: Default::default(),
+        }
+    });
+    VpcConfig {
+        region: "us-east-1".to_owned(),
+        account_id: "111122223333".to_owned(),
+        epoch_unix_seconds: None,
+        vpcs: vec![VpcSpec {
+            name: "v".to_owned(),
+            id: None,
+            cidr_blocks: vec![Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 16)],
+            tags: Default::default(),
+        }],
+        subnets: vec![subnet(Subnet::A), subnet(Subnet::B)],
+        security_groups: Vec::new(),
+        instances: instances.collect(),
+        settings,
+    }
+}
+
+fn instance(vpc: &Vpc, name: &str) -> Option<InstanceFacts> {
+    let instance = vpc.instance_named(name)?;
+    let primary = vpc.enis().find(|eni| {
+        eni.attachment().is_some_and(|at| at.instance == instance.id && at.device_index == 0 && at.network_card == 0)
+    })?;
+    let subnet = vpc.subnets().find(|subnet| subnet.id == instance.subnet)?;
+    Some(InstanceFacts {
+        id: instance.id.as_str().to_owned(),
+        instance_type: instance.instance_type.clone(),
+        address: primary.primary,
+        public_address: primary.public,
+        subnet: subnet.cidr_block(),
+        max_enis: usize::try_from(instance.limits.max_enis_on_default_card()).ok()?,
+        addresses_per_eni: usize::from(instance.limits.ipv4_per_eni),
+    })
+}
+
+fn enis(vpc: &Vpc, name: &str) -> Option<Vec<EniFacts>> {
+    let instance = vpc.instance_named(name)?;
+    let attached = vpc.enis().filter_map(|eni| {
+        let attachment = eni.attachment().filter(|attachment| attachment.instance == instance.id)?;
+        Some(EniFacts {
+            id: eni.id.as_str().to_owned(),
+            device_index: attachment.device_index,
+            primary: eni.primary,
+            secondary: eni.secondaries.clone(),
+        })
+    });
+    let mut enis: Vec<EniFacts> = attached.collect();
+    enis.sort_by_key(|eni| eni.device_index);
+    Some(enis)
+}
