@@ -37,10 +37,8 @@ impl Intercept for BucketInterceptor {
         cfg: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let attempt = cfg.load::<RequestAttempts>().map_or(1, RequestAttempts::attempts);
-        if attempt > 1 {
-            if let Some(metadata) = cfg.load::<Metadata>() {
-                self.throttle.charge(metadata.name());
-            }
+        if let Some(metadata) = cfg.load::<Metadata>().filter(|_| attempt > 1) {
+            self.throttle.charge(metadata.name());
         }
         Ok(())
     }
@@ -55,10 +53,9 @@ impl Intercept for BucketInterceptor {
             return Ok(());
         };
         let body = response.body().bytes().unwrap_or_default();
-        if body.windows(THROTTLED.len()).any(|window| window == THROTTLED) {
-            if let Some(metadata) = cfg.load::<Metadata>() {
-                self.throttle.slow_down(metadata.name());
-            }
+        let is_throttled = body.windows(THROTTLED.len()).any(|window| window == THROTTLED);
+        if let Some(metadata) = cfg.load::<Metadata>().filter(|_| is_throttled) {
+            self.throttle.slow_down(metadata.name());
         }
         Ok(())
     }

@@ -73,9 +73,13 @@ async fn serve(State(script): State<Shared>, headers: HeaderMap, body: String) -
         step
     };
     let Some(step) = step else { return (StatusCode::IM_A_TEAPOT, String::new()) };
-    let wait = tokio::time::sleep(step.delay);
-    wait.await;
+    answer_after(step.delay).await;
     (StatusCode::from_u16(step.status).unwrap(), step.body)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a slow EC2")]
+async fn answer_after(delay: Duration) {
+    tokio::time::sleep(delay).await;
 }
 
 /// The scripted EC2 and the edge that talks to it.
