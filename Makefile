@@ -69,7 +69,7 @@ proto: ## regenerate ipam-api/src/rpc.rs from rpc.proto
 bless: ## rewrite golden files from what the code prints now; read the diff
 	@ENID_BLESS=1 cargo test -q -p datapath --lib
 
-bench: tools ## measure ADD and DEL against the floor (release build, needs root)
+bench: build tools ## measure ADD and DEL against the floor (needs root; the first time builds a release daemon)
 	@scripts/bench.sh
 
 check: lint test ## all that CI runs
