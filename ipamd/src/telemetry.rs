@@ -19,6 +19,7 @@ pub(crate) fn start(config: &LogConfig) -> io::Result<()> {
         LogTarget::Stdout => install(config.level, io::stdout().is_terminal(), io::stdout),
         LogTarget::Stderr => install(config.level, io::stderr().is_terminal(), io::stderr),
         LogTarget::File(path) => {
+            path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
             let file: File = OpenOptions::new().create(true).append(true).open(path)?;
             install(config.level, false, Mutex::new(file));
         }
