@@ -4,6 +4,7 @@
 //! The VPC itself (EC2, IMDS, limits, throttles) is the pure machine `vpc-model`; this crate serves it over HTTP, gives it
 //! a packet fabric in network namespaces, and drives the real `ipamd` and CNI binaries inside it as a cluster would.
 
+pub mod bench;
 pub mod control;
 pub mod demo;
 pub mod ec2_http;
@@ -13,6 +14,7 @@ pub mod fabric;
 pub mod imds_http;
 pub mod netns;
 pub mod node;
+pub mod pods;
 pub mod probe;
 pub mod process;
 pub mod sandbox;

@@ -18,6 +18,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use crate::netns::Namespace;
@@ -104,6 +105,14 @@ impl Running {
             program: self.program.clone(),
             source: errno.into(),
         })
+    }
+
+    /// Whether it has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        // pidfd_open(2): readable when the process has ended.
+        let mut ready = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        rustix::event::poll(&mut ready, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
     }
 
     /// Waits for its end, at most `timeout`. `None`: it still runs.

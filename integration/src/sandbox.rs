@@ -14,7 +14,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -235,12 +235,40 @@ impl Runtime {
         ))
     }
 
+    /// Begins an ADD, to be killed while it waits.
+    ///
+    /// # Errors
+    /// The plugin cannot be started.
+    pub fn begin_add(&self, sandbox: &Sandbox) -> Result<BegunAdd, SandboxError> {
+        let mut command = self.command_for("ADD", sandbox, NetnsPath::Given)?;
+        let input = Value::Object(self.configuration.clone()).to_string();
+        let begun = self.node.run(|| {
+            let mut child = command.spawn()?;
+            if let Some(mut stdin) = child.stdin.take() {
+                stdin.write_all(input.as_bytes())?;
+            }
+            Ok(child)
+        })?;
+        begun.map(BegunAdd).map_err(|error: io::Error| broken("ADD", sandbox, error.to_string()))
+    }
+
     fn command(&self, verb: &str) -> Command {
         let mut command = Command::new(&self.plugin);
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("CNI_COMMAND", verb);
         command.env("CNI_PATH", self.plugin.parent().unwrap_or(Path::new("/")));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
+    }
+
+    fn command_for(&self, verb: &str, sandbox: &Sandbox, netns: NetnsPath) -> Result<Command, SandboxError> {
+        let mut command = self.command(verb);
+        let path = match netns {
+            NetnsPath::Given => format!("/var/run/netns/{}", sandbox.netns.name()),
+            NetnsPath::Empty => String::new(),
+        };
+        command.env("CNI_CONTAINERID", &sandbox.container_id).env("CNI_NETNS", path).env("CNI_IFNAME", "eth0");
+        command.env("CNI_ARGS", arguments(sandbox)?);
+        Ok(command)
     }
 
     fn call(
@@ -254,13 +282,7 @@ impl Runtime {
         if let Some(previous) = previous {
             configuration.insert("prevResult".to_owned(), previous.clone());
         }
-        let mut command = self.command(verb);
-        let path = match netns {
-            NetnsPath::Given => format!("/var/run/netns/{}", sandbox.netns.name()),
-            NetnsPath::Empty => String::new(),
-        };
-        command.env("CNI_CONTAINERID", &sandbox.container_id).env("CNI_NETNS", path).env("CNI_IFNAME", "eth0");
-        command.env("CNI_ARGS", arguments(sandbox)?);
+        let mut command = self.command_for(verb, sandbox, netns)?;
         let ran = self.exchange(&mut command, &configuration)?;
         ran.map_err(|error| broken(verb, sandbox, error.to_string()))
     }
@@ -276,6 +298,32 @@ impl Runtime {
             let output = run(command, &input)?;
             Ok((output, start.elapsed()))
         })
+    }
+}
+
+/// An ADD under way.
+#[derive(Debug)]
+pub struct BegunAdd(Child);
+
+impl BegunAdd {
+    /// SIGKILL: its connection to the daemon closes.
+    ///
+    /// # Errors
+    /// It has ended already.
+    pub fn kill(mut self) -> io::Result<()> {
+        if let Some(status) = self.0.try_wait()? {
+            return Err(io::Error::other(format!("the ADD has ended before it could be killed: {status}")));
+        }
+        self.0.kill()?;
+        self.0.wait().map(drop)
+    }
+}
+
+impl Drop for BegunAdd {
+    fn drop(&mut self) {
+        // Killed and waited for already, or by this.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

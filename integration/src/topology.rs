@@ -25,6 +25,9 @@ use crate::probe::ping;
 use crate::tools::ToolError;
 use crate::world::{World, WorldError};
 
+/// How long a daemon may take until it is ready, on a busy machine.
+pub const READY: Duration = Duration::from_secs(20);
+
 /// Seed of the model: which free addresses EC2 picks, and its ids.
 const SEED: u64 = 1;
 
@@ -228,6 +231,20 @@ impl Topology {
             topology.nodes.push(node);
         }
         Ok(topology)
+    }
+
+    /// Starts every node's daemon with these variables besides, and waits until all are ready.
+    ///
+    /// # Errors
+    /// One does not become ready.
+    pub fn start(&mut self, environment: &[(&str, &str)]) -> Result<(), TopologyError> {
+        for node in &mut self.nodes {
+            for (variable, value) in environment {
+                node.set(variable, value);
+            }
+            node.start()?;
+        }
+        self.nodes.iter().try_for_each(|node| Ok(node.wait_ready(READY)?))
     }
 
     /// The node called so.

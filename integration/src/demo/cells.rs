@@ -5,9 +5,9 @@ use std::net::Ipv4Addr;
 
 use super::DemoError;
 use super::checks::{Check, End, Twin, Way};
-use super::fill::Pod;
 use crate::fabric::{INTERNET_HOST, router_of};
 use crate::node::Node;
+use crate::pods::Pod;
 use crate::topology::Topology;
 
 /// A node with the pods that the checks use.

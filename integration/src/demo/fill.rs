@@ -3,13 +3,12 @@
 #![expect(clippy::disallowed_methods, reason = "shows how long things take")]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::DemoError;
 use super::console::Console;
 use crate::node::Node;
-use crate::sandbox::{Added, NetnsPath, Sandbox};
+use crate::pods::{self, Pod};
 use crate::topology::Topology;
 
 /// Sandboxes that one node's runtime starts at the same time.
@@ -17,20 +16,6 @@ const AT_ONCE: usize = 16;
 
 /// Time between two lines of progress.
 const PROGRESS: Duration = Duration::from_secs(5);
-
-/// A pod that runs.
-#[derive(Debug)]
-pub(super) struct Pod {
-    pub(super) sandbox: Sandbox,
-    pub(super) added: Added,
-}
-
-impl Pod {
-    /// Whether its address is the primary ENI's: then the main table (254) routes it.
-    pub(super) fn on_primary(&self) -> bool {
-        matches!(self.added.table, 0 | 254)
-    }
-}
 
 /// Starts `wanted[i]` pods on node i, all nodes at the same time.
 pub(super) fn fill(topology: &Topology, console: &Console, wanted: [usize; 2]) -> Result<[Vec<Pod>; 2], DemoError> {
@@ -55,13 +40,13 @@ pub(super) fn fill(topology: &Topology, console: &Console, wanted: [usize; 2]) -
         let joined = nodes.into_iter().map(|node| node.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         joined.collect::<Result<Vec<_>, DemoError>>()
     })?;
-    let mut pods = [Vec::new(), Vec::new()];
-    for (((running, took), node), slot) in filled.into_iter().zip(&topology.nodes).zip(&mut pods) {
+    let mut all = [Vec::new(), Vec::new()];
+    for (((running, took), node), slot) in filled.into_iter().zip(&topology.nodes).zip(&mut all) {
         let (name, count, seconds) = (&node.name, running.len(), took.as_secs_f32());
         console.say(&format!("{name:<7} {count} pods in {seconds:.1} s; ADD took {}", spread(&running)));
         *slot = running;
     }
-    Ok(pods)
+    Ok(all)
 }
 
 fn fill_node(
@@ -70,46 +55,14 @@ fn fill_node(
     count: &AtomicUsize,
     start: Instant,
 ) -> Result<(Vec<Pod>, Duration), DemoError> {
-    let next = AtomicUsize::new(0);
-    let pods = Mutex::new(Vec::with_capacity(wanted));
-    let worker = || -> Result<(), DemoError> {
-        loop {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            if number >= wanted {
-                return Ok(());
-            }
-            let sandbox = node.sandbox(&format!("{}-{number}", node.name))?;
-            let added = node.runtime.add(&sandbox)?;
-            count.fetch_add(1, Ordering::Relaxed);
-            pods.lock().unwrap_or_else(PoisonError::into_inner).push(Pod { sandbox, added });
-        }
-    };
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(worker)).collect();
-        workers
-            .into_iter()
-            .try_for_each(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-    })?;
-    Ok((pods.into_inner().unwrap_or_else(PoisonError::into_inner), start.elapsed()))
+    let pods = pods::start(node, wanted, AT_ONCE, count)?;
+    Ok((pods, start.elapsed()))
 }
 
-/// Ends all pods of a node: DEL, the namespace goes, and the DEL that containerd repeats without it.
+/// Ends all pods of a node; how long it took.
 pub(super) fn empty(node: &Node, pods: Vec<Pod>) -> Result<Duration, DemoError> {
     let start = Instant::now();
-    let pods = Mutex::new(pods);
-    let worker = || -> Result<(), DemoError> {
-        loop {
-            let Some(pod) = pods.lock().unwrap_or_else(PoisonError::into_inner).pop() else { return Ok(()) };
-            node.runtime.del(&pod.sandbox, NetnsPath::Given)?;
-            node.runtime.del(&pod.sandbox, NetnsPath::Empty)?;
-        }
-    };
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(worker)).collect();
-        workers
-            .into_iter()
-            .try_for_each(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-    })?;
+    pods::end(node, pods, AT_ONCE)?;
     Ok(start.elapsed())
 }
 

@@ -21,12 +21,12 @@ mod fill;
 use std::time::Duration;
 
 use console::Console;
-use fill::Pod;
 
 use crate::eventually::{NotYet, eventually};
 use crate::fabric::{FabricError, INTERNET_HOST};
 use crate::netns::NetnsError;
 use crate::node::NodeError;
+use crate::pods::Pod;
 use crate::probe::ProbeError;
 use crate::sandbox::{NetnsPath, SandboxError};
 use crate::topology::{Latency, NodeSpec, Subnet, Topology, TopologyError, TopologySpec};

@@ -274,8 +274,13 @@ impl Node {
     /// # Errors
     /// It is not ready in time; the end of the daemon's log is in the error.
     pub fn wait_ready(&self, within: Duration) -> Result<(), NodeError> {
-        let look = || self.runtime.status().map(drop).map_err(|error| error.to_string());
-        eventually("STATUS succeeds", within, look).map_err(|source| NodeError::NotReady {
+        let ready = eventually("STATUS succeeds", within, || match self.runtime.status() {
+            Ok(_) => Ok(Ok(())),
+            Err(error) if self.daemon.as_ref().is_none_or(Running::has_ended) => Ok(Err(error.to_string())),
+            Err(error) => Err(error.to_string()),
+        });
+        let ended = |last| NotYet { what: "the daemon has ended before STATUS succeeded".to_owned(), within, last };
+        ready.and_then(|ready| ready.map_err(ended)).map_err(|source| NodeError::NotReady {
             node: self.name.clone(),
             log: crate::process::tail(&self.log(), 40),
             source,
@@ -362,16 +367,16 @@ impl Node {
 }
 
 /// `ENID_IPAMD`, else `ipamd` as cargo builds it beside this program.
-fn daemon_binary() -> Result<PathBuf, NodeError> {
+pub(crate) fn daemon_binary() -> Result<PathBuf, NodeError> {
     binary("ENID_IPAMD", &["debug/ipamd"])
 }
 
 /// `ENID_CNI_PLUGIN`, else the static one that `make` builds, else cargo's.
-fn plugin_binary() -> Result<PathBuf, NodeError> {
+pub(crate) fn plugin_binary() -> Result<PathBuf, NodeError> {
     binary("ENID_CNI_PLUGIN", &["enid/aws-cni", "debug/aws-cni"])
 }
 
-fn binary(variable: &'static str, built: &[&str]) -> Result<PathBuf, NodeError> {
+pub(crate) fn binary(variable: &'static str, built: &[&str]) -> Result<PathBuf, NodeError> {
     let named = std::env::var_os(variable).map(PathBuf::from);
     let build = build_folder().unwrap_or_default();
     let candidates: Vec<PathBuf> =
