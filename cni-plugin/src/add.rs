@@ -15,6 +15,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use datapath::apply::pod::{self as apply, Standing};
 use datapath::plan::LinkName;
 use datapath::plan::pod::{PodAttachment, PodDetachment};
 use ipam_api::rpc::{AddNetworkReply, AddNetworkRequest, DelNetworkRequest, EnforceNpRequest};
@@ -24,7 +25,6 @@ use crate::error::{CniError, Code, chain};
 use crate::intent::{self, Wanted};
 use crate::pod_lock::{NoLock, PodLock};
 use crate::result::{self, Attached};
-use crate::standing::{self, Standing};
 use crate::tombstone;
 
 /// Another ADD of the same sandbox is done with plumbing long before this.
@@ -101,25 +101,23 @@ fn plumb(call: &Call, reply: &AddNetworkReply, wanted: &Wanted) -> Result<Attach
             return Err(Failure { error: CniError::new(Code::TryAgainLater, message), is_to_be_given_back: false });
         }
     };
-    let standing = standing::of(&pod, &wanted.netns, &call.conf.veth_prefix);
-    if standing == Standing::Plumbed {
+    let netns = Path::new(&wanted.netns);
+    // When the kernel cannot be read the attach that follows has the error to tell.
+    if matches!(apply::standing(netns, &pod), Ok(Standing::Plumbed)) {
         call.log.info("attached already", &[("address", &pod.address.to_string())]);
         return Ok(attached);
     }
-    if let Err(error) = datapath::apply::pod::attach(Path::new(&wanted.netns), &pod) {
-        let still_stands = standing::of(&pod, &wanted.netns, &call.conf.veth_prefix) != Standing::Absent;
-        let error = CniError::new(Code::Internal, format!("plumbing the pod's network failed: {error}"));
-        return Err(Failure { error: error.because(cause_of(&pod, wanted)), is_to_be_given_back: !still_stands });
+    if let Err(error) = apply::attach(netns, &pod) {
+        let still_stands = !matches!(apply::standing(netns, &pod), Ok(Standing::Absent));
+        let error = CniError::new(Code::Internal, format!("plumbing the pod's network failed: {}", chain(&error)))
+            .because(format!("attaching {} to {} in {}", pod.address, pod.host_veth, wanted.netns));
+        return Err(Failure { error, is_to_be_given_back: !still_stands });
     }
     enforce_policy(call, reply).map_err(|error| {
         detach(call, &pod);
         Failure::from(error)
     })?;
     Ok(attached)
-}
-
-fn cause_of(pod: &PodAttachment, wanted: &Wanted) -> String {
-    format!("attaching {} to {} in {}", pod.address, pod.host_veth, wanted.netns)
 }
 
 fn request(call: &Call) -> AddNetworkRequest {
@@ -160,7 +158,7 @@ fn enforce_policy(call: &Call, reply: &AddNetworkReply) -> Result<(), CniError> 
 fn detach(call: &Call, pod: &PodAttachment) {
     let detachment =
         PodDetachment { host_veth: pod.host_veth.clone(), owner: pod.owner.clone(), address: Some(pod.address) };
-    if let Err(errors) = datapath::apply::pod::detach(&detachment) {
+    if let Err(errors) = apply::detach(&detachment) {
         for error in errors {
             call.log.error("taking a failed ADD back", &[("error", &chain(&error))]);
         }

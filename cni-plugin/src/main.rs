@@ -11,7 +11,7 @@
 //! | [`conf`], [`args`] | the network configuration, CNI_ARGS |
 //! | [`add`], [`del`], [`status`] | one verb each |
 //! | [`intent`], [`result`] | the daemon's reply -> what is plumbed, what is printed |
-//! | [`standing`], [`pod_lock`] | a second call for the same sandbox |
+//! | [`pod_lock`] | a second call for the same sandbox |
 //! | [`tombstone`], [`state_file`], [`key`] | a DEL that the daemon has not seen |
 //! | [`error`], [`log`], [`call`] | the rest |
 #![expect(clippy::disallowed_methods, reason = "the process's edge reads the environment and the clock, once")]
@@ -39,7 +39,6 @@ mod key;
 mod log;
 mod pod_lock;
 mod result;
-mod standing;
 mod state_file;
 mod status;
 mod tombstone;

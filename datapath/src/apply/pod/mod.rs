@@ -12,6 +12,8 @@
 
 mod attach;
 mod detach;
+mod standing;
 
 pub use attach::{AttachedPod, attach};
 pub use detach::{Detached, detach};
+pub use standing::{Standing, standing};

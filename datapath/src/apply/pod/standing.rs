@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Is a pod plumbed already? Reads only. Runtimes give every attempt a new sandbox, so an ADD for a key that is attached
+//! is rare; but it must neither cut the living pod's network (attach would replace the veth) nor give its address back.
+//!
+//! | the link of the host veth's name | standing |
+//! |---|---|
+//! | is not there, is dead, or is another's | [`Standing::Absent`] |
+//! | is live and carries this owner and address, with host route, rules, and link and address in this namespace | [`Standing::Plumbed`] |
+//! | is live and carries this owner, and something of that is missing | [`Standing::Partial`] |
+//!
+//! Costs one request in the usual case, `Absent`.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use super::attach::host_route;
+use crate::apply::error::ApplyError;
+use crate::apply::netlink::Socket;
+use crate::apply::netlink::read;
+use crate::apply::netns::Netns;
+use crate::plan::pod::{self as plan, PodAttachment};
+use crate::plan::{LinkName, LinkRef, Op, ids};
+
+/// What of a pod is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing live of this owner.
+    Absent,
+    /// Some of it.
+    Partial,
+    /// All of it.
+    Plumbed,
+}
+
+/// Looks for all that [`super::attach`] would make.
+///
+/// # Errors
+/// Whatever keeps the kernel from being read. A pod's namespace that cannot be used is no error but [`Standing::Partial`].
+pub fn standing(netns: &Path, pod: &PodAttachment) -> Result<Standing, ApplyError> {
+    let mut node = Socket::route()?;
+    let Some(link) = read::link_by_name(&mut node, &pod.host_veth)? else { return Ok(Standing::Absent) };
+    let Some(alias) = link.alias().filter(|alias| alias.owner == pod.owner) else { return Ok(Standing::Absent) };
+    if link.group == ids::DEAD_GROUP {
+        return Ok(Standing::Absent);
+    }
+    let is_routed = host_route(&mut node, pod.address)?.is_some_and(|route| route.link == LinkRef::Index(link.index));
+    let is_whole = alias.address == pod.address
+        && link.up
+        && is_routed
+        && has_rules(&mut node, pod)?
+        && pod_side_stands(netns, &pod.pod_link, pod.address, link.peer);
+    Ok(if is_whole { Standing::Plumbed } else { Standing::Partial })
+}
+
+fn has_rules(node: &mut Socket, pod: &PodAttachment) -> Result<bool, ApplyError> {
+    let there = read::rules(node)?;
+    Ok(plan::attach(pod).rules.iter().all(|op| match op {
+        Op::RuleAdd(rule) => there.iter().any(|(found, _)| found == rule),
+        _ => true,
+    }))
+}
+
+fn pod_side_stands(netns: &Path, link: &LinkName, address: Ipv4Addr, peer: Option<u32>) -> bool {
+    let look = || -> Result<bool, ApplyError> {
+        let mut inside = Netns::open(netns)?.inside(Socket::route)?;
+        let Some(link) = read::link_by_name(&mut inside, link)? else { return Ok(false) };
+        let addresses = read::addresses(&mut inside, Some(link.index))?;
+        let has_address = addresses.iter().any(|(_, found, _)| found.address == address.into());
+        Ok(link.up && Some(link.index) == peer && has_address)
+    };
+    look().unwrap_or(false)
+}
