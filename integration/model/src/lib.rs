@@ -59,5 +59,6 @@ pub use settings::{AddressChoice, Bucket, Lags, Latencies, Quotas, Settings, Thr
 pub use state::{
     Attachment, AttachmentPhase, Eni, EniState, Instance, InstanceState, Link, SecurityGroup, Subnet, Tags, VpcRecord,
 };
+pub use timestamp::iso as iso_time;
 pub use vpc::{API_VERSION, CallRecord, Caller, Response, Vpc};
 pub use xml::NAMESPACE;

@@ -13,8 +13,9 @@ fn civil(days: u64) -> (u64, u64, u64) {
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
-/// The text of a time.
-pub(crate) fn iso(unix_seconds: u64) -> String {
+/// The text of a time: `2026-01-01T00:00:00Z` for 1767225600.
+#[must_use]
+pub fn iso(unix_seconds: u64) -> String {
     let (year, month, day) = civil(unix_seconds / 86_400);
     let second = unix_seconds % 86_400;
     format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3_600, second / 60 % 60, second % 60)

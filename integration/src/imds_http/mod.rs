@@ -15,6 +15,9 @@
 
 #![expect(clippy::disallowed_methods, reason = "answers wait for their latency")]
 
+mod foreign;
+mod query;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -28,6 +31,9 @@ use vpc_model::InstanceId;
 use vpc_model::imds::{ImdsAnswer, Tokens};
 
 use crate::emulator::{Shared, lock};
+
+pub use foreign::{ForeignEc2, ForeignError};
+pub use query::{QueryClient, QueryError};
 
 const TOKEN_PATH: &str = "/latest/api/token";
 const TOKEN: HeaderName = HeaderName::from_static("x-aws-ec2-metadata-token");
