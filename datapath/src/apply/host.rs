@@ -104,7 +104,7 @@ fn remove_objects(socket: &mut Socket, kept: &[VethAlias]) -> Result<(), ApplyEr
     routes.sort_by_key(|route| route.via.is_none());
     let addresses = read::addresses(socket, None)?.into_iter().filter(|(_, _, protocol)| ours(*protocol));
     let ops: Vec<_> = rules
-        .map(|(rule, _)| Op::RuleDelete(rule))
+        .map(|(rule, _)| Op::OwnRuleDelete(rule))
         .chain(routes.into_iter().map(Op::RouteDelete))
         .chain(addresses.map(|(_, address, _)| Op::AddressDelete(address)))
         .collect();

@@ -304,8 +304,10 @@ pub enum Op {
     RouteDelete(Route),
     /// Add a rule; there already is fine.
     RuleAdd(Rule),
-    /// Remove a rule.
+    /// Remove a rule, whoever made it.
     RuleDelete(Rule),
+    /// Remove a rule that carries our protocol.
+    OwnRuleDelete(Rule),
     /// Set a permanent neighbour.
     NeighbourSet(Neighbour),
     /// Remove a neighbour.
@@ -329,6 +331,7 @@ impl fmt::Display for Op {
             Self::RouteDelete(route) => write!(f, "ip route del {route}"),
             Self::RuleAdd(rule) => write!(f, "ip rule add {rule} protocol {}", ids::PROTOCOL),
             Self::RuleDelete(rule) => write!(f, "ip rule del {rule}"),
+            Self::OwnRuleDelete(rule) => write!(f, "ip rule del {rule} protocol {}", ids::PROTOCOL),
             Self::NeighbourSet(neighbour) => write!(f, "ip neigh replace {neighbour}"),
             Self::NeighbourDelete(neighbour) => write!(f, "ip neigh del {} dev {}", neighbour.address, neighbour.link),
             Self::Sysctl(sysctl) => fmt::Display::fmt(sysctl, f),
@@ -375,9 +378,12 @@ impl Op {
             Self::AddressAdd(address) | Self::AddressDelete(address) => Some(&address.link),
             Self::RouteAdd(route) | Self::RouteReplace(route) | Self::RouteDelete(route) => Some(&route.link),
             Self::NeighbourSet(neighbour) | Self::NeighbourDelete(neighbour) => Some(&neighbour.link),
-            Self::RuleAdd(_) | Self::RuleDelete(_) | Self::Sysctl(_) | Self::NftReplace(_) | Self::NftSetReplace(_) => {
-                None
-            }
+            Self::RuleAdd(_)
+            | Self::RuleDelete(_)
+            | Self::OwnRuleDelete(_)
+            | Self::Sysctl(_)
+            | Self::NftReplace(_)
+            | Self::NftSetReplace(_) => None,
         }
     }
 }

@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use ipnet::Ipv4Net;
 use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol};
 use netlink_packet_route::link::{
     AfSpecInet, AfSpecUnspec, InetDevConf, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
@@ -19,10 +20,10 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope as KernelScope, RouteType,
 };
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rustix::io::Errno;
 
 use super::Request;
+use super::rtnl::RouteNetlinkMessage;
 use crate::apply::ApplyError;
 use crate::plan::{Address, LinkRef, LinkSet, Neighbour, Op, Route, RouteScope, Rule, VethPair, ids};
 
@@ -50,8 +51,9 @@ pub(crate) fn request(
             (RouteNetlinkMessage::NewRoute(new_route(route, index(&route.link)?)), NLM_F_CREATE | NLM_F_REPLACE)
         }
         Op::RouteDelete(route) => (RouteNetlinkMessage::DelRoute(old_route(route, index(&route.link)?)), 0),
-        Op::RuleAdd(rule) => (RouteNetlinkMessage::NewRule(new_rule(rule)), NLM_F_CREATE | NLM_F_EXCL),
+        Op::RuleAdd(rule) => (RouteNetlinkMessage::NewRule(own_rule(rule)), NLM_F_CREATE | NLM_F_EXCL),
         Op::RuleDelete(rule) => (RouteNetlinkMessage::DelRule(rule_message(rule)), 0),
+        Op::OwnRuleDelete(rule) => (RouteNetlinkMessage::DelRule(own_rule(rule)), 0),
         Op::NeighbourSet(neighbour) => (
             RouteNetlinkMessage::NewNeighbour(new_neighbour(neighbour, index(&neighbour.link)?)),
             NLM_F_CREATE | NLM_F_REPLACE,
@@ -72,7 +74,7 @@ pub(crate) fn is_tolerable(op: &Op, errno: i32) -> bool {
         Op::AddressAdd(_) | Op::RuleAdd(_) => &[Errno::EXIST],
         Op::AddressDelete(_) => &[Errno::ADDRNOTAVAIL, Errno::NODEV],
         Op::RouteDelete(_) => &[Errno::SRCH, Errno::NODEV, Errno::NOENT],
-        Op::RuleDelete(_) => &[Errno::NOENT, Errno::SRCH],
+        Op::RuleDelete(_) | Op::OwnRuleDelete(_) => &[Errno::NOENT, Errno::SRCH],
         Op::NeighbourDelete(_) => &[Errno::NOENT, Errno::NODEV],
         _ => &[],
     };
@@ -210,7 +212,7 @@ fn rule_message(rule: &Rule) -> RuleMessage {
     message
 }
 
-fn new_rule(rule: &Rule) -> RuleMessage {
+fn own_rule(rule: &Rule) -> RuleMessage {
     let mut message = rule_message(rule);
     message.attributes.push(RuleAttribute::Protocol(RouteProtocol::from(ids::PROTOCOL)));
     message

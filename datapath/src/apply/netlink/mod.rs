@@ -14,6 +14,7 @@
 
 pub(crate) mod message;
 pub(crate) mod read;
+pub(crate) mod rtnl;
 
 use std::io;
 
@@ -31,7 +32,7 @@ const RECEIVE_FLAGS: i32 = 0x40 | 0x20;
 /// More than the kernel puts into one datagram (32 KiB in a dump, `netlink_dump`, `net/netlink/af_netlink.c`).
 const RECEIVE_BYTES: usize = 64 * 1024;
 /// How often an interrupted dump is read before giving up.
-const DUMP_ATTEMPTS: u32 = 20;
+pub(crate) const DUMP_ATTEMPTS: u32 = 50;
 /// NLMSGERR_ATTR_MSG (`include/uapi/linux/netlink.h`).
 const ERROR_TEXT: u16 = 1;
 /// Bytes of the request's header that an ACK repeats (NETLINK_CAP_ACK is on).
@@ -85,21 +86,30 @@ impl Socket {
     where
         M: NetlinkSerializable + NetlinkDeserializable,
     {
+        if requests.is_empty() {
+            return Ok(Vec::new());
+        }
         let first = self.sequence.wrapping_add(1);
         let (mut bytes, mut doing) = (Vec::new(), Vec::with_capacity(requests.len()));
         for request in requests {
             self.append(&mut bytes, request.message, request.flags | NLM_F_REQUEST | NLM_F_ACK);
             doing.push(request.doing);
         }
+        if doing.is_empty() {
+            // The kernel refuses an empty datagram (ENODATA).
+            return Ok(Vec::new());
+        }
         let summary = || doing.join(", ");
         self.send(&bytes, &summary())?;
-        let mut answers: Vec<(Option<M>, Option<Result<(), Refusal>>)> = doing.iter().map(|_| (None, None)).collect();
-        while answers.iter().any(|(_, ack)| ack.is_none()) {
+        let (mut replies, mut acks) = (Vec::new(), Vec::new());
+        replies.resize_with(doing.len(), || None);
+        acks.resize_with(doing.len(), || None);
+        while acks.iter().any(Option::is_none) {
             for message in self.receive::<M>(&summary())? {
-                let Some(slot) = position(message.header.sequence_number, first, answers.len(), &summary())? else {
+                let Some(slot) = position(message.header.sequence_number, first, doing.len(), &summary())? else {
                     continue;
                 };
-                let Some((reply, ack)) = answers.get_mut(slot) else { continue };
+                let (Some(reply), Some(ack)) = (replies.get_mut(slot), acks.get_mut(slot)) else { continue };
                 match message.payload {
                     NetlinkPayload::Error(error) => *ack = Some(acknowledged(&message.header, &error)),
                     NetlinkPayload::InnerMessage(inner) => *reply = Some(inner),
@@ -107,7 +117,7 @@ impl Socket {
                 }
             }
         }
-        Ok(answers.into_iter().map(|(reply, ack)| ack.unwrap_or(Ok(())).map(|()| reply)).collect())
+        Ok(replies.into_iter().zip(acks).map(|(reply, ack)| ack.unwrap_or(Ok(())).map(|()| reply)).collect())
     }
 
     /// One request; its refusal is an error.
@@ -240,6 +250,28 @@ impl Socket {
             rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
         }
         Ok(messages)
+    }
+}
+
+/// A socket that hears of changes, for lists that the kernel does not mark as interrupted.
+#[derive(Debug)]
+pub(crate) struct Watch(netlink_sys::Socket);
+
+impl Watch {
+    /// Listens to an rtnetlink multicast group from now on.
+    pub(crate) fn start(group: u32) -> Result<Self, ApplyError> {
+        let mut inner =
+            netlink_sys::Socket::new(NETLINK_ROUTE).map_err(|source| failed("opening a listener", source))?;
+        inner.bind_auto().map_err(|source| failed("binding a listener", source))?;
+        inner.add_membership(group).map_err(|source| failed("listening for changes", source))?;
+        Ok(Self(inner))
+    }
+
+    /// Whether there was a change since; an overrun counts as one.
+    pub(crate) fn has_heard(&self) -> bool {
+        let mut buffer = Vec::with_capacity(RECEIVE_BYTES);
+        let result = self.0.recv(&mut buffer, RECEIVE_FLAGS);
+        !matches!(result, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 }
 

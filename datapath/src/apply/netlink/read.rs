@@ -6,6 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
+use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope};
 use netlink_packet_route::link::{
     AfSpecInet, AfSpecUnspec, InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
@@ -15,10 +16,10 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope as KernelScope, RouteType,
 };
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rustix::io::Errno;
 
-use super::{Request, Socket};
+use super::rtnl::RouteNetlinkMessage;
+use super::{DUMP_ATTEMPTS, Request, Socket, Watch};
 use crate::apply::ApplyError;
 use crate::plan::{
     Address, LinkName, LinkRef, MacAddr, Mark, Neighbour, Route, RouteScope, RouteTable, Rule, VethAlias,
@@ -229,12 +230,31 @@ fn route_of(answer: &RouteNetlinkMessage) -> Option<Route> {
     Some(Route { destination, via, link: link?, scope, table: RouteTable(table), protocol })
 }
 
+/// RTNLGRP_IPV4_RULE and the index of `lo`.
+const RULE_GROUP: u32 = 8;
+const LOOPBACK_INDEX: u32 = 1;
+
 /// IPv4 rules that look up a table, with their protocol. Rules with a selector that we never use are left out.
+///
+/// The kernel resumes a list of rules by position and does not mark it as interrupted (`dump_rules`,
+/// `net/core/fib_rules.c`): between two datagrams a rule added at the front doubles one, a removal hides one. So changes
+/// are listened for, and a list that was read beside one is read again. A request before the list lets the kernel use
+/// its largest datagrams (some 400 rules, hence mostly one); one after it waits for RTNL, so that a change that was
+/// under way has been announced.
 pub(crate) fn rules(socket: &mut Socket) -> Result<Vec<(Rule, u8)>, ApplyError> {
+    let doing = "ip -4 rule show";
     let mut message = RuleMessage::default();
     message.header.family = AddressFamily::Inet;
-    let answers = socket.dump(RouteNetlinkMessage::GetRule(message), "ip -4 rule show")?;
-    Ok(answers.iter().filter_map(rule_of).collect())
+    for _ in 0..DUMP_ATTEMPTS {
+        let watch = Watch::start(RULE_GROUP)?;
+        link_by_index(socket, LOOPBACK_INDEX)?;
+        let answers = socket.dump(RouteNetlinkMessage::GetRule(message.clone()), doing)?;
+        link_by_index(socket, LOOPBACK_INDEX)?;
+        if !watch.has_heard() {
+            return Ok(answers.iter().filter_map(rule_of).collect());
+        }
+    }
+    Err(ApplyError::Interrupted { doing: doing.to_owned(), attempts: DUMP_ATTEMPTS })
 }
 
 fn rule_of(answer: &RouteNetlinkMessage) -> Option<(Rule, u8)> {

@@ -181,7 +181,7 @@ impl Attach<'_> {
             let _ = self.node.request(message::delete_link(index, self.pod.host_veth.as_str()));
         }
         if !self.undo.rules.is_empty() && matches!(host_route(&mut self.node, self.pod.address), Ok(None)) {
-            let ops: Vec<_> = self.undo.rules.drain(..).map(Op::RuleDelete).collect();
+            let ops: Vec<_> = self.undo.rules.drain(..).map(Op::OwnRuleDelete).collect();
             let _ = execute::try_all(&mut self.node, &ops, execute::no_link);
         }
     }

@@ -11,9 +11,11 @@
 
 use std::net::Ipv4Addr;
 
+use rustix::io::Errno;
+
 use super::attach::host_route;
 use crate::apply::error::ApplyError;
-use crate::apply::execute;
+use crate::apply::execute::{self, Done};
 use crate::apply::netlink::Socket;
 use crate::apply::netlink::read::{self, Link};
 use crate::plan::pod::{self as plan, PodDetachment};
@@ -96,9 +98,22 @@ fn is_given_up(link: &Link, pod: &PodDetachment) -> bool {
 }
 
 fn run(node: &mut Socket, ops: &[Op], index: u32) -> Result<(), Vec<ApplyError>> {
-    let outcomes = execute::try_all(node, ops, |_| Ok(index)).map_err(|error| vec![error])?;
+    let mut errors = Vec::new();
+    let mut ops = ops.to_vec();
+    // A message removes one rule; there are two when a pod of the reference was adopted, whose rules have another protocol.
+    while !ops.is_empty() {
+        let outcomes = execute::try_all(node, &ops, |_| Ok(index)).map_err(|error| vec![error])?;
+        let mut outcomes = outcomes.into_iter();
+        ops.retain(|op| match outcomes.next() {
+            Some(Ok(done)) => done == Done::Changed && matches!(op, Op::RuleDelete(_)),
+            Some(Err(error)) => {
+                errors.push(error);
+                false
+            }
+            None => false,
+        });
+    }
     // A link that went away under our hands (its namespace ended) is as good as one in the dead group.
-    let is_gone = |error: &ApplyError| error.errno() == Some(rustix::io::Errno::NODEV.raw_os_error());
-    let errors: Vec<_> = outcomes.into_iter().filter_map(Result::err).filter(|error| !is_gone(error)).collect();
+    errors.retain(|error| error.errno() != Some(Errno::NODEV.raw_os_error()));
     if errors.is_empty() { Ok(()) } else { Err(errors) }
 }

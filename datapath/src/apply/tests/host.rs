@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The node's own set-up: the nft table as `nft` sees it, nothing written twice, atomic changes, removal.
+
+use std::net::Ipv4Addr;
+
+use crate::apply::pod::{attach, detach};
+use crate::apply::testbed::{Space, pod};
+use crate::apply::{ApplyError, host, observe};
+use crate::plan::host::{HostSetup, PortChoice};
+use crate::plan::pod::PodDetachment;
+use crate::plan::{ids, snat};
+
+const MAC: &str = "02:00:0a:00:00:0a";
+
+fn setup() -> HostSetup {
+    HostSetup {
+        primary_mac: MAC.parse().unwrap(),
+        primary_address: Ipv4Addr::new(10, 0, 0, 10),
+        vpc_cidrs: vec!["10.0.0.0/16".parse().unwrap(), "100.64.0.0/10".parse().unwrap()],
+        exclude_cidrs: vec!["192.168.0.0/16".parse().unwrap(), "10.0.128.0/17".parse().unwrap()],
+        external_snat: false,
+        port_choice: PortChoice::Prng,
+        connmark: ids::DEFAULT_CONNMARK,
+        veth_prefix: "eni".to_owned(),
+        mtu: 9001,
+    }
+}
+
+fn node() -> Space {
+    let node = Space::enter_new();
+    node.ip(&format!("link add eth0 address {MAC} type veth peer name far mtu 9001"));
+    node
+}
+
+/// Counters and handles set aside.
+fn listing(node: &Space) -> String {
+    let text = node.nft("list table ip enid");
+    let mut words = text.split(' ').collect::<Vec<_>>();
+    while let Some(at) = words.iter().position(|word| *word == "packets") {
+        words.drain(at..at + 4);
+    }
+    words.join(" ")
+}
+
+#[test]
+fn the_table_is_what_the_plan_prints() {
+    let node = node();
+    for port_choice in [PortChoice::Prng, PortChoice::HashRandom, PortChoice::None] {
+        let setup = HostSetup { port_choice, ..setup() };
+        host::setup(&setup).unwrap();
+        let ours = listing(&node);
+        // The text that the plan prints, loaded by nft itself, gives the same listing.
+        node.nft_text(&snat::table(&setup).transaction());
+        assert_eq!(ours, listing(&node));
+        node.nft("delete table ip enid");
+    }
+}
+
+#[test]
+fn a_listing_of_the_table_can_be_loaded_again() {
+    let node = node();
+    host::setup(&setup()).unwrap();
+    let text = node.nft("-s list table ip enid");
+    node.nft("delete table ip enid");
+    node.nft_text(&text);
+    assert_eq!(node.nft("-s list table ip enid"), text);
+    // And is recognised: nothing to write, no counter reset.
+    let handles = node.nft("-a list table ip enid");
+    host::setup(&setup()).unwrap();
+    assert_eq!(node.nft("-a list table ip enid"), handles);
+}
+
+#[test]
+fn rule_forwarding_mtu_and_rp_filter_are_set_and_proven() {
+    let node = node();
+    node.sysctl("ipv4/ip_forward", "0");
+    node.sysctl("ipv4/conf/all/rp_filter", "1");
+    host::setup(&setup()).unwrap();
+    assert_eq!(node.sysctl_value("ipv4/ip_forward"), "1");
+    assert_eq!(node.sysctl_value("ipv4/conf/eth0/rp_filter"), "2");
+    assert!(node.ip("link show dev eth0").contains("mtu 9001"));
+    assert!(node.ip("rule").contains("1024:\tfrom all fwmark 0x80/0x80 lookup main proto 158"));
+}
+
+#[test]
+fn what_is_right_already_is_left_alone() {
+    let node = node();
+    host::setup(&setup()).unwrap();
+    let before = (node.nft("-a list table ip enid"), node.dump());
+    host::setup(&setup()).unwrap();
+    assert_eq!((node.nft("-a list table ip enid"), node.dump()), before);
+}
+
+#[test]
+fn a_new_vpc_block_changes_the_set_and_no_rule() {
+    let node = node();
+    host::setup(&setup()).unwrap();
+    let handles =
+        |text: &str| text.lines().filter(|line| line.contains("comment")).map(str::to_owned).collect::<Vec<_>>();
+    let before = handles(&node.nft("-a list table ip enid"));
+    let mut more = setup();
+    more.vpc_cidrs.push("172.20.0.0/16".parse().unwrap());
+    host::setup(&more).unwrap();
+    let after = node.nft("-a list table ip enid");
+    assert_eq!(handles(&after), before);
+    assert!(after.contains("172.20.0.0/16"), "{after}");
+    host::setup(&setup()).unwrap();
+    assert!(!node.nft("list table ip enid").contains("172.20.0.0/16"));
+}
+
+#[test]
+fn everything_as_a_block_is_taken() {
+    let node = node();
+    let all = HostSetup { exclude_cidrs: vec!["0.0.0.0/0".parse().unwrap()], ..setup() };
+    host::setup(&all).unwrap();
+    assert!(node.nft("list set ip enid vpc_cidrs").contains("0.0.0.0/0"));
+    let high = HostSetup { exclude_cidrs: vec!["240.0.0.0/4".parse().unwrap()], ..setup() };
+    host::setup(&high).unwrap();
+    let before = node.nft("-a list table ip enid");
+    host::setup(&high).unwrap();
+    assert_eq!(node.nft("-a list table ip enid"), before);
+}
+
+#[test]
+fn what_others_do_to_our_table_is_put_right() {
+    let node = node();
+    host::setup(&setup()).unwrap();
+    let whole = listing(&node);
+    for damage in [
+        "flush chain ip enid source_address",
+        "add chain ip enid stranger",
+        "add rule ip enid restore_mark counter",
+        "delete element ip enid vpc_cidrs { 100.64.0.0/10 }",
+        "flush table ip enid",
+        "delete table ip enid",
+    ] {
+        node.nft(damage);
+        host::setup(&setup()).unwrap();
+        assert_eq!(listing(&node), whole, "{damage}");
+    }
+    node.ip("rule del priority 1024");
+    node.sysctl("ipv4/conf/eth0/rp_filter", "1");
+    host::setup(&setup()).unwrap();
+    assert!(node.ip("rule").contains("1024:"));
+    assert_eq!(node.sysctl_value("ipv4/conf/eth0/rp_filter"), "2");
+}
+
+#[test]
+fn other_tables_are_not_touched() {
+    let node = node();
+    node.nft("add table ip other");
+    node.nft("add chain ip other source_address");
+    node.nft("add rule ip other source_address counter drop");
+    node.nft("add table inet enid");
+    let before = (node.nft("list table ip other"), node.nft("list table inet enid"));
+    host::setup(&setup()).unwrap();
+    host::remove().unwrap();
+    assert_eq!((node.nft("list table ip other"), node.nft("list table inet enid")), before);
+}
+
+#[test]
+fn with_external_snat_only_dead_pods_are_handled() {
+    let node = node();
+    host::setup(&setup()).unwrap();
+    let external = HostSetup { external_snat: true, vpc_cidrs: Vec::new(), ..setup() };
+    host::setup(&external).unwrap();
+    let text = node.nft("list table ip enid");
+    assert!(text.contains("chain dead_pods") && !text.contains("nat") && !text.contains("set "), "{text}");
+    let before = node.nft("-a list table ip enid");
+    host::setup(&external).unwrap();
+    assert_eq!(node.nft("-a list table ip enid"), before);
+}
+
+#[test]
+fn snat_without_a_vpc_block_is_refused() {
+    let node = node();
+    let error = host::setup(&HostSetup { vpc_cidrs: Vec::new(), ..setup() }).unwrap_err();
+    assert!(matches!(error, ApplyError::Invalid { .. }), "{error}");
+    assert_eq!(node.nft("list ruleset"), "");
+}
+
+#[test]
+fn a_refused_transaction_changes_nothing_and_says_which_operation() {
+    let node = node();
+    host::setup(&setup()).unwrap();
+    let before = node.nft("-a list table ip enid");
+    let mut table = snat::table(&setup());
+    // Nat chains cannot run before conntrack (-200).
+    table.chains[2].priority = -300;
+    let error =
+        super::super::nftables::replace(&mut super::super::netlink::Socket::netfilter().unwrap(), &table).unwrap_err();
+    assert!(error.to_string().starts_with("nft add chain ip enid mark_outbound"), "{error}");
+    assert_eq!(node.nft("-a list table ip enid"), before);
+}
+
+#[test]
+fn removal_takes_all_of_ours_and_keeps_living_pods() {
+    let (node, living, dead) = (node(), Space::new(), Space::new());
+    node.ip("rule add priority 1024 fwmark 0x1 lookup 99");
+    let living_pod = pod("living", Ipv4Addr::new(10, 0, 1, 7), Some(2));
+    let dead_pod = pod("dead", Ipv4Addr::new(10, 0, 1, 8), Some(2));
+    host::setup(&setup()).unwrap();
+    attach(&living.path(), &living_pod).unwrap();
+    attach(&dead.path(), &dead_pod).unwrap();
+    let of = |pod: &crate::plan::pod::PodAttachment| PodDetachment {
+        host_veth: pod.host_veth.clone(),
+        owner: pod.owner.clone(),
+        address: None,
+    };
+    detach(&of(&dead_pod)).unwrap();
+    let removed = host::remove().unwrap();
+    assert_eq!(removed.kept.iter().map(|alias| alias.address).collect::<Vec<_>>(), [living_pod.address]);
+    let state = observe::kernel("eni").unwrap();
+    assert!(!state.ours.has_nft_table);
+    assert_eq!((state.pods.len(), state.ours.rules.len(), state.ours.routes.len()), (1, 2, 1));
+    detach(&of(&living_pod)).unwrap();
+    assert!(host::remove().unwrap().kept.is_empty());
+    assert!(observe::kernel("eni").unwrap().ours.is_empty());
+    assert!(node.ip("rule").contains("fwmark 0x1 lookup 99"));
+    node.ip("rule del fwmark 0x1 lookup 99");
+    assert_eq!(node.ip("rule").lines().count(), 3);
+}

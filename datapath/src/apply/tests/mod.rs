@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Against the kernel, in namespaces of the tests' own.
+
+mod detach;
+mod eni;
+mod host;
+mod packets;
+mod pods;
+mod undo;

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Real packets through the set-up of one node.
+//!
+//! ```text
+//!  pod 10.0.1.7 ─┐        eth0 10.0.0.10 ── r0 10.0.0.1 ┐
+//!  pod 10.0.0.8 ─┤ node                                 router ── inet0 198.51.100.1 ── internet 198.51.100.9
+//!                └        eth1 10.0.1.20 ── r1 10.0.1.1 ┘
+//! ```
+//! The router checks sources as a VPC does (rp_filter strict): what comes in by the wrong ENI dies. It knows pods by
+//! permanent neighbours only, since nodes do not answer ARP for them.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+
+use crate::apply::pod::{attach, detach};
+use crate::apply::testbed::{Space, pod};
+use crate::apply::{eni, host};
+use crate::plan::eni::EniSetup;
+use crate::plan::host::{HostSetup, PortChoice};
+use crate::plan::pod::PodDetachment;
+use crate::plan::{RouteTable, ids};
+
+const PRIMARY_MAC: &str = "02:00:0a:00:00:0a";
+const SECONDARY_MAC: &str = "02:00:0a:00:01:14";
+
+struct Net {
+    node: Space,
+    router: Space,
+    internet: Space,
+}
+
+impl Net {
+    fn new(rp_filter: &str) -> Self {
+        let net = Self { node: Space::enter_new(), router: Space::new(), internet: Space::new() };
+        let Self { node, router, internet } = &net;
+        for space in [router, internet] {
+            space.ip("link set lo up");
+        }
+        for scope in ["all", "default"] {
+            node.sysctl(&format!("ipv4/conf/{scope}/rp_filter"), rp_filter);
+            router.sysctl(&format!("ipv4/conf/{scope}/rp_filter"), "1");
+        }
+        node.sysctl("ipv4/ip_forward", "0");
+        router.sysctl("ipv4/ip_forward", "1");
+        node.link("eth0", PRIMARY_MAC, router, "r0");
+        node.link("eth1", SECONDARY_MAC, router, "r1");
+        router.link("inet0", "02:00:00:00:00:01", internet, "eth0");
+        for (space, address, link) in [
+            (node, "10.0.0.10/24", "eth0"),
+            (router, "10.0.0.1/24", "r0"),
+            (router, "10.0.1.1/24", "r1"),
+            (router, "198.51.100.1/24", "inet0"),
+            (internet, "198.51.100.9/24", "eth0"),
+        ] {
+            space.ip(&format!("addr add {address} dev {link}"));
+        }
+        node.ip("route add default via 10.0.0.1");
+        // Only NATed addresses are known outside: pods' own are not answered.
+        internet.ip("route add 10.0.0.10/32 via 198.51.100.1");
+        router.ip(&format!("neigh replace 10.0.0.8 lladdr {PRIMARY_MAC} dev r0 nud permanent"));
+        router.ip(&format!("neigh replace 10.0.1.7 lladdr {SECONDARY_MAC} dev r1 nud permanent"));
+        host::setup(&host_setup()).unwrap();
+        eni::setup(&eni_setup()).unwrap();
+        net
+    }
+}
+
+fn host_setup() -> HostSetup {
+    HostSetup {
+        primary_mac: PRIMARY_MAC.parse().unwrap(),
+        primary_address: Ipv4Addr::new(10, 0, 0, 10),
+        vpc_cidrs: vec!["10.0.0.0/16".parse().unwrap()],
+        exclude_cidrs: Vec::new(),
+        external_snat: false,
+        port_choice: PortChoice::Prng,
+        connmark: ids::DEFAULT_CONNMARK,
+        veth_prefix: "eni".to_owned(),
+        mtu: 1500,
+    }
+}
+
+fn eni_setup() -> EniSetup {
+    EniSetup {
+        mac: SECONDARY_MAC.parse().unwrap(),
+        device_index: 1,
+        primary_address: Ipv4Addr::new(10, 0, 1, 20),
+        subnet: "10.0.1.0/24".parse().unwrap(),
+        table: RouteTable(2),
+        mtu: 1500,
+    }
+}
+
+/// Sends from one socket to the other and back twice; gives the source that the far end saw.
+fn exchange(from: &UdpSocket, to: &UdpSocket, target: &str) -> io::Result<SocketAddr> {
+    let mut buffer = [0; 16];
+    let mut seen = None;
+    // Twice: nat chains see the first packet of a connection only.
+    for payload in [b"one", b"two"] {
+        from.send_to(payload, target)?;
+        let (length, source) = to.recv_from(&mut buffer)?;
+        assert_eq!(&buffer[..length], payload);
+        assert_eq!(*seen.get_or_insert(source), source);
+        to.send_to(b"back", source)?;
+        let (length, answerer) = from.recv_from(&mut buffer)?;
+        assert_eq!(&buffer[..length], b"back");
+        assert_eq!(answerer.to_string(), target);
+    }
+    seen.ok_or_else(|| io::Error::other("nothing was sent"))
+}
+
+fn all_ways(rp_filter: &str) {
+    let net = Net::new(rp_filter);
+    let (on_secondary, on_primary) = (Space::new(), Space::new());
+    attach(&on_secondary.path(), &pod("s", Ipv4Addr::new(10, 0, 1, 7), Some(2))).unwrap();
+    attach(&on_primary.path(), &pod("p", Ipv4Addr::new(10, 0, 0, 8), None)).unwrap();
+    let secondary = on_secondary.udp("0.0.0.0:7001");
+    let primary = on_primary.udp("0.0.0.0:7002");
+    let node = net.node.udp("10.0.0.10:7003");
+    let router = net.router.udp("10.0.1.1:7004");
+    let internet = net.internet.udp("198.51.100.9:7005");
+    let source = |result: io::Result<SocketAddr>| result.unwrap().ip().to_string();
+
+    for (name, socket, own) in [("secondary", &secondary, "10.0.1.7:7001"), ("primary", &primary, "10.0.0.8:7002")] {
+        let own_ip = own.split(':').next().unwrap();
+        assert_eq!(source(exchange(socket, &node, "10.0.0.10:7003")), own_ip, "{name} to node");
+        assert_eq!(source(exchange(&node, socket, own)), "10.0.0.10", "node to {name}");
+        assert_eq!(source(exchange(socket, &internet, "198.51.100.9:7005")), "10.0.0.10", "{name} to internet");
+        assert_eq!(source(exchange(socket, &router, "10.0.1.1:7004")), own_ip, "{name} to the VPC");
+    }
+    assert_eq!(source(exchange(&secondary, &primary, "10.0.0.8:7002")), "10.0.1.7", "pod to pod");
+    assert_eq!(source(exchange(&primary, &secondary, "10.0.1.7:7001")), "10.0.0.8", "pod to pod");
+    // From the VPC into a pod on a secondary ENI: in by eth1, the answer out by eth1.
+    let asker = net.router.udp("10.0.1.1:7006");
+    assert_eq!(source(exchange(&asker, &secondary, "10.0.1.7:7001")), "10.0.1.1", "VPC to pod");
+}
+
+#[test]
+fn packets_go_all_ways_with_rp_filter_off_at_start() {
+    all_ways("0");
+}
+
+#[test]
+fn packets_go_all_ways_with_rp_filter_strict_at_start() {
+    all_ways("1");
+}
+
+#[test]
+fn packets_go_all_ways_with_rp_filter_loose_at_start() {
+    all_ways("2");
+}
+
+#[test]
+fn without_the_mark_rule_a_pod_on_a_secondary_eni_does_not_reach_the_internet() {
+    // The negative twin: it is the mark that sends these packets out of the primary ENI.
+    let net = Net::new("0");
+    let sandbox = Space::new();
+    attach(&sandbox.path(), &pod("s", Ipv4Addr::new(10, 0, 1, 7), Some(2))).unwrap();
+    let (pod, internet) = (sandbox.udp("0.0.0.0:7001"), net.internet.udp("198.51.100.9:7005"));
+    net.node.ip("rule del priority 1024");
+    assert!(exchange(&pod, &internet, "198.51.100.9:7005").is_err());
+    host::setup(&host_setup()).unwrap();
+    let other = sandbox.udp("0.0.0.0:7009");
+    assert_eq!(exchange(&other, &internet, "198.51.100.9:7005").unwrap().ip().to_string(), "10.0.0.10");
+}
+
+#[test]
+fn only_our_bits_of_the_packet_mark_are_written() {
+    let net = Net::new("0");
+    let sandbox = Space::new();
+    attach(&sandbox.path(), &pod("s", Ipv4Addr::new(10, 0, 1, 7), Some(2))).unwrap();
+    // Somebody else's mark (kube-proxy's, say) on the packet and the connection, set before our chains run.
+    net.node.nft_text(
+        "table ip other {
+            chain before {
+                type filter hook prerouting priority -160
+                iifname \"eni*\" meta mark set 0x4000 ct mark set 0x20
+            }
+            chain after {
+                type filter hook forward priority 0
+                meta mark 0x4080 ct mark 0xa0 counter
+            }
+        }",
+    );
+    let (pod, internet) = (sandbox.udp("0.0.0.0:7001"), net.internet.udp("198.51.100.9:7005"));
+    pod.send_to(b"one", "198.51.100.9:7005").unwrap();
+    internet.recv_from(&mut [0; 8]).unwrap();
+    let listing = net.node.nft("list chain ip other after");
+    assert!(listing.contains("packets 1"), "{listing}");
+}
+
+#[test]
+fn a_detached_pod_is_not_heard_even_with_a_re_issued_address() {
+    let net = Net::new("0");
+    let (old_sandbox, new_sandbox) = (Space::new(), Space::new());
+    let address = Ipv4Addr::new(10, 0, 1, 7);
+    let old = pod("old", address, Some(2));
+    attach(&old_sandbox.path(), &old).unwrap();
+    let (old_pod, node) = (old_sandbox.udp("0.0.0.0:7001"), net.node.udp("10.0.0.10:7003"));
+    exchange(&old_pod, &node, "10.0.0.10:7003").unwrap();
+    detach(&PodDetachment { host_veth: old.host_veth, owner: old.owner, address: None }).unwrap();
+    attach(&new_sandbox.path(), &pod("new", address, Some(2))).unwrap();
+    let new_pod = new_sandbox.udp("0.0.0.0:7001");
+    exchange(&new_pod, &node, "10.0.0.10:7003").unwrap();
+    old_pod.send_to(b"late", "10.0.0.10:7003").unwrap();
+    old_pod.send_to(b"late", "198.51.100.9:7005").unwrap();
+    assert!(node.recv_from(&mut [0; 8]).is_err());
+    let listing = net.node.nft("list chain ip enid dead_pods");
+    assert!(listing.contains("packets 2"), "{listing}");
+}
+
+#[test]
+fn with_external_snat_pods_keep_their_address_outside() {
+    let net = Net::new("0");
+    host::setup(&HostSetup { external_snat: true, ..host_setup() }).unwrap();
+    net.internet.ip("route add 10.0.1.7/32 via 198.51.100.1");
+    let sandbox = Space::new();
+    attach(&sandbox.path(), &pod("s", Ipv4Addr::new(10, 0, 1, 7), Some(2))).unwrap();
+    let (pod, internet) = (sandbox.udp("0.0.0.0:7001"), net.internet.udp("198.51.100.9:7005"));
+    assert_eq!(exchange(&pod, &internet, "198.51.100.9:7005").unwrap().ip().to_string(), "10.0.1.7");
+}
