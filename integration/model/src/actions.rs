@@ -129,9 +129,7 @@ impl Vpc {
         if params.has("ConnectionTrackingSpecification") || params.has("EnaSrdSpecification") {
             return Err(Ec2Error::unsupported("Connection tracking and ENA settings are not part of this model."));
         }
-        if action.contains("NetworkInterface") {
-            self.refuse_new_ids(params, now)?;
-        }
+        self.refuse_new_ids(params, now)?;
         match action {
             "CreateNetworkInterface" => self.create_network_interface(params, now),
             "DeleteNetworkInterface" => self.delete_network_interface(params, now),
