@@ -9,14 +9,16 @@ cd "$(dirname "$0")/.."
 arch=$(uname -m)
 musl=$arch-unknown-linux-musl
 if [ -d "$(rustc --print sysroot)/lib/rustlib/$musl/lib" ]; then
-    target=$musl limit=2000000 libc=musl
+    target=$musl limit=2000000 libc=musl flags=
 else
+    # Packed relocations (glibc 2.36, Debian 12) are 85 kB less to read and to relocate at each start.
+    flags=" -C link-arg=-Wl,-z,pack-relative-relocs"
     target=$arch-unknown-linux-gnu limit=2500000 libc="static glibc ($musl is not installed: rustup target add $musl)"
 fi
 
 echo "building the CNI plugin with $libc"
 # With --target the flag does not reach build scripts and procedural macros, which cannot be static.
-RUSTFLAGS="${RUSTFLAGS:+$RUSTFLAGS }-C target-feature=+crt-static" \
+RUSTFLAGS="${RUSTFLAGS:+$RUSTFLAGS }-C target-feature=+crt-static$flags" \
     cargo build --quiet --profile plugin -p cni-plugin --bin aws-cni --target "$target"
 
 binary=${CARGO_TARGET_DIR:-target}/$target/plugin/aws-cni

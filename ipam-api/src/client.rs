@@ -20,12 +20,16 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::http2::SendRequest;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep, timeout_at};
-use tonic::transport::{Channel, Endpoint};
+use tonic::body::Body;
+use tonic::codegen::http;
 use tonic::{Code, Request, Status};
 
 use crate::MAX_MESSAGE_BYTES;
@@ -37,9 +41,6 @@ use crate::rpc::{
     AddNetworkReply, AddNetworkRequest, DelNetworkReply, DelNetworkRequest, DeleteNpReply, DeleteNpRequest,
     EnforceNpReply, EnforceNpRequest,
 };
-
-/// The `:authority` of every call. C-core's default, the socket's path, is refused by HTTP/2 servers in Rust.
-const AUTHORITY: &str = "http://localhost";
 
 /// First pause before another try to connect; doubled up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
@@ -98,7 +99,8 @@ impl Client {
     /// Asks for an address. `WaitBudgetMs` is set to what is left of `budget` when the request leaves.
     pub fn add_network(&self, request: AddNetworkRequest, budget: Duration) -> Result<AddNetworkReply, CallError> {
         self.call(budget, async |channel, left| {
-            let mut client = CniBackendClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+            let mut client =
+                CniBackendClient::with_origin(channel, origin()).max_decoding_message_size(MAX_MESSAGE_BYTES);
             let mut request = request.clone();
             request.wait_budget_ms = Some(u32::try_from(left.as_millis()).unwrap_or(u32::MAX));
             client.add_network(within(left, request)).await
@@ -108,7 +110,8 @@ impl Client {
     /// Gives the addresses of a sandbox back.
     pub fn del_network(&self, request: DelNetworkRequest, budget: Duration) -> Result<DelNetworkReply, CallError> {
         self.call(budget, async |channel, left| {
-            let mut client = CniBackendClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+            let mut client =
+                CniBackendClient::with_origin(channel, origin()).max_decoding_message_size(MAX_MESSAGE_BYTES);
             client.del_network(within(left, request.clone())).await
         })
     }
@@ -116,7 +119,7 @@ impl Client {
     /// Tells the network policy agent, when the socket is its, that a pod is up; the reply is its `Success`.
     pub fn enforce_policy(&self, request: EnforceNpRequest, budget: Duration) -> Result<bool, CallError> {
         let reply: EnforceNpReply = self.call(budget, async |channel, left| {
-            NpBackendClient::new(channel).enforce_np_to_pod(within(left, request.clone())).await
+            NpBackendClient::with_origin(channel, origin()).enforce_np_to_pod(within(left, request.clone())).await
         })?;
         Ok(reply.success)
     }
@@ -124,7 +127,7 @@ impl Client {
     /// Tells the network policy agent that a pod is gone; the reply is its `Success`.
     pub fn delete_policy(&self, request: DeleteNpRequest, budget: Duration) -> Result<bool, CallError> {
         let reply: DeleteNpReply = self.call(budget, async |channel, left| {
-            NpBackendClient::new(channel).delete_pod_np(within(left, request.clone())).await
+            NpBackendClient::with_origin(channel, origin()).delete_pod_np(within(left, request.clone())).await
         })?;
         Ok(reply.success)
     }
@@ -132,7 +135,7 @@ impl Client {
     /// Whether the daemon says SERVING for `service` (one of [`crate::HEALTH_SERVICES`]).
     pub fn is_serving(&self, service: &str, budget: Duration) -> Result<bool, CallError> {
         let reply: HealthCheckResponse = self.call(budget, async |channel, left| {
-            let mut client = HealthClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+            let mut client = HealthClient::with_origin(channel, origin()).max_decoding_message_size(MAX_MESSAGE_BYTES);
             client.check(within(left, HealthCheckRequest { service: service.to_owned() })).await
         })?;
         Ok(reply.status() == ServingStatus::Serving)
@@ -225,16 +228,35 @@ impl Pauses {
     }
 }
 
-/// A channel on a connection that stands already, so that the wait for it and its errors are ours.
+/// One HTTP/2 connection as a service that carries gRPC.
 async fn channel_on(stream: UnixStream) -> Result<Channel, Status> {
-    let mut stream = Some(stream);
-    let connector = tower::service_fn(move |_| {
-        // One connection, one call: a second one would have to go through the wait above.
-        let stream = stream.take().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected));
-        async move { stream.map(TokioIo::new) }
-    });
-    let connected = Endpoint::from_static(AUTHORITY).connect_with_connector(connector).await;
-    connected.map_err(|error| Status::from_error(Box::new(error)))
+    let connected = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let (sender, connection) = connected.map_err(|error| Status::from_error(Box::new(error)))?;
+    // Ends with the runtime, which ends with the call.
+    tokio::spawn(connection);
+    Ok(Channel(sender))
+}
+
+/// The sending half of a connection.
+struct Channel(SendRequest<Body>);
+
+impl tower::Service<http::Request<Body>> for Channel {
+    type Response = http::Response<hyper::body::Incoming>;
+    type Error = hyper::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>>>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        Box::pin(self.0.send_request(request))
+    }
+}
+
+/// The `:authority` of every call. C-core's default, the socket's path, is refused by HTTP/2 servers in Rust.
+fn origin() -> http::Uri {
+    http::Uri::from_static("http://localhost")
 }
 
 fn within<T>(left: Duration, message: T) -> Request<T> {
