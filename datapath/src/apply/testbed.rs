@@ -187,3 +187,22 @@ pub(crate) fn assert_same(before: &str, after: &str, context: &str) {
     };
     assert!(before == after, "{context}:\n{}{}", only(before, after, "-"), only(after, before, "+"));
 }
+
+/// Waits for a worker of the kernel; no test waits for a thread of ours by time.
+pub(crate) fn pause(nanoseconds: u32) {
+    std::thread::sleep(Duration::from_nanos(nanoseconds.into()));
+}
+
+/// Waits until the pod's link can send, on kernels where attach cannot make sure of it (before Linux 6.8).
+pub(crate) fn settle(sandbox: &Space) {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
+    if (numbers.next(), numbers.next()) >= (Some(6), Some(8)) {
+        return;
+    }
+    let is_up = (0..300).any(|_| {
+        pause(10_000_000);
+        sandbox.ip("link show dev eth0").contains("state UP")
+    });
+    assert!(is_up, "the pod's link has no carrier after three seconds");
+}

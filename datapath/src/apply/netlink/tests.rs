@@ -2,7 +2,7 @@
 use super::message;
 use super::read::{self, RouteFilter};
 use super::*;
-use crate::apply::testbed::Space;
+use crate::apply::testbed::{Space, pause};
 use crate::plan::{Op, Route, RouteScope, RouteTable, Rule};
 
 fn route(destination: &str, via: Option<&str>) -> Op {
@@ -75,7 +75,7 @@ fn beside<T: Send>(change: impl Fn(&mut Socket, bool) + Send + Sync, read: impl 
             while !stop.load(Ordering::Relaxed) || is_there {
                 is_there = !is_there;
                 change(&mut socket, is_there);
-                rustix::thread::nanosleep(&rustix::thread::Timespec { tv_sec: 0, tv_nsec: 300_000 });
+                pause(300_000);
             }
         });
         let _stop = Stop(&stop);

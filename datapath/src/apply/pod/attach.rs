@@ -109,6 +109,10 @@ impl Attach<'_> {
         fault::point()?;
         let loopback = |_: &LinkRef| Ok(LOOPBACK_INDEX);
         execute::all(&mut self.inside, std::slice::from_ref(&self.plan.pod_last), loopback)?;
+        // The pod's link was opened before its peer, so its queue starts with the carrier, which a kernel worker takes note
+        // of some time later; until then what the pod sends is lost. Asking for the link makes the kernel take note now
+        // (Linux 6.8, facd15dfd691 "net: core: synchronize link-watch when carrier is queried").
+        read::link_by_index(&mut self.inside, ends.pod_index)?;
         Ok(ends)
     }
 

@@ -4,7 +4,7 @@
 use std::net::Ipv4Addr;
 
 use crate::apply::pod::{Detached, attach, detach};
-use crate::apply::testbed::{Space, assert_same, pod};
+use crate::apply::testbed::{Space, assert_same, pause, pod};
 use crate::apply::{garbage, observe};
 use crate::plan::ids;
 use crate::plan::pod::{PodAttachment, PodDetachment};
@@ -27,7 +27,7 @@ fn after_a_detach_only_the_dead_veth_is_left_and_the_namespace_takes_it_along() 
     assert_eq!(state.pods.iter().map(|pod| pod.group).collect::<Vec<_>>(), [ids::DEAD_GROUP]);
     drop(sandbox);
     let deadline = (0..200).any(|_| {
-        rustix::thread::nanosleep(&rustix::thread::Timespec { tv_sec: 0, tv_nsec: 10_000_000 });
+        pause(10_000_000);
         node.dump() == before
     });
     assert!(deadline, "{}", node.dump());

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! ENI set-up: written, proven, not written twice; removed.
 
-use crate::apply::testbed::{Space, assert_same};
+use crate::apply::testbed::{Space, assert_same, pause};
 use crate::apply::{ApplyError, eni};
 use crate::plan::eni::EniSetup;
 use crate::plan::{MacAddr, RouteTable};
@@ -71,8 +71,7 @@ impl Monitor {
             command.args(["monitor", "link", "address", "route", "rule", "neigh"]);
             command.stdout(std::process::Stdio::piped()).spawn().unwrap()
         });
-        let pause = rustix::thread::Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
-        rustix::thread::nanosleep(&pause);
+        pause(200_000_000);
         Self(child)
     }
 

@@ -13,7 +13,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
 use crate::apply::pod::{attach, detach};
-use crate::apply::testbed::{Space, pod};
+use crate::apply::testbed::{Space, pod, settle};
 use crate::apply::{eni, host};
 use crate::plan::eni::EniSetup;
 use crate::plan::host::{HostSetup, PortChoice};
@@ -112,7 +112,9 @@ fn all_ways(rp_filter: &str) {
     let net = Net::new(rp_filter);
     let (on_secondary, on_primary) = (Space::new(), Space::new());
     attach(&on_secondary.path(), &pod("s", Ipv4Addr::new(10, 0, 1, 7), Some(2))).unwrap();
+    settle(&on_secondary);
     attach(&on_primary.path(), &pod("p", Ipv4Addr::new(10, 0, 0, 8), None)).unwrap();
+    settle(&on_primary);
     let secondary = on_secondary.udp("0.0.0.0:7001");
     let primary = on_primary.udp("0.0.0.0:7002");
     let node = net.node.udp("10.0.0.10:7003");
@@ -155,6 +157,7 @@ fn without_the_mark_rule_a_pod_on_a_secondary_eni_does_not_reach_the_internet() 
     let net = Net::new("0");
     let sandbox = Space::new();
     attach(&sandbox.path(), &pod("s", Ipv4Addr::new(10, 0, 1, 7), Some(2))).unwrap();
+    settle(&sandbox);
     let (pod, internet) = (sandbox.udp("0.0.0.0:7001"), net.internet.udp("198.51.100.9:7005"));
     net.node.ip("rule del priority 1024");
     assert!(exchange(&pod, &internet, "198.51.100.9:7005").is_err());
@@ -168,6 +171,7 @@ fn only_our_bits_of_the_packet_mark_are_written() {
     let net = Net::new("0");
     let sandbox = Space::new();
     attach(&sandbox.path(), &pod("s", Ipv4Addr::new(10, 0, 1, 7), Some(2))).unwrap();
+    settle(&sandbox);
     // Somebody else's mark (kube-proxy's, say) on the packet and the connection, set before our chains run.
     net.node.nft_text(
         "table ip other {
@@ -195,10 +199,12 @@ fn a_detached_pod_is_not_heard_even_with_a_re_issued_address() {
     let address = Ipv4Addr::new(10, 0, 1, 7);
     let old = pod("old", address, Some(2));
     attach(&old_sandbox.path(), &old).unwrap();
+    settle(&old_sandbox);
     let (old_pod, node) = (old_sandbox.udp("0.0.0.0:7001"), net.node.udp("10.0.0.10:7003"));
     exchange(&old_pod, &node, "10.0.0.10:7003").unwrap();
     detach(&PodDetachment { host_veth: old.host_veth, owner: old.owner, address: None }).unwrap();
     attach(&new_sandbox.path(), &pod("new", address, Some(2))).unwrap();
+    settle(&new_sandbox);
     let new_pod = new_sandbox.udp("0.0.0.0:7001");
     exchange(&new_pod, &node, "10.0.0.10:7003").unwrap();
     old_pod.send_to(b"late", "10.0.0.10:7003").unwrap();
@@ -215,6 +221,7 @@ fn with_external_snat_pods_keep_their_address_outside() {
     net.internet.ip("route add 10.0.1.7/32 via 198.51.100.1");
     let sandbox = Space::new();
     attach(&sandbox.path(), &pod("s", Ipv4Addr::new(10, 0, 1, 7), Some(2))).unwrap();
+    settle(&sandbox);
     let (pod, internet) = (sandbox.udp("0.0.0.0:7001"), net.internet.udp("198.51.100.9:7005"));
     assert_eq!(exchange(&pod, &internet, "198.51.100.9:7005").unwrap().ip().to_string(), "10.0.1.7");
 }

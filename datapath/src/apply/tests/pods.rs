@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::apply::ApplyError;
 use crate::apply::observe;
 use crate::apply::pod::attach;
-use crate::apply::testbed::{Space, assert_same, pod};
+use crate::apply::testbed::{Space, assert_same, pod, settle};
 use crate::plan::{LinkName, MacAddr, RouteTable, Rule, VethAlias, ids};
 
 fn find<'a>(list: &'a Value, key: &str, value: &str) -> Option<&'a Value> {
@@ -44,8 +44,8 @@ fn a_pod_has_everything_it_needs_and_nothing_else() {
         node.ip("-4 route show table main").trim(),
         format!("10.0.1.7 dev {} proto 158 scope link", pod.host_veth)
     );
-    // The carrier comes a moment later.
-    let routes = sandbox.ip("-4 route show").replace(" linkdown", "");
+    settle(&sandbox);
+    let routes = sandbox.ip("-4 route show");
     assert_eq!(
         routes.lines().map(str::trim).collect::<Vec<_>>(),
         ["default via 169.254.1.1 dev eth0 proto 158", "169.254.1.1 dev eth0 proto 158 scope link"]
