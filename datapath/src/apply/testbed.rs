@@ -89,6 +89,18 @@ impl Space {
         self.run(|| output(nft().arg("-f").arg(file.path())))
     }
 
+    /// Runs a plan's text, with `nft` and `sysctl` as functions: neither need be installed.
+    pub(crate) fn shell(&self, script: &str) {
+        let nft = nft();
+        let library = nft.get_envs().find_map(|(_, value)| value).unwrap_or_default().to_string_lossy().into_owned();
+        let program = nft.get_program().to_string_lossy().into_owned();
+        let functions = format!(
+            "nft() {{ LD_LIBRARY_PATH='{library}' '{program}' \"$@\"; }}\n\
+             sysctl() {{ key=${{2%%=*}}; echo \"${{2#*=}}\" > /proc/sys/$(echo \"$key\" | tr . /); }}\n"
+        );
+        self.run(|| output(Command::new("sh").args(["-e", "-c", &(functions + script)])));
+    }
+
     /// Writes a file below /proc/sys/net.
     pub(crate) fn sysctl(&self, path: &str, value: &str) {
         self.run(|| fs::write(format!("/proc/sys/net/{path}"), value).unwrap());

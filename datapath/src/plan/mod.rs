@@ -14,6 +14,8 @@
 
 pub mod alias;
 pub mod eni;
+#[cfg(test)]
+mod golden;
 pub mod host;
 pub mod ids;
 pub mod model;

@@ -393,7 +393,7 @@ impl fmt::Display for Plan {
         for mac in self.macs() {
             let variable = LinkRef::Mac(mac).to_string();
             let variable = variable.trim_start_matches('$');
-            writeln!(f, "{variable}=$(ip -o link | grep -m1 {mac} | cut -d' ' -f2 | cut -d: -f1)")?;
+            writeln!(f, r"{variable}=$(ip -o link | sed -n 's/^[0-9]*: \([^:@]*\).* {mac} .*/\1/p' | head -n1)")?;
         }
         self.ops.iter().try_for_each(|op| writeln!(f, "{op}"))
     }

@@ -209,3 +209,15 @@ fn a_vlan_with_the_same_mac_is_not_the_eni() {
     assert!(node.ip("-4 addr show dev eth1").contains("10.0.1.20"));
     assert!(!node.ip("-4 addr show dev aaa").contains("10.0.1.20"));
 }
+
+#[test]
+fn the_plan_s_own_text_does_the_same_when_a_shell_runs_it() {
+    let node = node();
+    node.sysctl("ipv4/conf/eth1/rp_filter", "0");
+    node.shell(&crate::plan::eni::setup(&secondary()).to_string());
+    let before = node.dump();
+    let monitor = Monitor::start(&node);
+    eni::setup(&secondary()).unwrap();
+    assert_eq!(monitor.finish(&node), "", "the set-up found something to write after the text had run");
+    assert_same(&before, &node.dump(), "after the text");
+}

@@ -220,3 +220,13 @@ fn removal_takes_all_of_ours_and_keeps_living_pods() {
     node.ip("rule del fwmark 0x1 lookup 99");
     assert_eq!(node.ip("rule").lines().count(), 3);
 }
+
+#[test]
+fn the_plan_s_own_text_does_the_same_when_a_shell_runs_it() {
+    let node = node();
+    node.sysctl("ipv4/ip_forward", "0");
+    node.shell(&crate::plan::host::setup(&setup()).to_string());
+    let before = (node.nft("-a list table ip enid"), node.dump());
+    host::setup(&setup()).unwrap();
+    assert_eq!((node.nft("-a list table ip enid"), node.dump()), before);
+}

@@ -1,1 +1,132 @@
 // SPDX-License-Identifier: Apache-2.0
+use proptest::prelude::*;
+
+use super::*;
+use crate::plan::golden;
+
+fn eni(device_index: u32) -> EniSetup {
+    EniSetup {
+        mac: MacAddr([2, 0, 10, 0, 1, 20]),
+        device_index,
+        primary_address: Ipv4Addr::new(10, 0, 1, 20),
+        subnet: "10.0.1.0/24".parse().unwrap(),
+        table: if device_index == 0 { RouteTable::MAIN } else { RouteTable(device_index + 1) },
+        mtu: 9001,
+    }
+}
+
+#[test]
+fn a_secondary_eni_prints_as_reviewed() {
+    golden::check("eni-secondary.sh", &setup(&eni(1)).to_string());
+}
+
+#[test]
+fn the_primary_eni_prints_as_reviewed() {
+    golden::check("eni-primary.sh", &setup(&eni(0)).to_string());
+}
+
+#[test]
+fn the_router_is_the_first_address_after_the_network_s() {
+    assert_eq!(eni(1).gateway(), Ipv4Addr::new(10, 0, 1, 1));
+    let high = EniSetup { subnet: "10.0.1.128/25".parse().unwrap(), ..eni(1) };
+    assert_eq!(high.gateway(), Ipv4Addr::new(10, 0, 1, 129));
+}
+
+/// What a kernel does with the operations.
+fn apply(state: &mut EniState, plan: &Plan) {
+    for op in &plan.ops {
+        match op {
+            Op::LinkSet(set) => {
+                state.up |= set.up;
+                state.mtu = set.mtu.unwrap_or(state.mtu);
+                state.rp_filter = set.rp_filter.unwrap_or(state.rp_filter);
+            }
+            Op::AddressAdd(address) => state.addresses.push(address.clone()),
+            Op::AddressDelete(address) => state.addresses.retain(|found| found != address),
+            Op::RouteReplace(route) => {
+                state.routes.retain(|found| found.destination != route.destination);
+                state.routes.push(route.clone());
+            }
+            Op::RouteDelete(route) => state.kernel_routes.retain(|found| found != route),
+            Op::RuleAdd(rule) => state.rules.push(rule.clone()),
+            Op::RuleDelete(rule) => state.rules.retain(|found| found != rule),
+            other => panic!("{other} is no operation of an ENI"),
+        }
+    }
+}
+
+fn any_state() -> impl Strategy<Value = EniState> {
+    let address = (0u8..4, any::<bool>()).prop_map(|(host, without_prefix_route)| Address {
+        address: Ipv4Net::new(Ipv4Addr::new(10, 0, 1, 18 + host), 24).unwrap(),
+        link: LinkRef::Mac(eni(1).mac),
+        without_prefix_route,
+    });
+    let route = (0u8..3, any::<bool>(), 0u8..2).prop_map(|(kind, ours, link)| {
+        let [router, default] = eni(1).routes();
+        let link = if link == 0 { LinkRef::Mac(eni(1).mac) } else { LinkRef::Index(9) };
+        let protocol = if ours { ids::PROTOCOL } else { 3 };
+        match kind {
+            0 => Route { link, protocol, ..router },
+            1 => Route { link, protocol, ..default },
+            _ => Route { destination: "10.9.0.0/16".parse().unwrap(), link, protocol, ..router },
+        }
+    });
+    let rule = (0u8..3, 1u32..4).prop_map(|(host, table)| Rule {
+        from: Some(Ipv4Addr::new(10, 0, 1, 19 + host).into()),
+        table: Some(RouteTable(table)),
+        ..eni(1).rule()
+    });
+    let list = 0..4usize;
+    (
+        (any::<bool>(), prop_oneof![Just(1500u32), Just(9001)], 0u8..3, 0u8..3),
+        proptest::collection::vec(address, list.clone()),
+        proptest::collection::vec(route, list.clone()),
+        proptest::collection::vec(rule, list),
+        any::<bool>(),
+    )
+        .prop_map(|((up, mtu, rp_filter, rp_filter_all), addresses, routes, rules, is_routed)| EniState {
+            up,
+            mtu,
+            rp_filter,
+            rp_filter_all,
+            addresses,
+            routes,
+            kernel_routes: is_routed
+                .then(|| Route {
+                    destination: "10.0.1.0/24".parse().unwrap(),
+                    protocol: 2,
+                    ..eni(1).routes()[0].clone()
+                })
+                .into_iter()
+                .collect(),
+            rules,
+        })
+}
+
+proptest! {
+    #[test]
+    fn applying_the_difference_leaves_none(state in any_state(), device_index in 0u32..3) {
+        let mut state = state;
+        let eni = eni(device_index);
+        let plan = diff(&eni, &state);
+        apply(&mut state, &plan);
+        prop_assert!(diff(&eni, &state).is_empty(), "{}", diff(&eni, &state));
+        prop_assert_eq!(state.rp_filter.max(state.rp_filter_all), 2);
+    }
+
+    #[test]
+    fn rules_of_other_addresses_are_never_touched(state in any_state()) {
+        let plan = diff(&eni(1), &state);
+        for op in plan.ops {
+            if let Op::RuleDelete(rule) = op {
+                prop_assert_eq!(rule.from, eni(1).rule().from);
+            }
+        }
+    }
+
+    #[test]
+    fn the_primary_eni_s_addresses_routes_and_rules_are_never_touched(state in any_state()) {
+        let plan = diff(&eni(0), &state);
+        prop_assert!(plan.ops.iter().all(|op| matches!(op, Op::LinkSet(_))), "{}", plan);
+    }
+}

@@ -1,1 +1,71 @@
 // SPDX-License-Identifier: Apache-2.0
+use proptest::prelude::*;
+
+use super::*;
+use crate::plan::golden;
+
+fn pod(eni_table: Option<RouteTable>) -> PodAttachment {
+    let owner = "aws-cni/0a1b2c3d/eth0";
+    PodAttachment {
+        host_veth: LinkName::host_veth("eni", "default", "sample-pod", owner).unwrap(),
+        pod_link: LinkName::new("eth0").unwrap(),
+        address: Ipv4Addr::new(10, 0, 1, 7),
+        mtu: 9001,
+        eni_table,
+        owner: owner.to_owned(),
+        host_mac: MacAddr::derived("aws-cni/0a1b2c3d/eth0 host"),
+        pod_mac: MacAddr::derived("aws-cni/0a1b2c3d/eth0 pod"),
+    }
+}
+
+#[test]
+fn attaching_a_pod_on_a_secondary_eni_prints_as_reviewed() {
+    golden::check("attach-secondary.sh", &attach(&pod(Some(RouteTable(2)))).to_string());
+}
+
+#[test]
+fn attaching_a_pod_on_the_primary_eni_prints_as_reviewed() {
+    golden::check("attach-primary.sh", &attach(&pod(None)).to_string());
+    assert_eq!(attach(&pod(None)), attach(&pod(Some(RouteTable::MAIN))));
+}
+
+#[test]
+fn detaching_a_pod_prints_as_reviewed() {
+    let PodAttachment { host_veth, owner, address, .. } = pod(None);
+    golden::check("detach.sh", &detach(&PodDetachment { host_veth, owner, address: Some(address) }).to_string());
+}
+
+proptest! {
+    /// What an attach makes outside of the veth, the detach of the same pod takes away.
+    #[test]
+    fn every_rule_and_route_of_an_attach_is_removed_by_its_detach(address in any::<u32>(), table in 1u32..400) {
+        let mut pod = pod(Some(RouteTable(table)));
+        pod.address = address.into();
+        let plan = attach(&pod);
+        let PodAttachment { host_veth, owner, .. } = pod.clone();
+        let removed = detach(&PodDetachment { host_veth, owner, address: Some(pod.address) }).ops;
+        for op in plan.node.iter().chain(&plan.rules) {
+            let is_removed = match op {
+                Op::RouteAdd(route) => removed.contains(&Op::RouteDelete(Route { protocol: 0, ..route.clone() })),
+                Op::RuleAdd(rule) => removed.iter().any(|op| {
+                    matches!(op, Op::RuleDelete(found) if *found == Rule { table: found.table, ..rule.clone() }
+                        && found.table.is_none_or(|table| Some(table) == rule.table))
+                }),
+                Op::NeighbourSet(neighbour) => removed.iter().any(|op| {
+                    matches!(op, Op::NeighbourDelete(found) if found.address == neighbour.address && found.link == neighbour.link)
+                }),
+                Op::LinkSet(_) | Op::RuleDelete(_) => true,
+                other => panic!("{other} is not undone by a detach"),
+            };
+            prop_assert!(is_removed, "{}", op);
+        }
+    }
+
+    /// The `from` rule exists exactly when the pod's ENI has a table of its own.
+    #[test]
+    fn only_pods_on_secondary_enis_have_a_from_rule(table in proptest::option::of(250u32..260)) {
+        let rules = attach(&pod(table.map(RouteTable))).rules;
+        let has_from = rules.iter().any(|op| matches!(op, Op::RuleAdd(rule) if rule.from.is_some()));
+        prop_assert_eq!(has_from, table.is_some_and(|table| table != 254));
+    }
+}
