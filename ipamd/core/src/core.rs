@@ -1,56 +1,261 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The state machine.
+//! The state machine of the daemon: events in; state to keep, replies and actions out.
+//!
+//! Every event is handled in two steps. First it is *noted*: what it says is written into the state (`calls`, `ended`,
+//! `learn`, `kernel`). Then the state is *advanced*: everything that can be done now is started, everything that waits for
+//! time registers when (`advance`, `drive`, `pool`, `waiting`). The second step looks at the state alone, never at which
+//! event came, so a lost, doubled or late event changes when something happens and not whether.
+//!
+//! ```text
+//!   event ──► note ──► state ──► advance ──► persist, replies, actions, notices
+//!                        ▲          └──► next deadline
+//!                        └── restore: journal + kernel
+//! ```
+//!
+//! Invariants, each a property test: an address has at most one owner and a key at most one address; nothing allocated,
+//! cooling or seen in the kernel is unassigned, detached or deleted; no address is given out before its cooldown ends;
+//! slots and addresses stay within the limits, calls under way counted; every ADD is answered once, by its deadline;
+//! advancing twice at one time does nothing the second time; whenever the journal would differ, the effects say persist.
+//!
+//! What it does not: no clock, no IO, no log. The driver does those.
 
-use crate::action::Effects;
+mod advance;
+mod calls;
+mod drive;
+mod ended;
+pub(crate) mod kernel;
+pub(crate) mod learn;
+mod outlook;
+mod pool;
+mod record;
+pub(crate) mod requests;
+mod show;
+mod shrinking;
+pub(crate) mod state;
+mod undurable;
+mod waiting;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::Ipv4Addr;
+
+use instance_limits::InstanceLimits;
+
+use crate::action::{Action, ActionKind, Effects};
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
-use crate::event::Event;
-use crate::ids::{BootTime, Now};
-use crate::restore::Restored;
+use crate::event::{EniView, Event, Failure, InstanceFacts};
+use crate::ids::{ActionId, AllocationKey, BootTime, EniId, Now, SubnetId};
+use crate::lifecycle::{Eni, Request};
+use crate::reads::Read;
+use crate::reason::{Notice, NoticeLevel, ReasonCode};
+use crate::restore::{self, Restored};
 use crate::snapshot::Snapshot;
+use crate::store::Store;
+use crate::waiters::Waiters;
+use state::{Flight, Host, KernelWitness, LastFailure, Other, Purpose, Shrinking, Subnet, Undurable};
 
 /// The pure core: owned by the driver, fed with events, never blocking.
 #[derive(Debug)]
 pub struct Core {
-    config: Config,
+    pub(crate) config: Config,
+    pub(crate) boot_id: String,
+    /// Part of client tokens that no earlier run can have used.
+    pub(crate) token_stem: String,
+    pub(crate) facts: Option<InstanceFacts>,
+    pub(crate) facts_failure: Option<Failure>,
+    pub(crate) limits: Option<InstanceLimits>,
+    pub(crate) store: Store,
+    /// ENIs that serve pods, or will.
+    pub(crate) enis: BTreeMap<EniId, Eni>,
+    /// Attached ENIs that are left alone.
+    pub(crate) others: BTreeMap<EniId, Other>,
+    /// Create calls, by token.
+    pub(crate) requests: BTreeMap<String, Request>,
+    pub(crate) waiters: Waiters,
+    pub(crate) subnets: BTreeMap<SubnetId, Subnet>,
+    pub(crate) describe: Read,
+    /// What the last DescribeEnis showed.
+    pub(crate) described: BTreeMap<EniId, EniView>,
+    /// Whether EC2 was read once since the start: before, nothing is asked for.
+    pub(crate) learned: bool,
+    pub(crate) observe: Read,
+    pub(crate) kernel: KernelWitness,
+    pub(crate) host: Host,
+    pub(crate) shrinking: Shrinking,
+    /// Addresses given back a moment ago, which a lagging read may still show.
+    pub(crate) unassigned: BTreeMap<Ipv4Addr, BootTime>,
+    /// ENIs let go a moment ago, which a lagging read may still show.
+    pub(crate) departed: BTreeMap<EniId, BootTime>,
+    pub(crate) tombstones_done: VecDeque<AllocationKey>,
+    /// Tombstones on disk that can go.
+    pub(crate) forgets: Vec<AllocationKey>,
+    /// The journal does not say what cools: addresses of the first read rest until then.
+    pub(crate) quarantine: Option<BootTime>,
+    /// ENIs the instance takes by EC2's own word, and until when we believe that.
+    pub(crate) learned_enis: Option<(u32, BootTime)>,
+    pub(crate) in_flight: BTreeMap<ActionId, Flight>,
+    pub(crate) failures: BTreeMap<&'static str, LastFailure>,
+    pub(crate) next_action: u64,
+    pub(crate) next_serial: u64,
+    /// Something besides the store changed that the journal must show.
+    pub(crate) changed: bool,
+    pub(crate) undurable: Option<Undurable>,
+    /// When to be woken at the latest.
+    pub(crate) wake: Option<BootTime>,
+    /// Whether some ENI was proven since the start.
+    pub(crate) serving: bool,
+}
+
+/// One call into the core: the time, and what comes of it.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    pub(crate) now: Now,
+    pub(crate) fx: Effects,
+}
+
+impl Turn {
+    pub(crate) fn new(now: Now) -> Self {
+        Self { now, fx: Effects::default() }
+    }
+
+    pub(crate) fn boot(&self) -> BootTime {
+        self.now.boot
+    }
+
+    pub(crate) fn notice(&mut self, level: NoticeLevel, code: Option<ReasonCode>, text: impl Into<String>) {
+        self.fx.notices.push(Notice { level, text: text.into(), code });
+    }
+
+    pub(crate) fn info(&mut self, text: impl Into<String>) {
+        self.notice(NoticeLevel::Info, None, text);
+    }
+
+    pub(crate) fn warn(&mut self, text: impl Into<String>) {
+        self.notice(NoticeLevel::Warn, None, text);
+    }
+
+    pub(crate) fn error(&mut self, text: impl Into<String>) {
+        self.notice(NoticeLevel::Error, None, text);
+    }
+
+    pub(crate) fn debug(&mut self, text: impl Into<String>) {
+        self.notice(NoticeLevel::Debug, None, text);
+    }
 }
 
 impl Core {
     /// Starts from what was found on disk and in the kernel. The effects are worked off like those of [`Core::handle`].
     #[must_use]
     pub fn new(config: Config, restored: Restored, now: Now) -> (Self, Effects) {
-        let _ = (restored, now);
-        (Self { config }, Effects::default())
+        let mut turn = Turn::new(now);
+        let mut core = restore::build(config, restored, &mut turn);
+        core.changed = true;
+        let effects = core.finish(turn);
+        (core, effects)
     }
 
     /// Takes one event. `now` never runs backwards.
+    ///
+    /// The effects of one call are worked off, or handed back by [`Event::PersistFailed`], before the next event is fed.
     pub fn handle(&mut self, event: Event, now: Now) -> Effects {
-        let _ = (event, now);
-        Effects::default()
+        let mut turn = Turn::new(now);
+        self.note(&mut turn, event);
+        self.finish(turn)
+    }
+
+    fn note(&mut self, turn: &mut Turn, event: Event) {
+        match event {
+            Event::FactsLearned(facts) => self.facts_learned(turn, facts),
+            Event::FactsUnavailable(failure) => self.facts_unavailable(turn, failure),
+            Event::LimitsLearned(limits) => self.limits = Some(limits),
+            Event::AddRequested { request, key, pod, deadline } => {
+                self.add_requested(turn, key, pod, crate::waiters::Call { request, deadline });
+            }
+            Event::RequestAbandoned { request } => {
+                self.waiters.abandon(request);
+            }
+            Event::DelRequested { request, key } => self.del_requested(turn, request, &key),
+            Event::TombstoneFound { key } => self.tombstone_found(turn, key),
+            Event::ActionEnded { id, outcome } => self.ended(turn, id, outcome),
+            Event::LinkAppeared { mac } => self.link_appeared(turn.boot(), mac),
+            Event::PersistFailed { effects, message } => self.persist_failed(turn, *effects, message),
+            Event::Tick => {}
+        }
+    }
+
+    fn finish(&mut self, mut turn: Turn) -> Effects {
+        self.wake = None;
+        self.advance(&mut turn);
+        let durable = self.undurable.is_none();
+        let changed = self.store.take_changed() | std::mem::take(&mut self.changed);
+        turn.fx.persist = changed && durable;
+        if changed && !durable {
+            self.changed = true;
+        }
+        turn.fx
     }
 
     /// When [`Event::Tick`] must be fed at the latest; `None`: nothing waits for time. Always later than the last `now`.
     #[must_use]
     pub fn next_deadline(&self) -> Option<BootTime> {
-        None
+        self.wake
     }
 
     /// Both journal files of the present state: what must be durable when [`Effects::persist`] says so.
     #[must_use]
     pub fn checkpoint(&self) -> Checkpoint {
-        Checkpoint { reference_json: Vec::new(), own_json: Vec::new() }
+        self.record()
     }
 
     /// The state for operators.
     #[must_use]
     pub fn snapshot(&self, now: Now) -> Snapshot {
-        let _ = (now, &self.config);
-        panic!("being written")
+        self.show(now)
     }
 
     /// The configuration it runs with.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Asks to be woken at `at`.
+    pub(crate) fn alarm(&mut self, at: BootTime) {
+        self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
+    }
+
+    /// Marks the journal as behind.
+    pub(crate) fn touch(&mut self) {
+        self.changed = true;
+    }
+
+    /// Starts an action; its outcome comes back under the id.
+    pub(crate) fn start(&mut self, turn: &mut Turn, purpose: Purpose, kind: ActionKind) -> ActionId {
+        self.next_action += 1;
+        let id = ActionId(self.next_action);
+        turn.debug(format!("starting {purpose}"));
+        self.in_flight.insert(id, Flight { purpose, since: turn.boot() });
+        turn.fx.actions.push(Action { id, kind });
+        id
+    }
+
+    /// Spreads this node's retries away from other nodes'.
+    pub(crate) fn salt(&self) -> u64 {
+        self.facts.as_ref().map_or(0, |facts| crate::backoff::salt(facts.instance_id.as_str()))
+    }
+
+    /// Records a failure for operators, reports it, and says when to try again.
+    pub(crate) fn failed(&mut self, turn: &mut Turn, what: &Purpose, failure: &Failure, attempt: u32) -> BootTime {
+        let wait = crate::backoff::delay(failure, attempt, self.salt());
+        let at = turn.boot();
+        self.failures.insert(what.kind(), LastFailure { what: what.to_string(), failure: failure.clone(), at });
+        let (level, code) = state::loudness(failure.class);
+        let text =
+            format!("{what} failed ({}: {}); next try in {} ms", failure.code, failure.message, wait.as_millis());
+        turn.notice(level, code, text);
+        at + wait
     }
 }

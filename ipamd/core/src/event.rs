@@ -175,7 +175,10 @@ pub struct HeldAddress {
 
 /// How an action ended.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "one value an EC2 call, moved twice: a box would cost more than it saves")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one value an EC2 call, moved twice: a box would cost more than it saves"
+)]
 pub enum Outcome {
     /// `CreateEni`.
     EniCreated(EniView),

@@ -3,16 +3,37 @@
 //!
 //! No clock, no IO, no tasks, no environment: the driver (crate `ipamd`) owns a [`Core`], feeds it, makes its state
 //! durable, sends its replies and runs its actions, in that order.
+//!
+//! ```text
+//!   ids event action reason      the contract with the driver
+//!   config                       environment to settings
+//!   core                         events in, effects out: notes an event, then advances the state
+//!     ├─ store                   addresses: Free ► Allocated ► Cooling ► Free
+//!     ├─ lifecycle               ENIs: Requested ► Attaching ► Configuring ► Ready ► Draining ► Detaching ► Deleting
+//!     ├─ waiters                 ADDs without an address, first come first served
+//!     ├─ planner                 how much is missing or too much, and what to ask for (pure functions)
+//!     └─ reads, backoff, tags    what is known since when, when to try again, whose an ENI is
+//!   checkpoint, restore          state to bytes; bytes and kernel to state
+//!   snapshot                     the state for `ipamd status`
+//! ```
 
 pub mod action;
+mod backoff;
 pub mod checkpoint;
 pub mod config;
 pub mod core;
 pub mod event;
 pub mod ids;
+mod lifecycle;
+mod planner;
+mod reads;
 pub mod reason;
 pub mod restore;
 pub mod snapshot;
+mod store;
+mod tags;
+mod veth;
+mod waiters;
 
 pub use crate::core::Core;
 pub use action::{Action, ActionKind, Effects, Reply};

@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Outcomes of actions: what each means for the ENI, request or read that the action was for.
+//!
+//! An outcome changes the state and no more; what follows from it is started by `advance`. Outcomes of actions that are not
+//! under way (repeated, or of an earlier process) are ignored. An answer of the wrong kind counts as no answer.
+
+use crate::event::{Failure, FailureClass, Outcome};
+use crate::ids::{ActionId, BootTime, EniId, MacAddr};
+use crate::lifecycle::{Assign, DetachStep, Phase, Termination, Try, TryState};
+
+use super::state::{Purpose, RESOLVE_AFTER};
+use super::{Core, Turn};
+
+impl Core {
+    pub(super) fn ended(&mut self, turn: &mut Turn, id: ActionId, outcome: Outcome) {
+        let Some(flight) = self.in_flight.remove(&id) else { return };
+        let purpose = flight.purpose;
+        let outcome = match outcome {
+            Outcome::Failed(failure) => Err(failure),
+            other => Ok(other),
+        };
+        match &purpose {
+            Purpose::Create { token, .. } => self.create_ended(turn, &purpose, token, outcome),
+            Purpose::Attach { eni_id, .. } => self.attach_ended(turn, &purpose, eni_id, outcome),
+            Purpose::Termination { eni_id } => self.termination_ended(turn, &purpose, eni_id, outcome),
+            Purpose::Assign { eni_id, count } => self.assign_ended(turn, &purpose, (eni_id, *count), outcome),
+            Purpose::Unassign { eni_id, .. } => self.unassign_ended(turn, &purpose, eni_id, outcome),
+            Purpose::Deconfigure { eni_id } => self.deconfigure_ended(turn, &purpose, eni_id, outcome),
+            Purpose::Detach { eni_id } => self.detach_ended(turn, &purpose, eni_id, outcome),
+            Purpose::Delete { eni_id } => self.delete_ended(turn, &purpose, eni_id, outcome),
+            Purpose::Configure { eni_id } => self.configure_ended(turn, &purpose, eni_id, outcome),
+            Purpose::Describe => self.describe_ended(turn, &purpose, outcome),
+            Purpose::Subnet { subnet_id } => self.subnet_ended(turn, &purpose, subnet_id, outcome),
+            Purpose::Host => self.host_ended(turn, &purpose, outcome),
+            Purpose::Observe => self.observe_ended(turn, &purpose, (flight.since, outcome)),
+        }
+    }
+
+    fn attach_ended(&mut self, turn: &mut Turn, what: &Purpose, id: &EniId, outcome: Result<Outcome, Failure>) {
+        let now = turn.boot();
+        let Some(eni) = self.enis.get_mut(id) else { return };
+        eni.last_write = now;
+        let Phase::Attaching(attempt) = &mut eni.phase else { return };
+        let failure = match outcome {
+            Ok(Outcome::EniAttached { attachment_id }) => {
+                eni.attachment_id = Some(attachment_id);
+                self.attached(turn, id);
+                return;
+            }
+            Ok(_) => unexpected(),
+            Err(failure) => failure,
+        };
+        attempt.attempts += 1;
+        let attempts = attempt.attempts;
+        let retry = self.failed(turn, what, &failure, attempts);
+        match failure.class {
+            FailureClass::AttachmentLimit => {
+                self.learn_eni_limit(turn);
+                self.enter(turn, id, Phase::Deleting(Try::due(now)));
+            }
+            FailureClass::Rejected => self.enter(turn, id, Phase::Deleting(Try::due(now))),
+            FailureClass::DeviceIndexTaken | FailureClass::WrongState => self.resolve(id, failure, now),
+            FailureClass::Unknown => self.resolve(id, failure, now + RESOLVE_AFTER),
+            // A new ENI may be unknown for a moment; unknown for long, a read must say whether it exists.
+            FailureClass::NotFound if attempts > 4 => self.resolve(id, failure, retry),
+            FailureClass::NotFound
+            | FailureClass::Throttled
+            | FailureClass::Denied
+            | FailureClass::Transient
+            | FailureClass::SubnetExhausted
+            | FailureClass::AddressLimit
+            | FailureClass::TokenMismatch
+            | FailureClass::LinkMissing
+            | FailureClass::Kernel => self.again(id, failure, retry),
+        }
+        self.touch();
+    }
+
+    /// The ENI is attached: its link is awaited, and it must go with the instance.
+    pub(super) fn attached(&mut self, turn: &mut Turn, id: &EniId) {
+        let now = turn.boot();
+        self.enter(turn, id, Phase::Configuring(Try::due(now)));
+        if let Some(eni) = self.enis.get_mut(id).filter(|eni| eni.created && eni.termination == Termination::LeftAlone)
+        {
+            eni.termination = Termination::Unset(Try::due(now));
+        }
+    }
+
+    fn termination_ended(&mut self, turn: &mut Turn, what: &Purpose, id: &EniId, outcome: Result<Outcome, Failure>) {
+        let Some(Termination::Unset(attempt)) = self.enis.get_mut(id).map(|eni| &mut eni.termination) else { return };
+        let Some(failure) = outcome.err() else {
+            if let Some(eni) = self.enis.get_mut(id) {
+                eni.termination = Termination::Set;
+            }
+            self.touch();
+            return;
+        };
+        attempt.attempts += 1;
+        let attempts = attempt.attempts;
+        let retry = self.failed(turn, what, &failure, attempts);
+        if let Some(Termination::Unset(attempt)) = self.enis.get_mut(id).map(|eni| &mut eni.termination) {
+            attempt.again(failure, retry);
+        }
+    }
+
+    fn configure_ended(&mut self, turn: &mut Turn, what: &Purpose, id: &EniId, outcome: Result<Outcome, Failure>) {
+        let now = turn.boot();
+        let Some(eni) = self.enis.get_mut(id) else { return };
+        let Phase::Configuring(attempt) = &mut eni.phase else { return };
+        let failure = match outcome {
+            Ok(Outcome::EniConfigured) => {
+                self.serving = true;
+                self.enter(turn, id, Phase::Ready);
+                return;
+            }
+            Ok(_) => unexpected(),
+            Err(failure) => failure,
+        };
+        attempt.attempts += 1;
+        let attempts = attempt.attempts;
+        let link_seen = std::mem::take(&mut eni.link_seen) && failure.class == FailureClass::LinkMissing;
+        let retry = self.failed(turn, what, &failure, attempts);
+        self.again(id, failure, if link_seen { now } else { retry });
+    }
+
+    /// A link with this MAC is there: an ENI that waits for it is set up at once.
+    pub(super) fn link_appeared(&mut self, now: BootTime, mac: MacAddr) {
+        for eni in self.enis.values_mut().filter(|eni| eni.mac == mac) {
+            if let Phase::Configuring(attempt) = &mut eni.phase {
+                match &mut attempt.state {
+                    TryState::Due(at) => *at = (*at).min(now),
+                    TryState::Running(_) => eni.link_seen = true,
+                    TryState::Resolving(_) => {}
+                }
+            }
+        }
+    }
+
+    fn deconfigure_ended(&mut self, turn: &mut Turn, what: &Purpose, id: &EniId, outcome: Result<Outcome, Failure>) {
+        /// What is left of an ENI that is gone does no harm, so its going does not wait for the kernel for ever.
+        const MOST_ATTEMPTS: u32 = 3;
+        let now = turn.boot();
+        let Some(eni) = self.enis.get_mut(id) else { return };
+        let Phase::Detaching(DetachStep::Deconfigure(attempt)) = &mut eni.phase else { return };
+        attempt.attempts += 1;
+        let attempts = attempt.attempts;
+        match outcome {
+            Err(failure) if attempts < MOST_ATTEMPTS && failure.class != FailureClass::LinkMissing => {
+                let retry = self.failed(turn, what, &failure, attempts);
+                self.again(id, failure, retry);
+            }
+            Ok(_) | Err(_) => self.enter(turn, id, Phase::Detaching(DetachStep::Detach(Try::due(now)))),
+        }
+    }
+
+    fn detach_ended(&mut self, turn: &mut Turn, what: &Purpose, id: &EniId, outcome: Result<Outcome, Failure>) {
+        /// An ENI that EC2 would not let go is put to use again and left alone for a while.
+        const KEEP: std::time::Duration = std::time::Duration::from_secs(600);
+        let now = turn.boot();
+        let Some(eni) = self.enis.get_mut(id) else { return };
+        eni.last_write = now;
+        let Phase::Detaching(DetachStep::Detach(attempt)) = &mut eni.phase else { return };
+        let failure = match outcome {
+            Ok(_) => {
+                self.detached(turn, id);
+                return;
+            }
+            Err(failure) => failure,
+        };
+        attempt.attempts += 1;
+        let attempts = attempt.attempts;
+        let retry = self.failed(turn, what, &failure, attempts);
+        match failure.class {
+            FailureClass::NotFound => self.detached(turn, id),
+            FailureClass::Denied | FailureClass::Rejected => {
+                if let Some(eni) = self.enis.get_mut(id) {
+                    eni.keep_until = now + KEEP;
+                }
+                self.enter(turn, id, Phase::Configuring(Try::due(now)));
+            }
+            FailureClass::Unknown => self.resolve(id, failure, now + RESOLVE_AFTER),
+            FailureClass::Throttled
+            | FailureClass::SubnetExhausted
+            | FailureClass::AddressLimit
+            | FailureClass::AttachmentLimit
+            | FailureClass::DeviceIndexTaken
+            | FailureClass::WrongState
+            | FailureClass::TokenMismatch
+            | FailureClass::Transient
+            | FailureClass::LinkMissing
+            | FailureClass::Kernel => self.resolve(id, failure, retry),
+        }
+    }
+
+    /// The ENI is detached, or about to be: it is deleted as soon as EC2 lets us.
+    pub(super) fn detached(&mut self, turn: &mut Turn, id: &EniId) {
+        /// "Around 2 to 3 seconds" from detach to available; the reference sleeps 2 s.
+        const DETACH_TAKES: std::time::Duration = std::time::Duration::from_secs(2);
+        let due = turn.boot() + DETACH_TAKES;
+        if let Some(eni) = self.enis.get_mut(id) {
+            eni.attachment_id = None;
+            eni.termination = Termination::LeftAlone;
+        }
+        self.enter(turn, id, Phase::Deleting(Try::due(due)));
+    }
+
+    fn delete_ended(&mut self, turn: &mut Turn, what: &Purpose, id: &EniId, outcome: Result<Outcome, Failure>) {
+        /// Detaching took longer than so many tries: a read tells whether it is attached still.
+        const LOOK_EVERY: u32 = 4;
+        let now = turn.boot();
+        let Some(eni) = self.enis.get_mut(id) else { return };
+        eni.last_write = now;
+        let Phase::Deleting(attempt) = &mut eni.phase else { return };
+        let failure = match outcome {
+            Ok(_) => {
+                self.gone(turn, id, "deleted");
+                return;
+            }
+            Err(failure) => failure,
+        };
+        if failure.class == FailureClass::NotFound {
+            self.gone(turn, id, "deleted");
+            return;
+        }
+        attempt.attempts += 1;
+        let attempts = attempt.attempts;
+        let retry = self.failed(turn, what, &failure, attempts);
+        if attempts.is_multiple_of(LOOK_EVERY) {
+            self.resolve(id, failure, retry);
+        } else {
+            self.again(id, failure, retry);
+        }
+    }
+
+    fn assign_ended(&mut self, turn: &mut Turn, what: &Purpose, of: (&EniId, u32), outcome: Result<Outcome, Failure>) {
+        let (id, count) = of;
+        let now = turn.boot();
+        let Some(eni) = self.enis.get_mut(id) else { return };
+        eni.last_write = now;
+        eni.assign = Assign::Idle;
+        let subnet_id = eni.subnet_id.clone();
+        let failure = match outcome {
+            Ok(Outcome::AddressesAssigned(addresses)) => {
+                if self.take_assigned(turn, id, &addresses) > 0 {
+                    self.subnet_gave(&subnet_id, now);
+                    return;
+                }
+                Failure {
+                    class: FailureClass::Unknown,
+                    code: "NothingAssigned".to_owned(),
+                    message: "EC2 answered without a new address".to_owned(),
+                    retry_after: None,
+                }
+            }
+            Ok(_) => unexpected(),
+            Err(failure) => failure,
+        };
+        let Some(eni) = self.enis.get_mut(id) else { return };
+        eni.assign_attempts += 1;
+        eni.assign_failure = Some(failure.clone());
+        let attempts = eni.assign_attempts;
+        let retry = self.failed(turn, what, &failure, attempts);
+        let next = match failure.class {
+            FailureClass::SubnetExhausted => {
+                self.subnet_exhausted(turn, &subnet_id);
+                Assign::Idle
+            }
+            FailureClass::AddressLimit => Assign::Resolving { after: now, limit_hit: Some(count) },
+            FailureClass::Unknown | FailureClass::Transient | FailureClass::NotFound | FailureClass::WrongState => {
+                Assign::Resolving { after: retry.max(now + RESOLVE_AFTER), limit_hit: None }
+            }
+            FailureClass::Throttled
+            | FailureClass::AttachmentLimit
+            | FailureClass::DeviceIndexTaken
+            | FailureClass::Denied
+            | FailureClass::TokenMismatch
+            | FailureClass::Rejected
+            | FailureClass::LinkMissing
+            | FailureClass::Kernel => Assign::Resting(retry),
+        };
+        if let Some(eni) = self.enis.get_mut(id) {
+            eni.assign = next;
+        }
+    }
+
+    /// Takes what an assign call added; says how many of them are new.
+    fn take_assigned(&mut self, turn: &mut Turn, id: &EniId, addresses: &[std::net::Ipv4Addr]) -> usize {
+        let now = turn.boot();
+        let Some(eni) = self.enis.get_mut(id) else { return 0 };
+        eni.assign_attempts = 0;
+        eni.assign_failure = None;
+        let primary = eni.primary_address;
+        let fresh: Vec<_> = addresses
+            .iter()
+            .copied()
+            .filter(|address| *address != primary && self.store.get(*address).is_none_or(|entry| entry.eni.is_none()))
+            .collect();
+        for address in &fresh {
+            self.unassigned.remove(address);
+            self.learn_address(*address, id, None, now);
+        }
+        turn.info(format!("{} addresses assigned to {id}", fresh.len()));
+        fresh.len()
+    }
+
+    fn host_ended(&mut self, turn: &mut Turn, what: &Purpose, outcome: Result<Outcome, Failure>) {
+        let writing = self.host.writing.take();
+        match outcome {
+            Ok(_) => {
+                self.host.applied = writing;
+                self.host.attempt = Try::due(turn.boot());
+                turn.info("the host's network is set up");
+            }
+            Err(failure) => {
+                self.host.attempt.attempts += 1;
+                let attempts = self.host.attempt.attempts;
+                let retry = self.failed(turn, what, &failure, attempts);
+                self.host.attempt.again(failure, retry);
+            }
+        }
+    }
+
+    /// Tries the ENI's present step again at `at`.
+    pub(super) fn again(&mut self, id: &EniId, failure: Failure, at: BootTime) {
+        if let Some(attempt) = self.enis.get_mut(id).and_then(|eni| eni.phase.current_try_mut()) {
+            attempt.again(failure, at);
+        }
+    }
+
+    /// Has a read tell what became of the ENI's present step.
+    pub(super) fn resolve(&mut self, id: &EniId, failure: Failure, after: BootTime) {
+        if let Some(attempt) = self.enis.get_mut(id).and_then(|eni| eni.phase.current_try_mut()) {
+            attempt.resolve(failure, after);
+        }
+    }
+
+    /// Moves an ENI to another phase, and says so.
+    pub(super) fn enter(&mut self, turn: &mut Turn, id: &EniId, phase: Phase) {
+        let Some(eni) = self.enis.get_mut(id) else { return };
+        turn.info(format!("ENI {id} (device index {}): {} -> {}", eni.device_index.0, eni.phase.name(), phase.name()));
+        eni.enter(phase, turn.now.boot);
+        self.touch();
+    }
+}
+
+/// An answer of the wrong kind tells nothing.
+pub(super) fn unexpected() -> Failure {
+    Failure {
+        class: FailureClass::Unknown,
+        code: "UnexpectedOutcome".to_owned(),
+        message: "the answer does not belong to the call".to_owned(),
+        retry_after: None,
+    }
+}

@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What can come, by when, and why nothing does.
+//!
+//! The outlook is an upper bound: addresses that could be there by a time if everything goes well. Only what certainly
+//! cannot be there in time is left out: a cooldown that ends later, a call that rests until later, a subnet that is left
+//! alone until later, ENIs beyond the limits. So a waiter is refused at once exactly when waiting is pointless, and a
+//! blockage that shows later refuses it then.
+
+use crate::event::{Failure, FailureClass};
+use crate::ids::BootTime;
+use crate::lifecycle::{Assign, Eni, Phase, TryState};
+use crate::planner::Addresses;
+use crate::reason::{ReasonCode, Refusal};
+use crate::store::AddressState;
+
+use super::Core;
+use super::undurable::not_durable;
+
+/// Addresses that could come, each lot with the time before which it cannot.
+#[derive(Debug, Default)]
+pub(super) struct Outlook {
+    lots: Vec<(BootTime, u32)>,
+}
+
+impl Outlook {
+    fn add(&mut self, from: BootTime, count: u32) {
+        if count > 0 {
+            self.lots.push((from, count));
+        }
+    }
+
+    /// Addresses that could be there by `deadline`.
+    pub(super) fn by(&self, deadline: BootTime) -> u32 {
+        self.lots.iter().filter(|(from, _)| *from <= deadline).fold(0, |sum, (_, count)| sum.saturating_add(*count))
+    }
+}
+
+impl Core {
+    pub(super) fn outlook(&self, now: BootTime) -> Outlook {
+        let mut outlook = Outlook::default();
+        // Not enough is known to say no: whatever is missing may come, but not before it is tried again.
+        if !self.learned || self.facts.is_none() || self.limits.is_none() {
+            let from = if self.facts.is_some() && !self.learned { self.describe.not_before } else { now };
+            outlook.add(from, u32::MAX);
+        }
+        if self.host.applied.is_none() {
+            if let TryState::Due(at) = self.host.attempt.state {
+                // Whatever else comes, nothing is given out before that.
+                if at > now {
+                    return Outlook { lots: vec![(at, u32::MAX)] };
+                }
+            }
+            outlook.add(now, u32::MAX);
+        }
+        self.outlook_of_addresses(now, &mut outlook);
+        self.outlook_of_growth(now, &mut outlook);
+        outlook
+    }
+
+    /// Addresses that exist: cooling ones, and those of ENIs that are not proven yet.
+    fn outlook_of_addresses(&self, now: BootTime, outlook: &mut Outlook) {
+        for (_, entry) in self.store.iter() {
+            let Some(eni) = entry.eni.as_ref().and_then(|id| self.enis.get(id)) else { continue };
+            if !(eni.gives_out() || eni.is_coming(now)) {
+                continue;
+            }
+            let from = resting_until(eni).unwrap_or(now);
+            match &entry.state {
+                AddressState::Free { .. } => outlook.add(from, 1),
+                AddressState::Cooling { rest } => outlook.add(from.max(rest.until), 1),
+                AddressState::Allocated(_) | AddressState::Held { .. } | AddressState::Leaving { .. } => {}
+            }
+        }
+    }
+
+    /// Addresses that can be asked for, or have been.
+    fn outlook_of_growth(&self, now: BootTime, outlook: &mut Outlook) {
+        let Some(per_eni) = self.per_eni() else { return };
+        // What is being given back makes room for as much.
+        let leaving = self.shrinking.job.as_ref().map_or(0, |job| job.addresses.len());
+        outlook.add(now, u32::try_from(leaving).unwrap_or(u32::MAX));
+        for request in self.requests.values() {
+            outlook.add(request.attempt.earliest().unwrap_or(now), request.secondary);
+        }
+        for (eni, room) in self.rooms(now) {
+            let assign = match eni.assign {
+                Assign::Resting(until) => until,
+                Assign::Running { count, .. } => {
+                    outlook.add(now, count);
+                    now
+                }
+                Assign::Idle | Assign::Resolving { .. } => now,
+            };
+            self.outlook_of_subnet(outlook, Some(eni), assign, room.0);
+        }
+        let slots = self.slots(now).unwrap_or(0);
+        let free = slots.saturating_sub(self.slots_taken());
+        let leaving = self.enis.values().filter(|eni| matches!(eni.phase, Phase::Detaching(_))).count();
+        let leaving = u32::try_from(leaving).unwrap_or(u32::MAX);
+        self.outlook_of_subnet(outlook, None, now, free.saturating_add(leaving).saturating_mul(per_eni.0));
+    }
+
+    /// `eni`: `None` for new ENIs. An exhausted subnet gives what it has left now, and more when it is tried again.
+    fn outlook_of_subnet(&self, outlook: &mut Outlook, eni: Option<&Eni>, from: BootTime, count: u32) {
+        let main = self.facts.as_ref().map(|facts| &facts.subnet_id);
+        let id = eni.map_or(main, |eni| Some(&eni.subnet_id));
+        match id.and_then(|id| self.subnets.get(id)).and_then(|subnet| subnet.exhausted) {
+            None => outlook.add(from, count),
+            Some(exhausted) => {
+                let own = u32::from(eni.is_none());
+                let now_left = if exhausted.ask { count } else { exhausted.left.unwrap_or(0).saturating_sub(own) };
+                outlook.add(from, now_left.min(count));
+                outlook.add(from.max(exhausted.until), count);
+            }
+        }
+    }
+
+    /// Why a waiter with this deadline is refused before it: what blocks it longest.
+    pub(super) fn why_nothing_comes(&self, now: BootTime, deadline: BootTime) -> Refusal {
+        if let Some(refusal) = self.not_started(now) {
+            return refusal;
+        }
+        if let Some((failure, at)) = self.resting_failure(now).filter(|(_, at)| *at > deadline) {
+            return of_failure(&failure, at.since(now));
+        }
+        if let Some(refusal) = self.exhausted(now) {
+            return refusal;
+        }
+        if let Some(refusal) = self.stuck(now) {
+            return refusal;
+        }
+        self.full(now)
+    }
+
+    /// What a waiter whose time is over was waiting for.
+    pub(super) fn what_was_waited_for(&self, now: BootTime) -> Refusal {
+        if let Some(undurable) = &self.undurable {
+            return not_durable(&undurable.message);
+        }
+        if let Some(refusal) = self.not_started(now) {
+            return refusal;
+        }
+        if let Some((failure, at)) = self.resting_failure(now) {
+            return of_failure(&failure, at.since(now));
+        }
+        if let Some(refusal) = self.pending(now).or_else(|| self.exhausted(now)).or_else(|| self.stuck(now)) {
+            return refusal;
+        }
+        let assigning = self.enis.values().any(|eni| !matches!(eni.assign, Assign::Idle));
+        if assigning {
+            let cause = format!("an assign call to EC2 was not answered in time ({})", self.numbers(now));
+            return refusal(ReasonCode::BudgetSpent, cause, None);
+        }
+        if self.can_still_grow(now) {
+            return refusal(
+                ReasonCode::BudgetSpent,
+                format!("no address came free in time ({})", self.numbers(now)),
+                None,
+            );
+        }
+        self.full(now)
+    }
+
+    /// The daemon does not know enough yet, or cannot give anything out.
+    fn not_started(&self, now: BootTime) -> Option<Refusal> {
+        if self.facts.is_none() {
+            return Some(match &self.facts_failure {
+                Some(failure) => refusal(
+                    ReasonCode::ImdsUnavailable,
+                    format!("instance metadata cannot be read ({}: {})", failure.code, failure.message),
+                    None,
+                ),
+                None => refusal(ReasonCode::Starting, "the daemon is still reading instance metadata".to_owned(), None),
+            });
+        }
+        if !self.learned {
+            return Some(match &self.describe.failure {
+                Some(failure) => of_failure(failure, self.describe.not_before.since(now)),
+                None => refusal(ReasonCode::Starting, "the daemon is still reading its ENIs from EC2".to_owned(), None),
+            });
+        }
+        if self.limits.is_none() {
+            let kind = self.facts.as_ref().map_or("", |facts| facts.instance_type.as_str());
+            let cause = format!("the ENI limits of instance type {kind} are not known yet");
+            return Some(refusal(ReasonCode::LimitsUnknown, cause, None));
+        }
+        if self.host.applied.is_none() {
+            return Some(match &self.host.attempt.failure {
+                Some(failure) => refusal(
+                    ReasonCode::EniStuck,
+                    format!("the host's network cannot be set up: {}", failure.message),
+                    self.host.attempt.earliest().map(|at| at.since(now)),
+                ),
+                None => refusal(ReasonCode::Starting, "the host's network is still being set up".to_owned(), None),
+            });
+        }
+        None
+    }
+
+    /// The failed call of growth that is tried again last, and when.
+    fn resting_failure(&self, now: BootTime) -> Option<(Failure, BootTime)> {
+        let requests = self.requests.values().map(|request| &request.attempt);
+        let attaching = self.enis.values().filter_map(|eni| match &eni.phase {
+            Phase::Attaching(attempt) => Some(attempt),
+            Phase::Configuring(_) | Phase::Ready | Phase::Draining(_) | Phase::Detaching(_) | Phase::Deleting(_) => {
+                None
+            }
+        });
+        let calls = requests.chain(attaching).filter_map(|attempt| match (&attempt.state, &attempt.failure) {
+            (TryState::Due(at), Some(failure)) => Some((failure.clone(), *at)),
+            (TryState::Due(_) | TryState::Running(_) | TryState::Resolving(_), _) => None,
+        });
+        let assigns = self.enis.values().filter_map(|eni| match (&eni.assign, &eni.assign_failure) {
+            (Assign::Resting(until), Some(failure)) => Some((failure.clone(), *until)),
+            (Assign::Idle | Assign::Running { .. } | Assign::Resolving { .. } | Assign::Resting(_), _) => None,
+        });
+        calls.chain(assigns).filter(|(_, at)| *at > now).max_by_key(|(_, at)| *at)
+    }
+
+    fn pending(&self, now: BootTime) -> Option<Refusal> {
+        if let Some(request) = self.requests.values().next() {
+            let seconds = now.since(request.since).as_secs();
+            let cause = format!(
+                "an ENI with {} addresses has been asked for for {seconds} s ({})",
+                request.secondary,
+                self.numbers(now)
+            );
+            return Some(refusal(ReasonCode::EniPending, cause, None));
+        }
+        let eni = self.enis.values().find(|eni| eni.is_coming(now))?;
+        let mut cause = format!(
+            "ENI {} (device index {}) has been {} for {} s ({})",
+            eni.eni_id,
+            eni.device_index.0,
+            eni.phase.name(),
+            now.since(eni.since).as_secs(),
+            self.numbers(now)
+        );
+        if let Some(failure) = eni.phase.current_try().and_then(|attempt| attempt.failure.as_ref()) {
+            cause.push_str(": ");
+            cause.push_str(&failure.message);
+        }
+        Some(refusal(ReasonCode::EniPending, cause, None))
+    }
+
+    fn exhausted(&self, now: BootTime) -> Option<Refusal> {
+        let (id, until, left) = self.subnets.iter().find_map(|(id, subnet)| {
+            let exhausted = subnet.exhausted.filter(|exhausted| now < exhausted.until)?;
+            Some((id, exhausted.until, exhausted.left))
+        })?;
+        let wait = until.since(now);
+        let left = left.map_or_else(|| "no".to_owned(), |left| left.to_string());
+        let cause = format!(
+            "{id} has {left} free addresses and is tried again in {} s; give the node another subnet or free addresses ({})",
+            wait.as_secs(),
+            self.numbers(now)
+        );
+        Some(refusal(ReasonCode::SubnetExhausted, cause, Some(wait)))
+    }
+
+    fn stuck(&self, now: BootTime) -> Option<Refusal> {
+        let eni = self.enis.values().find(|eni| eni.is_stuck(now))?;
+        let why = eni.phase.current_try().and_then(|attempt| attempt.failure.as_ref());
+        let why = why.map_or_else(|| "its link never appeared".to_owned(), |failure| failure.message.clone());
+        let cause = format!("ENI {} could not be set up: {why} ({})", eni.eni_id, self.numbers(now));
+        Some(refusal(ReasonCode::EniStuck, cause, None))
+    }
+
+    /// Everything the limits allow is taken.
+    fn full(&self, now: BootTime) -> Refusal {
+        let next = self
+            .store
+            .iter()
+            .filter_map(|(_, entry)| match &entry.state {
+                AddressState::Cooling { rest } => Some(rest.until),
+                AddressState::Free { .. }
+                | AddressState::Allocated(_)
+                | AddressState::Held { .. }
+                | AddressState::Leaving { .. } => None,
+            })
+            .min();
+        match next {
+            Some(until) => {
+                let wait = until.since(now);
+                let cause = format!(
+                    "every address left is cooling down, the next one for {} ms ({})",
+                    wait.as_millis(),
+                    self.numbers(now)
+                );
+                refusal(ReasonCode::AllCooling, cause, Some(wait))
+            }
+            None => {
+                let cause = format!("every address this node may hold is in use ({})", self.numbers(now));
+                refusal(ReasonCode::NodeFull, cause, None)
+            }
+        }
+    }
+
+    fn can_still_grow(&self, now: BootTime) -> bool {
+        let slots = self.slots(now).unwrap_or(0);
+        slots > self.slots_taken() || self.rooms(now).iter().any(|(_, room)| *room > Addresses::ZERO)
+    }
+
+    /// The pool in numbers, for a refusal's text.
+    fn numbers(&self, now: BootTime) -> String {
+        let (mut allocated, mut cooling, mut total) = (0, 0, 0);
+        for tally in self.store.tallies().values() {
+            allocated += tally.allocated;
+            cooling += tally.cooling;
+            total += tally.total();
+        }
+        let slots = self.slots(now).map_or_else(|| "?".to_owned(), |slots| slots.to_string());
+        let per_eni = self.per_eni().map_or_else(|| "?".to_owned(), |count| count.0.to_string());
+        format!(
+            "{allocated} of {total} addresses in use, {cooling} cooling, {} of {slots} ENIs of {per_eni} addresses",
+            self.slots_taken()
+        )
+    }
+}
+
+/// Until when an ENI that is not proven yet rests after a failure.
+fn resting_until(eni: &Eni) -> Option<BootTime> {
+    eni.phase.current_try().and_then(crate::lifecycle::Try::earliest)
+}
+
+fn of_failure(failure: &Failure, wait: std::time::Duration) -> Refusal {
+    let code = match failure.class {
+        FailureClass::Throttled => ReasonCode::Ec2Throttled,
+        FailureClass::Denied => ReasonCode::Ec2Denied,
+        FailureClass::SubnetExhausted => ReasonCode::SubnetExhausted,
+        FailureClass::AttachmentLimit | FailureClass::AddressLimit => ReasonCode::NodeFull,
+        FailureClass::LinkMissing | FailureClass::Kernel => ReasonCode::EniStuck,
+        FailureClass::DeviceIndexTaken
+        | FailureClass::NotFound
+        | FailureClass::WrongState
+        | FailureClass::TokenMismatch
+        | FailureClass::Transient
+        | FailureClass::Unknown
+        | FailureClass::Rejected => ReasonCode::Ec2Unavailable,
+    };
+    let cause = format!("{} ({}); tried again in {} ms", failure.message, failure.code, wait.as_millis());
+    refusal(code, cause, Some(wait))
+}
+
+fn refusal(code: ReasonCode, cause: String, retry_after: Option<std::time::Duration>) -> Refusal {
+    Refusal { code, cause, retry_after }
+}

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The pool: what the planner is shown, and its plans turned into calls.
+//!
+//! Capacity counts from the moment it is planned: addresses of calls under way, of ENIs asked for, and of ENIs not proven
+//! yet are *coming*. So nothing is asked for twice, and a failing call that will be tried again does not call for another.
+
+use crate::action::ActionKind;
+use crate::ids::{BootTime, EniId};
+use crate::lifecycle::{Assign, Eni, Phase, Request};
+use crate::planner::grow::{self, GrowView, Growth, Room, RoomWhen};
+use crate::planner::target::{self, Policy, PoolView, Target};
+use crate::planner::{Addresses, EniCount};
+
+use super::state::{Purpose, Subnet};
+use super::{Core, Turn};
+
+impl Core {
+    /// Addresses an ENI of this instance type can hold; `None`: limits not known.
+    pub(super) fn per_eni(&self) -> Option<Addresses> {
+        self.limits.as_ref().map(|limits| Addresses(limits.secondary_slots_per_eni()))
+    }
+
+    pub(super) fn policy(&self) -> Option<Policy> {
+        let per_eni = self.per_eni()?;
+        Some(Policy { warm: self.config.warm, per_eni, max_pods: self.config.max_pods.map(Addresses) })
+    }
+
+    /// What there is and what is coming.
+    pub(super) fn pool_view(&self, now: BootTime) -> PoolView {
+        let mut view = PoolView { waiting: Addresses(self.waiters.len()), ..PoolView::default() };
+        let tallies = self.store.tallies();
+        for eni in self.enis.values() {
+            let serves = eni.gives_out() || eni.is_coming(now);
+            if !serves {
+                continue;
+            }
+            let tally = tallies.get(&Some(&eni.eni_id)).copied().unwrap_or_default();
+            let assigning = Addresses(assigning(eni));
+            view.total += Addresses(tally.total() - tally.leaving) + assigning;
+            view.free += Addresses(tally.free) + assigning;
+        }
+        for request in self.requests.values() {
+            view.total += Addresses(request.secondary);
+            view.free += Addresses(request.secondary);
+        }
+        view
+    }
+
+    /// What is missing or too much; nothing of either while limits are not known.
+    pub(super) fn target(&self, now: BootTime) -> Target {
+        self.policy().map(|policy| target::target(&self.pool_view(now), &policy)).unwrap_or_default()
+    }
+
+    /// Whether something would be missing without this request.
+    pub(super) fn is_needed(&self, now: BootTime, request: &Request) -> bool {
+        let Some(policy) = self.policy() else { return true };
+        let mut view = self.pool_view(now);
+        view.total = view.total.less(Addresses(request.secondary));
+        view.free = view.free.less(Addresses(request.secondary));
+        target::target(&view, &policy).shortfall > Addresses::ZERO
+    }
+
+    /// Asks for what is missing.
+    pub(super) fn grow(&mut self, turn: &mut Turn) {
+        let now = turn.boot();
+        let Some(view) = self.grow_view(now) else { return };
+        if view.shortfall == Addresses::ZERO {
+            return;
+        }
+        let main = self.facts.as_ref().map(|facts| facts.subnet_id.clone());
+        for growth in grow::plan(&view) {
+            let mut from_main = Addresses::ZERO;
+            match growth {
+                Growth::Assign { eni_id, count } => {
+                    if self.enis.get(&eni_id).is_some_and(|eni| Some(&eni.subnet_id) == main.as_ref()) {
+                        from_main = count;
+                    }
+                    self.start_assign(turn, &eni_id, count);
+                }
+                Growth::Create { secondary } => {
+                    from_main = secondary + Addresses(1);
+                    self.request_eni(turn, secondary);
+                }
+            }
+            if let Some(subnet) = main.as_ref().and_then(|id| self.subnets.get_mut(id))
+                && let Some(exhausted) = &mut subnet.exhausted
+            {
+                exhausted.left = exhausted.left.map(|left| left.saturating_sub(from_main.0));
+            }
+        }
+        self.drive_requests(turn);
+    }
+
+    fn start_assign(&mut self, turn: &mut Turn, id: &EniId, count: Addresses) {
+        let kind = ActionKind::AssignAddresses { eni_id: id.clone(), count: count.0 };
+        let action = self.start(turn, Purpose::Assign { eni_id: id.clone(), count: count.0 }, kind);
+        if let Some(eni) = self.enis.get_mut(id) {
+            eni.assign = Assign::Running { action, count: count.0 };
+        }
+    }
+
+    /// What growth can use now; `None`: not enough is known to ask for anything.
+    pub(super) fn grow_view(&self, now: BootTime) -> Option<GrowView> {
+        if !self.learned {
+            return None;
+        }
+        let facts = self.facts.as_ref()?;
+        let policy = self.policy()?;
+        let held_off = |subnet: Option<&Subnet>| {
+            subnet.and_then(|subnet| subnet.exhausted).filter(|exhausted| now < exhausted.until)
+        };
+        let main = held_off(self.subnets.get(&facts.subnet_id));
+        let rooms = self
+            .rooms(now)
+            .into_iter()
+            .filter(|(eni, _)| eni.subnet_id == facts.subnet_id || held_off(self.subnets.get(&eni.subnet_id)).is_none())
+            .map(|(eni, addresses)| Room {
+                eni_id: eni.eni_id.clone(),
+                addresses,
+                when: room_when(eni, now),
+                in_main_subnet: eni.subnet_id == facts.subnet_id,
+            })
+            .collect();
+        Some(GrowView {
+            shortfall: self.target(now).shortfall,
+            by_whole_enis: policy.by_whole_enis(),
+            rooms,
+            per_eni: policy.per_eni,
+            new_enis: EniCount(self.slots(now)?.saturating_sub(self.slots_taken())),
+            subnet_left: main.map(|exhausted| Addresses(exhausted.left.unwrap_or(0))),
+        })
+    }
+
+    /// Attached ENIs that could hold more and how much, fullest first.
+    pub(super) fn rooms(&self, now: BootTime) -> Vec<(&Eni, Addresses)> {
+        let Some(per_eni) = self.per_eni() else { return Vec::new() };
+        let tallies = self.store.tallies();
+        let mut rooms: Vec<(&Eni, Addresses, u32)> = Vec::new();
+        for eni in self.enis.values() {
+            let attached = match &eni.phase {
+                Phase::Configuring(_) => !eni.is_stuck(now),
+                Phase::Ready => eni.missing_since.is_none(),
+                Phase::Attaching(_) | Phase::Draining(_) | Phase::Detaching(_) | Phase::Deleting(_) => false,
+            };
+            let leaving = self.shrinking.job.as_ref().is_some_and(|job| job.eni_id == eni.eni_id);
+            if !attached || leaving {
+                continue;
+            }
+            let cap = eni.learned_cap.filter(|(_, until)| now < *until).map_or(per_eni, |(cap, _)| Addresses(cap));
+            let held = tallies.get(&Some(&eni.eni_id)).copied().unwrap_or_default().total();
+            let room = cap.min(per_eni).less(Addresses(held + assigning(eni)));
+            if room > Addresses::ZERO {
+                rooms.push((eni, room, held));
+            }
+        }
+        rooms.sort_by_key(|(eni, _, held)| (std::cmp::Reverse(*held), eni.device_index));
+        rooms.into_iter().map(|(eni, room, _)| (eni, room)).collect()
+    }
+
+    /// Registers when growth that rests can go on.
+    pub(super) fn growth_alarms(&mut self, now: BootTime) {
+        let mut times: Vec<BootTime> = Vec::new();
+        for eni in self.enis.values() {
+            if let Assign::Resting(until) = eni.assign {
+                times.push(until);
+            }
+            times.extend(eni.learned_cap.map(|(_, until)| until));
+        }
+        times.extend(self.subnets.values().filter_map(|subnet| subnet.exhausted).map(|exhausted| exhausted.until));
+        times.extend(self.learned_enis.map(|(_, until)| until));
+        for time in times.into_iter().filter(|time| *time > now) {
+            self.alarm(time);
+        }
+    }
+}
+
+/// Addresses that a call under way will add.
+pub(super) fn assigning(eni: &Eni) -> u32 {
+    match eni.assign {
+        Assign::Running { count, .. } => count,
+        Assign::Idle | Assign::Resolving { .. } | Assign::Resting(_) => 0,
+    }
+}
+
+pub(super) fn room_when(eni: &Eni, now: BootTime) -> RoomWhen {
+    match eni.assign {
+        Assign::Idle => RoomWhen::Now,
+        Assign::Resting(until) if now >= until => RoomWhen::Now,
+        Assign::Resting(_) | Assign::Running { .. } | Assign::Resolving { .. } => RoomWhen::Later,
+    }
+}

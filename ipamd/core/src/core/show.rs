@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The state as operators see it.
+
+use std::time::Duration;
+
+use crate::ids::{BootTime, Now, RouteTable};
+use crate::lifecycle::{Eni, Request, TryState};
+use crate::planner::Addresses;
+use crate::reason::ReasonCode;
+use crate::snapshot::{
+    ActionSnapshot, AddressSnapshot, EniSnapshot, FailureSnapshot, OtherEniSnapshot, PodSnapshot, PoolSnapshot,
+    Snapshot, SubnetSnapshot, WaiterSnapshot, WhySnapshot,
+};
+use crate::store::{AddressState, Tally, Testimony};
+
+use super::Core;
+use super::pool::assigning;
+
+impl Core {
+    pub(super) fn show(&self, now: Now) -> Snapshot {
+        let now = now.boot;
+        Snapshot {
+            instance: self.facts.clone(),
+            serving: self.serving && self.host.applied.is_some(),
+            pool: self.show_pool(now),
+            why: self.show_why(now),
+            enis: self.show_enis(now),
+            other_enis: self.show_others(),
+            addresses: self.show_addresses(now),
+            pods: self.show_pods(now),
+            waiters: self.show_waiters(now),
+            actions: self.show_actions(now),
+            failures: self.show_failures(now),
+            exhausted_subnets: self.show_subnets(now),
+        }
+    }
+
+    fn show_pool(&self, now: BootTime) -> PoolSnapshot {
+        let view = self.pool_view(now);
+        let target = self.target(now);
+        let mut all = Tally::default();
+        let mut ready = 0;
+        for (id, tally) in self.store.tallies() {
+            all.free += tally.free;
+            all.allocated += tally.allocated;
+            all.cooling += tally.cooling;
+            all.held += tally.held;
+            all.leaving += tally.leaving;
+            if id.and_then(|id| self.enis.get(id)).is_some_and(Eni::gives_out) {
+                ready += tally.free;
+            }
+        }
+        let others = self.others.values().filter(|other| other.network_card == 0).count();
+        let others = u32::try_from(others).unwrap_or(u32::MAX);
+        PoolSnapshot {
+            targets: self.config.warm,
+            total: all.total(),
+            allocated: all.allocated,
+            free: ready,
+            cooling: all.cooling,
+            held: all.held,
+            leaving: all.leaving,
+            coming: view.free.less(Addresses(ready)).0,
+            waiters: self.waiters.len(),
+            shortfall: target.shortfall.0,
+            surplus: target.surplus.0,
+            addresses_per_eni: self.per_eni().map(|count| count.0),
+            enis: self.slots_taken().saturating_sub(others),
+            max_enis: self.slots(now).map(|slots| slots.saturating_sub(others)),
+        }
+    }
+
+    fn show_why(&self, now: BootTime) -> WhySnapshot {
+        let why = |text: String, bound_by: Option<ReasonCode>| WhySnapshot { text, bound_by };
+        let target = self.target(now);
+        let coming = self.pool_view(now).free;
+        let starting = self.facts.is_none() || !self.learned || self.limits.is_none() || self.host.applied.is_none();
+        if starting || self.undurable.is_some() {
+            let refusal = self.present_refusal(now);
+            return why(refusal.cause, Some(refusal.code));
+        }
+        if target.shortfall > Addresses::ZERO {
+            let refusal = self.present_refusal(now);
+            return why(format!("{} addresses are missing: {}", target.shortfall.0, refusal.cause), Some(refusal.code));
+        }
+        if target.surplus > Addresses::ZERO {
+            let text = match self.shrinking.since {
+                Some(since) => format!(
+                    "{} addresses are too many, for {} s; they go once they have been for {} s and can go",
+                    target.surplus.0,
+                    now.since(since).as_secs(),
+                    super::state::SURPLUS_STANDS.as_secs()
+                ),
+                None => format!("{} free addresses above the target are kept", target.surplus.0),
+            };
+            return why(text, None);
+        }
+        why(format!("the target is met ({} addresses free or coming)", coming.0), None)
+    }
+
+    fn show_enis(&self, now: BootTime) -> Vec<EniSnapshot> {
+        let mut enis: Vec<EniSnapshot> = self.enis.values().map(|eni| self.show_eni(eni, now)).collect();
+        enis.extend(self.requests.values().map(|request| show_request(request, now)));
+        enis.sort_by(|a, b| (a.device_index, &a.eni_id).cmp(&(b.device_index, &b.eni_id)));
+        enis
+    }
+
+    fn show_eni(&self, eni: &Eni, now: BootTime) -> EniSnapshot {
+        let tally = self.store.tally(&eni.eni_id);
+        let attempt = eni.phase.current_try();
+        let failure = attempt.and_then(|attempt| attempt.failure.as_ref()).or(eni.assign_failure.as_ref());
+        EniSnapshot {
+            eni_id: Some(eni.eni_id.clone()),
+            state: eni.phase.name().to_owned(),
+            state_for_ms: millis(now.since(eni.since)),
+            retry_in_ms: attempt.and_then(|attempt| retry_in(attempt.state, now)),
+            device_index: eni.device_index,
+            table: RouteTable::of_device(eni.device_index),
+            mac: Some(eni.mac),
+            primary_address: Some(eni.primary_address),
+            subnet_id: eni.subnet_id.clone(),
+            created: eni.created,
+            total: tally.total(),
+            allocated: tally.allocated,
+            free: tally.free,
+            cooling: tally.cooling,
+            assigning: assigning(eni),
+            last_failure: failure.map(|failure| format!("{}: {}", failure.code, failure.message)),
+        }
+    }
+
+    fn show_others(&self) -> Vec<OtherEniSnapshot> {
+        let mut others: Vec<OtherEniSnapshot> = self
+            .others
+            .iter()
+            .map(|(id, other)| OtherEniSnapshot {
+                eni_id: id.clone(),
+                device_index: other.device_index,
+                network_card: other.network_card,
+                why: other.why.to_owned(),
+            })
+            .collect();
+        others.sort_by_key(|other| (other.network_card, other.device_index));
+        others
+    }
+
+    fn show_addresses(&self, now: BootTime) -> Vec<AddressSnapshot> {
+        self.store
+            .iter()
+            .map(|(address, entry)| {
+                let (state, cooling_for_ms) = match &entry.state {
+                    AddressState::Free { .. } => ("free", None),
+                    AddressState::Allocated(_) => ("allocated", None),
+                    AddressState::Cooling { rest } => ("cooling", Some(millis(rest.until.since(now)))),
+                    AddressState::Held { .. } => ("held", None),
+                    AddressState::Leaving { .. } => ("leaving", None),
+                };
+                AddressSnapshot { address, eni_id: entry.eni.clone(), state: state.to_owned(), cooling_for_ms }
+            })
+            .collect()
+    }
+
+    fn show_pods(&self, now: BootTime) -> Vec<PodSnapshot> {
+        self.store
+            .allocations()
+            .map(|(address, eni_id, allocation)| PodSnapshot {
+                key: allocation.key.to_string(),
+                pod: allocation.pod.clone(),
+                address,
+                eni_id: eni_id.cloned(),
+                device_index: eni_id.and_then(|id| self.enis.get(id)).map(|eni| eni.device_index),
+                allocated_unix_nanos: allocation.allocated_unix_nanos,
+                orphan_for_ms: match allocation.testimony {
+                    Testimony::MissingSince(since) => Some(millis(now.since(since))),
+                    Testimony::Present | Testimony::Impossible => None,
+                },
+            })
+            .collect()
+    }
+
+    fn show_waiters(&self, now: BootTime) -> Vec<WaiterSnapshot> {
+        let waits_for = self.present_refusal(now).code;
+        self.waiters
+            .iter()
+            .map(|waiter| WaiterSnapshot {
+                key: waiter.key.to_string(),
+                pod: waiter.pod.clone(),
+                waiting_ms: millis(now.since(waiter.since)),
+                budget_left_ms: millis(waiter.deadline().since(now)),
+                waits_for,
+            })
+            .collect()
+    }
+
+    fn show_actions(&self, now: BootTime) -> Vec<ActionSnapshot> {
+        self.in_flight
+            .iter()
+            .map(|(id, flight)| ActionSnapshot {
+                id: id.0,
+                what: flight.purpose.to_string(),
+                running_ms: millis(now.since(flight.since)),
+            })
+            .collect()
+    }
+
+    fn show_failures(&self, now: BootTime) -> Vec<FailureSnapshot> {
+        let mut failures: Vec<FailureSnapshot> = self
+            .failures
+            .values()
+            .map(|last| FailureSnapshot {
+                what: last.what.clone(),
+                class: last.failure.class,
+                code: last.failure.code.clone(),
+                message: last.failure.message.clone(),
+                ago_ms: millis(now.since(last.at)),
+            })
+            .collect();
+        failures.sort_by_key(|failure| failure.ago_ms);
+        failures
+    }
+
+    fn show_subnets(&self, now: BootTime) -> Vec<SubnetSnapshot> {
+        self.subnets
+            .iter()
+            .filter_map(|(id, subnet)| {
+                let exhausted = subnet.exhausted.filter(|exhausted| now < exhausted.until)?;
+                Some(SubnetSnapshot {
+                    subnet_id: id.clone(),
+                    retry_in_ms: millis(exhausted.until.since(now)),
+                    available: exhausted.left,
+                })
+            })
+            .collect()
+    }
+}
+
+fn show_request(request: &Request, now: BootTime) -> EniSnapshot {
+    EniSnapshot {
+        eni_id: None,
+        state: "Requested".to_owned(),
+        state_for_ms: millis(now.since(request.since)),
+        retry_in_ms: retry_in(request.attempt.state, now),
+        device_index: request.device_index,
+        table: RouteTable::of_device(request.device_index),
+        mac: None,
+        primary_address: None,
+        subnet_id: request.subnet_id.clone(),
+        created: true,
+        total: request.secondary,
+        allocated: 0,
+        free: 0,
+        cooling: 0,
+        assigning: 0,
+        last_failure: request.attempt.failure.as_ref().map(|failure| format!("{}: {}", failure.code, failure.message)),
+    }
+}
+
+fn retry_in(state: TryState, now: BootTime) -> Option<u64> {
+    match state {
+        TryState::Due(at) | TryState::Resolving(at) => Some(millis(at.since(now))),
+        TryState::Running(_) => None,
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The smaller parts of the core's state: what is under way, what the kernel showed, subnets, shrinking.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+
+use crate::event::{Failure, FailureClass, HeldAddress};
+use crate::ids::{ActionId, BootTime, DeviceIndex, EniId, MacAddr, SubnetId};
+use crate::lifecycle::Try;
+use crate::reason::{NoticeLevel, ReasonCode};
+
+/// An action under way.
+#[derive(Clone, Debug)]
+pub(crate) struct Flight {
+    pub(crate) purpose: Purpose,
+    pub(crate) since: BootTime,
+}
+
+/// What an action is for: where its outcome belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Create { token: String, secondary: u32 },
+    Attach { eni_id: EniId, device_index: DeviceIndex },
+    Termination { eni_id: EniId },
+    Assign { eni_id: EniId, count: u32 },
+    Unassign { eni_id: EniId, count: usize },
+    Deconfigure { eni_id: EniId },
+    Detach { eni_id: EniId },
+    Delete { eni_id: EniId },
+    Configure { eni_id: EniId },
+    Describe,
+    Subnet { subnet_id: SubnetId },
+    Host,
+    Observe,
+}
+
+impl Purpose {
+    /// One word a kind, for the table of last failures.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Create { .. } => "create",
+            Self::Attach { .. } => "attach",
+            Self::Termination { .. } => "delete-on-termination",
+            Self::Assign { .. } => "assign",
+            Self::Unassign { .. } => "unassign",
+            Self::Deconfigure { .. } => "deconfigure",
+            Self::Detach { .. } => "detach",
+            Self::Delete { .. } => "delete",
+            Self::Configure { .. } => "configure",
+            Self::Describe => "describe",
+            Self::Subnet { .. } => "subnet",
+            Self::Host => "host",
+            Self::Observe => "observe",
+        }
+    }
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Create { token, secondary } => write!(f, "creating an ENI with {secondary} addresses ({token})"),
+            Self::Attach { eni_id, device_index } => write!(f, "attaching {eni_id} at device index {}", device_index.0),
+            Self::Termination { eni_id } => write!(f, "setting delete-on-termination of {eni_id}"),
+            Self::Assign { eni_id, count } => write!(f, "assigning {count} addresses to {eni_id}"),
+            Self::Unassign { eni_id, count } => write!(f, "unassigning {count} addresses from {eni_id}"),
+            Self::Deconfigure { eni_id } => write!(f, "removing the kernel objects of {eni_id}"),
+            Self::Detach { eni_id } => write!(f, "detaching {eni_id}"),
+            Self::Delete { eni_id } => write!(f, "deleting {eni_id}"),
+            Self::Configure { eni_id } => write!(f, "setting up the link of {eni_id}"),
+            Self::Describe => f.write_str("reading the instance's ENIs from EC2"),
+            Self::Subnet { subnet_id } => write!(f, "reading {subnet_id} from EC2"),
+            Self::Host => f.write_str("setting up the host's network"),
+            Self::Observe => f.write_str("reading the kernel's state"),
+        }
+    }
+}
+
+/// How loud a failure is, and its code.
+pub(crate) fn loudness(class: FailureClass) -> (NoticeLevel, Option<ReasonCode>) {
+    match class {
+        FailureClass::Denied => (NoticeLevel::Error, Some(ReasonCode::Ec2Denied)),
+        FailureClass::Rejected => (NoticeLevel::Error, None),
+        FailureClass::Throttled => (NoticeLevel::Warn, Some(ReasonCode::Ec2Throttled)),
+        FailureClass::SubnetExhausted => (NoticeLevel::Warn, Some(ReasonCode::SubnetExhausted)),
+        FailureClass::LinkMissing => (NoticeLevel::Debug, None),
+        FailureClass::AddressLimit
+        | FailureClass::AttachmentLimit
+        | FailureClass::DeviceIndexTaken
+        | FailureClass::NotFound
+        | FailureClass::WrongState
+        | FailureClass::TokenMismatch
+        | FailureClass::Transient
+        | FailureClass::Unknown
+        | FailureClass::Kernel => (NoticeLevel::Warn, None),
+    }
+}
+
+/// The last failure of a kind of action.
+#[derive(Clone, Debug)]
+pub(crate) struct LastFailure {
+    pub(crate) what: String,
+    pub(crate) failure: Failure,
+    pub(crate) at: BootTime,
+}
+
+/// An attached ENI that is left alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Other {
+    pub(crate) device_index: DeviceIndex,
+    pub(crate) network_card: u32,
+    pub(crate) why: &'static str,
+}
+
+/// What the kernel showed last.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct KernelWitness {
+    pub(crate) held: BTreeMap<Ipv4Addr, HeldAddress>,
+    /// When an observation is due that orphans wait for.
+    pub(crate) orphans: bool,
+}
+
+/// The host's own set-up.
+#[derive(Clone, Debug)]
+pub(crate) struct Host {
+    /// What was last written; `None`: nothing yet.
+    pub(crate) applied: Option<HostFacts>,
+    /// What the call under way writes.
+    pub(crate) writing: Option<HostFacts>,
+    pub(crate) attempt: Try,
+}
+
+/// What the host's set-up depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HostFacts {
+    pub(crate) primary_mac: MacAddr,
+    pub(crate) primary_address: Ipv4Addr,
+    pub(crate) vpc_cidrs: Vec<Ipv4Net>,
+}
+
+/// What is known of a subnet.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Subnet {
+    pub(crate) cidr: Option<Ipv4Net>,
+    pub(crate) exhausted: Option<Exhausted>,
+    /// Failures in a row, for the next hold-off; forgotten with the first success after one.
+    pub(crate) exhaustions: u32,
+    /// A DescribeSubnet under way.
+    pub(crate) reading: Option<ActionId>,
+    /// After a failed one: not before then.
+    pub(crate) read_not_before: BootTime,
+    pub(crate) read_attempts: u32,
+}
+
+/// A subnet that had no address left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Exhausted {
+    /// Nothing is asked of it before then,
+    pub(crate) until: BootTime,
+    /// except what it was said to have left since; `None`: not known.
+    pub(crate) left: Option<u32>,
+    /// Whether it is to be asked how much it has left.
+    pub(crate) ask: bool,
+}
+
+/// Giving addresses and ENIs back.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shrinking {
+    /// Since when something could go.
+    pub(crate) since: Option<BootTime>,
+    /// The least surplus since then.
+    pub(crate) floor: u32,
+    /// Addresses on their way out, one ENI at a time.
+    pub(crate) job: Option<UnassignJob>,
+    /// Not before then: the last attempt met resistance.
+    pub(crate) not_before: BootTime,
+}
+
+/// Addresses picked to be unassigned.
+#[derive(Clone, Debug)]
+pub(crate) struct UnassignJob {
+    pub(crate) eni_id: EniId,
+    pub(crate) addresses: Vec<Ipv4Addr>,
+    pub(crate) step: UnassignStep,
+}
+
+/// Where an unassign job is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UnassignStep {
+    /// Waiting for the kernel and EC2 to be read since then.
+    Witnessing(BootTime),
+    Running,
+    /// It failed: a read since then tells what is left.
+    Resolving(BootTime),
+}
+
+/// The journal cannot be written.
+#[derive(Clone, Debug)]
+pub(crate) struct Undurable {
+    /// Tried again then.
+    pub(crate) until: BootTime,
+    pub(crate) message: String,
+}
+
+/// How long a surplus must have stood before anything goes.
+pub(crate) const SURPLUS_STANDS: Duration = Duration::from_secs(30);
+/// How long a lagging read may still show what we gave back (the reference's cache of freed addresses).
+pub(crate) const LAG: Duration = Duration::from_secs(60);
+/// An allocation whose host veth has been gone for so long is an orphan.
+pub(crate) const ORPHAN_AFTER: Duration = Duration::from_secs(60);
+/// How often the kernel is read while orphans are suspected.
+pub(crate) const ORPHAN_LOOK: Duration = Duration::from_secs(20);
+/// How often the kernel is read otherwise.
+pub(crate) const SLOW_LOOK: Duration = Duration::from_secs(60);
+/// How often EC2 is read when nothing happens; a jitter of up to a quarter is added.
+pub(crate) const VERIFY_EVERY: Duration = Duration::from_secs(3_600);
+/// How long after a call without an answer EC2 is asked what came of it: a describe may lag behind.
+pub(crate) const RESOLVE_AFTER: Duration = Duration::from_secs(2);

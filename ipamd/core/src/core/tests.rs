@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The whole machine against a tiny EC2 and kernel (`world`), which check the invariants at every step.
+
+mod adds;
+mod failures;
+mod pool;
+mod property;
+mod restart;
+mod world;

@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One ENI through life, and one try of an action through its outcomes.
+//!
+//! ```text
+//!              EniCreated          EniAttached              EniConfigured
+//!   Requested ───────────► Attaching ─────────► Configuring ─────────────► Ready
+//!   (Create)                   │ limit, refused      │ 5 min without link    │ surplus
+//!       │                      │                     ▼      cancelled ▲      ▼
+//!       │ failed for good      │                   Draining ──────────┴── Draining
+//!       ▼                      ▼                     │ three witnesses agree
+//!     gone ◄─────────────── Deleting ◄──── Detaching ◄
+//!            DeleteEni                DetachEni
+//! ```
+//!
+//! `Failed{retry_at}` of any state is that state with a [`Try`] that is due later. Device indices are reserved from
+//! Requested to Detaching; a slot of the instance is taken as long.
+//!
+//! Invariant: only Ready ENIs give addresses out; only ENIs made for us are drained, detached and deleted; the primary ENI
+//! never is.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use crate::event::{EniView, Failure};
+use crate::ids::{ActionId, AttachmentId, BootTime, DeviceIndex, EniId, MacAddr, SecurityGroupId, SubnetId};
+
+/// An attached ENI whose link does not appear for so long is given up (the worst seen in the wild is 3 minutes).
+pub(crate) const STUCK_AFTER: Duration = Duration::from_secs(300);
+/// An ENI younger than this is not released (the reference's `minENILifeTime`).
+pub(crate) const RELEASE_AGE: Duration = Duration::from_secs(60);
+
+/// One action, until it succeeds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Try {
+    /// Tries that failed.
+    pub(crate) attempts: u32,
+    pub(crate) state: TryState,
+    /// Why the last one failed.
+    pub(crate) failure: Option<Failure>,
+}
+
+/// Where a try is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TryState {
+    /// To be started then.
+    Due(BootTime),
+    /// Under way.
+    Running(ActionId),
+    /// Nobody knows whether it happened: an EC2 read begun at or after that time tells.
+    Resolving(BootTime),
+}
+
+impl Try {
+    pub(crate) fn due(at: BootTime) -> Self {
+        Self { attempts: 0, state: TryState::Due(at), failure: None }
+    }
+
+    pub(crate) fn resolving(after: BootTime) -> Self {
+        Self { attempts: 0, state: TryState::Resolving(after), failure: None }
+    }
+
+    /// When it can be started or resolved at the earliest; `None`: it is under way.
+    pub(crate) fn earliest(&self) -> Option<BootTime> {
+        match self.state {
+            TryState::Due(at) | TryState::Resolving(at) => Some(at),
+            TryState::Running(_) => None,
+        }
+    }
+
+    /// It failed, and is tried again after `delay`.
+    pub(crate) fn again(&mut self, failure: Failure, at: BootTime) {
+        self.failure = Some(failure);
+        self.state = TryState::Due(at);
+    }
+
+    /// It failed, or may have: a read tells.
+    pub(crate) fn resolve(&mut self, failure: Failure, after: BootTime) {
+        self.failure = Some(failure);
+        self.state = TryState::Resolving(after);
+    }
+}
+
+/// Where an ENI is in life; Requested is a [`Request`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// It exists and is being attached.
+    Attaching(Try),
+    /// It is attached; its link is awaited and set up.
+    Configuring(Try),
+    /// Its set-up is proven.
+    Ready,
+    /// It gives no address out any more, until the witnesses have spoken.
+    Draining(DrainReason),
+    /// Nothing uses it: the kernel's objects are removed, then it is detached.
+    Detaching(DetachStep),
+    /// It is detached and being deleted.
+    Deleting(Try),
+}
+
+/// Why an ENI drains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DrainReason {
+    /// The pool has more than it should.
+    Surplus,
+    /// Its link never appeared, or cannot be set up.
+    Stuck,
+}
+
+/// The two halves of detaching.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum DetachStep {
+    Deconfigure(Try),
+    Detach(Try),
+}
+
+impl Phase {
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Attaching(_) => "Attaching",
+            Self::Configuring(_) => "Configuring",
+            Self::Ready => "Ready",
+            Self::Draining(_) => "Draining",
+            Self::Detaching(_) => "Detaching",
+            Self::Deleting(_) => "Deleting",
+        }
+    }
+
+    /// Whether it takes one of the instance's slots and a device index.
+    pub(crate) fn takes_slot(&self) -> bool {
+        match self {
+            Self::Attaching(_) | Self::Configuring(_) | Self::Ready | Self::Draining(_) | Self::Detaching(_) => true,
+            Self::Deleting(_) => false,
+        }
+    }
+
+    pub(crate) fn current_try(&self) -> Option<&Try> {
+        match self {
+            Self::Attaching(attempt) | Self::Configuring(attempt) | Self::Deleting(attempt) => Some(attempt),
+            Self::Detaching(DetachStep::Deconfigure(attempt) | DetachStep::Detach(attempt)) => Some(attempt),
+            Self::Ready | Self::Draining(_) => None,
+        }
+    }
+
+    pub(crate) fn current_try_mut(&mut self) -> Option<&mut Try> {
+        match self {
+            Self::Attaching(attempt) | Self::Configuring(attempt) | Self::Deleting(attempt) => Some(attempt),
+            Self::Detaching(DetachStep::Deconfigure(attempt) | DetachStep::Detach(attempt)) => Some(attempt),
+            Self::Ready | Self::Draining(_) => None,
+        }
+    }
+}
+
+/// Adding addresses to an ENI, one call at a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Assign {
+    Idle,
+    Running {
+        action: ActionId,
+        count: u32,
+    },
+    /// Nobody knows what it added; `limit_hit`: EC2 said that this many would be too many.
+    Resolving {
+        after: BootTime,
+        limit_hit: Option<u32>,
+    },
+    /// Not before then.
+    Resting(BootTime),
+}
+
+/// Delete-on-termination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Termination {
+    /// Not ours to set (primary, adopted), or not attached yet.
+    LeftAlone,
+    Unset(Try),
+    Set,
+}
+
+/// One ENI that serves pods, or will.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Eni {
+    pub(crate) eni_id: EniId,
+    pub(crate) mac: MacAddr,
+    pub(crate) subnet_id: SubnetId,
+    /// Never a pool address.
+    pub(crate) primary_address: Ipv4Addr,
+    pub(crate) device_index: DeviceIndex,
+    pub(crate) attachment_id: Option<AttachmentId>,
+    /// The instance's own first ENI.
+    pub(crate) primary: bool,
+    /// Made for us: may be detached and deleted.
+    pub(crate) created: bool,
+    pub(crate) phase: Phase,
+    /// Since when it is in that phase.
+    pub(crate) since: BootTime,
+    /// Since when we know it.
+    pub(crate) known_since: BootTime,
+    /// When our last write to it ended: EC2 reads begun before prove nothing.
+    pub(crate) last_write: BootTime,
+    /// An unassign call under way.
+    pub(crate) unassigning: Option<ActionId>,
+    pub(crate) assign: Assign,
+    pub(crate) assign_attempts: u32,
+    pub(crate) assign_failure: Option<Failure>,
+    pub(crate) termination: Termination,
+    /// Addresses it can hold by EC2's own word, and until when we believe that.
+    pub(crate) learned_cap: Option<(u32, BootTime)>,
+    /// Not released before then: the last attempt met resistance.
+    pub(crate) keep_until: BootTime,
+    /// Since when EC2 shows it missing or detached although we did not detach it.
+    pub(crate) missing_since: Option<BootTime>,
+    /// Its link appeared while a configuration was under way: try again at once when that fails.
+    pub(crate) link_seen: bool,
+    /// Whether it was reported as stuck.
+    pub(crate) stuck_reported: bool,
+}
+
+impl Eni {
+    /// An ENI from EC2's description.
+    pub(crate) fn from_view(view: &EniView, device_index: DeviceIndex, phase: Phase, now: BootTime) -> Self {
+        Self {
+            eni_id: view.eni_id.clone(),
+            mac: view.mac,
+            subnet_id: view.subnet_id.clone(),
+            primary_address: view.primary_address,
+            device_index,
+            attachment_id: view.attachment.as_ref().map(|attachment| attachment.attachment_id.clone()),
+            primary: false,
+            created: false,
+            phase,
+            since: now,
+            known_since: now,
+            last_write: BootTime::default(),
+            unassigning: None,
+            assign: Assign::Idle,
+            assign_attempts: 0,
+            assign_failure: None,
+            termination: Termination::LeftAlone,
+            learned_cap: None,
+            keep_until: BootTime::default(),
+            missing_since: None,
+            link_seen: false,
+            stuck_reported: false,
+        }
+    }
+
+    pub(crate) fn enter(&mut self, phase: Phase, now: BootTime) {
+        self.phase = phase;
+        self.since = now;
+        self.link_seen = false;
+    }
+
+    /// Whether its free addresses can be given out.
+    pub(crate) fn gives_out(&self) -> bool {
+        matches!(self.phase, Phase::Ready) && self.missing_since.is_none()
+    }
+
+    /// Whether its addresses count as coming: they will be given out once it is proven.
+    pub(crate) fn is_coming(&self, now: BootTime) -> bool {
+        match &self.phase {
+            Phase::Attaching(_) => true,
+            Phase::Configuring(_) => !self.is_stuck(now),
+            Phase::Ready | Phase::Draining(_) | Phase::Detaching(_) | Phase::Deleting(_) => false,
+        }
+    }
+
+    /// Whether it has been attached for so long without being proven that nobody should wait for it.
+    pub(crate) fn is_stuck(&self, now: BootTime) -> bool {
+        match &self.phase {
+            Phase::Configuring(_) => now.since(self.since) >= STUCK_AFTER,
+            Phase::Draining(reason) => *reason == DrainReason::Stuck,
+            Phase::Attaching(_) | Phase::Ready | Phase::Detaching(_) | Phase::Deleting(_) => false,
+        }
+    }
+
+    /// Whether a call that changes it is under way, so that no read tells its present state.
+    pub(crate) fn being_written(&self) -> bool {
+        let running = |attempt: &Try| matches!(attempt.state, TryState::Running(_));
+        let moving = match &self.phase {
+            Phase::Attaching(attempt) | Phase::Deleting(attempt) => running(attempt),
+            Phase::Detaching(DetachStep::Detach(attempt)) => running(attempt),
+            Phase::Detaching(DetachStep::Deconfigure(_))
+            | Phase::Configuring(_)
+            | Phase::Ready
+            | Phase::Draining(_) => false,
+        };
+        moving || self.unassigning.is_some() || matches!(self.assign, Assign::Running { .. })
+    }
+}
+
+/// An ENI asked for: its create call may have happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Request {
+    /// Client token, and value of the token tag.
+    pub(crate) token: String,
+    pub(crate) subnet_id: SubnetId,
+    pub(crate) security_group_ids: Vec<SecurityGroupId>,
+    pub(crate) secondary: u32,
+    pub(crate) device_index: DeviceIndex,
+    /// In the tag: the same for every repetition.
+    pub(crate) created_at: String,
+    pub(crate) attempt: Try,
+    /// Whether some call may have made it although no answer said so.
+    pub(crate) maybe_created: bool,
+    pub(crate) since: BootTime,
+}

@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The steps of a start, in order.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use crate::checkpoint::{
+    AddressRecord, CreateRecord, EniRecord, EniStage, JournalError, OwnJournal, ReferenceAllocation, ReferenceJournal,
+};
+use crate::config::Config;
+use crate::core::state::{Host, KernelWitness, Shrinking};
+use crate::core::{Core, Turn, kernel::testifies};
+use crate::event::KernelView;
+use crate::ids::{AllocationKey, BootTime, EniId, PodRef};
+use crate::lifecycle::{Assign, DetachStep, Eni, Phase, Request, Try};
+use crate::reads::Read;
+use crate::restore::Restored;
+use crate::store::{Address, AddressState, Allocation, Rest, Store, Testimony};
+use crate::waiters::Waiters;
+
+/// Which journal of our own there is.
+enum Own {
+    /// Of this boot.
+    Present(Box<OwnJournal>),
+    /// Of another boot: nothing in it, nor in `ipam.json` beside it, is alive.
+    OtherBoot,
+    /// There is none, or it cannot be read.
+    Lost,
+}
+
+pub(crate) fn build(config: Config, restored: Restored, turn: &mut Turn) -> Core {
+    let Restored { reference, own, kernel, boot_id } = restored;
+    let mut core = blank(config, boot_id, turn);
+    let own = which_own(own, &core.boot_id, turn);
+    let reference_found = reference.is_some();
+    let reference = readable(reference, turn);
+    let mut claimed = BTreeSet::new();
+    if let Own::Present(journal) = &own {
+        claimed = restore_own(&mut core, journal, turn);
+    }
+    restore_allocations(&mut core, reference, &own, &kernel, turn);
+    adopt(&mut core, &kernel, &claimed, turn);
+    rest_claimed(&mut core, &claimed, turn);
+    let now = turn.boot();
+    core.quarantine = match own {
+        Own::Present(_) => None,
+        Own::Lost if reference_found || !kernel.held.is_empty() => Some(now + core.config.cooldown),
+        Own::OtherBoot if !kernel.held.is_empty() => Some(now + core.config.cooldown),
+        Own::Lost | Own::OtherBoot => None,
+    };
+    core.observe.last = Some(now);
+    core.kernel_observed(turn, kernel, now);
+    if let Some(facts) = core.facts.take() {
+        core.facts_learned(turn, facts);
+    }
+    let allocations = core.store.allocations().count();
+    turn.info(format!("started with {allocations} allocations and {} ENIs of the journal", core.enis.len()));
+    core
+}
+
+fn blank(config: Config, boot_id: String, turn: &Turn) -> Core {
+    let start_seconds = turn.now.unix_nanos.div_euclid(1_000_000_000);
+    Core {
+        config,
+        boot_id,
+        token_stem: format!("{start_seconds:x}"),
+        facts: None,
+        facts_failure: None,
+        limits: None,
+        store: Store::default(),
+        enis: BTreeMap::new(),
+        others: BTreeMap::new(),
+        requests: BTreeMap::new(),
+        waiters: Waiters::default(),
+        subnets: BTreeMap::new(),
+        describe: Read::default(),
+        described: BTreeMap::new(),
+        learned: false,
+        observe: Read::default(),
+        kernel: KernelWitness::default(),
+        host: Host { applied: None, writing: None, attempt: Try::due(turn.boot()) },
+        shrinking: Shrinking::default(),
+        unassigned: BTreeMap::new(),
+        departed: BTreeMap::new(),
+        tombstones_done: VecDeque::new(),
+        forgets: Vec::new(),
+        quarantine: None,
+        learned_enis: None,
+        in_flight: BTreeMap::new(),
+        failures: BTreeMap::new(),
+        next_action: 0,
+        next_serial: 0,
+        changed: false,
+        undurable: None,
+        wake: None,
+        serving: false,
+    }
+}
+
+fn which_own(own: Option<Result<OwnJournal, JournalError>>, boot_id: &str, turn: &mut Turn) -> Own {
+    match own {
+        None => Own::Lost,
+        Some(Err(error)) => {
+            turn.error(format!(
+                "enid.json cannot be used ({error}); addresses that are not allocated rest for one cooldown"
+            ));
+            Own::Lost
+        }
+        Some(Ok(journal)) if journal.boot_id == boot_id => Own::Present(Box::new(journal)),
+        Some(Ok(journal)) => {
+            turn.warn(format!("the journal is of boot {}, this is {boot_id}: dropped", journal.boot_id));
+            Own::OtherBoot
+        }
+    }
+}
+
+fn readable(reference: Option<Result<ReferenceJournal, JournalError>>, turn: &mut Turn) -> Vec<ReferenceAllocation> {
+    match reference {
+        None => Vec::new(),
+        Some(Ok(journal)) => journal.allocations,
+        Some(Err(error)) => {
+            turn.error(format!("ipam.json cannot be used ({error}); allocations are rebuilt from the kernel's links"));
+            Vec::new()
+        }
+    }
+}
+
+/// Facts, ENIs, what rests, what was asked for. Returns the addresses that the file calls allocated.
+fn restore_own(core: &mut Core, journal: &OwnJournal, turn: &Turn) -> BTreeSet<Ipv4Addr> {
+    let mut claimed = BTreeSet::new();
+    core.facts = journal.facts.clone();
+    core.next_serial = journal.next_serial;
+    core.tombstones_done = journal.tombstones_done.iter().cloned().collect();
+    for record in &journal.enis {
+        if let Some(cidr) = record.subnet_cidr {
+            core.subnets.entry(record.subnet_id.clone()).or_default().cidr = Some(cidr);
+        }
+        let primary = core.facts.as_ref().is_some_and(|facts| facts.primary_eni_id == record.eni_id);
+        core.enis.insert(record.eni_id.clone(), restore_eni(record, primary, turn.boot()));
+        for address in &record.addresses {
+            restore_address(core, address, Some(&record.eni_id), turn.boot());
+        }
+    }
+    for address in &journal.homeless {
+        restore_address(core, address, None, turn.boot());
+    }
+    let records = journal.enis.iter().flat_map(|eni| &eni.addresses).chain(&journal.homeless);
+    claimed.extend(records.filter(|record| record.allocated).map(|record| record.address));
+    for record in &journal.creates {
+        core.requests.insert(record.token.clone(), restore_create(record, turn.boot()));
+    }
+    claimed
+}
+
+fn restore_eni(record: &EniRecord, primary: bool, now: BootTime) -> Eni {
+    let phase = match record.stage {
+        EniStage::Attaching => Phase::Attaching(Try::resolving(now)),
+        EniStage::Attached => Phase::Configuring(Try::due(now)),
+        EniStage::Detaching => Phase::Detaching(DetachStep::Detach(Try::resolving(now))),
+        EniStage::Deleting => Phase::Deleting(Try::due(now)),
+    };
+    Eni {
+        eni_id: record.eni_id.clone(),
+        mac: record.mac,
+        subnet_id: record.subnet_id.clone(),
+        primary_address: record.primary_address,
+        device_index: record.device_index,
+        attachment_id: record.attachment_id.clone(),
+        primary,
+        created: record.created,
+        phase,
+        since: now,
+        known_since: now,
+        last_write: BootTime::default(),
+        unassigning: None,
+        assign: Assign::Idle,
+        assign_attempts: 0,
+        assign_failure: None,
+        termination: match record.stage {
+            EniStage::Attached => Core::termination_of(record.created, record.delete_on_termination, now),
+            EniStage::Attaching | EniStage::Detaching | EniStage::Deleting => crate::lifecycle::Termination::LeftAlone,
+        },
+        learned_cap: None,
+        keep_until: BootTime::default(),
+        missing_since: None,
+        link_seen: false,
+        stuck_reported: false,
+    }
+}
+
+fn restore_address(core: &mut Core, record: &AddressRecord, eni: Option<&EniId>, now: BootTime) {
+    let rest = record.released_nanos.zip(record.cooling_until_nanos).map(|(released, until)| Rest {
+        released: BootTime(Duration::from_nanos(released)),
+        until: BootTime(Duration::from_nanos(until)),
+    });
+    core.store.restore(record.address, Address { eni: eni.cloned(), state: AddressState::resting(rest, now) });
+}
+
+fn restore_create(record: &CreateRecord, now: BootTime) -> Request {
+    Request {
+        token: record.token.clone(),
+        subnet_id: record.subnet_id.clone(),
+        security_group_ids: record.security_group_ids.clone(),
+        secondary: record.secondary_addresses,
+        device_index: record.device_index,
+        created_at: record.created_at.clone(),
+        attempt: Try::resolving(now),
+        maybe_created: true,
+        since: now,
+    }
+}
+
+/// Allocations of `ipam.json`.
+fn restore_allocations(
+    core: &mut Core,
+    entries: Vec<ReferenceAllocation>,
+    own: &Own,
+    kernel: &KernelView,
+    turn: &mut Turn,
+) {
+    let mut dropped = 0;
+    for entry in entries {
+        let Some(address) = entry.ipv4 else {
+            turn.warn(format!("the IPv6 allocation of {} in ipam.json cannot be served: dropped", entry.key()));
+            continue;
+        };
+        let allocation = Allocation {
+            testimony: first_testimony(&entry, own),
+            ..allocation(entry.key(), entry.pod(), entry.allocation_timestamp, turn.boot())
+        };
+        let of_this_boot = !matches!(own, Own::OtherBoot);
+        if !of_this_boot && !testifies(kernel, address, &allocation, &core.config.veth_prefix) {
+            dropped += 1;
+            continue;
+        }
+        let taken = core.store.allocation(address).map(|other| other.key.to_string());
+        if let Some(other) = taken.or_else(|| core.store.address_of(&allocation.key).map(|other| other.to_string())) {
+            turn.error(format!(
+                "ipam.json binds {address} to {} beside {other}: the second is dropped",
+                allocation.key
+            ));
+            continue;
+        }
+        bind(core, address, allocation);
+    }
+    if dropped > 0 {
+        turn.warn(format!("{dropped} allocations of another boot were dropped"));
+    }
+}
+
+fn first_testimony(entry: &ReferenceAllocation, own: &Own) -> Testimony {
+    let impossible = match own {
+        Own::Present(journal) => journal.unwitnessed.contains(&entry.key()),
+        Own::OtherBoot | Own::Lost => entry.metadata.name.is_empty(),
+    };
+    if impossible { Testimony::Impossible } else { Testimony::Present }
+}
+
+fn allocation(key: AllocationKey, pod: PodRef, allocated_unix_nanos: i64, now: BootTime) -> Allocation {
+    Allocation {
+        key,
+        pod,
+        allocated_unix_nanos,
+        granted_at: now,
+        request: None,
+        before: None,
+        testimony: Testimony::Present,
+    }
+}
+
+fn bind(core: &mut Core, address: Ipv4Addr, mut allocation: Allocation) {
+    let known = core.store.get(address);
+    let eni = known.and_then(|entry| entry.eni.clone());
+    allocation.before = known.and_then(|entry| entry.state.rest());
+    core.store.restore(address, Address { eni, state: AddressState::Allocated(allocation) });
+}
+
+/// Addresses that the kernel has and `ipam.json` does not.
+fn adopt(core: &mut Core, kernel: &KernelView, claimed: &BTreeSet<Ipv4Addr>, turn: &mut Turn) {
+    for held in &kernel.held {
+        let (eni, rest, adoptable) = match core.store.get(held.address) {
+            None => (None, None, true),
+            Some(entry) => match &entry.state {
+                AddressState::Free { rest } => (entry.eni.clone(), *rest, true),
+                AddressState::Cooling { rest } => (entry.eni.clone(), Some(*rest), claimed.contains(&held.address)),
+                AddressState::Allocated(_) | AddressState::Held { .. } | AddressState::Leaving { .. } => continue,
+            },
+        };
+        if !adoptable {
+            continue;
+        }
+        let key = held.key.as_ref().filter(|key| core.store.address_of(key).is_none());
+        let state = match key {
+            Some(key) => {
+                turn.warn(format!("{} has {} of {key}, the journal does not: adopted", held.link, held.address));
+                let adopted = allocation(key.clone(), PodRef::default(), turn.now.unix_nanos, turn.boot());
+                AddressState::Allocated(Allocation { before: rest, ..adopted })
+            }
+            None => {
+                turn.warn(format!("{} has {}, the journal does not: not given out", held.link, held.address));
+                AddressState::Held { rest, link: held.link.clone() }
+            }
+        };
+        core.store.restore(held.address, Address { eni, state });
+    }
+}
+
+/// Addresses that only our own file calls allocated rest for one period.
+fn rest_claimed(core: &mut Core, claimed: &BTreeSet<Ipv4Addr>, turn: &mut Turn) {
+    let now = turn.boot();
+    let rest = Rest { released: now, until: now + core.config.cooldown };
+    for address in claimed {
+        let Some(entry) = core.store.get(*address) else { continue };
+        let free = matches!(entry.state, AddressState::Free { .. } | AddressState::Cooling { .. });
+        if free {
+            let eni = entry.eni.clone();
+            core.store.restore(*address, Address { eni, state: AddressState::resting(Some(rest), now) });
+            turn.warn(format!("{address} was allocated by enid.json only: it rests for one cooldown"));
+        }
+    }
+}
