@@ -2,27 +2,38 @@
 //! `vpc-emulator`: the emulated VPC as a program of its own, EC2, IMDS and control API on loopback ports.
 //!
 //! Reads flags and a topology file, serves until it is told to stop, and prints what to export so that an unmodified AWS
-//! SDK talks to it. It carries no packets; the crate's README says what it can be used for.
+//! SDK talks to it. With `--foreign-ec2` it serves IMDS only, of an instance of an EC2 that somebody else runs. It carries no
+//! packets; the crate's README says what it can be used for.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line")]
 #![expect(clippy::disallowed_methods, reason = "a command line reads its file")]
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
-use integration::emulator::{Emulator, NoDataPlane, WallClock};
+use integration::emulator::{Emulator, NoDataPlane, WallClock, serve};
+use integration::imds_http::{ForeignEc2, QueryClient, router};
 use lexopt::prelude::*;
 use vpc_model::{InstanceId, VpcConfig};
 
 const USAGE: &str = "\
 Usage: vpc-emulator --topology FILE [--ec2-port N] [--control-port N] [--imds-port N] [--seed N]
+       vpc-emulator --foreign-ec2 ADDRESS:PORT --instance ID [--region NAME] [--imds-port N] [--poll-ms N]
 
   --topology FILE     JSON topology (integration/examples/topology.json is one)
   --ec2-port N        EC2 query API on 127.0.0.1:N (default 4599; 0: any free port)
   --control-port N    control API on 127.0.0.1:N (default 4598; 0: any free port)
   --imds-port N       IMDS of the first instance on 127.0.0.1:N, of the second on N+1, ... (default 4600; 0: any)
   --seed N            what ids, MACs and chosen addresses are drawn from (default 1)
+
+  --foreign-ec2 A:P   serve IMDS only, fed from the Describe calls of this EC2 (LocalStack, for one)
+  --instance ID       of this instance there
+  --region NAME       its Region (default us-east-1)
+  --poll-ms N         how often to look (default 500)
+
   --help              this text
 
 Stops on SIGINT or SIGTERM.";
@@ -30,13 +41,25 @@ Stops on SIGINT or SIGTERM.";
 /// Bad usage or a bad topology (sysexits.h, EX_USAGE).
 const EX_USAGE: u8 = 64;
 
+/// The command line, as given.
 #[derive(Debug)]
 struct Flags {
-    topology: PathBuf,
+    topology: Option<PathBuf>,
     ec2_port: u16,
     control_port: u16,
     imds_port: u16,
     seed: u64,
+    foreign_ec2: Option<SocketAddr>,
+    instance: Option<String>,
+    region: String,
+    poll_ms: u64,
+}
+
+/// What to serve.
+#[derive(Debug)]
+enum Mode<'a> {
+    Emulator(&'a Path),
+    Foreign { ec2: SocketAddr, instance: &'a str },
 }
 
 fn main() -> ExitCode {
@@ -62,27 +85,75 @@ fn main() -> ExitCode {
 }
 
 fn read_flags() -> Result<Option<Flags>, lexopt::Error> {
-    let (mut topology, mut ec2_port, mut control_port, mut imds_port, mut seed) = (None, 4599, 4598, 4600, 1);
+    let mut flags = Flags {
+        topology: None,
+        ec2_port: 4599,
+        control_port: 4598,
+        imds_port: 4600,
+        seed: 1,
+        foreign_ec2: None,
+        instance: None,
+        region: "us-east-1".to_owned(),
+        poll_ms: 500,
+    };
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
         match argument {
-            Long("topology") => topology = Some(PathBuf::from(parser.value()?)),
-            Long("ec2-port") => ec2_port = parser.value()?.parse()?,
-            Long("control-port") => control_port = parser.value()?.parse()?,
-            Long("imds-port") => imds_port = parser.value()?.parse()?,
-            Long("seed") => seed = parser.value()?.parse()?,
+            Long("topology") => flags.topology = Some(PathBuf::from(parser.value()?)),
+            Long("ec2-port") => flags.ec2_port = parser.value()?.parse()?,
+            Long("control-port") => flags.control_port = parser.value()?.parse()?,
+            Long("imds-port") => flags.imds_port = parser.value()?.parse()?,
+            Long("seed") => flags.seed = parser.value()?.parse()?,
+            Long("foreign-ec2") => flags.foreign_ec2 = Some(parser.value()?.parse()?),
+            Long("instance") => flags.instance = Some(parser.value()?.string()?),
+            Long("region") => flags.region = parser.value()?.string()?,
+            Long("poll-ms") => flags.poll_ms = parser.value()?.parse()?,
             Long("help") | Short('h') => return Ok(None),
             other => return Err(other.unexpected()),
         }
     }
-    let topology = topology.ok_or("--topology is missing")?;
-    Ok(Some(Flags { topology, ec2_port, control_port, imds_port, seed }))
+    flags.mode()?;
+    Ok(Some(flags))
+}
+
+impl Flags {
+    fn mode(&self) -> Result<Mode<'_>, lexopt::Error> {
+        match (&self.topology, self.foreign_ec2, &self.instance) {
+            (Some(topology), None, None) => Ok(Mode::Emulator(topology)),
+            (None, Some(ec2), Some(instance)) => Ok(Mode::Foreign { ec2, instance }),
+            (None, Some(_), None) => Err("--foreign-ec2 needs --instance".into()),
+            (None, None, _) => Err("--topology is missing".into()),
+            (Some(_), _, _) => Err("--topology does not go with --foreign-ec2 and --instance".into()),
+        }
+    }
 }
 
 #[tokio::main]
 async fn run(flags: &Flags) -> Result<(), Box<dyn std::error::Error>> {
-    let path = flags.topology.display();
-    let text = std::fs::read_to_string(&flags.topology).map_err(|error| format!("reading {path}: {error}"))?;
+    match flags.mode()? {
+        Mode::Emulator(topology) => emulate(flags, topology).await,
+        Mode::Foreign { ec2, instance } => serve_foreign(flags, ec2, instance).await,
+    }
+}
+
+async fn serve_foreign(flags: &Flags, ec2: SocketAddr, instance: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let foreign = Arc::new(ForeignEc2::new(QueryClient::new(ec2, &flags.region), instance));
+    foreign.refresh().await?;
+    let imds = listen(flags.imds_port)?;
+    println!("export AWS_ENDPOINT_URL_EC2=http://{ec2}");
+    println!("export AWS_EC2_METADATA_SERVICE_ENDPOINT=http://{}", imds.local_addr()?);
+    let service = serve(imds, router(foreign.clone()))?;
+    let poll = foreign.poll(Duration::from_millis(flags.poll_ms), Box::new(NoDataPlane));
+    println!("# ready");
+    wait_for_the_end().await?;
+    poll.abort();
+    service.abort();
+    Ok(())
+}
+
+async fn emulate(flags: &Flags, topology: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let path = topology.display();
+    let text = std::fs::read_to_string(topology).map_err(|error| format!("reading {path}: {error}"))?;
     let config: VpcConfig = serde_json::from_str(&text).map_err(|error| format!("parsing {path}: {error}"))?;
     let emulator = Emulator::start(config, flags.seed, WallClock::start(), Box::new(NoDataPlane))?;
 
@@ -90,7 +161,8 @@ async fn run(flags: &Flags) -> Result<(), Box<dyn std::error::Error>> {
     let control = listen(flags.control_port)?;
     println!("export AWS_ENDPOINT_URL_EC2=http://{}", ec2.local_addr()?);
     let region = emulator.with_model(|vpc, _| vpc.region().to_owned());
-    println!("export AWS_REGION={region} AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test");
+    println!("export AWS_REGION={region} AWS_DEFAULT_REGION={region}");
+    println!("export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test");
     println!("# control API: http://{}", control.local_addr()?);
     emulator.serve_ec2(ec2)?;
     emulator.serve_control(control)?;

@@ -37,7 +37,11 @@ fn the_program_serves_the_example_and_ends_when_told() {
 
 #[test]
 fn bad_usage_is_said_with_code_64() {
-    for (arguments, text) in [(vec!["--colour"], "--colour"), (vec![], "--topology is missing")] {
+    for (arguments, text) in [
+        (vec!["--colour"], "--colour"),
+        (vec![], "--topology is missing"),
+        (vec!["--foreign-ec2", "127.0.0.1:1"], "--instance"),
+    ] {
         let output = Command::new(env!("CARGO_BIN_EXE_vpc-emulator")).args(&arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(64), "{arguments:?}");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
