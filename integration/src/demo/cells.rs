@@ -4,7 +4,7 @@
 use std::net::Ipv4Addr;
 
 use super::DemoError;
-use super::checks::{Check, End, Twin, Way};
+use super::checks::{Check, Detour, End, Twin, Way};
 use crate::fabric::{INTERNET_HOST, router_of};
 use crate::node::Node;
 use crate::pods::Pod;
@@ -62,6 +62,11 @@ impl Side<'_> {
         End { label: format!("node {}", self.node.name), netns: self.node.netns.clone(), address: self.address }
     }
 
+    /// What this node, or a pod on it, sends to `to`, out of the ENI of `table`.
+    fn detour(&self, from: Option<&Pod>, to: Ipv4Addr, table: u32) -> Detour {
+        Detour { node: self.node.name.clone(), from_link: from.map(|pod| pod.added.host_veth.clone()), to, table }
+    }
+
     /// The packet with `address` moved to another ENI of this node.
     fn moved(&self, topology: &Topology, address: Ipv4Addr) -> Result<Twin, DemoError> {
         Ok(Twin::Moved { address, to: self.other_eni(topology, address)? })
@@ -87,9 +92,8 @@ fn inside_a_node(topology: &Topology, here: &Side<'_>) -> Result<Vec<Check>, Dem
     let mut checks = Vec::new();
     for (from, to) in [(one, primary), (one, other)] {
         let (from_end, to_end) = (here.pod(from), here.pod(to));
-        let twin = Twin::ForcedAndMoved {
-            rule: format!("iif {} to {} lookup {}", from.added.host_veth, to_end.address, from.added.table),
-            node: here.node.netns.clone(),
+        let twin = Twin::DetourAndMoved {
+            detour: here.detour(Some(from), to_end.address, from.added.table),
             address: from_end.address,
             to: here.other_eni(topology, from_end.address)?,
         };
@@ -134,11 +138,7 @@ fn nodes_and_pods(topology: &Topology, here: &Side<'_>, there: &Side<'_>) -> Res
     for pod in [here.primary[0], here.secondary[0]] {
         // Between a node and its own pod, what the node sends is the part that could take a wrong ENI.
         let table = if pod.on_primary() { here.secondary_table() } else { here.secondary[1].added.table };
-        let twin = Twin::WrongEni {
-            rule: format!("iif lo to {} lookup {table}", pod.added.address),
-            node: here.node.netns.clone(),
-            source: here.address,
-        };
+        let twin = Twin::WrongEni { detour: here.detour(None, pod.added.address, table), source: here.address };
         checks.push(check("node to its own pod", here.host(), here.pod(pod), twin.clone()));
         checks.push(check("pod to its own node", here.pod(pod), here.host(), twin));
     }
@@ -162,8 +162,7 @@ fn outside(topology: &Topology, here: &Side<'_>) -> Result<Vec<Check>, DemoError
     for pod in [here.primary[0], here.secondary[0]] {
         let from = here.pod(pod);
         let twin = Twin::WrongEni {
-            rule: format!("iif {} to {INTERNET_HOST} lookup {}", pod.added.host_veth, here.secondary_table()),
-            node: here.node.netns.clone(),
+            detour: here.detour(Some(pod), INTERNET_HOST, here.secondary_table()),
             source: here.address,
         };
         let what = "pod to internet".to_owned();

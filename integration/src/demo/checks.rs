@@ -3,9 +3,9 @@
 //!
 //! Every check has a negative twin. A way that crosses the router: the same packets with the pod's address moved to another
 //! ENI at the router; then the packet, or its answer, comes from an ENI that the address does not belong to. A way inside one
-//! node never meets the router, so its twin is sent over the wire by a policy rule of the harness (priority 100, before all of
-//! Enid's), out of an ENI that does not own its source: the mistake that Enid's own rules exist to prevent. Dead means: no
-//! answer, and the router's counter for exactly that source address went up.
+//! node never meets the router, so its twin takes a detour over the wire, out of an ENI that does not own its source: the
+//! mistake that Enid's own rules exist to prevent. Dead means: no answer, and the router's counter for exactly that source
+//! address went up.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -42,10 +42,10 @@ pub(super) enum Way {
 pub(super) enum Twin {
     /// The same, with this address moved to that ENI.
     Moved { address: Ipv4Addr, to: String },
-    /// The same, sent over the wire by a rule on `node`, with the address moved while it is there.
-    ForcedAndMoved { rule: String, node: Namespace, address: Ipv4Addr, to: String },
-    /// The same, sent by a rule on `node` out of an ENI that does not own `source`.
-    WrongEni { rule: String, node: Namespace, source: Ipv4Addr },
+    /// The same over a detour, with the address moved while it is there; unmoved, it passes.
+    DetourAndMoved { detour: Detour, address: Ipv4Addr, to: String },
+    /// The same over a detour out of an ENI that does not own `source`.
+    WrongEni { detour: Detour, source: Ipv4Addr },
     /// The same packet to the same port of loopback, from this other pod: nobody there.
     OtherPod(Namespace),
 }
@@ -74,19 +74,20 @@ pub(super) struct Outcome {
 impl Check {
     /// Runs the check and its twin.
     pub(super) fn run(&self, fabric: &Fabric, nodes: &[Node]) -> Result<Outcome, DemoError> {
-        let server = EchoServer::start(&self.to.netns)?;
+        // At its own address: answers of a server at all addresses would take the source that the route back prefers.
+        let server = EchoServer::start_at(&self.to.netns, self.to.address)?;
         let alive = self.alive(&server);
         let died = match &self.twin {
             Twin::Moved { address, to } => self.moved(fabric, &server, *address, to)?,
-            Twin::ForcedAndMoved { rule, node, address, to } => {
-                let _rule = Rule::add(nodes, node, rule)?;
+            Twin::DetourAndMoved { detour, address, to } => {
+                let _taken = detour.take(nodes)?;
                 match self.exchange(&server, Protocol::Udp) {
                     Ok(_) => self.moved(fabric, &server, *address, to)?,
                     Err(error) => Err(format!("did not pass over the wire: {error}")),
                 }
             }
-            Twin::WrongEni { rule, node, source } => {
-                let _rule = Rule::add(nodes, node, rule)?;
+            Twin::WrongEni { detour, source } => {
+                let _taken = detour.take(nodes)?;
                 self.dead(fabric, &server, *source)?
             }
             Twin::OtherPod(other) => match ask(other, Protocol::Udp, self.target(&server)) {
@@ -165,24 +166,49 @@ impl Check {
     }
 }
 
-/// A policy rule of the harness, gone when dropped.
-struct Rule<'a> {
-    node: &'a Node,
-    rule: &'a str,
+/// Packets to one destination that leave a node by an ENI of the harness's choice.
+///
+/// They are marked in an nft table of the harness, and a rule before all of Enid's (priority 100) sends what is marked to the
+/// ENI's table. A rule on addresses alone would not do: the kernel's reverse-path check asks the same rules for the way back,
+/// but without the mark (ip-sysctl.rst, src_valid_mark).
+#[derive(Clone, Debug)]
+pub(super) struct Detour {
+    /// The node.
+    pub(super) node: String,
+    /// The link that they come in by; `None`: the node sends them itself.
+    pub(super) from_link: Option<String>,
+    /// Their destination.
+    pub(super) to: Ipv4Addr,
+    /// The route table of the ENI.
+    pub(super) table: u32,
 }
 
-impl<'a> Rule<'a> {
-    fn add(nodes: &'a [Node], netns: &Namespace, rule: &'a str) -> Result<Self, DemoError> {
-        let node = nodes.iter().find(|node| node.netns.name() == netns.name());
-        let node = node.ok_or_else(|| DemoError::State(format!("no node is called {}", netns.name())))?;
-        node.ip(&format!("rule add priority 100 {rule}\n"))?;
-        Ok(Self { node, rule })
+/// A detour in place, gone when dropped.
+struct Taken<'a> {
+    node: &'a Node,
+}
+
+impl Detour {
+    fn take<'a>(&self, nodes: &'a [Node]) -> Result<Taken<'a>, DemoError> {
+        let node = nodes.iter().find(|node| node.name == self.node);
+        let node = node.ok_or_else(|| DemoError::State(format!("no node is called {}", self.node)))?;
+        let (to, table) = (self.to, self.table);
+        let (kind, from) = match &self.from_link {
+            Some(link) => ("filter hook prerouting priority -310", format!("iifname \"{link}\" ")),
+            None => ("route hook output priority -150", String::new()),
+        };
+        node.nft(&format!(
+            "table ip harness {{\nchain detour {{\ntype {kind}; policy accept;\n{from}ip daddr {to} meta mark set meta mark | 0x4000\n}}\n}}\n"
+        ))?;
+        node.ip(&format!("rule add priority 100 fwmark 0x4000/0x4000 lookup {table}\n"))?;
+        Ok(Taken { node })
     }
 }
 
-impl Drop for Rule<'_> {
+impl Drop for Taken<'_> {
     fn drop(&mut self) {
-        // The world ends with the demo; what is left of it is seen in the check of what is left.
-        let _ = self.node.ip(&format!("rule delete priority 100 {}\n", self.rule));
+        // The world ends with the demo.
+        let _ = self.node.ip("rule delete priority 100\n");
+        let _ = self.node.nft("delete table ip harness\n");
     }
 }

@@ -237,8 +237,14 @@ fn delete_everything(topology: &Topology, console: &Console, pods: [Vec<Pod>; 2]
             &format!("{}: EC2 holds the warm pool only, WARM_ENI_TARGET=1: {text}", node.name),
         );
     }
-    let leaked = topology.unattached_enis();
-    console.verdict(leaked == 0, &format!("{leaked} ENIs left behind in EC2 without an instance"));
+    let deleted = eventually("no ENI is left in EC2 without an instance", Duration::from_secs(60), || {
+        match topology.unattached_enis() {
+            0 => Ok(()),
+            left => Err(format!("{left} ENIs")),
+        }
+    });
+    let text = deleted.as_ref().map_or_else(ToString::to_string, |()| "the other ENIs are deleted".to_owned());
+    console.verdict(deleted.is_ok(), &text);
     Ok(())
 }
 

@@ -69,15 +69,14 @@ pub enum NodeError {
         source: io::Error,
     },
     /// It did not become ready.
-    #[error("the daemon of {node} is not ready; the end of its log:\n{log}")]
+    #[error("the daemon of {node} is not ready: {cause}\nthe end of its log:\n{log}\n")]
     NotReady {
         /// Which node.
         node: String,
         /// The end of its log.
         log: String,
-        /// How long it was waited for.
-        #[source]
-        source: NotYet,
+        /// What was waited for, and the last answer. Before the log, which is long.
+        cause: NotYet,
     },
     /// The daemon.
     #[error(transparent)]
@@ -223,6 +222,11 @@ impl Node {
         self.environment.insert(variable.to_owned(), value.to_owned());
     }
 
+    /// Takes a variable out of the daemon's environment, from its next start on.
+    pub fn unset(&mut self, variable: &str) {
+        self.environment.remove(variable);
+    }
+
     /// The folder of the daemon's state.
     #[must_use]
     pub fn state_folder(&self) -> PathBuf {
@@ -280,10 +284,10 @@ impl Node {
             Err(error) => Err(error.to_string()),
         });
         let ended = |last| NotYet { what: "the daemon has ended before STATUS succeeded".to_owned(), within, last };
-        ready.and_then(|ready| ready.map_err(ended)).map_err(|source| NodeError::NotReady {
+        ready.and_then(|ready| ready.map_err(ended)).map_err(|cause| NodeError::NotReady {
             node: self.name.clone(),
             log: crate::process::tail(&self.log(), 40),
-            source,
+            cause,
         })
     }
 
@@ -336,6 +340,14 @@ impl Node {
     /// One failed.
     pub fn ip(&self, lines: &str) -> Result<(), NodeError> {
         Ok(self.tools.ip(&self.netns, lines)?)
+    }
+
+    /// Loads nft commands on the node.
+    ///
+    /// # Errors
+    /// nft refuses.
+    pub fn nft(&self, commands: &str) -> Result<(), NodeError> {
+        Ok(self.tools.nft(&self.netns, commands)?)
     }
 
     /// What there is on the node that only Enid makes.
