@@ -33,7 +33,6 @@ run() {
     mkdir -p "$dir/etc/localstack/init/start.d" "$dir/etc/localstack/init/ready.d"
     cp "$here/localstack/10-fix.py" "$dir/etc/localstack/init/start.d/"
     cp "$here/localstack/20-preload.py" "$dir/etc/localstack/init/ready.d/"
-    echo "LocalStack 4.14.0 with two mends: well-formed MAC addresses; free, unreserved private addresses"
     # hypercorn: the default server listens on every address whatever GATEWAY_LISTEN says. OVERRIDE_IN_DOCKER: it must not
     # take this machine for its container and write outside DIR. The rest keeps it off the network.
     exec env OVERRIDE_IN_DOCKER=0 FILESYSTEM_ROOT="$dir" GATEWAY_SERVER=hypercorn GATEWAY_LISTEN="127.0.0.1:$port" \
@@ -42,7 +41,10 @@ run() {
 }
 
 case "${1:-}" in
-install) install ;;
+install)
+    install
+    echo "LocalStack core 4.14.0 in host mode, with two mends: well-formed MAC addresses; free, unreserved private addresses"
+    ;;
 run) run "${2:?port}" "${3:?folder}" ;;
 *) echo "usage: localstack.sh install | run PORT DIR" >&2; exit 64 ;;
 esac
