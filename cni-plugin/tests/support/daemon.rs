@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status};
 
 /// How the daemon behaves.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// Serves; pods are on the ENI with this device number (table = number + 1, or main for 0).
     Serve { device_number: i32 },
     /// As the reference's daemon: none of our fields, "unknown pod" as an error, a refusal without a reason.
@@ -36,11 +36,11 @@ pub enum Mode {
 
 /// What the daemon knows and has seen.
 #[derive(Debug)]
-pub struct Model {
-    pub mode: Mode,
-    pub leases: BTreeMap<String, Ipv4Addr>,
-    pub adds: Vec<AddNetworkRequest>,
-    pub dels: Vec<DelNetworkRequest>,
+pub(crate) struct Model {
+    pub(crate) mode: Mode,
+    pub(crate) leases: BTreeMap<String, Ipv4Addr>,
+    pub(crate) adds: Vec<AddNetworkRequest>,
+    pub(crate) dels: Vec<DelNetworkRequest>,
     next: u8,
 }
 
@@ -56,7 +56,7 @@ impl Model {
     }
 
     /// The next ADD gets this address.
-    pub fn give_next(&mut self, last_octet: u8) {
+    pub(crate) fn give_next(&mut self, last_octet: u8) {
         self.next = last_octet;
     }
 }
@@ -146,14 +146,14 @@ impl ConfigServerBackend for NoConfig {
 }
 
 /// A running daemon; its socket closes when it is dropped.
-pub struct Daemon {
+pub(crate) struct Daemon {
     model: Arc<Mutex<Model>>,
     runtime: Option<tokio::runtime::Runtime>,
     _stop: oneshot::Sender<()>,
 }
 
 impl Daemon {
-    pub fn start(socket: &Path, mode: Mode) -> Self {
+    pub(crate) fn start(socket: &Path, mode: Mode) -> Self {
         let model = Model { mode, leases: BTreeMap::new(), adds: Vec::new(), dels: Vec::new(), next: 10 };
         Self::start_with(socket, Arc::new(Mutex::new(model)))
     }
@@ -169,29 +169,29 @@ impl Daemon {
         Self { model, runtime: Some(runtime), _stop: stop }
     }
 
-    pub fn model(&self) -> MutexGuard<'_, Model> {
+    pub(crate) fn model(&self) -> MutexGuard<'_, Model> {
         self.model.lock().unwrap()
     }
 
-    pub fn set_mode(&self, mode: Mode) {
+    pub(crate) fn set_mode(&self, mode: Mode) {
         self.model().mode = mode;
     }
 }
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // Not waiting for hanging calls: as kill -9 does.
+        // Drops calls in progress as they are, as kill -9 does, and the listening socket with them.
         if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+            runtime.shutdown_timeout(std::time::Duration::from_secs(2));
         }
     }
 }
 
 /// A network policy agent that writes down what it is told.
 #[derive(Clone, Default)]
-pub struct Agent {
-    pub enforced: Arc<Mutex<Vec<EnforceNpRequest>>>,
-    pub deleted: Arc<Mutex<Vec<DeleteNpRequest>>>,
+pub(crate) struct Agent {
+    pub(crate) enforced: Arc<Mutex<Vec<EnforceNpRequest>>>,
+    pub(crate) deleted: Arc<Mutex<Vec<DeleteNpRequest>>>,
 }
 
 #[tonic::async_trait]
@@ -209,7 +209,7 @@ impl ipam_api::rpc::np_backend_server::NpBackend for Agent {
 
 impl Agent {
     /// Serves on `socket` until the returned runtime is dropped.
-    pub fn start(&self, socket: &Path) -> tokio::runtime::Runtime {
+    pub(crate) fn start(&self, socket: &Path) -> tokio::runtime::Runtime {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = runtime.block_on(bind(socket)).unwrap();
         let service = ipam_api::rpc::np_backend_server::NpBackendServer::new(self.clone());

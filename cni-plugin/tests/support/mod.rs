@@ -8,7 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails the test")]
 #![allow(clippy::disallowed_methods, reason = "tests start the plugin and ip, and measure how long calls take")]
 
-pub mod daemon;
+pub(crate) mod daemon;
 
 use std::fs::{self, File};
 use std::net::UdpSocket;
@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 /// A network namespace, kept by its open file.
 #[derive(Debug)]
-pub struct Space(File);
+pub(crate) struct Space(File);
 
 #[expect(unsafe_code, reason = "unshare is unsafe for CLONE_FILES only")]
 fn unshare_network() -> Space {
@@ -34,17 +34,17 @@ fn unshare_network() -> Space {
 
 impl Space {
     /// A new namespace with `lo` down, as a runtime makes one.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         std::thread::spawn(unshare_network).join().unwrap()
     }
 
     /// A path that names it to other processes, as CNI_NETNS does. Gone when `self` is.
-    pub fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())
     }
 
     /// Runs `f` on a thread inside.
-    pub fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
+    pub(crate) fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
         std::thread::scope(|scope| {
             let inside = scope.spawn(|| {
                 move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
@@ -55,7 +55,7 @@ impl Space {
     }
 
     /// `ip` with these words; must succeed.
-    pub fn ip(&self, words: &str) -> String {
+    pub(crate) fn ip(&self, words: &str) -> String {
         self.run(|| {
             let output = Command::new("ip").args(words.split_whitespace()).output().expect("ip (iproute2) is needed");
             assert!(output.status.success(), "ip {words}: {}", String::from_utf8_lossy(&output.stderr));
@@ -64,12 +64,14 @@ impl Space {
     }
 
     /// Everything that a failed ADD could leave behind.
-    pub fn everything(&self) -> String {
-        ["-d link", "-4 addr", "-4 route show table all", "rule", "neigh show nud all"].map(|list| self.ip(list)).join("\n")
+    pub(crate) fn everything(&self) -> String {
+        let lists = ["-d link", "-4 addr", "-4 route show table all", "rule", "-4 neigh show nud all"];
+        // The kernel settles a new link's state by itself, a moment later.
+        lists.map(|list| self.ip(list).replace("state UNKNOWN", "state UP")).join("\n")
     }
 
     /// A UDP socket in it; reads wait half a second at most.
-    pub fn udp(&self, address: &str) -> UdpSocket {
+    pub(crate) fn udp(&self, address: &str) -> UdpSocket {
         let socket = self.run(|| UdpSocket::bind(address).unwrap());
         socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
         socket
@@ -77,7 +79,7 @@ impl Space {
 }
 
 /// Sends a datagram each way; the addresses that the two ends saw, or `None` if one did not arrive.
-pub fn exchange(from: &UdpSocket, to: &UdpSocket) -> Option<(String, String)> {
+pub(crate) fn exchange(from: &UdpSocket, to: &UdpSocket) -> Option<(String, String)> {
     let mut buffer = [0; 16];
     from.send_to(b"ping", to.local_addr().unwrap()).ok()?;
     let (_, seen_there) = to.recv_from(&mut buffer).ok()?;
@@ -87,43 +89,43 @@ pub fn exchange(from: &UdpSocket, to: &UdpSocket) -> Option<(String, String)> {
 }
 
 /// A node: its namespace, which the test's thread is in, and its state folder.
-pub struct Node {
-    pub space: Space,
-    pub folder: tempfile::TempDir,
+pub(crate) struct Node {
+    pub(crate) space: Space,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 /// What a run of the plugin brought.
 #[derive(Debug)]
-pub struct Run {
-    pub exit_code: i32,
-    pub stdout: String,
-    pub stderr: String,
-    pub took: Duration,
+pub(crate) struct Run {
+    pub(crate) exit_code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) took: Duration,
 }
 
 impl Run {
     /// Standard output as JSON; there must be some.
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
     /// The result of a success.
     #[track_caller]
-    pub fn success(&self) -> Value {
+    pub(crate) fn success(&self) -> Value {
         assert_eq!(self.exit_code, 0, "{self:?}");
         self.json()
     }
 
     /// A success that prints nothing, within 2 s.
     #[track_caller]
-    pub fn silent_success(&self) {
+    pub(crate) fn silent_success(&self) {
         assert_eq!((self.exit_code, self.stdout.as_str()), (0, ""), "{self:?}");
         assert!(self.took < Duration::from_secs(2), "{self:?}");
     }
 
     /// Code and message of an error object.
     #[track_caller]
-    pub fn error(&self) -> (u64, String) {
+    pub(crate) fn error(&self) -> (u64, String) {
         assert_eq!(self.exit_code, 1, "{self:?}");
         let json = self.json();
         (json["code"].as_u64().unwrap(), json["msg"].as_str().unwrap().to_owned())
@@ -132,14 +134,14 @@ impl Run {
 
 /// The parameters of one sandbox.
 #[derive(Clone, Debug)]
-pub struct Sandbox {
-    pub container_id: String,
-    pub netns: String,
-    pub args: String,
+pub(crate) struct Sandbox {
+    pub(crate) container_id: String,
+    pub(crate) netns: String,
+    pub(crate) args: String,
 }
 
 impl Sandbox {
-    pub fn new(container_id: &str, pod: &str, netns: &str) -> Self {
+    pub(crate) fn new(container_id: &str, pod: &str, netns: &str) -> Self {
         let args = format!(
             "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={pod};K8S_POD_INFRA_CONTAINER_ID={container_id};\
              K8S_POD_UID=uid-of-{pod}"
@@ -150,7 +152,7 @@ impl Sandbox {
 
 impl Node {
     /// Moves the calling thread into a namespace of its own with `lo` up and the address 10.0.0.1.
-    pub fn enter() -> Self {
+    pub(crate) fn enter() -> Self {
         let space = unshare_network();
         space.ip("link set lo up");
         space.ip("addr add 10.0.0.1/32 dev lo");
@@ -160,20 +162,20 @@ impl Node {
     }
 
     /// A folder without a namespace, for verbs that touch no network.
-    pub fn without_network() -> Self {
+    pub(crate) fn without_network() -> Self {
         Self { space: Space(File::open("/dev/null").unwrap()), folder: tempfile::tempdir().unwrap() }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    pub fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.path("ipamd.sock")
     }
 
     /// The plugin's part of the network configuration.
-    pub fn conf(&self, version: &str) -> Value {
+    pub(crate) fn conf(&self, version: &str) -> Value {
         json!({
             "cniVersion": version,
             "name": "aws-cni",
@@ -187,20 +189,20 @@ impl Node {
         })
     }
 
-    pub fn add(&self, sandbox: &Sandbox) -> Run {
+    pub(crate) fn add(&self, sandbox: &Sandbox) -> Run {
         self.verb("ADD", sandbox, &self.conf("1.0.0"))
     }
 
-    pub fn del(&self, sandbox: &Sandbox) -> Run {
+    pub(crate) fn del(&self, sandbox: &Sandbox) -> Run {
         self.verb("DEL", sandbox, &self.conf("1.0.0"))
     }
 
-    pub fn verb(&self, verb: &str, sandbox: &Sandbox, conf: &Value) -> Run {
+    pub(crate) fn verb(&self, verb: &str, sandbox: &Sandbox, conf: &Value) -> Run {
         self.start(verb, sandbox, conf, &[]).finish()
     }
 
     /// Starts a verb as a runtime does.
-    pub fn start(&self, verb: &str, sandbox: &Sandbox, conf: &Value, more: &[(&str, &str)]) -> Running {
+    pub(crate) fn start(&self, verb: &str, sandbox: &Sandbox, conf: &Value, more: &[(&str, &str)]) -> Running {
         let mut environment = vec![
             ("CNI_COMMAND", verb),
             ("CNI_CONTAINERID", &sandbox.container_id),
@@ -214,30 +216,39 @@ impl Node {
     }
 
     /// Names of the links in the node's namespace other than `lo`.
-    pub fn links(&self) -> Vec<String> {
-        let list: Value = serde_json::from_str(&self.space.ip("-j link")).unwrap();
-        let names = list.as_array().unwrap().iter().map(|link| link["ifname"].as_str().unwrap().to_owned());
-        names.filter(|name| name != "lo").collect()
+    pub(crate) fn links(&self) -> Vec<String> {
+        self.links_where(|_| true)
     }
 
-    pub fn tombstones(&self) -> Vec<Value> {
+    /// Those that are not in the dead group. The dead go when the kernel has taken their pod's namespace down.
+    pub(crate) fn live_links(&self) -> Vec<String> {
+        self.links_where(|link| link["group"] != "57005")
+    }
+
+    fn links_where(&self, is_wanted: impl Fn(&Value) -> bool) -> Vec<String> {
+        let list: Value = serde_json::from_str(&self.space.ip("-j link")).unwrap();
+        let wanted = list.as_array().unwrap().iter().filter(|link| link["ifname"] != "lo" && is_wanted(link));
+        wanted.map(|link| link["ifname"].as_str().unwrap().to_owned()).collect()
+    }
+
+    pub(crate) fn tombstones(&self) -> Vec<Value> {
         let Ok(entries) = fs::read_dir(self.path("tombstones")) else { return Vec::new() };
         entries.map(|entry| serde_json::from_slice(&fs::read(entry.unwrap().path()).unwrap()).unwrap()).collect()
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.path("plugin.log")).unwrap_or_default()
     }
 }
 
 /// A plugin that runs.
-pub struct Running {
+pub(crate) struct Running {
     child: std::process::Child,
     started: Instant,
 }
 
 /// Starts the binary with this environment and nothing else of ours.
-pub fn start(environment: &[(&str, &str)], stdin: &[u8]) -> Running {
+pub(crate) fn start(environment: &[(&str, &str)], stdin: &[u8]) -> Running {
     let started = Instant::now();
     let mut child = Command::new(binary())
         .env_clear()
@@ -257,7 +268,7 @@ fn binary() -> &'static Path {
 }
 
 impl Running {
-    pub fn finish(self) -> Run {
+    pub(crate) fn finish(self) -> Run {
         let output = self.child.wait_with_output().unwrap();
         Run {
             exit_code: output.status.code().unwrap_or(-1),
