@@ -66,8 +66,7 @@ impl Space {
     /// Everything that a failed ADD could leave behind.
     pub(crate) fn everything(&self) -> String {
         let lists = ["-d link", "-4 addr", "-4 route show table all", "rule", "-4 neigh show nud all"];
-        // The kernel settles a new link's state by itself, a moment later.
-        lists.map(|list| self.ip(list).replace("state UNKNOWN", "state UP")).join("\n")
+        lists.map(|list| settled(&self.ip(list))).join("\n")
     }
 
     /// A UDP socket in it; reads wait half a second at most.
@@ -76,6 +75,16 @@ impl Space {
         socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
         socket
     }
+}
+
+/// Without the state and flags of a link (`state UNKNOWN`, `<NO-CARRIER,UP>`), which the kernel settles by itself a
+/// moment after the link is made.
+fn settled(text: &str) -> String {
+    let mut words: Vec<&str> = text.split_whitespace().filter(|word| !word.starts_with('<')).collect();
+    while let Some(position) = words.iter().position(|word| *word == "state") {
+        words.drain(position..(position + 2).min(words.len()));
+    }
+    words.join(" ")
 }
 
 /// Sends a datagram each way; the addresses that the two ends saw, or `None` if one did not arrive.
