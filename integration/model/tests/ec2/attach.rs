@@ -25,6 +25,33 @@ fn a_fourth_eni_on_an_m5_large_is_one_too_many() {
     assert_eq!(text, "Interface count 4 exceeds the limit for m5.large");
 }
 
+/// EC2 user guide, "Network cards": p4d.24xlarge has 4 cards of 15 interfaces each, and device indexes are per card.
+#[test]
+fn each_network_card_has_its_own_indexes_and_limit() {
+    let mut world = World::new();
+    world.vpc.change_settings(|settings| settings.throttle.enabled = false);
+    let spec = serde_json::json!({"name": "cards", "instance_type": "p4d.24xlarge", "subnet": "a"});
+    let now = world.now;
+    let instance = world.vpc.launch(serde_json::from_value(spec).unwrap(), now).unwrap();
+    let mut attach = |card: &str, index: &str| {
+        let eni = world.create("a", &[]);
+        let params = [
+            ("NetworkInterfaceId", eni.as_str()),
+            ("InstanceId", instance.as_str()),
+            ("DeviceIndex", index),
+            ("NetworkCardIndex", card),
+        ];
+        let body = world.call("AttachNetworkInterface", &params).body;
+        all(&body, "Code").into_iter().next()
+    };
+    for index in 0..15 {
+        assert_eq!(attach("1", &index.to_string()), None, "card 1, index {index}");
+    }
+    assert_eq!(attach("1", "15").as_deref(), Some("AttachmentLimitExceeded"));
+    assert_eq!(attach("0", "1"), None, "card 0 has room");
+    assert_eq!(attach("4", "1").as_deref(), Some("InvalidParameterValue"), "there is no card 4");
+}
+
 #[test]
 fn an_eni_goes_through_its_states_at_their_times() {
     let mut world = World::new();
