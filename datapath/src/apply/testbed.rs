@@ -212,9 +212,17 @@ pub(crate) fn settle(sandbox: &Space) {
     if (numbers.next(), numbers.next()) >= (Some(6), Some(8)) {
         return;
     }
+    wait_for_carrier(sandbox, "eth0");
+}
+
+/// Waits until a worker of the kernel has taken note of a link's carrier.
+pub(crate) fn wait_for_carrier(space: &Space, link: &str) {
     let is_up = (0..300).any(|_| {
-        pause(10_000_000);
-        sandbox.ip("link show dev eth0").contains("state UP")
+        let found = space.ip(&format!("link show dev {link}")).contains("state UP");
+        if !found {
+            pause(10_000_000);
+        }
+        found
     });
-    assert!(is_up, "the pod's link has no carrier after three seconds");
+    assert!(is_up, "{link} has no carrier after three seconds");
 }

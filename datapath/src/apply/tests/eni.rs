@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! ENI set-up: written, proven, not written twice; removed.
 
-use crate::apply::testbed::{Space, assert_same, pause};
+use crate::apply::testbed::{Space, assert_same, pause, wait_for_carrier};
 use crate::apply::{ApplyError, eni};
 use crate::plan::eni::EniSetup;
 use crate::plan::{MacAddr, RouteTable};
@@ -53,6 +53,8 @@ fn what_is_right_already_is_not_written_again() {
     let node = node();
     eni::setup(&secondary()).unwrap();
     // `ip monitor` would see every write, also one that changes nothing.
+    wait_for_carrier(&node, "eth1");
+    wait_for_carrier(&node, "far");
     let before = node.dump();
     let monitor = Monitor::start(&node);
     eni::setup(&secondary()).unwrap();
@@ -215,6 +217,8 @@ fn the_plan_s_own_text_does_the_same_when_a_shell_runs_it() {
     let node = node();
     node.sysctl("ipv4/conf/eth1/rp_filter", "0");
     node.shell(&crate::plan::eni::setup(&secondary()).to_string());
+    wait_for_carrier(&node, "eth1");
+    wait_for_carrier(&node, "far");
     let before = node.dump();
     let monitor = Monitor::start(&node);
     eni::setup(&secondary()).unwrap();

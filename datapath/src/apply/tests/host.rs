@@ -4,7 +4,7 @@
 use std::net::Ipv4Addr;
 
 use crate::apply::pod::{attach, detach};
-use crate::apply::testbed::{Space, pod};
+use crate::apply::testbed::{Space, pod, wait_for_carrier};
 use crate::apply::{ApplyError, host, observe};
 use crate::plan::host::{HostSetup, PortChoice};
 use crate::plan::pod::PodDetachment;
@@ -29,6 +29,7 @@ fn setup() -> HostSetup {
 fn node() -> Space {
     let node = Space::enter_new();
     node.ip(&format!("link add eth0 address {MAC} type veth peer name far mtu 9001"));
+    node.ip("link set far up");
     node
 }
 
@@ -86,6 +87,7 @@ fn rule_forwarding_mtu_and_rp_filter_are_set_and_proven() {
 fn what_is_right_already_is_left_alone() {
     let node = node();
     host::setup(&setup()).unwrap();
+    wait_for_carrier(&node, "eth0");
     let before = (node.nft("-a list table ip enid"), node.dump());
     host::setup(&setup()).unwrap();
     assert_eq!((node.nft("-a list table ip enid"), node.dump()), before);
@@ -226,6 +228,7 @@ fn the_plan_s_own_text_does_the_same_when_a_shell_runs_it() {
     let node = node();
     node.sysctl("ipv4/ip_forward", "0");
     node.shell(&crate::plan::host::setup(&setup()).to_string());
+    wait_for_carrier(&node, "eth0");
     let before = (node.nft("-a list table ip enid"), node.dump());
     host::setup(&setup()).unwrap();
     assert_eq!((node.nft("-a list table ip enid"), node.dump()), before);

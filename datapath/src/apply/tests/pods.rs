@@ -7,8 +7,9 @@ use serde_json::Value;
 
 use crate::apply::ApplyError;
 use crate::apply::observe;
-use crate::apply::pod::attach;
+use crate::apply::pod::{Standing, attach, detach, standing};
 use crate::apply::testbed::{Space, assert_same, pod, settle};
+use crate::plan::pod::PodDetachment;
 use crate::plan::{LinkName, MacAddr, RouteTable, Rule, VethAlias, ids};
 
 fn find<'a>(list: &'a Value, key: &str, value: &str) -> Option<&'a Value> {
@@ -99,6 +100,24 @@ fn a_repeated_add_replaces_its_own_veth() {
     assert_ne!(before.host_index, after.host_index);
     assert_eq!(node.ip("-4 route show table main").lines().count(), 1);
     assert_eq!(node.ip("rule").lines().count(), 5);
+}
+
+#[test]
+fn standing_tells_a_whole_pod_from_a_broken_one_and_from_none() {
+    let (node, sandbox) = (Space::enter_new(), Space::new());
+    let pod = pod("a", Ipv4Addr::new(10, 0, 0, 7), Some(3));
+    let is = || standing(&sandbox.path(), &pod).unwrap();
+    assert_eq!(is(), Standing::Absent);
+    attach(&sandbox.path(), &pod).unwrap();
+    assert_eq!(is(), Standing::Plumbed);
+    node.ip("rule del priority 1536");
+    assert_eq!(is(), Standing::Partial);
+    attach(&sandbox.path(), &pod).unwrap();
+    sandbox.ip("addr del 10.0.0.7/32 dev eth0");
+    assert_eq!(is(), Standing::Partial);
+    let detachment = PodDetachment { host_veth: pod.host_veth.clone(), owner: pod.owner.clone(), address: None };
+    detach(&detachment).unwrap();
+    assert_eq!(is(), Standing::Absent);
 }
 
 #[test]
