@@ -67,7 +67,8 @@ proto: ## regenerate ipam-api/src/rpc.rs from rpc.proto
 	@cargo run -q -p ipam-api --example generate
 
 bless: ## rewrite golden files from what the code prints now; read the diff
-	@ENID_BLESS=1 cargo test -q -p datapath --lib
+	@ENID_BLESS=1 cargo test -q -p datapath --features apply golden
+	@ENID_BLESS=1 cargo test -q -p ipamd-core --test readme
 
 bench: build tools ## measure ADD and DEL against the floor (needs root; the first time builds a release daemon)
 	@scripts/bench.sh
