@@ -2,8 +2,8 @@
 //! Namespaces for tests: a node (the test's own thread), pods, routers. Made by the test, gone with it; the machine's own
 //! namespace is never touched. Without the right to make them a test fails and says so.
 //!
-//! Read-back goes through `ip -j` and `nft`, programs that we did not write. `nft` is `$ENID_TOOLS/usr/sbin/nft` when that
-//! variable is set (an unpacked package), else the one on PATH.
+//! Read-back goes through `ip -j` and `nft`, programs that we did not write. They are those below `$ENID_TOOLS` (packages
+//! unpacked by `scripts/tools.sh`) where there are some, else those on PATH.
 #![expect(clippy::disallowed_methods, reason = "tests run ip and nft, read ENID_TOOLS and set sysctls")]
 
 use std::fs::{self, File};
@@ -67,7 +67,7 @@ impl Space {
     /// `ip` with these words; must succeed.
     pub(crate) fn ip(&self, words: &str) -> String {
         let words: Vec<_> = words.split_whitespace().map(str::to_owned).collect();
-        self.run(|| output(Command::new("ip").args(&words)))
+        self.run(|| output(tool("bin/ip").args(&words)))
     }
 
     /// `ip -j …` as a value.
@@ -157,12 +157,18 @@ fn move_link(from: &Space, name: &str, path: &str) {
 }
 
 fn nft() -> Command {
-    let Some(tools) = std::env::var_os("ENID_TOOLS") else { return Command::new("nft") };
-    let tools = PathBuf::from(tools);
-    let program = tools.join("usr/sbin/nft");
-    assert!(program.exists(), "ENID_TOOLS is set, but there is no {}", program.display());
-    let mut command = Command::new(program);
-    command.env("LD_LIBRARY_PATH", tools.join("usr/lib/x86_64-linux-gnu"));
+    tool("usr/sbin/nft")
+}
+
+/// A program below ENID_TOOLS with the libraries there, or the one on PATH.
+pub(crate) fn tool(path: &str) -> Command {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let tools = std::env::var_os("ENID_TOOLS").map(PathBuf::from).filter(|tools| tools.join(path).exists());
+    let Some(tools) = tools else { return Command::new(name) };
+    let libraries = ["usr/lib", "lib"].into_iter().filter_map(|folder| fs::read_dir(tools.join(folder)).ok()).flatten();
+    let libraries = libraries.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| path.is_dir());
+    let mut command = Command::new(tools.join(path));
+    command.env("LD_LIBRARY_PATH", std::env::join_paths(libraries).unwrap());
     command
 }
 

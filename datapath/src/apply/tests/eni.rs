@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! ENI set-up: written, proven, not written twice; removed.
 
-use crate::apply::testbed::{Space, assert_same, pause, wait_for_carrier};
+use crate::apply::testbed::{Space, assert_same, pause, tool, wait_for_carrier};
 use crate::apply::{ApplyError, eni};
 use crate::plan::eni::EniSetup;
 use crate::plan::{MacAddr, RouteTable};
@@ -66,10 +66,9 @@ fn what_is_right_already_is_not_written_again() {
 struct Monitor(std::process::Child);
 
 impl Monitor {
-    #[expect(clippy::disallowed_methods, reason = "a test watches the kernel with ip monitor")]
     fn start(node: &Space) -> Self {
         let child = node.run(|| {
-            let mut command = std::process::Command::new("ip");
+            let mut command = tool("bin/ip");
             command.args(["monitor", "link", "address", "route", "rule", "neigh"]);
             command.stdout(std::process::Stdio::piped()).spawn().unwrap()
         });
