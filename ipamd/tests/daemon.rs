@@ -5,6 +5,7 @@
 //! Every test has a network namespace and a state folder of its own and needs the right to make the former.
 
 #![expect(clippy::disallowed_methods, reason = "starts the daemon, waits for it, and looks at its files")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is the failed test")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
