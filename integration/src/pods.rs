@@ -34,7 +34,7 @@ impl Pod {
     }
 }
 
-/// Starts `count` pods `<node>-<n>`, `at_once` at a time; `started` is told of each. Order is not kept.
+/// Starts `count` pods, each with a name of its own, `at_once` at a time; `started` is told of each. Order is not kept.
 ///
 /// # Errors
 /// The first ADD that fails; pods that had started are lost with it.
@@ -43,11 +43,10 @@ pub fn start(node: &Node, count: usize, at_once: usize, started: &AtomicUsize) -
     let pods = Mutex::new(Vec::with_capacity(count));
     in_parallel(at_once, || {
         loop {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            if number >= count {
+            if next.fetch_add(1, Ordering::Relaxed) >= count {
                 return Ok(());
             }
-            let sandbox = node.sandbox(&format!("{}-{number}", node.name))?;
+            let sandbox = node.next_sandbox()?;
             let added = node.runtime.add(&sandbox)?;
             started.fetch_add(1, Ordering::Relaxed);
             pods.lock().unwrap_or_else(PoisonError::into_inner).push(Pod { sandbox, added });

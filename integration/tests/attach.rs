@@ -63,7 +63,7 @@ fn an_eni_whose_link_never_comes_costs_its_waiters_a_refusal_with_a_reason_and_n
 
     topology.emulator.with_model(|vpc, _| vpc.clear_faults());
     let served = eventually("an ADD is served once attaching works again", Duration::from_secs(120), || {
-        let sandbox = n1.sandbox("lucky").map_err(|error| error.to_string())?;
+        let sandbox = n1.next_sandbox().map_err(|error| error.to_string())?;
         match n1.runtime.add(&sandbox) {
             Ok(added) => Ok((sandbox, added)),
             Err(error) => {

@@ -82,7 +82,7 @@ fn fill(topology: &Topology) -> Vec<Pod> {
             scope.spawn(|| {
                 while next.fetch_add(1, Ordering::Relaxed) < PODS {
                     let pod = loop {
-                        let sandbox = n1.sandbox("pod").unwrap();
+                        let sandbox = n1.next_sandbox().unwrap();
                         let error = match n1.runtime.add(&sandbox) {
                             Ok(added) => break Pod { sandbox, added },
                             Err(error) => error,
@@ -117,9 +117,29 @@ fn an_eni_that_holds_more_than_the_daemon_believes_is_looked_at_again() {
     survives(&[fault("AssignPrivateIpAddresses", "PrivateIpAddressLimitExceeded")]);
 }
 
+/// Not a retry loop: the ENI made in vain is deleted, and the node is full with what it has.
 #[test]
-fn an_instance_that_holds_more_enis_than_the_daemon_believes_is_looked_at_again() {
-    survives(&[fault("AttachNetworkInterface", "AttachmentLimitExceeded")]);
+fn an_instance_that_takes_no_more_enis_is_full_at_what_it_has_and_leaks_none() {
+    let mut topology = Topology::build(&TopologySpec::one("m5.large")).unwrap();
+    let mut refused = fault("AttachNetworkInterface", "AttachmentLimitExceeded");
+    refused.count = None;
+    topology.emulator.with_model(|vpc, _| vpc.order_fault(refused));
+    topology.start(&[]).unwrap();
+    let n1 = topology.node("n1");
+    let pods = pods::start(n1, 9, 3, &AtomicUsize::new(0)).unwrap();
+    let full = eventually("the node says that it is full", Duration::from_secs(20), || {
+        let sandbox = n1.next_sandbox().map_err(|error| error.to_string())?;
+        let error = n1.runtime.add(&sandbox).expect_err("there is no tenth address").to_string();
+        n1.runtime.del(&sandbox, NetnsPath::Given).map_err(|error| error.to_string())?;
+        if error.contains("NodeFull") { Ok(()) } else { Err(error) }
+    });
+    full.unwrap();
+    pass(Duration::from_secs(3));
+    assert!(topology.calls("AttachNetworkInterface") <= 3, "{} tries", topology.calls("AttachNetworkInterface"));
+    assert_eq!(topology.unattached_enis(), 0);
+    for pod in &pods {
+        pod.reached_from(&n1.netns).unwrap();
+    }
 }
 
 #[test]

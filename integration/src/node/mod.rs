@@ -20,6 +20,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
@@ -143,6 +144,7 @@ pub struct Node {
     ipamd: PathBuf,
     environment: BTreeMap<String, String>,
     daemon: Option<Running>,
+    pods: AtomicUsize,
 }
 
 /// The namespace of an instance before it boots: sysctls as a distribution sets them, loopback up, no ENI.
@@ -214,7 +216,7 @@ impl Node {
         let runtime = Runtime::new(&plugin_binary()?, netns, &overrides)?;
         let ipamd = daemon_binary()?;
         let (netns, tools) = (netns.clone(), world.tools.clone());
-        Ok(Self { name, netns, runtime, tools, folder, ipamd, environment, daemon: None })
+        Ok(Self { name, netns, runtime, tools, folder, ipamd, environment, daemon: None, pods: AtomicUsize::new(0) })
     }
 
     /// Sets a variable of the daemon's environment, from its next start on.
@@ -332,6 +334,16 @@ impl Node {
     /// Its namespace cannot be made.
     pub fn sandbox(&self, pod: &str) -> Result<Sandbox, NodeError> {
         Ok(Sandbox::create(&self.tools, pod)?)
+    }
+
+    /// A new sandbox of a pod whose name no other has had on this node: names make host veth names, and the pod that comes
+    /// later under a name takes the link of the one before.
+    ///
+    /// # Errors
+    /// Its namespace cannot be made.
+    pub fn next_sandbox(&self) -> Result<Sandbox, NodeError> {
+        let number = self.pods.fetch_add(1, Ordering::Relaxed);
+        self.sandbox(&format!("{}-pod-{number}", self.name))
     }
 
     /// Runs `ip` commands on the node.
