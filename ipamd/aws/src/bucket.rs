@@ -64,10 +64,11 @@ impl Bucket {
         Ok(wait)
     }
 
-    /// Takes one token for a request that has already left (a retry inside the SDK).
+    /// Takes one token for a request that has already left (a retry inside the SDK), but makes no debt: what EC2 threw
+    /// out took no token there.
     pub fn charge(&mut self, now: Duration) {
         self.refill(now);
-        self.tokens -= 1.0;
+        self.tokens = (self.tokens - 1.0).max(self.tokens.min(0.0));
     }
 
     /// EC2 said that there were too many requests.

@@ -58,6 +58,15 @@ fn throttled_answers_that_come_together_count_once() {
 }
 
 #[test]
+fn retries_take_tokens_but_make_no_debt() {
+    let mut bucket = Bucket::new(CEILING, Duration::ZERO);
+    for _ in 0..20 {
+        bucket.charge(Duration::ZERO);
+    }
+    assert_eq!(bucket.reserve(Duration::ZERO, FOREVER), Ok(secs(1.0)));
+}
+
+#[test]
 fn the_rate_never_falls_below_a_sixty_fourth_and_recovers_in_five_minutes() {
     let mut bucket = Bucket::new(CEILING, Duration::ZERO);
     for second in 0..50 {
