@@ -85,6 +85,8 @@ pub struct Core {
     pub(crate) kernel: KernelWitness,
     pub(crate) host: Host,
     pub(crate) shrinking: Shrinking,
+    /// When what is missing is asked for: a little later than it was noticed.
+    pub(crate) grow_at: Option<BootTime>,
     /// Addresses given back a moment ago, which a lagging read may still show.
     pub(crate) unassigned: BTreeMap<Ipv4Addr, BootTime>,
     /// ENIs let go a moment ago, which a lagging read may still show.

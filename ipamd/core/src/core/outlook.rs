@@ -14,6 +14,7 @@ use crate::reason::{ReasonCode, Refusal};
 use crate::store::AddressState;
 
 use super::Core;
+use super::pool::assigning;
 use super::undurable::not_durable;
 
 /// Addresses that could come, each lot with the time before which it cannot.
@@ -80,16 +81,16 @@ impl Core {
         let leaving = self.shrinking.job.as_ref().map_or(0, |job| job.addresses.len());
         outlook.add(now, u32::try_from(leaving).unwrap_or(u32::MAX));
         for request in self.requests.values() {
-            outlook.add(request.attempt.earliest().unwrap_or(now), request.secondary);
+            // Filled to the brim once it is there.
+            outlook.add(request.attempt.earliest().unwrap_or(now), per_eni.0.max(request.secondary));
+        }
+        for eni in self.enis.values().filter(|eni| eni.gives_out() || eni.is_coming(now)) {
+            outlook.add(now, assigning(eni));
         }
         for (eni, room) in self.rooms(now) {
             let assign = match eni.assign {
-                Assign::Resting(until) => until,
-                Assign::Running { count, .. } => {
-                    outlook.add(now, count);
-                    now
-                }
-                Assign::Idle | Assign::Resolving { .. } => now,
+                Assign::Resting(until) => until.max(now),
+                Assign::Idle | Assign::Running { .. } | Assign::Resolving { .. } => now,
             };
             self.outlook_of_subnet(outlook, Some(eni), assign, room.0);
         }

@@ -4,15 +4,21 @@
 //! Capacity counts from the moment it is planned: addresses of calls under way, of ENIs asked for, and of ENIs not proven
 //! yet are *coming*. So nothing is asked for twice, and a failing call that will be tried again does not call for another.
 
+use std::time::Duration;
+
 use crate::action::ActionKind;
 use crate::ids::{BootTime, EniId};
-use crate::lifecycle::{Assign, Eni, Phase, Request};
-use crate::planner::grow::{self, GrowView, Growth, Room, RoomWhen};
+use crate::lifecycle::{Assign, Eni, Request};
+use crate::planner::grow::{self, GrowView, Growth, Room};
 use crate::planner::target::{self, Policy, PoolView, Target};
 use crate::planner::{Addresses, EniCount};
 
 use super::state::{Purpose, Subnet};
 use super::{Core, Turn};
+
+/// ADDs that come together are met by one call: growth waits that long for more of them. A thirtieth of what an EC2 call
+/// takes, and longer than a burst of calls takes to come in.
+const COALESCE: Duration = Duration::from_millis(10);
 
 impl Core {
     /// Addresses an ENI of this instance type can hold; `None`: limits not known.
@@ -64,11 +70,19 @@ impl Core {
     pub(super) fn grow(&mut self, turn: &mut Turn) {
         let now = turn.boot();
         let Some(view) = self.grow_view(now) else { return };
-        if view.shortfall == Addresses::ZERO {
+        let plan = grow::plan(&view);
+        if plan.is_empty() {
+            self.grow_at = None;
             return;
         }
+        let at = *self.grow_at.get_or_insert(now + COALESCE);
+        if now < at {
+            self.alarm(at);
+            return;
+        }
+        self.grow_at = None;
         let main = self.facts.as_ref().map(|facts| facts.subnet_id.clone());
-        for growth in grow::plan(&view) {
+        for growth in plan {
             let mut from_main = Addresses::ZERO;
             match growth {
                 Growth::Assign { eni_id, count } => {
@@ -110,40 +124,42 @@ impl Core {
             subnet.and_then(|subnet| subnet.exhausted).filter(|exhausted| now < exhausted.until)
         };
         let main = held_off(self.subnets.get(&facts.subnet_id));
-        let rooms = self
-            .rooms(now)
-            .into_iter()
-            .filter(|(eni, _)| eni.subnet_id == facts.subnet_id || held_off(self.subnets.get(&eni.subnet_id)).is_none())
-            .map(|(eni, addresses)| Room {
-                eni_id: eni.eni_id.clone(),
-                addresses,
-                when: room_when(eni, now),
-                in_main_subnet: eni.subnet_id == facts.subnet_id,
-            })
-            .collect();
+        let usable =
+            |eni: &Eni| eni.subnet_id == facts.subnet_id || held_off(self.subnets.get(&eni.subnet_id)).is_none();
+        let mut later = Addresses::ZERO;
+        let mut rooms = Vec::new();
+        for (eni, addresses) in self.rooms(now).into_iter().filter(|(eni, _)| usable(eni)) {
+            if is_busy(eni, now) {
+                later += addresses;
+            } else {
+                let in_main_subnet = eni.subnet_id == facts.subnet_id;
+                rooms.push(Room { eni_id: eni.eni_id.clone(), addresses, in_main_subnet });
+            }
+        }
+        for request in self.requests.values() {
+            later += policy.per_eni.less(Addresses(request.secondary));
+        }
         Some(GrowView {
             shortfall: self.target(now).shortfall,
             by_whole_enis: policy.by_whole_enis(),
             rooms,
+            later,
             per_eni: policy.per_eni,
             new_enis: EniCount(self.slots(now)?.saturating_sub(self.slots_taken())),
             subnet_left: main.map(|exhausted| Addresses(exhausted.left.unwrap_or(0))),
         })
     }
 
-    /// Attached ENIs that could hold more and how much, fullest first.
+    /// ENIs that could hold more and how much, fullest first.
     pub(super) fn rooms(&self, now: BootTime) -> Vec<(&Eni, Addresses)> {
         let Some(per_eni) = self.per_eni() else { return Vec::new() };
         let tallies = self.store.tallies();
         let mut rooms: Vec<(&Eni, Addresses, u32)> = Vec::new();
         for eni in self.enis.values() {
-            let attached = match &eni.phase {
-                Phase::Configuring(_) => !eni.is_stuck(now),
-                Phase::Ready => eni.missing_since.is_none(),
-                Phase::Attaching(_) | Phase::Draining(_) | Phase::Detaching(_) | Phase::Deleting(_) => false,
-            };
+            // EC2 assigns to an ENI whether it is attached or not.
+            let serves = eni.gives_out() || eni.is_coming(now);
             let leaving = self.shrinking.job.as_ref().is_some_and(|job| job.eni_id == eni.eni_id);
-            if !attached || leaving {
+            if !serves || leaving {
                 continue;
             }
             let cap = eni.learned_cap.filter(|(_, until)| now < *until).map_or(per_eni, |(cap, _)| Addresses(cap));
@@ -182,10 +198,11 @@ pub(super) fn assigning(eni: &Eni) -> u32 {
     }
 }
 
-pub(super) fn room_when(eni: &Eni, now: BootTime) -> RoomWhen {
+/// Whether it cannot be asked for more now: a call is under way, or rests after a failure.
+pub(super) fn is_busy(eni: &Eni, now: BootTime) -> bool {
     match eni.assign {
-        Assign::Idle => RoomWhen::Now,
-        Assign::Resting(until) if now >= until => RoomWhen::Now,
-        Assign::Resting(_) | Assign::Running { .. } | Assign::Resolving { .. } => RoomWhen::Later,
+        Assign::Idle => false,
+        Assign::Resting(until) => now < until,
+        Assign::Running { .. } | Assign::Resolving { .. } => true,
     }
 }

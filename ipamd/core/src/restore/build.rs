@@ -81,6 +81,7 @@ fn blank(config: Config, boot_id: String, turn: &Turn) -> Core {
         kernel: KernelWitness::default(),
         host: Host { applied: None, writing: None, attempt: Try::due(turn.boot()) },
         shrinking: Shrinking::default(),
+        grow_at: None,
         unassigned: BTreeMap::new(),
         departed: BTreeMap::new(),
         tombstones_done: VecDeque::new(),

@@ -339,7 +339,7 @@ impl World {
             assert!(snapshot.pool.enis <= max.max(1) || self.core.learned_enis.is_some(), "{reason}: {snapshot:?}");
         }
         for eni in &snapshot.enis {
-            let most = u32::try_from(self.per_eni).expect("small");
+            let most = self.core.per_eni().map_or(0, |most| most.0);
             assert!(eni.total + eni.assigning <= most.max(eni.total), "{eni:?}");
         }
         // Advancing again at the same time does nothing.
@@ -629,6 +629,20 @@ impl World {
 
     pub(super) fn answer(&self, request: RequestId) -> Option<Result<Ipv4Addr, ReasonCode>> {
         self.replies.get(&request).copied()
+    }
+
+    pub(super) fn assert_served(&self, requests: &[RequestId]) {
+        let refused: Vec<_> =
+            requests.iter().filter(|request| !matches!(self.answer(**request), Some(Ok(_)))).collect();
+        let first = refused.first().map(|request| self.answer(**request));
+        let notices: Vec<&str> = self.notices.iter().map(|notice| notice.text.as_str()).collect();
+        let last = &notices[notices.len().saturating_sub(40)..];
+        assert!(
+            refused.is_empty(),
+            "{} not served, the first {first:?}: {:#?} {last:#?}",
+            refused.len(),
+            self.snapshot().pool
+        );
     }
 
     pub(super) fn count(&self, kind: &str) -> u32 {
