@@ -241,7 +241,7 @@ fn a_tombstone_is_worked_off_and_goes() {
 }
 
 #[test]
-fn a_state_folder_that_cannot_be_written_refuses_adds_with_its_own_code_or_waits_for_imds() {
+fn with_a_state_folder_that_cannot_be_written_adds_are_refused_and_dels_succeed() {
     let node = Node::new();
     // A folder in the place of the temporary file: every write of the journal fails.
     fs::create_dir(node.path("enid.json.tmp")).unwrap();
