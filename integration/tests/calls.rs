@@ -94,6 +94,28 @@ fn an_add_whose_caller_was_killed_while_it_waited_takes_no_address() {
 }
 
 #[test]
+fn adds_killed_at_any_moment_leave_nothing_after_the_del_that_follows() {
+    let mut topology = Topology::build(&TopologySpec::one("m5.large")).unwrap();
+    topology.start(&[("IP_COOLDOWN_PERIOD", "0")]).unwrap();
+    let n1 = topology.node("n1");
+    pods::start(n1, 1, 1, &AtomicUsize::new(0)).and_then(|pods| pods::end(n1, pods, 1)).unwrap();
+    for round in 0..30 {
+        let sandbox = n1.next_sandbox().unwrap();
+        let add = n1.runtime.begin_add(&sandbox).unwrap();
+        pass(Duration::from_millis(round));
+        // Later rounds may find it ended: the most usual moment of all.
+        let _ = add.kill();
+        n1.runtime.del(&sandbox, NetnsPath::Given).unwrap();
+    }
+    let gone = eventually("nothing of a pod is left", Duration::from_secs(10), || {
+        let left = n1.leftovers().unwrap().of_pods();
+        let allocated = n1.number("/pool/allocated").unwrap();
+        if left.is_empty() && allocated == 0 { Ok(()) } else { Err(format!("{left}, {allocated} allocated")) }
+    });
+    gone.unwrap();
+}
+
+#[test]
 fn a_del_for_a_waiting_add_ends_the_wait_and_nothing_is_allocated_afterwards() {
     let (topology, _pods) = waiting_room();
     let n1 = topology.node("n1");
