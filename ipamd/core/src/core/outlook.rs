@@ -98,7 +98,8 @@ impl Core {
         let free = slots.saturating_sub(self.slots_taken());
         let leaving = self.enis.values().filter(|eni| matches!(eni.phase, Phase::Detaching(_))).count();
         let leaving = u32::try_from(leaving).unwrap_or(u32::MAX);
-        self.outlook_of_subnet(outlook, None, now, free.saturating_add(leaving).saturating_mul(per_eni.0));
+        let from = self.creates_rest_until(now).unwrap_or(now);
+        self.outlook_of_subnet(outlook, None, from, free.saturating_add(leaving).saturating_mul(per_eni.0));
     }
 
     /// `eni`: `None` for new ENIs. An exhausted subnet gives what it has left now, and more when it is tried again.

@@ -145,9 +145,18 @@ impl Core {
             rooms,
             later,
             per_eni: policy.per_eni,
-            new_enis: EniCount(self.slots(now)?.saturating_sub(self.slots_taken())),
+            new_enis: match self.creates_rest_until(now) {
+                Some(_) => EniCount(0),
+                None => EniCount(self.slots(now)?.saturating_sub(self.slots_taken())),
+            },
             subnet_left: main.map(|exhausted| Addresses(exhausted.left.unwrap_or(0))),
         })
+    }
+
+    /// A create call failed and rests: what made it fail would fail others too, so there are none until then.
+    pub(super) fn creates_rest_until(&self, now: BootTime) -> Option<BootTime> {
+        let resting = self.requests.values().filter(|request| request.attempt.failure.is_some());
+        resting.filter_map(|request| request.attempt.earliest()).filter(|at| *at > now).max()
     }
 
     /// ENIs that could hold more and how much, fullest first.

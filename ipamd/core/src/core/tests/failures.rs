@@ -1,1 +1,215 @@
 // SPDX-License-Identifier: Apache-2.0
+//! EC2 and the kernel failing, one call at a time.
+
+use std::time::Duration;
+
+use super::world::{Fault, World, key, warm_addresses, warm_enis};
+use crate::event::{Event, FailureClass};
+use crate::reason::ReasonCode;
+
+/// Ten pods on an m5.large: the primary ENI is full and one more is needed.
+fn ten_pods(world: &mut World) {
+    let requests: Vec<_> = (0..10).map(|pod| world.add_with(&format!("pod-{pod}"), Duration::from_secs(400))).collect();
+    world.run_seconds(390);
+    world.assert_served(&requests);
+}
+
+/// Every call of growing fails once, in every way: the pods come up, and no ENI is left over.
+#[test]
+fn any_call_of_growth_may_fail_once_in_any_way_and_no_eni_is_leaked() {
+    use FailureClass::{
+        Denied, DeviceIndexTaken, Kernel, LinkMissing, NotFound, Rejected, Throttled, TokenMismatch, Transient,
+        Unknown, WrongState,
+    };
+    for kind in ["create", "attach", "termination", "assign", "configure", "describe", "host", "observe"] {
+        let before = [
+            Denied,
+            DeviceIndexTaken,
+            Kernel,
+            LinkMissing,
+            NotFound,
+            Rejected,
+            Throttled,
+            TokenMismatch,
+            Transient,
+            Unknown,
+            WrongState,
+        ];
+        let faults = before.map(Fault::Before).into_iter().chain([Fault::After, Fault::Twice]);
+        for fault in faults {
+            let mut world = World::new("m5.large", warm_addresses(0, 0));
+            world.fault(kind, fault);
+            ten_pods(&mut world);
+            world.run_seconds(700);
+            assert_eq!(world.shape(), (2, 10), "{kind} {fault:?}");
+            assert_eq!(world.enis.len(), 2, "{kind} {fault:?}: an ENI was leaked");
+            assert!(
+                world.enis.values().skip(1).all(|eni| eni
+                    .view
+                    .attachment
+                    .as_ref()
+                    .is_some_and(|attachment| attachment.delete_on_termination))
+            );
+        }
+    }
+}
+
+/// Every call of shrinking fails once, in every way: what is too much goes, and nothing else.
+#[test]
+fn any_call_of_shrinking_may_fail_once_in_any_way() {
+    use FailureClass::{Denied, Kernel, NotFound, Rejected, Throttled, Transient, Unknown, WrongState};
+    for kind in ["unassign", "detach", "deconfigure", "delete", "describe", "observe"] {
+        let before = [Denied, Kernel, NotFound, Rejected, Throttled, Transient, Unknown, WrongState];
+        for fault in before.map(Fault::Before).into_iter().chain([Fault::After, Fault::Twice]) {
+            let mut world = World::new("m5.large", warm_addresses(1, 0));
+            ten_pods(&mut world);
+            for pod in 3..10 {
+                world.del(&format!("pod-{pod}"));
+            }
+            world.fault(kind, fault);
+            world.run_seconds(1_500);
+            // Some failures say that the ENI is gone when it is not; then EC2 has it until it is found again.
+            let lost = matches!((kind, fault), ("detach" | "delete", Fault::Before(NotFound)));
+            if !lost {
+                assert_eq!(world.shape(), (1, 4), "{kind} {fault:?}");
+                assert_eq!(world.enis.len(), 1, "{kind} {fault:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_eni_whose_link_never_appears_is_given_up_and_replaced() {
+    let mut world = World::new("m5.large", warm_addresses(0, 0));
+    let first: Vec<_> = (0..9).map(|pod| world.add(&format!("pod-{pod}"))).collect();
+    world.run_seconds(5);
+    world.assert_served(&first);
+    world.link_delay = Duration::from_secs(100_000);
+    world.add_with("late", Duration::from_secs(20));
+    world.run_seconds(30);
+    world.link_delay = Duration::from_millis(500);
+    world.run_seconds(250);
+    assert_eq!(world.count("detach"), 0, "it has five minutes");
+    world.run_seconds(60);
+    assert!(world.noticed("could not be set up for 300 s"));
+    assert_eq!(world.count("detach"), 1);
+    assert_eq!(world.enis.len(), 1, "given back; nobody waits any more");
+    let again = world.add("again");
+    world.run_seconds(10);
+    assert!(matches!(world.answer(again), Some(Ok(_))));
+}
+
+#[test]
+fn a_link_that_appears_is_set_up_at_once() {
+    let mut world = World::new("m5.large", warm_addresses(0, 0));
+    world.link_delay = Duration::from_millis(17_100);
+    let requests: Vec<_> = (0..10).map(|pod| world.add_with(&format!("pod-{pod}"), Duration::from_secs(30))).collect();
+    world.run(Duration::from_millis(18_500));
+    assert_eq!(world.answer(requests[9]), None, "the next look of the back-off is later");
+    let mac = world.enis.values().last().expect("the new ENI").view.mac;
+    world.feed(Event::LinkAppeared { mac });
+    world.run(Duration::from_millis(10));
+    assert!(matches!(world.answer(requests[9]), Some(Ok(_))));
+}
+
+#[test]
+fn a_taken_device_index_is_left_to_whoever_has_it() {
+    let mut world = World::new("m5.xlarge", warm_addresses(0, 0));
+    world.run_seconds(5);
+    world.attach_stranger("eni-user", 1, |view| view.interface_type = "efa".into());
+    let requests: Vec<_> = (0..20).map(|pod| world.add(&format!("pod-{pod}"))).collect();
+    world.run_seconds(19);
+    world.assert_served(&requests);
+    let indices: Vec<u32> = world.snapshot().enis.iter().map(|eni| eni.device_index.0).collect();
+    assert_eq!(indices, [0, 2]);
+}
+
+#[test]
+fn nothing_in_use_is_released_whatever_ec2_shows() {
+    let mut world = World::new("m5.large", warm_addresses(1, 0));
+    ten_pods(&mut world);
+    let hidden: Vec<_> = world.enis.iter().skip(1).map(|(id, eni)| (id.clone(), eni.clone())).collect();
+    for (id, _) in &hidden {
+        world.enis.remove(id);
+    }
+    world.run_seconds(4 * 3_600);
+    assert_eq!(world.snapshot().pool.allocated, 10);
+    assert_eq!(world.count("unassign") + world.count("detach") + world.count("delete"), 0);
+    assert!(world.noticed("EC2 does not show ENI"));
+    world.enis.extend(hidden);
+    world.run_seconds(60);
+    let more = world.add("one-more");
+    assert!(matches!(world.answer(more), Some(Ok(_))), "it gives addresses out again");
+}
+
+#[test]
+fn an_address_that_the_kernel_has_is_neither_given_out_nor_unassigned() {
+    let mut world = World::new("m5.large", warm_addresses(0, 3));
+    world.run_seconds(5);
+    let address = world.snapshot().addresses[0].address;
+    world.pods.insert(key("unknown"), address);
+    world.run_seconds(70);
+    assert_eq!(world.snapshot().pool.held, 1);
+    assert!(world.noticed("is not given out until the kernel lets go"));
+    let requests: Vec<_> = (0..5).map(|pod| world.add(&format!("pod-{pod}"))).collect();
+    world.run_seconds(10);
+    world.assert_served(&requests);
+    assert!(requests.iter().all(|request| world.answer(*request) != Some(Ok(address))));
+    for pod in 0..5 {
+        world.del(&format!("pod-{pod}"));
+    }
+    world.run_seconds(200);
+    assert!(world.snapshot().addresses.iter().any(|entry| entry.address == address && entry.state == "held"));
+    world.pods.clear();
+    world.run_seconds(120);
+    assert_eq!(world.snapshot().pool.held, 0);
+}
+
+#[test]
+fn a_throttled_account_slows_growth_but_not_the_pool() {
+    let mut world = World::new("m5.large", warm_enis(1));
+    world.run_seconds(10);
+    for _ in 0..6 {
+        world.fault("create", Fault::Before(FailureClass::Throttled));
+    }
+    let requests: Vec<_> = (0..9).map(|pod| world.add(&format!("pod-{pod}"))).collect();
+    world.assert_served(&requests);
+    let creates = world.count("create");
+    world.run_seconds(20);
+    let waits = world.add_with("waits", Duration::from_millis(300));
+    world.run_seconds(1);
+    assert_eq!(world.answer(waits), Some(Err(ReasonCode::Ec2Throttled)));
+    assert!(world.count("create") - creates <= 6, "backed off");
+    world.run_seconds(120);
+    assert_eq!(world.shape().0, 2);
+}
+
+#[test]
+fn a_host_that_cannot_be_set_up_gives_nothing_out() {
+    let mut world = World::unborn("m5.large", warm_enis(1));
+    for _ in 0..40 {
+        world.fault("host", Fault::Before(FailureClass::Kernel));
+    }
+    let facts = world.facts.clone();
+    world.feed(Event::FactsLearned(facts));
+    world.run_seconds(30);
+    let refused = world.add_with("a", Duration::from_millis(100));
+    world.run_seconds(1);
+    assert_eq!(world.answer(refused), Some(Err(ReasonCode::EniStuck)));
+    assert!(!world.snapshot().serving);
+}
+
+#[test]
+fn changed_vpc_blocks_are_written_to_the_host_again() {
+    let mut world = World::new("m5.large", warm_enis(1));
+    world.run_seconds(10);
+    assert_eq!(world.count("host"), 1);
+    let mut facts = world.facts.clone();
+    world.feed(Event::FactsLearned(facts.clone()));
+    world.run_seconds(10);
+    assert_eq!(world.count("host"), 1, "the same facts again change nothing");
+    facts.vpc_cidrs.push("100.64.0.0/16".parse().expect("block"));
+    world.feed(Event::FactsLearned(facts));
+    world.run_seconds(10);
+    assert_eq!(world.count("host"), 2);
+}

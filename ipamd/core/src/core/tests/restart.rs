@@ -1,1 +1,95 @@
 // SPDX-License-Identifier: Apache-2.0
+//! kill -9 and start: nothing is lost, nothing is given twice, no ENI is leaked, whatever was under way.
+
+use std::time::Duration;
+
+use super::world::{World, warm_addresses, warm_enis};
+use crate::config::Config;
+
+#[test]
+fn a_restart_serves_from_the_journal_before_anything_remote_answers() {
+    let mut world = World::new("m5.large", warm_enis(1));
+    world.run_seconds(10);
+    let before = world.add("a");
+    world.restart(|_| false);
+    world.latency = Duration::from_secs(3_600);
+    let (same, fresh) = (world.add("a"), world.add("b"));
+    assert_eq!(world.answer(same), world.answer(before), "at once, the same address");
+    world.run(Duration::from_millis(20));
+    assert!(matches!(world.answer(fresh), Some(Ok(_))), "as soon as the kernel's set-up is read back");
+}
+
+#[test]
+fn a_cooldown_survives_a_restart() {
+    let config = Config { cooldown: Duration::from_secs(12), ..warm_addresses(0, 0) };
+    let mut world = World::new("m5.large", config);
+    world.subnet_free = world.subnet_free.iter().copied().take(1).collect();
+    let first = world.add("a");
+    world.run_seconds(5);
+    world.del("a");
+    world.run_seconds(5);
+    world.restart(|_| false);
+    let next = world.add("b");
+    world.run(Duration::from_millis(6_900));
+    assert_eq!(world.answer(next), None);
+    world.run(Duration::from_millis(200));
+    assert_eq!(world.answer(next), world.answer(first));
+}
+
+/// Killed at every moment of growth and of shrinking, with the calls under way done or not.
+#[test]
+fn whenever_the_daemon_is_killed_growth_and_shrinking_are_finished_and_no_eni_is_left_over() {
+    for step in 0..70 {
+        for happens in [false, true] {
+            let mut world = World::new("m5.large", warm_addresses(1, 0));
+            world.run_seconds(5);
+            let requests: Vec<_> = (0..14).map(|pod| world.add(&format!("pod-{pod}"))).collect();
+            world.run(Duration::from_millis(50 * step));
+            world.restart(|_| happens);
+            let open: Vec<usize> = (0..14).filter(|pod| world.answer(requests[*pod]).is_none()).collect();
+            let pending: Vec<_> = open.into_iter().map(|pod| world.add(&format!("pod-{pod}"))).collect();
+            world.run_seconds(19);
+            world.assert_served(&pending);
+            world.run_seconds(200);
+            assert_eq!(world.shape(), (2, 15), "killed at {} ms, happens {happens}", 50 * step);
+            assert_eq!(world.enis.len(), 2, "killed at {} ms, happens {happens}", 50 * step);
+            for pod in 3..14 {
+                world.del(&format!("pod-{pod}"));
+            }
+            world.run(Duration::from_millis(60_000 + 100 * step));
+            world.restart(|_| happens);
+            world.run_seconds(300);
+            assert_eq!(world.shape(), (1, 4), "killed {} ms into shrinking, happens {happens}", 100 * step);
+            assert_eq!(world.enis.len(), 1, "killed {} ms into shrinking, happens {happens}", 100 * step);
+        }
+    }
+}
+
+#[test]
+fn an_allocation_whose_reply_never_reached_the_plugin_is_released() {
+    let mut world = World::new("m5.large", warm_enis(1));
+    world.run_seconds(10);
+    world.plumbs = false;
+    world.add("a");
+    world.restart(|_| false);
+    assert_eq!(world.snapshot().pool.allocated, 1, "it may be plumbed any moment");
+    world.run_seconds(30);
+    assert_eq!(world.snapshot().pool.allocated, 1);
+    world.ledger.owner.clear();
+    world.run_seconds(60);
+    assert_eq!(world.snapshot().pool.allocated, 0);
+}
+
+#[test]
+fn a_restarted_daemon_does_not_ask_for_what_is_under_way() {
+    let mut world = World::new("m4.4xlarge", warm_enis(1));
+    world.run_seconds(10);
+    for pod in 0..60 {
+        world.add(&format!("pod-{pod}"));
+    }
+    world.run(Duration::from_millis(320));
+    world.restart(|_| true);
+    world.run_seconds(60);
+    assert_eq!(world.enis.len(), world.shape().0, "all attached");
+    assert!(world.shape().0 <= 4, "{:?}", world.shape());
+}

@@ -68,6 +68,7 @@ pub(super) struct World {
     /// Whether the plugin makes a veth at once when an ADD succeeds.
     pub(super) plumbs: bool,
     pub(super) replies: BTreeMap<RequestId, Result<Ipv4Addr, ReasonCode>>,
+    last_refusal: String,
     pub(super) deadlines: BTreeMap<RequestId, (AllocationKey, BootTime)>,
     pub(super) answered_at: BTreeMap<RequestId, BootTime>,
     pub(super) ledger: Ledger,
@@ -158,6 +159,7 @@ impl World {
             pods: BTreeMap::new(),
             plumbs: true,
             replies: BTreeMap::new(),
+            last_refusal: String::new(),
             deadlines: BTreeMap::new(),
             answered_at: BTreeMap::new(),
             ledger: Ledger::default(),
@@ -259,6 +261,9 @@ impl World {
                 assert!(self.now.boot <= deadline, "an answer after the deadline");
                 self.answered_at.insert(request, self.now.boot);
                 self.replies.insert(request, result.as_ref().map(|it| it.address).map_err(|refusal| refusal.code));
+                if let Err(refusal) = &result {
+                    self.last_refusal.clone_from(&refusal.cause);
+                }
                 if let Ok(allocated) = result {
                     self.check_given(&key, allocated.address, &allocated.eni_id);
                     self.ledger.owner.insert(key.clone(), allocated.address);
@@ -643,6 +648,10 @@ impl World {
             refused.len(),
             self.snapshot().pool
         );
+    }
+
+    pub(super) fn last_refusal_says(&self, part: &str) {
+        assert!(self.last_refusal.contains(part), "{}", self.last_refusal);
     }
 
     pub(super) fn count(&self, kind: &str) -> u32 {
