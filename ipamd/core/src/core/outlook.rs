@@ -320,9 +320,12 @@ impl Core {
     }
 }
 
-/// Until when an ENI that is not proven yet rests after a failure.
+/// Until when an ENI that is not proven yet rests after a failure. One without a link rests for nothing but its safety net:
+/// the kernel tells when the link comes, and it is tried at once.
 fn resting_until(eni: &Eni) -> Option<BootTime> {
-    eni.phase.current_try().and_then(crate::lifecycle::Try::earliest)
+    let missing = |failure: &Failure| failure.class == FailureClass::LinkMissing;
+    let attempt = eni.phase.current_try().filter(|attempt| !attempt.failure.as_ref().is_some_and(missing))?;
+    attempt.earliest()
 }
 
 fn of_failure(failure: &Failure, wait: std::time::Duration) -> Refusal {
