@@ -163,7 +163,7 @@ fn check_packets(topology: &Topology, console: &Console, pods: [&[Pod]; 2]) -> R
         "A twin is the same packet with the pod's address moved to another ENI, or sent out of an ENI that its source",
     );
     console.plain("does not belong to. The router kills it, as the VPC does, and counts it by source address.");
-    let mut rows = vec![["check", "from", "to", "far end saw", "", "twin", ""].map(str::to_owned).to_vec()];
+    let mut rows = vec![["check", "from", "to", "far end saw", "", "its twin died at", ""].map(str::to_owned).to_vec()];
     let mut failures = 0;
     let checks = cells::all(topology, pods)?;
     for check in &checks {
