@@ -201,6 +201,9 @@ pub struct AddressRecord {
     /// Whether `ipam.json` should have an allocation of it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allocated: bool,
+    /// Whether an unassign call for it may be under way.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaving: bool,
     /// When it was last released, since boot; absent: never used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub released_nanos: Option<u64>,

@@ -11,6 +11,7 @@
 //! | - | cooling | any | Cooling until then; Held when the kernel still has it at the end |
 //! | - | free or unknown | has it, alias | Allocated under the alias's key |
 //! | - | free or unknown | has it, no alias | Held until the kernel lets go |
+//! | - | leaving | - | Leaving until EC2 tells whether the unassign call was made |
 //! | allocated | of another boot | - | dropped: nothing survives a reboot |
 //! | any | missing or unreadable | - | what is not allocated rests for one period: nobody knows what cools |
 //!

@@ -254,6 +254,7 @@ impl Store {
         let Some(entry) = self.addresses.get_mut(&address) else { return false };
         match entry.state {
             AddressState::Free { rest } | AddressState::Leaving { rest } => {
+                self.changed |= matches!(entry.state, AddressState::Leaving { .. });
                 entry.state = AddressState::Held { rest, link: link.to_owned() };
                 true
             }
@@ -270,11 +271,12 @@ impl Store {
         }
     }
 
-    /// Picks a free address for EC2.
+    /// Picks a free address for EC2. In the journal before the call is made: a crash must not give it out again.
     pub(crate) fn set_leaving(&mut self, address: Ipv4Addr) -> bool {
         let Some(entry) = self.addresses.get_mut(&address) else { return false };
         let AddressState::Free { rest } = entry.state else { return false };
         entry.state = AddressState::Leaving { rest };
+        self.changed = true;
         true
     }
 
@@ -283,6 +285,7 @@ impl Store {
         let Some(entry) = self.addresses.get_mut(&address) else { return };
         if let AddressState::Leaving { rest } = entry.state {
             entry.state = AddressState::Free { rest };
+            self.changed = true;
         }
     }
 

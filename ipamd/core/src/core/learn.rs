@@ -226,7 +226,8 @@ impl Core {
                 let Some(attempt) = self.enis.get_mut(id).and_then(|eni| eni.phase.current_try_mut()) else { return };
                 attempt.attempts += 1;
                 if attempt.attempts >= MOST_LOOKS {
-                    self.gone(turn, id, "EC2 does not know it");
+                    // A read may lag: only the delete call's answer is proof.
+                    self.enter(turn, id, Phase::Deleting(Try::due(now)));
                 } else {
                     attempt.state = TryState::Due(now + Duration::from_secs(1));
                 }
@@ -282,7 +283,7 @@ impl Core {
         }
         let created = eni.created;
         match place {
-            Place::Detached(_) if created => self.detached(turn, id),
+            Place::Detached(_) | Place::Unknown if created => self.detached(turn, id),
             Place::Detached(_) | Place::Leaving | Place::Unknown => {
                 self.gone(turn, id, "it was detached by someone else");
             }
@@ -300,8 +301,7 @@ impl Core {
                 }
                 self.due(id, turn.boot());
             }
-            Place::Leaving | Place::Detached(_) => self.detached(turn, id),
-            Place::Unknown => self.gone(turn, id, "EC2 does not know it any more"),
+            Place::Leaving | Place::Detached(_) | Place::Unknown => self.detached(turn, id),
         }
     }
 
@@ -316,8 +316,8 @@ impl Core {
                 }
                 self.enter(turn, id, Phase::Detaching(DetachStep::Detach(Try::due(now))));
             }
-            Place::Leaving | Place::Detached(_) => self.due(id, now),
-            Place::Unknown => self.gone(turn, id, "EC2 does not know it any more"),
+            // Unknown may be a read that lags: the delete call's own "not found" is proof.
+            Place::Leaving | Place::Detached(_) | Place::Unknown => self.due(id, now),
         }
     }
 

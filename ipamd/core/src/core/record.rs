@@ -90,6 +90,7 @@ fn record_address(address: std::net::Ipv4Addr, entry: &Address) -> AddressRecord
     AddressRecord {
         address,
         allocated: matches!(entry.state, AddressState::Allocated(_)),
+        leaving: matches!(entry.state, AddressState::Leaving { .. }),
         released_nanos: rest.map(|rest| nanos(rest.released)),
         cooling_until_nanos: rest.map(|rest| nanos(rest.until)),
     }

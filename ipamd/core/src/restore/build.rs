@@ -9,7 +9,7 @@ use crate::checkpoint::{
     AddressRecord, CreateRecord, EniRecord, EniStage, JournalError, OwnJournal, ReferenceAllocation, ReferenceJournal,
 };
 use crate::config::Config;
-use crate::core::state::{Host, KernelWitness, Shrinking};
+use crate::core::state::{Host, KernelWitness, Shrinking, UnassignJob, UnassignStep};
 use crate::core::{Core, Turn, kernel::testifies};
 use crate::event::KernelView;
 use crate::ids::{AllocationKey, BootTime, EniId, PodRef};
@@ -148,6 +148,7 @@ fn restore_own(core: &mut Core, journal: &OwnJournal, turn: &Turn) -> BTreeSet<I
     }
     let records = journal.enis.iter().flat_map(|eni| &eni.addresses).chain(&journal.homeless);
     claimed.extend(records.filter(|record| record.allocated).map(|record| record.address));
+    core.shrinking.job = journal.enis.iter().find_map(|record| leaving_job(record, turn.boot()));
     for record in &journal.creates {
         core.requests.insert(record.token.clone(), restore_create(record, turn.boot()));
     }
@@ -195,7 +196,16 @@ fn restore_address(core: &mut Core, record: &AddressRecord, eni: Option<&EniId>,
         released: BootTime(Duration::from_nanos(released)),
         until: BootTime(Duration::from_nanos(until)),
     });
-    core.store.restore(record.address, Address { eni: eni.cloned(), state: AddressState::resting(rest, now) });
+    let state = if record.leaving { AddressState::Leaving { rest } } else { AddressState::resting(rest, now) };
+    core.store.restore(record.address, Address { eni: eni.cloned(), state });
+}
+
+/// An unassign call that may have been made: EC2 tells what is left.
+fn leaving_job(record: &EniRecord, now: BootTime) -> Option<UnassignJob> {
+    let leaving = record.addresses.iter().filter(|address| address.leaving);
+    let addresses: Vec<Ipv4Addr> = leaving.map(|address| address.address).collect();
+    let step = UnassignStep::Resolving(now);
+    (!addresses.is_empty()).then(|| UnassignJob { eni_id: record.eni_id.clone(), addresses, step })
 }
 
 fn restore_create(record: &CreateRecord, now: BootTime) -> Request {
@@ -283,9 +293,9 @@ fn adopt(core: &mut Core, kernel: &KernelView, claimed: &BTreeSet<Ipv4Addr>, tur
         let (eni, rest, adoptable) = match core.store.get(held.address) {
             None => (None, None, true),
             Some(entry) => match &entry.state {
-                AddressState::Free { rest } => (entry.eni.clone(), *rest, true),
+                AddressState::Free { rest } | AddressState::Leaving { rest } => (entry.eni.clone(), *rest, true),
                 AddressState::Cooling { rest } => (entry.eni.clone(), Some(*rest), claimed.contains(&held.address)),
-                AddressState::Allocated(_) | AddressState::Held { .. } | AddressState::Leaving { .. } => continue,
+                AddressState::Allocated(_) | AddressState::Held { .. } => continue,
             },
         };
         if !adoptable {

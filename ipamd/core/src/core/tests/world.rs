@@ -46,6 +46,8 @@ pub(super) struct FakeEni {
 pub(super) struct Ledger {
     pub(super) owner: BTreeMap<AllocationKey, Ipv4Addr>,
     pub(super) resting_until: BTreeMap<Ipv4Addr, BootTime>,
+    /// Sandboxes that are gone although the journal may still have them: no DEL came, or its release was not written.
+    pub(super) ghosts: BTreeMap<AllocationKey, Ipv4Addr>,
 }
 
 pub(super) struct World {
@@ -77,6 +79,10 @@ pub(super) struct World {
     pub(super) notices: Vec<Notice>,
     pub(super) calls: BTreeMap<&'static str, u32>,
     proven: BTreeSet<EniId>,
+    /// Reads until then show these ENIs.
+    lagging: Option<(BootTime, BTreeMap<EniId, FakeEni>)>,
+    squeezed: BTreeSet<Ipv4Addr>,
+    tombstones: BTreeSet<AllocationKey>,
     next_request: u64,
     next_eni: u32,
 }
@@ -168,6 +174,9 @@ impl World {
             notices: Vec::new(),
             calls: BTreeMap::new(),
             proven: BTreeSet::new(),
+            lagging: None,
+            squeezed: BTreeSet::new(),
+            tombstones: BTreeSet::new(),
             next_request: 0,
             next_eni: 1,
         };
@@ -280,7 +289,7 @@ impl World {
         for (owner, theirs) in &self.ledger.owner {
             assert!(owner == key || *theirs != address, "{address} of {owner} was given to {key} too");
         }
-        if self.ledger.owner.get(key) == Some(&address) {
+        if self.ledger.owner.get(key) == Some(&address) || self.ledger.ghosts.get(key) == Some(&address) {
             return;
         }
         assert!(!self.ledger.owner.contains_key(key), "{key} got a second address");
@@ -289,6 +298,11 @@ impl World {
             "{address} was given out before its cooldown ended"
         );
         assert!(self.proven.contains(eni_id), "{address} is on {eni_id}, which is not proven");
+        let on_eni = self
+            .enis
+            .get(eni_id)
+            .is_some_and(|eni| eni.view.attachment.is_some() && eni.view.secondary_addresses.contains(&address));
+        assert!(on_eni, "{address} is not on {eni_id} in EC2");
         let owner = self.pods.iter().find(|(_, held)| **held == address).map(|(owner, _)| owner);
         assert!(owner.is_none_or(|owner| owner == key), "{address} is in use by {owner:?}");
     }
@@ -309,7 +323,10 @@ impl World {
                     eni.view.secondary_addresses.iter().for_each(check);
                 }
             }
-            ActionKind::ForgetTombstone { .. } => return,
+            ActionKind::ForgetTombstone { key } => {
+                self.tombstones.remove(key);
+                return;
+            }
             ActionKind::CreateEni { .. }
             | ActionKind::AttachEni { .. }
             | ActionKind::SetDeleteOnTermination { .. }
@@ -339,7 +356,7 @@ impl World {
         }
         let snapshot: Snapshot = self.core.snapshot(self.now);
         assert!(snapshot.pool.shortfall == 0 || snapshot.pool.surplus == 0);
-        if let Some(max) = snapshot.pool.max_enis {
+        if let Some(max) = snapshot.pool.max_enis.filter(|_| snapshot.other_enis.is_empty()) {
             let reason = "more ENIs than the limits allow";
             assert!(snapshot.pool.enis <= max.max(1) || self.core.learned_enis.is_some(), "{reason}: {snapshot:?}");
         }
@@ -572,8 +589,55 @@ impl World {
                 || also.contains(&view.eni_id)
                 || view.tags.iter().any(|(name, value)| name == CLIENT_TOKEN_TAG && tokens.contains(value))
         };
-        let enis = self.enis.values().map(|eni| &eni.view).filter(|view| wanted(view)).cloned().collect();
+        let lagging = self.lagging.as_ref().filter(|(until, _)| self.now.boot < *until).map(|(_, enis)| enis);
+        let shown = lagging.unwrap_or(&self.enis);
+        let enis = shown.values().map(|eni| &eni.view).filter(|view| wanted(view)).cloned().collect();
         Outcome::EnisDescribed { enis, read_at: self.now.boot }
+    }
+
+    /// For a few seconds reads show what is true now.
+    pub(super) fn lag(&mut self) {
+        self.lagging = Some((self.now.boot + Duration::from_secs(8), self.enis.clone()));
+    }
+
+    /// Leaves only so many addresses in the subnet.
+    pub(super) fn squeeze_subnet(&mut self, left: usize) {
+        self.subnet_free.append(&mut self.squeezed);
+        while self.subnet_free.len() > left {
+            self.squeezed.extend(self.subnet_free.pop_last());
+        }
+    }
+
+    /// A device index that EC2 has free.
+    pub(super) fn free_index(&self) -> Option<u32> {
+        let taken: BTreeSet<u32> = self
+            .attached()
+            .filter_map(|eni| eni.view.attachment.as_ref())
+            .map(|attachment| attachment.device_index.0)
+            .collect();
+        let most = u32::try_from(self.max_enis).expect("small");
+        (1..most)
+            .find(|index| !taken.contains(index))
+            .filter(|_| taken.len() < self.max_enis && !self.subnet_free.is_empty())
+    }
+
+    /// The sandbox dies without a DEL.
+    pub(super) fn vanish(&mut self, container: &str) {
+        if let Some(address) = self.ledger.owner.get(&key(container)) {
+            self.ledger.ghosts.insert(key(container), *address);
+        }
+        self.released(container);
+    }
+
+    /// A DEL that the plugin left on disk.
+    pub(super) fn tombstone(&mut self, container: &str) {
+        let done = self.core.tombstones_done.contains(&key(container));
+        let waits = self.deadlines.values().any(|(waiting, _)| *waiting == key(container));
+        if !done && !waits {
+            self.released(container);
+            self.tombstones.insert(key(container));
+            self.feed(Event::TombstoneFound { key: key(container) });
+        }
     }
 
     /// An ADD with `budget`; the answer is in `replies` once given.
@@ -626,10 +690,20 @@ impl World {
             self.kernel_view(),
             BOOT,
         );
+        if let Some(Ok(journal)) = &restored.reference {
+            for entry in &journal.allocations {
+                if let Some(address) = entry.ipv4.filter(|_| !self.ledger.owner.contains_key(&entry.key())) {
+                    self.ledger.ghosts.insert(entry.key(), address);
+                }
+            }
+        }
         self.disk = disk;
         let (core, effects) = Core::new(self.config.clone(), restored, self.now);
         self.core = core;
         self.take(effects);
+        for key in self.tombstones.clone() {
+            self.feed(Event::TombstoneFound { key });
+        }
     }
 
     pub(super) fn answer(&self, request: RequestId) -> Option<Result<Ipv4Addr, ReasonCode>> {
