@@ -87,7 +87,15 @@ impl Tools {
     /// # Errors
     /// A line failed; the error holds all of them.
     pub fn ip(&self, namespace: &Namespace, lines: &str) -> Result<(), ToolError> {
-        self.run(&self.ip, namespace, &["-batch", "-"], lines).map(drop)
+        self.run(&self.ip, Some(namespace), &["-batch", "-"], lines).map(drop)
+    }
+
+    /// The same in the namespace of the calling thread.
+    ///
+    /// # Errors
+    /// A line failed; the error holds all of them.
+    pub fn ip_here(&self, lines: &str) -> Result<(), ToolError> {
+        self.run(&self.ip, None, &["-batch", "-"], lines).map(drop)
     }
 
     /// `ip -j <arguments>` in `namespace`, as JSON; no output is an empty list.
@@ -96,7 +104,7 @@ impl Tools {
     /// The command failed.
     pub fn ip_json(&self, namespace: &Namespace, arguments: &[&str]) -> Result<Value, ToolError> {
         let arguments: Vec<&str> = ["-j", "-d"].iter().chain(arguments).copied().collect();
-        let output = self.run(&self.ip, namespace, &arguments, "")?;
+        let output = self.run(&self.ip, Some(namespace), &arguments, "")?;
         parse(&self.ip, &output)
     }
 
@@ -105,7 +113,7 @@ impl Tools {
     /// # Errors
     /// The kernel or nft refuses; nothing was changed.
     pub fn nft(&self, namespace: &Namespace, commands: &str) -> Result<(), ToolError> {
-        self.run(&self.nft, namespace, &["-f", "-"], commands).map(drop)
+        self.run(&self.nft, Some(namespace), &["-f", "-"], commands).map(drop)
     }
 
     /// `nft -j <arguments>` in `namespace`, as JSON.
@@ -114,14 +122,14 @@ impl Tools {
     /// The command failed.
     pub fn nft_json(&self, namespace: &Namespace, arguments: &[&str]) -> Result<Value, ToolError> {
         let arguments: Vec<&str> = std::iter::once("-j").chain(arguments.iter().copied()).collect();
-        let output = self.run(&self.nft, namespace, &arguments, "")?;
+        let output = self.run(&self.nft, Some(namespace), &arguments, "")?;
         parse(&self.nft, &output)
     }
 
     fn run(
         &self,
         program: &Program,
-        namespace: &Namespace,
+        namespace: Option<&Namespace>,
         arguments: &[&str],
         input: &str,
     ) -> Result<Vec<u8>, ToolError> {
@@ -130,15 +138,17 @@ impl Tools {
         if let Some(libraries) = &program.libraries {
             command.env("LD_LIBRARY_PATH", libraries);
         }
-        let output = namespace
-            .run(|| feed(&mut command, input))?
-            .map_err(|source| ToolError::Start { program: program.path.clone(), source })?;
+        let output = match namespace {
+            Some(namespace) => namespace.run(|| feed(&mut command, input))?,
+            None => feed(&mut command, input),
+        };
+        let output = output.map_err(|source| ToolError::Start { program: program.path.clone(), source })?;
         if output.status.success() {
             return Ok(output.stdout);
         }
         Err(ToolError::Failed {
             program: format!("{} {}", program.name, arguments.join(" ")),
-            namespace: namespace.name().to_owned(),
+            namespace: namespace.map_or("the world's own namespace", Namespace::name).to_owned(),
             output: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
             input: input.to_owned(),
         })

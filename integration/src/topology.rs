@@ -9,21 +9,21 @@
 //! The daemons are not started: that is what scenarios are about. Dropping a topology ends them, the emulator and the fabric, in
 //! this order.
 
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
-use vpc_model::{InstanceId, InstanceSpec, Settings, SubnetSpec, Vpc, VpcConfig, VpcSpec};
+use vpc_model::{InstanceSpec, Settings, SubnetSpec, VpcConfig, VpcSpec};
 
-use crate::emulator::{Emulator, StartError, WallClock};
-use crate::eventually::{NotYet, eventually};
-use crate::fabric::{Fabric, FabricError, VpcBlocks, router_of};
-use crate::netns::{Namespace, NetnsError};
-use crate::node::{Endpoints, Node, NodeError, RpFilter, boot_primary_link, instance_namespace};
-use crate::probe::ping;
-use crate::tools::ToolError;
-use crate::world::{World, WorldError};
+use crate::emulator::Emulator;
+use crate::fabric::Fabric;
+use crate::facts::{enis, instance};
+use crate::node::{Node, NodeError, RpFilter};
+use crate::running_vpc::{Choices, RunningVpc, RunningVpcError};
+use crate::world::World;
+
+pub use crate::facts::{EniFacts, InstanceFacts};
 
 /// How long a daemon may take until it is ready, on a busy machine.
 pub const READY: Duration = Duration::from_secs(20);
@@ -34,39 +34,12 @@ const SEED: u64 = 1;
 /// The topology cannot be built or asked.
 #[derive(Debug, thiserror::Error)]
 pub enum TopologyError {
-    /// No world.
+    /// No VPC.
     #[error(transparent)]
-    World(#[from] WorldError),
-    /// No fabric.
-    #[error(transparent)]
-    Fabric(#[from] FabricError),
-    /// No emulator.
-    #[error(transparent)]
-    Emulator(#[from] StartError),
+    Vpc(#[from] RunningVpcError),
     /// No node.
     #[error(transparent)]
     Node(#[from] NodeError),
-    /// No namespace.
-    #[error(transparent)]
-    Netns(#[from] NetnsError),
-    /// `ip` or `nft`.
-    #[error(transparent)]
-    Tool(#[from] ToolError),
-    /// A primary link that did not come.
-    #[error(transparent)]
-    NotYet(#[from] NotYet),
-    /// No threads for the emulator.
-    #[error("starting the emulator's threads")]
-    Threads(#[source] std::io::Error),
-    /// No EC2 or IMDS on a node.
-    #[error("serving EC2 and IMDS on the loopback of {node}")]
-    Serve {
-        /// Which node.
-        node: String,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
     /// A node that is not part of it.
     #[error("no node is called {0}")]
     NoNode(String),
@@ -157,38 +130,6 @@ impl TopologySpec {
     }
 }
 
-/// What EC2 knows of an instance.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InstanceFacts {
-    /// `i-…`
-    pub id: String,
-    /// Such as `m5.large`.
-    pub instance_type: String,
-    /// Primary address of its primary ENI.
-    pub address: Ipv4Addr,
-    /// The public address it is mapped to.
-    pub public_address: Option<Ipv4Addr>,
-    /// Block of its subnet.
-    pub subnet: Ipv4Net,
-    /// ENIs that its type allows.
-    pub max_enis: usize,
-    /// IPv4 addresses of an ENI, the primary one counted.
-    pub addresses_per_eni: usize,
-}
-
-/// What EC2 knows of an ENI of an instance.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EniFacts {
-    /// `eni-…`
-    pub id: String,
-    /// Position on the instance.
-    pub device_index: u32,
-    /// Primary address.
-    pub primary: Ipv4Addr,
-    /// Secondary addresses, oldest first.
-    pub secondary: Vec<Ipv4Addr>,
-}
-
 /// Everything, running. Fields end in this order.
 #[derive(Debug)]
 pub struct Topology {
@@ -198,7 +139,8 @@ pub struct Topology {
     pub emulator: Emulator,
     /// The packets.
     pub fabric: Arc<Fabric>,
-    runtime: tokio::runtime::Runtime,
+    /// The threads of EC2 and IMDS.
+    pub runtime: tokio::runtime::Runtime,
     /// Where it all is.
     pub world: World,
 }
@@ -209,28 +151,12 @@ impl Topology {
     /// # Errors
     /// Not root, a program or binary is missing, or the kernel refuses.
     pub fn build(spec: &TopologySpec) -> Result<Self, TopologyError> {
-        let world = World::enter()?;
-        let config = config(spec);
-        let fabric = Arc::new(Fabric::build(&world.tools, &VpcBlocks { blocks: config.vpcs[0].cidr_blocks.clone() })?);
-        let mut guests = Vec::new();
-        for node in &spec.nodes {
-            let guest = instance_namespace(&world.tools, &node.name, node.rp_filter)?;
-            fabric.register(&node.name, &guest);
-            guests.push(guest);
-        }
-        // Made after the world was entered: its threads are in it.
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-        let runtime = runtime.map_err(TopologyError::Threads)?;
-        let emulator = {
-            let _inside = runtime.enter();
-            Emulator::start(config, SEED, WallClock::start(), Box::new(Arc::clone(&fabric)))?
-        };
-        let mut topology = Self { nodes: Vec::new(), emulator, fabric, runtime, world };
-        for guest in guests {
-            let node = topology.boot(&guest)?;
-            topology.nodes.push(node);
-        }
-        Ok(topology)
+        let rp_filter = spec.nodes.iter().map(|node| (node.name.clone(), node.rp_filter)).collect();
+        let choices = Choices { seed: SEED, rp_filter, ..Choices::default() };
+        let RunningVpc { emulator, runtime, fabric, instances, world } = RunningVpc::build(config(spec), &choices)?;
+        let nodes = instances.iter().map(|booted| Node::new(&world, &booted.netns, booted.endpoints));
+        let nodes = nodes.collect::<Result<_, _>>()?;
+        Ok(Self { nodes, emulator, fabric, runtime, world })
     }
 
     /// Starts every node's daemon with these variables besides, and waits until all are ready.
@@ -291,40 +217,6 @@ impl Topology {
     pub fn calls(&self, action: &str) -> usize {
         self.emulator.with_model(|vpc, _| vpc.calls().filter(|call| call.action == action).count())
     }
-
-    /// What an instance and its operating system do until a kubelet could start: primary link by DHCP, EC2 and IMDS in reach.
-    fn boot(&self, guest: &Namespace) -> Result<Node, TopologyError> {
-        let name = guest.name();
-        let facts = self.instance(name)?;
-        eventually("the primary link appears", Duration::from_secs(5), || {
-            let links = self.world.tools.ip_json(guest, &["link", "show", "dev", "eth0"]);
-            links.map(drop).map_err(|error| error.to_string())
-        })?;
-        boot_primary_link(&self.world.tools, guest, facts.address, facts.subnet)?;
-        // The kernel drops what is sent in the moment before it has noticed the carrier.
-        eventually("the router answers", Duration::from_secs(5), || {
-            ping(guest, router_of(facts.subnet), 56).map_err(|error| error.to_string())
-        })?;
-        let (ec2_listener, ec2) = listen(guest)?;
-        let (imds_listener, imds) = listen(guest)?;
-        let _inside = self.runtime.enter();
-        self.emulator
-            .serve_ec2(ec2_listener)
-            .and_then(|()| self.emulator.serve_imds(imds_listener, InstanceId(facts.id)))
-            .map_err(|source| TopologyError::Serve { node: name.to_owned(), source })?;
-        Ok(Node::new(&self.world, guest, Endpoints { ec2, imds })?)
-    }
-}
-
-/// A listening socket on the loopback of `guest`: it stays there, whoever accepts from it.
-fn listen(guest: &Namespace) -> Result<(TcpListener, SocketAddrV4), TopologyError> {
-    let bind = || -> std::io::Result<(TcpListener, SocketAddrV4)> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let port = listener.local_addr()?.port();
-        listener.set_nonblocking(true)?;
-        Ok((listener, SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)))
-    };
-    guest.run(bind)?.map_err(|source| TopologyError::Serve { node: guest.name().to_owned(), source })
 }
 
 fn config(spec: &TopologySpec) -> VpcConfig {
@@ -370,37 +262,4 @@ fn config(spec: &TopologySpec) -> VpcConfig {
         instances: instances.collect(),
         settings,
     }
-}
-
-fn instance(vpc: &Vpc, name: &str) -> Option<InstanceFacts> {
-    let instance = vpc.instance_named(name)?;
-    let primary = vpc.enis().find(|eni| {
-        eni.attachment().is_some_and(|at| at.instance == instance.id && at.device_index == 0 && at.network_card == 0)
-    })?;
-    let subnet = vpc.subnets().find(|subnet| subnet.id == instance.subnet)?;
-    Some(InstanceFacts {
-        id: instance.id.as_str().to_owned(),
-        instance_type: instance.instance_type.clone(),
-        address: primary.primary,
-        public_address: primary.public,
-        subnet: subnet.cidr_block(),
-        max_enis: usize::try_from(instance.limits.max_enis_on_default_card()).ok()?,
-        addresses_per_eni: usize::from(instance.limits.ipv4_per_eni),
-    })
-}
-
-fn enis(vpc: &Vpc, name: &str) -> Option<Vec<EniFacts>> {
-    let instance = vpc.instance_named(name)?;
-    let attached = vpc.enis().filter_map(|eni| {
-        let attachment = eni.attachment().filter(|attachment| attachment.instance == instance.id)?;
-        Some(EniFacts {
-            id: eni.id.as_str().to_owned(),
-            device_index: attachment.device_index,
-            primary: eni.primary,
-            secondary: eni.secondaries.clone(),
-        })
-    });
-    let mut enis: Vec<EniFacts> = attached.collect();
-    enis.sort_by_key(|eni| eni.device_index);
-    Some(enis)
 }

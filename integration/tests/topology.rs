@@ -16,6 +16,11 @@ fn field(xml: &str, name: &str) -> String {
     after.and_then(|rest| rest.split(&format!("</{name}>")).next()).unwrap_or_default().to_owned()
 }
 
+/// The router's link to an ENI: `v` and the last 13 digits of its id.
+fn router_link(eni: &str) -> String {
+    format!("v{}", &eni[eni.len() - 13..])
+}
+
 #[test]
 fn an_eni_that_is_attached_by_the_api_appears_in_the_guest_with_its_mac_and_carries_its_addresses() {
     let mut spec = TopologySpec::one("m5.large");
@@ -54,6 +59,15 @@ fn an_eni_that_is_attached_by_the_api_appears_in_the_guest_with_its_mac_and_carr
     let facts = topology.enis("n2").unwrap().remove(1);
     let pod: Ipv4Addr = facts.secondary[0];
     n2.ip(&format!("link set ens5 up\naddress add {pod}/32 dev lo\n")).unwrap();
+    // The kernel drops what is sent in the moment before both ends have noticed the carrier.
+    for (netns, link) in [(&n2.netns, "ens5".to_owned()), (topology.fabric.router(), router_link(&eni))] {
+        let carrier = eventually("the carrier is noticed", Duration::from_secs(3), || {
+            let links = topology.world.tools.ip_json(netns, &["link", "show", "dev", &link]);
+            let state = links.map_err(|error| error.to_string())?[0]["operstate"].to_string();
+            if state == "\"UP\"" { Ok(()) } else { Err(state) }
+        });
+        carrier.unwrap();
+    }
     let server = EchoServer::start_at(&n2.netns, pod).unwrap();
     let from = topology.instance("n1").unwrap().address;
     // It arrives; the answer leaves by the primary ENI, as nobody has set up routes for the second one, and dies.
