@@ -7,7 +7,7 @@
 //! left out, and the kernel's own words (extended ACK) are kept. Filters of dumps are strict (NETLINK_GET_STRICT_CHK):
 //! the kernel refuses what it would otherwise ignore.
 //!
-//! Several requests go out in one send ([`Socket::transact`]). Each is its own operation: those after a failing one still
+//! Several requests go out in one send ([`Socket::transact`]), no more than the socket can hold the answers of. Each is its own operation: those after a failing one still
 //! run, so answers are matched by sequence number. nf_tables batches ([`Socket::batch`]) are one transaction.
 //!
 //! Not here: which messages ([`message`]) and what answers mean ([`read`]).
@@ -31,6 +31,9 @@ use super::error::{ApplyError, Refusal};
 const RECEIVE_FLAGS: i32 = 0x40 | 0x20;
 /// More than the kernel puts into one datagram (32 KiB in a dump, `netlink_dump`, `net/netlink/af_netlink.c`).
 const RECEIVE_BYTES: usize = 64 * 1024;
+/// Requests of one send. The kernel answers all of them before we read the first answer; an answer takes about 1 KiB of the
+/// socket's receive buffer (208 KiB, net.core.rmem_default), and what does not fit is lost (ENOBUFS).
+const REQUESTS_PER_SEND: usize = 64;
 /// How often an interrupted dump is read before giving up.
 pub(crate) const DUMP_ATTEMPTS: u32 = 50;
 /// NLMSGERR_ATTR_MSG (`include/uapi/linux/netlink.h`).
@@ -81,23 +84,29 @@ impl Socket {
         Ok(Self { inner, sequence: 0, buffer: Vec::with_capacity(RECEIVE_BYTES) })
     }
 
-    /// Sends all requests at once and gives the answers in their order. `Err` only when the socket itself fails.
+    /// Sends all requests and gives the answers in their order; up to [`REQUESTS_PER_SEND`] go out at once. `Err` only
+    /// when the socket itself fails.
     pub(crate) fn transact<M>(&mut self, requests: Vec<Request<M>>) -> Result<Vec<Answer<M>>, ApplyError>
     where
         M: NetlinkSerializable + NetlinkDeserializable,
     {
-        if requests.is_empty() {
-            return Ok(Vec::new());
+        let (mut answers, mut requests) = (Vec::with_capacity(requests.len()), requests.into_iter());
+        // An empty send is refused by the kernel (ENODATA).
+        while !requests.as_slice().is_empty() {
+            answers.extend(self.transact_once(requests.by_ref().take(REQUESTS_PER_SEND))?);
         }
+        Ok(answers)
+    }
+
+    fn transact_once<M>(&mut self, requests: impl Iterator<Item = Request<M>>) -> Result<Vec<Answer<M>>, ApplyError>
+    where
+        M: NetlinkSerializable + NetlinkDeserializable,
+    {
         let first = self.sequence.wrapping_add(1);
-        let (mut bytes, mut doing) = (Vec::new(), Vec::with_capacity(requests.len()));
+        let (mut bytes, mut doing) = (Vec::new(), Vec::new());
         for request in requests {
             self.append(&mut bytes, request.message, request.flags | NLM_F_REQUEST | NLM_F_ACK);
             doing.push(request.doing);
-        }
-        if doing.is_empty() {
-            // The kernel refuses an empty datagram (ENODATA).
-            return Ok(Vec::new());
         }
         let summary = || doing.join(", ");
         self.send(&bytes, &summary())?;

@@ -42,6 +42,19 @@ fn every_message_of_a_send_has_its_own_answer() {
 }
 
 #[test]
+fn a_send_of_more_messages_than_the_socket_can_hold_answers_of_is_answered_whole() {
+    let _node = Space::enter_new();
+    let mut socket = Socket::route().unwrap();
+    // Twice each: a refusal carries the kernel's words and takes more room than an ACK.
+    let addresses = (0..1500u32).flat_map(|n| [n, n]).map(|n| std::net::Ipv4Addr::from(0x0a00_0000 + n).to_string());
+    let requests =
+        addresses.map(|to| message::request(&route(&format!("{to}/32"), None), |_| Ok(1)).unwrap()).collect();
+    let answers = socket.transact(requests).unwrap();
+    let (made, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+    assert_eq!((made.len(), refused.len()), (1500, 1500));
+}
+
+#[test]
 fn a_table_that_does_not_exist_has_no_routes() {
     let _node = Space::enter_new();
     let mut socket = Socket::route().unwrap();
