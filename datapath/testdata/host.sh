@@ -24,6 +24,10 @@ table ip enid {
 		type nat hook prerouting priority -90; policy accept;
 		iifname "eni*" ip daddr != @vpc_cidrs fib daddr type != local counter ct mark set ct mark & 0xffffff7f ^ 0x00000080 meta mark set meta mark & 0xffffff7f ^ 0x00000080 comment "pods leave the VPC by the primary ENI #06979ea4"
 	}
+	chain mark_redirected {
+		type filter hook prerouting priority -90; policy accept;
+		iifname "eni*" ct state new ct status dnat ip daddr != @vpc_cidrs fib daddr type != local counter ct mark set ct mark & 0xffffff7f ^ 0x00000080 meta mark set meta mark & 0xffffff7f ^ 0x00000080 comment "and so do connections that a Service sends out #1632d9f7"
+	}
 	chain source_address {
 		type nat hook postrouting priority 100; policy accept;
 		oifname != "lo" oifname != "vlan*" ip daddr != @vpc_cidrs fib daddr type != local counter snat to 10.0.0.10 fully-random comment "what leaves the VPC has the node's address #02983dc7"

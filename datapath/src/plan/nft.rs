@@ -103,6 +103,10 @@ pub enum Match {
     DestinationOutside(&'static str),
     /// Destination is none of this node's addresses.
     DestinationNotLocal,
+    /// First packet of a connection.
+    ConnectionNew,
+    /// The connection's destination has been rewritten.
+    DestinationTranslated,
     /// The connection's mark has our value in our bits.
     ConnectionMark(Mark),
 }
@@ -234,6 +238,8 @@ impl fmt::Display for Match {
             Self::OutputNotPrefix(prefix) => write!(f, "oifname != \"{prefix}*\""),
             Self::DestinationOutside(set) => write!(f, "ip daddr != @{set}"),
             Self::DestinationNotLocal => f.write_str("fib daddr type != local"),
+            Self::ConnectionNew => f.write_str("ct state new"),
+            Self::DestinationTranslated => f.write_str("ct status dnat"),
             Self::ConnectionMark(mark) => {
                 write!(f, "ct mark & {:#010x} == {:#010x}", mark.mask, mark.value & mark.mask)
             }

@@ -7,6 +7,7 @@
 //! | `dead_pods` | filter prerouting, -300 (raw) | link group 0xdead: drop, before conntrack sees it |
 //! | `restore_mark` | filter prerouting, -150 (mangle) | from a pod, connection has our mark: packet gets it |
 //! | `mark_outbound` | nat prerouting, -90 | first packet from a pod to outside the VPC: connection and packet get our mark |
+//! | `mark_redirected` | filter prerouting, -90 | the same for a connection that somebody's DNAT sent out of the VPC |
 //! | `source_address` | nat postrouting, 100 (srcnat) | to outside the VPC: source becomes the node's primary address |
 //!
 //! Worked example: pod 10.0.1.7 (secondary ENI) opens 198.51.100.9:443. `mark_outbound` marks connection and packet
@@ -14,8 +15,11 @@
 //! 10.0.0.10, is turned back to 10.0.1.7 and reaches the pod by rule 512. From the second packet on nat chains are not
 //! asked, `restore_mark` takes the mark from the connection.
 //!
-//! -90 is behind kube-proxy's DNAT at -100 (reference behaviour): what matters is where a packet goes, not which Service
-//! it was sent to. Only the bits of our mask are written. With external SNAT only `dead_pods` is left.
+//! -90 is behind kube-proxy's DNAT at -100: what matters is where a packet goes, not which Service it was sent to. But nat
+//! chains are one list: once a chain has translated a connection those behind it are not asked (`nf_nat_inet_fn`,
+//! `net/netfilter/nf_nat_core.c`), so a Service with an endpoint outside the VPC needs `mark_redirected`; in the reference
+//! pods on secondary ENIs do not reach such a one. Only the bits of our mask are written. With external SNAT only
+//! `dead_pods` is left.
 
 use super::host::HostSetup;
 use super::ids;
@@ -29,7 +33,7 @@ pub const SET: &str = "vpc_cidrs";
 pub fn table(host: &HostSetup) -> NftTable {
     let mut chains = vec![dead_pods()];
     if !host.external_snat {
-        chains.extend([restore_mark(host), mark_outbound(host), source_address(host)]);
+        chains.extend([restore_mark(host), mark_outbound(host), mark_redirected(host), source_address(host)]);
     }
     let set = (!host.external_snat).then(|| {
         let blocks: Vec<_> = host.vpc_cidrs.iter().chain(&host.exclude_cidrs).copied().collect();
@@ -76,6 +80,30 @@ fn mark_outbound(host: &HostSetup) -> NftChain {
             purpose: "pods leave the VPC by the primary ENI",
             matches: vec![
                 Match::InputPrefix(host.veth_prefix.clone()),
+                Match::DestinationOutside(SET),
+                Match::DestinationNotLocal,
+            ],
+            statements: vec![
+                Statement::Counter,
+                Statement::SetConnectionMark(host.connmark),
+                Statement::SetPacketMark(host.connmark),
+            ],
+        }],
+    }
+}
+
+fn mark_redirected(host: &HostSetup) -> NftChain {
+    NftChain {
+        name: "mark_redirected",
+        kind: ChainType::Filter,
+        hook: Hook::Prerouting,
+        priority: -90,
+        rules: vec![NftRule {
+            purpose: "and so do connections that a Service sends out",
+            matches: vec![
+                Match::InputPrefix(host.veth_prefix.clone()),
+                Match::ConnectionNew,
+                Match::DestinationTranslated,
                 Match::DestinationOutside(SET),
                 Match::DestinationNotLocal,
             ],

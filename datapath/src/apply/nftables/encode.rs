@@ -42,6 +42,13 @@ const ACCEPT: u32 = 1;
 /// NF_NAT_RANGE_PROTO_RANDOM and _FULLY (`include/uapi/linux/netfilter/nf_nat.h`).
 const NAT_RANDOM: u32 = 4;
 const NAT_FULLY_RANDOM: u32 = 16;
+/// NFT_CT_STATE, NFT_CT_STATUS, NFT_CT_MARK.
+const CT_STATE: u32 = 0;
+const CT_STATUS: u32 = 2;
+const CT_MARK: u32 = 3;
+/// NF_CT_STATE_BIT(IP_CT_NEW) and IPS_DST_NAT (`include/uapi/linux/netfilter/nf_conntrack_common.h`).
+const STATE_NEW: u32 = 1 << 3;
+const STATUS_DST_NAT: u32 = 1 << 5;
 /// Key big-endian (`nft` prints and takes addresses), no data; `NFTNL_UDATA_SET_KEYBYTEORDER`, libnftnl.
 const SET_USERDATA: [u8; 6] = [0, 4, 2, 0, 0, 0];
 /// `NFTNL_UDATA_RULE_COMMENT`, libnftnl.
@@ -196,8 +203,10 @@ fn condition(condition: &Match) -> Vec<Expressions> {
             other("fib", &[(1, REGISTER), (2, 3), (3, 2)]),
             compare(Operator::NotEqual, ROUTE_TYPE_LOCAL.to_ne_bytes().to_vec()),
         ],
+        Match::ConnectionNew => connection_bit(CT_STATE, STATE_NEW),
+        Match::DestinationTranslated => connection_bit(CT_STATUS, STATUS_DST_NAT),
         Match::ConnectionMark(mark) => vec![
-            load_connection_mark(),
+            load_connection(CT_MARK),
             bits(mark.mask, 0),
             compare(Operator::Equal, (mark.value & mark.mask).to_ne_bytes().to_vec()),
         ],
@@ -208,8 +217,8 @@ fn statement(statement: &Statement) -> Vec<Expressions> {
     match statement {
         Statement::Counter => vec![other("counter", &[])],
         Statement::SetConnectionMark(mark) => {
-            // ct: 2 key (3 = mark), 4 source register.
-            vec![load_connection_mark(), our_bits(*mark), other("ct", &[(2, 3), (4, REGISTER)])]
+            // ct: 2 key, 4 source register.
+            vec![load_connection(CT_MARK), our_bits(*mark), other("ct", &[(2, CT_MARK), (4, REGISTER)])]
         }
         Statement::SetPacketMark(mark) => vec![
             load(MetaKey::Mark),
@@ -248,9 +257,14 @@ fn load(key: MetaKey) -> Expressions {
     Expressions::Meta(vec![Meta::Key(key), Meta::DestinationRegister(Register::Reg1)])
 }
 
-/// ct: 1 register, 2 key (3 = mark).
-fn load_connection_mark() -> Expressions {
-    other("ct", &[(1, REGISTER), (2, 3)])
+/// ct: 1 register, 2 key.
+fn load_connection(key: u32) -> Expressions {
+    other("ct", &[(1, REGISTER), (2, key)])
+}
+
+/// The bit of a connection's state or status is set.
+fn connection_bit(key: u32, bit: u32) -> Vec<Expressions> {
+    vec![load_connection(key), bits(bit, 0), compare(Operator::NotEqual, 0u32.to_ne_bytes().to_vec())]
 }
 
 fn compare(operator: Operator, data: Vec<u8>) -> Expressions {

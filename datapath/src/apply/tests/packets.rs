@@ -225,3 +225,22 @@ fn with_external_snat_pods_keep_their_address_outside() {
     let (pod, internet) = (sandbox.udp("0.0.0.0:7001"), net.internet.udp("198.51.100.9:7005"));
     assert_eq!(exchange(&pod, &internet, "198.51.100.9:7005").unwrap().ip().to_string(), "10.0.1.7");
 }
+
+#[test]
+fn a_service_whose_endpoint_is_outside_the_vpc_is_reached_from_a_secondary_eni() {
+    let net = Net::new("0");
+    let sandbox = Space::new();
+    attach(&sandbox.path(), &pod("s", Ipv4Addr::new(10, 0, 1, 7), Some(2))).unwrap();
+    settle(&sandbox);
+    // As kube-proxy does for a Service with an endpoint that is no pod.
+    net.node.nft_text(
+        "table ip proxy {
+            chain services {
+                type nat hook prerouting priority -100
+                ip daddr 172.20.0.10 dnat to 198.51.100.9
+            }
+        }",
+    );
+    let (pod, internet) = (sandbox.udp("0.0.0.0:7001"), net.internet.udp("198.51.100.9:7005"));
+    assert_eq!(exchange(&pod, &internet, "172.20.0.10:7005").unwrap().ip().to_string(), "10.0.0.10");
+}
