@@ -44,12 +44,11 @@ pub fn setup(host: &HostSetup) -> Result<(), ApplyError> {
 
 fn observe(route: &mut Socket, netfilter: &mut Socket, host: &HostSetup) -> Result<(Link, HostState), ApplyError> {
     let (link, primary) = eni::observe(route, &host.primary_eni())?;
-    let mark_rules =
-        read::rules(route)?.into_iter().map(|(rule, _)| rule).filter(|rule| rule.priority == ids::PRIORITY_MARK);
+    let mark_rules = read::rules(route)?.into_iter().filter(|(rule, _)| rule.priority == ids::PRIORITY_MARK);
     let state = HostState {
         primary,
         ip_forward: sysctl::read("net/ipv4/ip_forward")?.as_deref() == Some("1"),
-        mark_rules: mark_rules.collect(),
+        mark_rules: mark_rules.map(|(rule, protocol)| (rule, protocol == ids::PROTOCOL)).collect(),
         nft: nftables::observe(netfilter, ids::NFT_TABLE)?,
     };
     Ok((link, state))

@@ -74,8 +74,8 @@ pub struct HostState {
     pub primary: EniState,
     /// net.ipv4.ip_forward.
     pub ip_forward: bool,
-    /// All rules of priority 1024.
-    pub mark_rules: Vec<Rule>,
+    /// All rules of priority 1024, and whether each carries our protocol.
+    pub mark_rules: Vec<(Rule, bool)>,
     /// Our nft table, if there is one.
     pub nft: Option<NftState>,
 }
@@ -133,7 +133,10 @@ pub fn diff(host: &HostSetup, state: &HostState) -> Plan {
     }
     ops.extend(eni::diff(&host.primary_eni(), &state.primary).ops);
     let rule = host.mark_rule();
-    if !state.mark_rules.contains(&rule) {
+    // One of ours for another mark (AWS_VPC_K8S_CNI_CONNMARK was changed) would go on taking packets that bear it.
+    let stale = state.mark_rules.iter().filter(|(found, is_ours)| *is_ours && *found != rule);
+    ops.extend(stale.map(|(found, _)| Op::OwnRuleDelete(found.clone())));
+    if !state.mark_rules.iter().any(|(found, _)| *found == rule) {
         ops.push(Op::RuleAdd(rule));
     }
     ops.extend(nft_diff(&snat::table(host), state.nft.as_ref()));

@@ -8,7 +8,7 @@ use crate::apply::testbed::{Space, pod, wait_for_carrier};
 use crate::apply::{ApplyError, host, observe};
 use crate::plan::host::{HostSetup, PortChoice};
 use crate::plan::pod::PodDetachment;
-use crate::plan::{ids, snat};
+use crate::plan::{Mark, ids, snat};
 
 const MAC: &str = "02:00:0a:00:00:0a";
 
@@ -145,6 +145,17 @@ fn what_others_do_to_our_table_is_put_right() {
     host::setup(&setup()).unwrap();
     assert!(node.ip("rule").contains("1024:"));
     assert_eq!(node.sysctl_value("ipv4/conf/eth0/rp_filter"), "2");
+}
+
+#[test]
+fn a_changed_mark_takes_our_old_rule_away_and_nobody_else_s() {
+    let node = node();
+    node.ip("rule add priority 1024 fwmark 0x1 lookup 99");
+    host::setup(&setup()).unwrap();
+    host::setup(&HostSetup { connmark: Mark { value: 0x100, mask: 0x100 }, ..setup() }).unwrap();
+    let rules = node.ip("rule list priority 1024");
+    assert!(rules.contains("fwmark 0x100/0x100 lookup main") && rules.contains("fwmark 0x1 lookup 99"), "{rules}");
+    assert!(!rules.contains("0x80"), "{rules}");
 }
 
 #[test]

@@ -23,7 +23,7 @@ fn settled(host: &HostSetup) -> HostState {
     HostState {
         primary: EniState { up: true, mtu: host.mtu, rp_filter: 2, ..EniState::default() },
         ip_forward: true,
-        mark_rules: vec![host.mark_rule()],
+        mark_rules: vec![(host.mark_rule(), true)],
         nft: Some(NftState {
             sets: table.set.iter().map(|set| (set.name.to_owned(), Some(set.blocks.clone()))).collect(),
             chains: table.chains.iter().rev().map(NftChainState::of).collect(),
