@@ -114,7 +114,7 @@ fn plumb(call: &Call, reply: &AddNetworkReply, wanted: &Wanted) -> Result<Attach
         return Err(Failure { error, is_to_be_given_back: !still_stands });
     }
     enforce_policy(call, reply).map_err(|error| {
-        detach(call, &pod);
+        take_back(call, &pod);
         Failure::from(error)
     })?;
     Ok(attached)
@@ -155,10 +155,10 @@ fn enforce_policy(call: &Call, reply: &AddNetworkReply) -> Result<(), CniError> 
     }
 }
 
-fn detach(call: &Call, pod: &PodAttachment) {
+fn take_back(call: &Call, pod: &PodAttachment) {
     let detachment =
         PodDetachment { host_veth: pod.host_veth.clone(), owner: pod.owner.clone(), address: Some(pod.address) };
-    if let Err(errors) = apply::detach(&detachment) {
+    if let Err(errors) = apply::take_back(&detachment) {
         for error in errors {
             call.log.error("taking a failed ADD back", &[("error", &chain(&error))]);
         }

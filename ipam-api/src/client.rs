@@ -19,7 +19,7 @@
 #![expect(clippy::disallowed_methods, reason = "this edge waits for a daemon that is not there yet, inside its budget")]
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -196,13 +196,6 @@ impl Client {
             Code::DeadlineExceeded | Code::Cancelled => CallError::TimedOut { socket: self.socket.clone(), budget },
             code => CallError::Failed { code, message: with_sources(status) },
         }
-    }
-}
-
-/// The socket's path, for messages.
-impl AsRef<Path> for Client {
-    fn as_ref(&self) -> &Path {
-        &self.socket
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use super::error::ApplyError;
-use super::execute;
+use super::execute::{self, Done};
 use super::netlink::Socket;
 use super::netlink::read::{self, Link, RouteFilter};
 use super::{eni, garbage, nftables, sysctl};
@@ -57,25 +57,29 @@ fn observe(route: &mut Socket, netfilter: &mut Socket, host: &HostSetup) -> Resu
 /// What an uninstall left alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Removed {
-    /// Pods that are still plumbed: their links, routes and rules stay, so that they go on working.
+    /// Pods that are still plumbed: their links, routes and rules stay, so that they go on inside the VPC.
     pub kept: Vec<VethAlias>,
 }
 
 /// Uninstall: our nft table, rules, routes and addresses (by protocol), and the links of the dead group. What belongs to
-/// a pod that is still plumbed (a live host veth with our alias) stays and is reported. Goes on after an error.
+/// a pod that is still plumbed (a live host veth with our alias) stays and is reported: it goes on inside the VPC, but
+/// without the nft table it reaches nothing outside. Goes on after an error.
 ///
 /// # Errors
 /// All that went wrong.
 pub fn remove() -> Result<Removed, Vec<ApplyError>> {
     let mut errors = Vec::new();
-    let mut keep = |result: Result<(), ApplyError>| errors.extend(result.err());
-    keep(garbage::delete_dead_group().map(|_| ()));
-    keep(Socket::netfilter().and_then(|mut socket| nftables::remove(&mut socket, ids::NFT_TABLE)));
+    errors.extend(garbage::delete_dead_group().err());
+    errors.extend(Socket::netfilter().and_then(|mut socket| nftables::remove(&mut socket, ids::NFT_TABLE)).err());
     let mut kept = Vec::new();
-    keep(Socket::route().and_then(|mut socket| {
+    let removed = Socket::route().and_then(|mut socket| {
         kept = live_pods(&mut socket)?;
         remove_objects(&mut socket, &kept)
-    }));
+    });
+    match removed {
+        Ok(outcomes) => errors.extend(outcomes.into_iter().filter_map(Result::err)),
+        Err(error) => errors.push(error),
+    }
     if errors.is_empty() { Ok(Removed { kept }) } else { Err(errors) }
 }
 
@@ -84,7 +88,7 @@ fn live_pods(socket: &mut Socket) -> Result<Vec<VethAlias>, ApplyError> {
     Ok(live.filter_map(|link| link.alias()).collect())
 }
 
-fn remove_objects(socket: &mut Socket, kept: &[VethAlias]) -> Result<(), ApplyError> {
+fn remove_objects(socket: &mut Socket, kept: &[VethAlias]) -> Result<Vec<Result<Done, ApplyError>>, ApplyError> {
     let kept: BTreeSet<Ipv4Addr> = kept.iter().map(|alias| alias.address).collect();
     let ours = |protocol: u8| protocol == ids::PROTOCOL;
     let rules = read::rules(socket)?.into_iter().filter(|(rule, protocol)| {
@@ -111,6 +115,5 @@ fn remove_objects(socket: &mut Socket, kept: &[VethAlias]) -> Result<(), ApplyEr
         LinkRef::Index(index) => Ok(*index),
         other => execute::no_link(other),
     };
-    let outcomes = execute::try_all(socket, &ops, index)?;
-    outcomes.into_iter().collect::<Result<Vec<_>, _>>().map(|_| ())
+    execute::try_all(socket, &ops, index)
 }

@@ -38,14 +38,6 @@ pub struct ObservedPod {
     pub host_route: Option<Ipv4Addr>,
 }
 
-impl ObservedPod {
-    /// Whether it has been detached.
-    #[must_use]
-    pub fn is_dead(&self) -> bool {
-        self.group == ids::DEAD_GROUP
-    }
-}
-
 /// Objects with our protocol (158), and our nft table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OwnObjects {

@@ -16,8 +16,8 @@ use rustix::io::Errno;
 use super::attach::host_route;
 use crate::apply::error::ApplyError;
 use crate::apply::execute::{self, Done};
-use crate::apply::netlink::Socket;
 use crate::apply::netlink::read::{self, Link};
+use crate::apply::netlink::{Socket, message};
 use crate::plan::pod::{self as plan, PodDetachment};
 use crate::plan::{LinkRef, LinkSet, Op, ids};
 
@@ -54,6 +54,26 @@ pub fn detach(pod: &PodDetachment) -> Result<Detached, Vec<ApplyError>> {
             }
         }
         _ => release(&mut node, pod, pod.address),
+    }
+}
+
+/// Takes back an attach that came to nothing after all: as [`detach`], and the veth is deleted, so that the pod's namespace
+/// is as it was too (but for `lo`, which stays up). Waits for a grace period; not for a DEL.
+///
+/// # Errors
+/// All that went wrong; everything that could be done was done.
+pub fn take_back(pod: &PodDetachment) -> Result<Detached, Vec<ApplyError>> {
+    let detached = detach(pod)?;
+    let gone = Socket::route().and_then(|mut node| {
+        let link = read::link_by_name(&mut node, &pod.host_veth)?;
+        match link.filter(|link| link.alias().is_some_and(|alias| alias.owner == pod.owner)) {
+            Some(link) => node.request(message::delete_link(link.index, &link.name)).map(|_| ()),
+            None => Ok(()),
+        }
+    });
+    match gone {
+        Err(error) if error.errno() != Some(Errno::NODEV.raw_os_error()) => Err(vec![error]),
+        _ => Ok(detached),
     }
 }
 

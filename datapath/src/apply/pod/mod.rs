@@ -15,5 +15,5 @@ mod detach;
 mod standing;
 
 pub use attach::{AttachedPod, attach};
-pub use detach::{Detached, detach};
+pub use detach::{Detached, detach, take_back};
 pub use standing::{Standing, standing};
