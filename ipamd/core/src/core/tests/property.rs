@@ -187,7 +187,7 @@ fn live(config: Config, blows: &[Blow]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 192, max_shrink_iters: 2_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, max_shrink_iters: 2_000, ..ProptestConfig::default() })]
 
     #[test]
     fn no_life_of_a_node_breaks_an_invariant(config in configs(), blows in proptest::collection::vec(blows(), 1..90)) {
