@@ -217,3 +217,27 @@ fn a_del_while_its_add_is_waiting_ends_and_the_add_gets_an_error() {
     assert_eq!(add.finish().error().0, 11);
     assert!(node.links().is_empty());
 }
+
+#[test]
+fn an_add_that_was_killed_at_any_moment_leaves_nothing_that_its_del_does_not_find() {
+    let node = Node::enter();
+    let daemon = Daemon::start(&node.socket(), SECONDARY);
+    let before = node.space.everything();
+    // An ADD takes some milliseconds; kills fall all over it.
+    for round in 0..40u64 {
+        let pod = Space::new();
+        let sandbox = Sandbox::new(&format!("c{round}"), "web-0", &pod.path());
+        let add = node.start("ADD", &sandbox, &node.conf("1.0.0"), &[]);
+        std::thread::sleep(std::time::Duration::from_micros(round * 400));
+        add.kill();
+        node.del(&sandbox).silent_success();
+        assert!(daemon.model().leases.is_empty());
+        let (routes, rules) = (node.space.ip("-4 route show table all"), node.space.ip("rule"));
+        assert!(!routes.contains("10.0.1.") && !rules.contains("10.0.1."), "{routes}{rules}");
+    }
+    let ends = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while !node.links().is_empty() && std::time::Instant::now() < ends {
+        std::thread::yield_now();
+    }
+    assert_eq!(node.space.everything(), before);
+}

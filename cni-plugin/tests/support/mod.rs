@@ -277,6 +277,12 @@ fn binary() -> &'static Path {
 }
 
 impl Running {
+    /// SIGKILL; it may have ended before.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     pub(crate) fn finish(self) -> Run {
         let output = self.child.wait_with_output().unwrap();
         Run {
