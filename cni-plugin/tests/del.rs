@@ -241,3 +241,33 @@ fn an_add_that_was_killed_at_any_moment_leaves_nothing_that_its_del_does_not_fin
     }
     assert_eq!(node.space.everything(), before);
 }
+
+#[test]
+fn a_del_at_the_same_time_as_the_add_of_its_successor_hurts_neither() {
+    let node = Node::enter();
+    let daemon = Daemon::start(&node.socket(), SECONDARY);
+    let conf = node.conf("1.0.0");
+    for round in 0..20u64 {
+        let (old_pod, new_pod) = (Space::new(), Space::new());
+        let old = Sandbox::new(&format!("old{round}"), "db-0", &old_pod.path());
+        let new = Sandbox::new(&format!("new{round}"), "db-0", &new_pod.path());
+        let old_address = node.add(&old).success()["ips"][0]["address"].as_str().unwrap().replace("/32", "");
+        let running = [node.start("DEL", &old, &conf, &[]), node.start("ADD", &new, &conf, &[])];
+        let [del, add] = running.map(support::Running::finish);
+        del.silent_success();
+        let address = add.success()["ips"][0]["address"].as_str().unwrap().replace("/32", "");
+        assert!(exchange(&new_pod.udp(&format!("{address}:7000")), &node.space.udp("10.0.0.1:7000")).is_some());
+        let (routes, rules) = (node.space.ip("-4 route show table main"), node.space.ip("rule"));
+        let count = |text: &str, address: &str| {
+            text.split_whitespace().filter(|word| word.trim_end_matches("/32") == address).count()
+        };
+        assert_eq!((count(&routes, &address), count(&rules, &address)), (1, 2), "round {round}: {routes}{rules}");
+        assert_eq!(
+            (count(&routes, &old_address), count(&rules, &old_address)),
+            (0, 0),
+            "round {round}: {routes}{rules}"
+        );
+        assert_eq!(daemon.model().leases.len(), 1);
+        node.del(&new).silent_success();
+    }
+}
