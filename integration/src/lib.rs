@@ -20,6 +20,7 @@ pub mod probe;
 pub mod process;
 pub mod running_vpc;
 pub mod sandbox;
+pub mod standalone;
 pub mod tools;
 pub mod topology;
 pub mod world;

@@ -6,7 +6,9 @@
 //! on standard input: one process for a whole ENI, not one an address.
 #![expect(clippy::disallowed_methods, reason = "the harness starts programs and looks for them by its environment")]
 
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -124,6 +126,21 @@ impl Tools {
         let arguments: Vec<&str> = std::iter::once("-j").chain(arguments.iter().copied()).collect();
         let output = self.run(&self.nft, Some(namespace), &arguments, "")?;
         parse(&self.nft, &output)
+    }
+
+    /// Writes a starter script into `folder` for each of the two that comes from unpacked packages, so that people can run it.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write_starters(&self, folder: &Path) -> io::Result<()> {
+        for program in [&self.ip, &self.nft] {
+            let Some(libraries) = &program.libraries else { continue };
+            let (libraries, path) = (libraries.display(), program.path.display());
+            let script = format!("#!/bin/sh\nLD_LIBRARY_PATH='{libraries}' exec '{path}' \"$@\"\n");
+            let mut file = File::options().create_new(true).write(true).mode(0o755).open(folder.join(program.name))?;
+            file.write_all(script.as_bytes())?;
+        }
+        Ok(())
     }
 
     fn run(

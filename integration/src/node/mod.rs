@@ -20,6 +20,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::str::FromStr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -118,6 +119,15 @@ impl RpFilter {
             Self::Strict => "1",
             Self::Loose => "2",
         }
+    }
+}
+
+impl FromStr for RpFilter {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let all = [Self::Off, Self::Strict, Self::Loose];
+        all.into_iter().find(|mode| mode.value() == text).ok_or("rp_filter is 0, 1 or 2")
     }
 }
 

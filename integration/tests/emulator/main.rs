@@ -6,6 +6,7 @@
 
 mod control;
 mod ec2;
+mod fabric_mode;
 mod foreign;
 mod imds;
 mod program;

@@ -41,6 +41,11 @@ fn bad_usage_is_said_with_code_64() {
         (vec!["--colour"], "--colour"),
         (vec![], "--topology is missing"),
         (vec!["--foreign-ec2", "127.0.0.1:1"], "--instance"),
+        (vec!["--foreign-ec2", "127.0.0.1:1", "--instance", "i-1", "--fabric"], "--fabric does not go"),
+        (vec!["--topology", "t.json", "--fabric", "--imds-port", "0"], "none can be 0"),
+        (vec!["--topology", "t.json", "--fabric", "--rp-filter", "3"], "rp_filter is 0, 1 or 2"),
+        (vec!["--topology", "t.json", "--rp-filter", "1"], "--rp-filter needs --fabric"),
+        (vec!["--topology", "t.json", "--", "bash"], "bash"),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_vpc-emulator")).args(&arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(64), "{arguments:?}");
