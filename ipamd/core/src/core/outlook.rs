@@ -77,9 +77,6 @@ impl Core {
     /// Addresses that can be asked for, or have been.
     fn outlook_of_growth(&self, now: BootTime, outlook: &mut Outlook) {
         let Some(per_eni) = self.per_eni() else { return };
-        // What is being given back makes room for as much.
-        let leaving = self.shrinking.job.as_ref().map_or(0, |job| job.addresses.len());
-        outlook.add(now, u32::try_from(leaving).unwrap_or(u32::MAX));
         for request in self.requests.values() {
             // Filled to the brim once it is there.
             outlook.add(request.attempt.earliest().unwrap_or(now), per_eni.0.max(request.secondary));

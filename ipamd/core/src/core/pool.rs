@@ -129,7 +129,7 @@ impl Core {
         let mut later = Addresses::ZERO;
         let mut rooms = Vec::new();
         for (eni, addresses) in self.rooms(now).into_iter().filter(|(eni, _)| usable(eni)) {
-            if is_busy(eni, now) {
+            if self.is_busy(eni, now) {
                 later += addresses;
             } else {
                 let in_main_subnet = eni.subnet_id == facts.subnet_id;
@@ -167,12 +167,13 @@ impl Core {
         for eni in self.enis.values() {
             // EC2 assigns to an ENI whether it is attached or not.
             let serves = eni.gives_out() || eni.is_coming(now);
-            let leaving = self.shrinking.job.as_ref().is_some_and(|job| job.eni_id == eni.eni_id);
-            if !serves || leaving {
+            if !serves {
                 continue;
             }
             let cap = eni.learned_cap.filter(|(_, until)| now < *until).map_or(per_eni, |(cap, _)| Addresses(cap));
-            let held = tallies.get(&Some(&eni.eni_id)).copied().unwrap_or_default().total();
+            // What leaves makes room; until it has left, the ENI is busy.
+            let tally = tallies.get(&Some(&eni.eni_id)).copied().unwrap_or_default();
+            let held = tally.total() - tally.leaving;
             let room = cap.min(per_eni).less(Addresses(held + assigning(eni)));
             if room > Addresses::ZERO {
                 rooms.push((eni, room, held));
@@ -180,6 +181,17 @@ impl Core {
         }
         rooms.sort_by_key(|(eni, _, held)| (std::cmp::Reverse(*held), eni.device_index));
         rooms.into_iter().map(|(eni, room, _)| (eni, room)).collect()
+    }
+
+    /// Whether it cannot be asked for more now: a call is under way, or rests after a failure.
+    fn is_busy(&self, eni: &Eni, now: BootTime) -> bool {
+        let leaving = self.shrinking.job.as_ref().is_some_and(|job| job.eni_id == eni.eni_id);
+        let assigning = match eni.assign {
+            Assign::Idle => false,
+            Assign::Resting(until) => now < until,
+            Assign::Running { .. } | Assign::Resolving { .. } => true,
+        };
+        leaving || assigning
     }
 
     /// Registers when growth that rests can go on.
@@ -204,14 +216,5 @@ pub(super) fn assigning(eni: &Eni) -> u32 {
     match eni.assign {
         Assign::Running { count, .. } => count,
         Assign::Idle | Assign::Resolving { .. } | Assign::Resting(_) => 0,
-    }
-}
-
-/// Whether it cannot be asked for more now: a call is under way, or rests after a failure.
-pub(super) fn is_busy(eni: &Eni, now: BootTime) -> bool {
-    match eni.assign {
-        Assign::Idle => false,
-        Assign::Resting(until) => now < until,
-        Assign::Running { .. } | Assign::Resolving { .. } => true,
     }
 }

@@ -6,4 +6,5 @@ mod failures;
 mod pool;
 mod property;
 mod restart;
+mod witness;
 mod world;

@@ -63,6 +63,7 @@ pub(super) struct World {
     pub(super) faults: BTreeMap<&'static str, VecDeque<Fault>>,
     pub(super) link_delay: Duration,
     pub(super) latency: Duration,
+    pub(super) observe_takes: Duration,
     /// Actions under way, and when they end.
     pub(super) pending: Vec<(BootTime, Action)>,
     late: Vec<(BootTime, ActionId, Outcome)>,
@@ -160,6 +161,7 @@ impl World {
             faults: BTreeMap::new(),
             link_delay: Duration::from_millis(500),
             latency: Duration::from_millis(300),
+            observe_takes: Duration::from_millis(5),
             pending: Vec::new(),
             late: Vec::new(),
             pods: BTreeMap::new(),
@@ -345,7 +347,11 @@ impl World {
                 | ActionKind::ConfigureHost { .. }
                 | ActionKind::ObserveKernel
         );
-        let takes = if local { Duration::from_millis(5) } else { self.latency };
+        let takes = match &action.kind {
+            ActionKind::ObserveKernel => self.observe_takes,
+            _ if local => Duration::from_millis(5),
+            _ => self.latency,
+        };
         // An EC2 read shows what is there when it begins; the effect of everything else comes at its end.
         self.pending.push((self.now.boot + takes, action));
     }
@@ -619,6 +625,16 @@ impl World {
         (1..most)
             .find(|index| !taken.contains(index))
             .filter(|_| taken.len() < self.max_enis && !self.subnet_free.is_empty())
+    }
+
+    /// An EC2 read under way, as if someone had asked for it now.
+    pub(super) fn start_read(&mut self) -> ActionId {
+        let id = ActionId(u64::MAX);
+        self.core.describe.running = Some((id, self.now.boot));
+        let flight =
+            crate::core::state::Flight { purpose: crate::core::state::Purpose::Describe, since: self.now.boot };
+        self.core.in_flight.insert(id, flight);
+        id
     }
 
     /// The sandbox dies without a DEL.
