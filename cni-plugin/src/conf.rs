@@ -14,11 +14,12 @@
 //! | `prevResult` | - | on a DEL: the addresses that the ADD returned |
 //!
 //! Other keys are the reference's or other plugins' and tolerated. A key with the wrong type of value is code 7, naming
-//! the key; text that is no JSON object is code 6.
+//! the key, but for a DEL only where it cannot do without; text that is no JSON object is code 6.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
+use datapath::plan::ids::DEFAULT_VETH_PREFIX;
 use serde_json::{Map, Value};
 
 use crate::command::{Environment, Verb, is_identifier};
@@ -114,12 +115,12 @@ impl NetConf {
         Ok(Self {
             version,
             name: name.to_owned(),
-            veth_prefix: veth_prefix(&keys)?,
-            mtu: mtu(&keys)?,
+            veth_prefix: needed(veth_prefix(&keys), DEFAULT_VETH_PREFIX.to_owned(), verb)?,
+            mtu: needed(mtu(&keys), DEFAULT_MTU, verb)?,
             socket: socket.unwrap_or_else(|| ipam_api::DEFAULT_SOCKET.to_owned()).into(),
             state_dir: text(&keys, "stateDir")?.unwrap_or(DEFAULT_STATE_DIR).into(),
-            log_target: log_target(&keys)?,
-            log_level: log_level(&keys)?,
+            log_target: needed(log_target(&keys), LogTarget::File(DEFAULT_LOG_FILE.into()), verb)?,
+            log_level: needed(log_level(&keys), LogLevel::Debug, verb)?,
             wants_multi_nic: wants_multi_nic(&keys),
             previous_addresses: previous_addresses(&keys),
         })
@@ -139,6 +140,12 @@ fn check_version(version: &str, verb: Verb) -> Result<(), CniError> {
     Err(CniError::new(Code::IncompatibleVersion, message).because(format!("supported: {}", accepted.join(", "))))
 }
 
+/// A DEL takes the default for a key that is not valid, if it can do without: a slip of the pen in the configuration must
+/// not keep every pod of the node from ending. The pod is found by its key and address then.
+fn needed<T>(read: Result<T, CniError>, default: T, verb: Verb) -> Result<T, CniError> {
+    if verb == Verb::Del { Ok(read.unwrap_or(default)) } else { read }
+}
+
 /// The text of a key; `None` when it is not there (JSON null counts as not there).
 fn text<'a>(keys: &'a Map<String, Value>, key: &str) -> Result<Option<&'a str>, CniError> {
     match keys.get(key) {
@@ -154,7 +161,7 @@ fn invalid(key: &str, expected: &str, found: &Value) -> CniError {
 
 fn veth_prefix(keys: &Map<String, Value>) -> Result<String, CniError> {
     let prefix = text(keys, "vethPrefix")?.filter(|prefix| !prefix.is_empty());
-    let prefix = prefix.unwrap_or(datapath::plan::ids::DEFAULT_VETH_PREFIX);
+    let prefix = prefix.unwrap_or(DEFAULT_VETH_PREFIX);
     // The length and the characters are checked as part of a name.
     match datapath::plan::LinkName::host_veth(prefix, "namespace", "pod", "") {
         Ok(_) => Ok(prefix.to_owned()),

@@ -72,6 +72,17 @@ fn a_key_of_the_wrong_kind_is_code_7_with_its_name() {
 }
 
 #[test]
+fn a_del_does_without_what_is_not_valid_unless_it_is_its_key() {
+    for (key, value) in
+        [("vethPrefix", "toolong"), ("mtu", "x"), ("pluginLogFile", "stdout"), ("pluginLogLevel", "loud")]
+    {
+        let conf = parse_for(Verb::Del, &with(key, value.into())).unwrap();
+        assert_eq!((conf.veth_prefix.as_str(), conf.mtu, conf.log_level), ("eni", 9001, LogLevel::Debug), "{key}");
+    }
+    assert_eq!(parse_for(Verb::Del, &with("name", "a/b".into())).unwrap_err().code, Code::Config);
+}
+
+#[test]
 fn text_that_is_no_json_object_is_code_6() {
     for stdin in ["", "nonsense", "[]", "\"x\"", "{\"cniVersion\":", "\u{0}"] {
         let error = NetConf::parse(stdin.as_bytes(), Verb::Del, &|_| None).unwrap_err();
