@@ -64,7 +64,10 @@ fn text(vpc: &RunningVpc, blocks: &[Ipv4Net], environment: &[(&str, String)], co
     for instance in &vpc.instances {
         let name = instance.netns.name();
         let state = format!("/run/enid/{name}");
-        lines.push(format!("ip netns exec {name} env ENID_SOCKET={state}/ipamd.sock AWS_VPC_K8S_CNI_BACKING_STORE={state}/ipam.json ipamd run"));
+        lines.push(format!(
+            "ip netns exec {name} env ENID_SOCKET={state}/ipamd.sock \
+             AWS_VPC_K8S_CNI_BACKING_STORE={state}/ipam.json ipamd run"
+        ));
     }
     for line in lines {
         let _ = writeln!(text, "  {line}");
