@@ -12,4 +12,25 @@ if ! cargo nextest --version >/dev/null 2>&1; then
     fi
     export PATH="$root/bin:$PATH"
 fi
-exec cargo nextest "$@"
+if [ "$1" != run ]; then
+    exec cargo nextest "$@"
+fi
+
+# A run ends with what each suite counted. A retried or flaky test would count as what it ended as.
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+status=0
+cargo nextest "$@" 2>&1 | tee "$log" || status=$?
+printf '\n%-28s %7s %7s %8s\n' suite passed failed seconds
+sed 's/\x1b\[[0-9;]*m//g' "$log" | awk '
+    /^ +Summary \[/ { exit }
+    /^ +(PASS|FAIL|TIMEOUT|SIGABRT|SIGSEGV|SIGKILL|ABORT|LEAK) \[/ {
+        result = $1; line = $0
+        sub(/^[^\]]*\] +/, "", line); sub(/^\([^)]*\) +/, "", line)
+        split(line, word, " "); seconds = $0; sub(/^[^[]*\[ */, "", seconds); sub(/s\].*/, "", seconds)
+        suite = word[1]; time[suite] += seconds
+        if (result == "PASS" || result == "LEAK") passed[suite]++; else failed[suite]++
+    }
+    END { for (suite in time) printf "%-28s %7d %7d %8.1f\n", suite, passed[suite], failed[suite], time[suite] }' | sort
+grep -E '^ +Summary \[' "$log" | tail -1
+exit "$status"
