@@ -46,7 +46,7 @@ pub enum Event {
         /// The sandbox's key.
         key: AllocationKey,
     },
-    /// A DEL that the plugin left on disk while the daemon was away. No reply; forgotten by [`crate::Action::ForgetTombstone`].
+    /// A DEL that the plugin left on disk while the daemon was away. No reply; forgotten by [`crate::ActionKind::ForgetTombstone`].
     TombstoneFound {
         /// The sandbox's key.
         key: AllocationKey,
@@ -227,7 +227,7 @@ pub struct Failure {
     pub retry_after: Option<Duration>,
 }
 
-/// Kinds of failure (ec2-facts.md §4).
+/// Kinds of failure (EC2 API reference, "Error codes").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum FailureClass {
     /// Throttled: by EC2 or by our own bucket.

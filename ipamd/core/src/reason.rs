@@ -68,7 +68,7 @@ pub struct Notice {
     pub code: Option<ReasonCode>,
 }
 
-/// Style.md §7: error = the operator must act, warn = degraded and will retry, info = state transitions, debug = decisions.
+/// error = the operator must act, warn = degraded and will retry, info = state transitions, debug = decisions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NoticeLevel {
     /// Decisions with their inputs.

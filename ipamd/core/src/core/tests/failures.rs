@@ -213,3 +213,19 @@ fn changed_vpc_blocks_are_written_to_the_host_again() {
     world.run_seconds(10);
     assert_eq!(world.count("host"), 2);
 }
+
+#[test]
+fn an_eni_made_by_an_unanswered_call_is_found_although_reads_lag_and_nobody_needs_it_any_more() {
+    let mut world = World::new("m5.large", warm_addresses(0, 0));
+    let first: Vec<_> = (0..9).map(|pod| world.add(&format!("pod-{pod}"))).collect();
+    world.run_seconds(5);
+    world.assert_served(&first);
+    world.fault("create", Fault::After);
+    let waits = world.add("one-more");
+    world.lag();
+    world.run_seconds(1);
+    assert_eq!(world.enis.len(), 2, "made, and nobody heard of it");
+    world.abandon(waits);
+    world.run_seconds(600);
+    assert_eq!(world.enis.len(), 1, "found and given back");
+}

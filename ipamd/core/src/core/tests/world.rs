@@ -2,19 +2,18 @@
 //! A node's outside in memory: EC2, kernel, disk, plugin, clock. It runs the core's actions with a latency each, can fail
 //! them before or after their effect, and holds the core to its invariants after every single call.
 
+mod calls;
+mod ec2;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use crate::action::{Action, ActionKind, CLIENT_TOKEN_TAG, Effects, Reply};
+use crate::action::{Action, ActionKind, Effects, Reply};
 use crate::config::{Config, WarmTargets};
 use crate::core::Core;
-use crate::event::{
-    AttachmentView, EniView, Event, Failure, FailureClass, HeldAddress, InstanceFacts, KernelView, Outcome,
-};
-use crate::ids::{
-    ActionId, AllocationKey, AttachmentId, BootTime, DeviceIndex, EniId, MacAddr, Now, PodRef, RequestId,
-};
+use crate::event::{AttachmentView, EniView, Event, Failure, FailureClass, InstanceFacts, KernelView, Outcome};
+use crate::ids::{ActionId, AllocationKey, AttachmentId, BootTime, DeviceIndex, EniId, MacAddr, Now, RequestId};
 use crate::reason::{Notice, ReasonCode};
 use crate::restore::Restored;
 use crate::{Checkpoint, Snapshot};
@@ -435,172 +434,6 @@ impl World {
         self.feed(Event::ActionEnded { id: action.id, outcome });
     }
 
-    /// EC2 and the kernel.
-    fn perform(&mut self, kind: &ActionKind) -> Outcome {
-        match kind {
-            ActionKind::CreateEni { secondary_addresses, client_token, tags, .. } => {
-                self.create(*secondary_addresses as usize, client_token, tags)
-            }
-            ActionKind::AttachEni { eni_id, device_index, .. } => self.attach(eni_id, *device_index),
-            ActionKind::SetDeleteOnTermination { eni_id, .. } => self.terminate_with_instance(eni_id),
-            ActionKind::AssignAddresses { eni_id, count } => self.assign(eni_id, *count as usize),
-            ActionKind::UnassignAddresses { eni_id, addresses } => self.unassign(eni_id, addresses),
-            ActionKind::DetachEni { eni_id, attachment_id } => self.detach(eni_id, attachment_id),
-            ActionKind::DeleteEni { eni_id } => self.delete(eni_id),
-            ActionKind::DescribeEnis { also, tokens, .. } => self.describe(also, tokens),
-            ActionKind::DescribeSubnet { .. } => Outcome::SubnetDescribed {
-                cidr: self.facts.subnet_cidr,
-                available: u32::try_from(self.subnet_free.len()).expect("small"),
-            },
-            ActionKind::ConfigureEni(plan) => match self.enis.get(&plan.eni_id) {
-                Some(eni) if eni.view.attachment.is_some() && eni.link_at <= self.now.boot => {
-                    self.proven.insert(plan.eni_id.clone());
-                    Outcome::EniConfigured
-                }
-                _ => Outcome::Failed(failure(FailureClass::LinkMissing)),
-            },
-            ActionKind::DeconfigureEni(plan) => {
-                self.proven.remove(&plan.eni_id);
-                Outcome::Done
-            }
-            ActionKind::ConfigureHost { .. } | ActionKind::ForgetTombstone { .. } => Outcome::Done,
-            ActionKind::ObserveKernel => Outcome::KernelObserved(self.kernel_view()),
-        }
-    }
-
-    pub(super) fn kernel_view(&self) -> KernelView {
-        KernelView {
-            held: self
-                .pods
-                .iter()
-                .map(|(key, address)| HeldAddress {
-                    address: *address,
-                    key: Some(key.clone()),
-                    link: format!("eni{}", key.container_id),
-                })
-                .collect(),
-            host_veths: Vec::new(),
-            link_macs: Vec::new(),
-        }
-    }
-
-    fn create(&mut self, count: usize, token: &str, tags: &[(String, String)]) -> Outcome {
-        if let Some(eni) = self.tokens.get(token).and_then(|id| self.enis.get(id)) {
-            return Outcome::EniCreated(eni.view.clone());
-        }
-        if self.subnet_free.len() < count + 1 {
-            return Outcome::Failed(failure(FailureClass::SubnetExhausted));
-        }
-        assert!(tags.iter().any(|(name, value)| name == CLIENT_TOKEN_TAG && value == token));
-        let primary = self.subnet_free.pop_first().expect("counted");
-        let number = self.next_eni;
-        self.next_eni += 1;
-        let mut view = self.blank_view(EniId(format!("eni-{number}")), primary);
-        let [_, _, high, low] = number.to_be_bytes();
-        view.mac = MacAddr([2, 0, 0, 1, high, low]);
-        view.tags = tags.to_vec();
-        view.secondary_addresses = (0..count).filter_map(|_| self.subnet_free.pop_first()).collect();
-        self.tokens.insert(token.to_owned(), view.eni_id.clone());
-        self.enis.insert(view.eni_id.clone(), FakeEni { view: view.clone(), link_at: BootTime::default() });
-        Outcome::EniCreated(view)
-    }
-
-    fn attached(&self) -> impl Iterator<Item = &FakeEni> {
-        self.enis.values().filter(|eni| eni.view.attachment.is_some())
-    }
-
-    fn attach(&mut self, id: &EniId, index: DeviceIndex) -> Outcome {
-        let taken = self
-            .attached()
-            .any(|eni| eni.view.attachment.as_ref().is_some_and(|attachment| attachment.device_index == index));
-        let full = self.attached().count() >= self.max_enis;
-        let link_at = self.now.boot + self.link_delay;
-        let Some(eni) = self.enis.get_mut(id) else { return Outcome::Failed(failure(FailureClass::NotFound)) };
-        let class = if eni.view.attachment.is_some() {
-            FailureClass::WrongState
-        } else if full {
-            FailureClass::AttachmentLimit
-        } else if taken {
-            FailureClass::DeviceIndexTaken
-        } else {
-            let attachment = attachment(id, index);
-            let attachment_id = attachment.attachment_id.clone();
-            eni.view.attachment = Some(attachment);
-            eni.view.status = "in-use".into();
-            eni.link_at = link_at;
-            return Outcome::EniAttached { attachment_id };
-        };
-        Outcome::Failed(failure(class))
-    }
-
-    fn terminate_with_instance(&mut self, id: &EniId) -> Outcome {
-        match self.enis.get_mut(id).and_then(|eni| eni.view.attachment.as_mut()) {
-            Some(attachment) => {
-                attachment.delete_on_termination = true;
-                Outcome::Done
-            }
-            None => Outcome::Failed(failure(FailureClass::NotFound)),
-        }
-    }
-
-    fn assign(&mut self, id: &EniId, count: usize) -> Outcome {
-        let Some(eni) = self.enis.get_mut(id) else { return Outcome::Failed(failure(FailureClass::NotFound)) };
-        if eni.view.secondary_addresses.len() + count > self.per_eni {
-            return Outcome::Failed(failure(FailureClass::AddressLimit));
-        }
-        if self.subnet_free.len() < count {
-            return Outcome::Failed(failure(FailureClass::SubnetExhausted));
-        }
-        let fresh: Vec<Ipv4Addr> = (0..count).filter_map(|_| self.subnet_free.pop_first()).collect();
-        eni.view.secondary_addresses.extend(&fresh);
-        Outcome::AddressesAssigned(fresh)
-    }
-
-    fn unassign(&mut self, id: &EniId, addresses: &[Ipv4Addr]) -> Outcome {
-        let Some(eni) = self.enis.get_mut(id) else { return Outcome::Failed(failure(FailureClass::NotFound)) };
-        if !addresses.iter().all(|address| eni.view.secondary_addresses.contains(address)) {
-            return Outcome::Failed(failure(FailureClass::WrongState));
-        }
-        eni.view.secondary_addresses.retain(|address| !addresses.contains(address));
-        self.subnet_free.extend(addresses);
-        Outcome::Done
-    }
-
-    fn detach(&mut self, id: &EniId, attachment_id: &AttachmentId) -> Outcome {
-        let Some(eni) = self.enis.get_mut(id) else { return Outcome::Failed(failure(FailureClass::NotFound)) };
-        if eni.view.attachment.as_ref().is_none_or(|attachment| attachment.attachment_id != *attachment_id) {
-            return Outcome::Failed(failure(FailureClass::NotFound));
-        }
-        eni.view.attachment = None;
-        eni.view.status = "available".into();
-        Outcome::Done
-    }
-
-    fn delete(&mut self, id: &EniId) -> Outcome {
-        match self.enis.get(id) {
-            None => Outcome::Failed(failure(FailureClass::NotFound)),
-            Some(eni) if eni.view.attachment.is_some() => Outcome::Failed(failure(FailureClass::WrongState)),
-            Some(eni) => {
-                self.subnet_free.extend(&eni.view.secondary_addresses);
-                self.subnet_free.insert(eni.view.primary_address);
-                self.enis.remove(id);
-                Outcome::Done
-            }
-        }
-    }
-
-    fn describe(&self, also: &[EniId], tokens: &[String]) -> Outcome {
-        let wanted = |view: &EniView| {
-            view.attachment.is_some()
-                || also.contains(&view.eni_id)
-                || view.tags.iter().any(|(name, value)| name == CLIENT_TOKEN_TAG && tokens.contains(value))
-        };
-        let lagging = self.lagging.as_ref().filter(|(until, _)| self.now.boot < *until).map(|(_, enis)| enis);
-        let shown = lagging.unwrap_or(&self.enis);
-        let enis = shown.values().map(|eni| &eni.view).filter(|view| wanted(view)).cloned().collect();
-        Outcome::EnisDescribed { enis, read_at: self.now.boot }
-    }
-
     /// For a few seconds reads show what is true now.
     pub(super) fn lag(&mut self) {
         self.lagging = Some((self.now.boot + Duration::from_secs(8), self.enis.clone()));
@@ -654,111 +487,6 @@ impl World {
             self.tombstones.insert(key(container));
             self.feed(Event::TombstoneFound { key: key(container) });
         }
-    }
-
-    /// An ADD with `budget`; the answer is in `replies` once given.
-    pub(super) fn add_with(&mut self, container: &str, budget: Duration) -> RequestId {
-        self.next_request += 1;
-        let request = RequestId(self.next_request);
-        let deadline = self.now.boot + budget;
-        self.deadlines.insert(request, (key(container), deadline));
-        let pod = PodRef { namespace: "default".into(), name: container.into() };
-        self.feed(Event::AddRequested { request, key: key(container), pod, deadline });
-        request
-    }
-
-    pub(super) fn add(&mut self, container: &str) -> RequestId {
-        self.add_with(container, Duration::from_millis(19_500))
-    }
-
-    pub(super) fn del(&mut self, container: &str) {
-        self.released(container);
-        self.next_request += 1;
-        self.feed(Event::DelRequested { request: RequestId(self.next_request), key: key(container) });
-    }
-
-    pub(super) fn released(&mut self, container: &str) {
-        self.pods.remove(&key(container));
-        if let Some(address) = self.ledger.owner.remove(&key(container)) {
-            self.ledger.resting_until.insert(address, self.now.boot + self.config.cooldown);
-        }
-    }
-
-    pub(super) fn abandon(&mut self, request: RequestId) {
-        self.deadlines.remove(&request);
-        self.feed(Event::RequestAbandoned { request });
-    }
-
-    /// kill -9 and start. Actions under way happen or not; nobody hears of them.
-    pub(super) fn restart(&mut self, happens: impl Fn(usize) -> bool) {
-        for (index, (_, action)) in std::mem::take(&mut self.pending).into_iter().enumerate() {
-            if happens(index) {
-                self.perform(&action.kind);
-            }
-        }
-        self.late.clear();
-        self.deadlines.clear();
-        self.proven.clear();
-        let disk = self.disk.take();
-        let restored = Restored::read(
-            disk.as_ref().map(|disk| disk.reference_json.as_slice()),
-            disk.as_ref().map(|disk| disk.own_json.as_slice()),
-            self.kernel_view(),
-            BOOT,
-        );
-        if let Some(Ok(journal)) = &restored.reference {
-            for entry in &journal.allocations {
-                if let Some(address) = entry.ipv4.filter(|_| !self.ledger.owner.contains_key(&entry.key())) {
-                    self.ledger.ghosts.insert(entry.key(), address);
-                }
-            }
-        }
-        self.disk = disk;
-        let (core, effects) = Core::new(self.config.clone(), restored, self.now);
-        self.core = core;
-        self.take(effects);
-        for key in self.tombstones.clone() {
-            self.feed(Event::TombstoneFound { key });
-        }
-    }
-
-    pub(super) fn answer(&self, request: RequestId) -> Option<Result<Ipv4Addr, ReasonCode>> {
-        self.replies.get(&request).copied()
-    }
-
-    pub(super) fn assert_served(&self, requests: &[RequestId]) {
-        let refused: Vec<_> =
-            requests.iter().filter(|request| !matches!(self.answer(**request), Some(Ok(_)))).collect();
-        let first = refused.first().map(|request| self.answer(**request));
-        let notices: Vec<&str> = self.notices.iter().map(|notice| notice.text.as_str()).collect();
-        let last = &notices[notices.len().saturating_sub(40)..];
-        assert!(
-            refused.is_empty(),
-            "{} not served, the first {first:?}: {:#?} {last:#?}",
-            refused.len(),
-            self.snapshot().pool
-        );
-    }
-
-    pub(super) fn last_refusal_says(&self, part: &str) {
-        assert!(self.last_refusal.contains(part), "{}", self.last_refusal);
-    }
-
-    pub(super) fn count(&self, kind: &str) -> u32 {
-        self.calls.get(kind).copied().unwrap_or(0)
-    }
-
-    /// ENIs attached and secondary addresses on them, as EC2 has it.
-    pub(super) fn shape(&self) -> (usize, usize) {
-        (self.attached().count(), self.attached().map(|eni| eni.view.secondary_addresses.len()).sum())
-    }
-
-    pub(super) fn snapshot(&self) -> Snapshot {
-        self.core.snapshot(self.now)
-    }
-
-    pub(super) fn noticed(&self, text: &str) -> bool {
-        self.notices.iter().any(|notice| notice.text.contains(text))
     }
 }
 

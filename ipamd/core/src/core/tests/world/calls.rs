@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the plugin, the runtime and the operator do, and what they see of it.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use super::{BOOT, World, key};
+use crate::Snapshot;
+use crate::core::Core;
+use crate::event::Event;
+use crate::ids::{PodRef, RequestId};
+use crate::reason::ReasonCode;
+use crate::restore::Restored;
+
+impl World {
+    /// An ADD with `budget`; the answer is in `replies` once given.
+    pub(in crate::core::tests) fn add_with(&mut self, container: &str, budget: Duration) -> RequestId {
+        self.next_request += 1;
+        let request = RequestId(self.next_request);
+        let deadline = self.now.boot + budget;
+        self.deadlines.insert(request, (key(container), deadline));
+        let pod = PodRef { namespace: "default".into(), name: container.into() };
+        self.feed(Event::AddRequested { request, key: key(container), pod, deadline });
+        request
+    }
+
+    pub(in crate::core::tests) fn add(&mut self, container: &str) -> RequestId {
+        self.add_with(container, Duration::from_millis(19_500))
+    }
+
+    pub(in crate::core::tests) fn del(&mut self, container: &str) {
+        self.released(container);
+        self.next_request += 1;
+        self.feed(Event::DelRequested { request: RequestId(self.next_request), key: key(container) });
+    }
+
+    pub(in crate::core::tests) fn released(&mut self, container: &str) {
+        self.pods.remove(&key(container));
+        if let Some(address) = self.ledger.owner.remove(&key(container)) {
+            self.ledger.resting_until.insert(address, self.now.boot + self.config.cooldown);
+        }
+    }
+
+    pub(in crate::core::tests) fn abandon(&mut self, request: RequestId) {
+        self.deadlines.remove(&request);
+        self.feed(Event::RequestAbandoned { request });
+    }
+
+    /// kill -9 and start. Actions under way happen or not; nobody hears of them.
+    pub(in crate::core::tests) fn restart(&mut self, happens: impl Fn(usize) -> bool) {
+        for (index, (_, action)) in std::mem::take(&mut self.pending).into_iter().enumerate() {
+            if happens(index) {
+                self.perform(&action.kind);
+            }
+        }
+        self.late.clear();
+        self.deadlines.clear();
+        self.proven.clear();
+        let disk = self.disk.take();
+        let restored = Restored::read(
+            disk.as_ref().map(|disk| disk.reference_json.as_slice()),
+            disk.as_ref().map(|disk| disk.own_json.as_slice()),
+            self.kernel_view(),
+            BOOT,
+        );
+        if let Some(Ok(journal)) = &restored.reference {
+            for entry in &journal.allocations {
+                if let Some(address) = entry.ipv4.filter(|_| !self.ledger.owner.contains_key(&entry.key())) {
+                    self.ledger.ghosts.insert(entry.key(), address);
+                }
+            }
+        }
+        self.disk = disk;
+        let (core, effects) = Core::new(self.config.clone(), restored, self.now);
+        self.core = core;
+        self.take(effects);
+        for key in self.tombstones.clone() {
+            self.feed(Event::TombstoneFound { key });
+        }
+    }
+
+    pub(in crate::core::tests) fn answer(&self, request: RequestId) -> Option<Result<Ipv4Addr, ReasonCode>> {
+        self.replies.get(&request).copied()
+    }
+
+    pub(in crate::core::tests) fn assert_served(&self, requests: &[RequestId]) {
+        let refused: Vec<_> =
+            requests.iter().filter(|request| !matches!(self.answer(**request), Some(Ok(_)))).collect();
+        let first = refused.first().map(|request| self.answer(**request));
+        let notices: Vec<&str> = self.notices.iter().map(|notice| notice.text.as_str()).collect();
+        let last = &notices[notices.len().saturating_sub(40)..];
+        assert!(
+            refused.is_empty(),
+            "{} not served, the first {first:?}: {:#?} {last:#?}",
+            refused.len(),
+            self.snapshot().pool
+        );
+    }
+
+    pub(in crate::core::tests) fn last_refusal_says(&self, part: &str) {
+        assert!(self.last_refusal.contains(part), "{}", self.last_refusal);
+    }
+
+    pub(in crate::core::tests) fn count(&self, kind: &str) -> u32 {
+        self.calls.get(kind).copied().unwrap_or(0)
+    }
+
+    /// ENIs attached and secondary addresses on them, as EC2 has it.
+    pub(in crate::core::tests) fn shape(&self) -> (usize, usize) {
+        (self.attached().count(), self.attached().map(|eni| eni.view.secondary_addresses.len()).sum())
+    }
+
+    pub(in crate::core::tests) fn snapshot(&self) -> Snapshot {
+        self.core.snapshot(self.now)
+    }
+
+    pub(in crate::core::tests) fn noticed(&self, text: &str) -> bool {
+        self.notices.iter().any(|notice| notice.text.contains(text))
+    }
+}
