@@ -49,7 +49,7 @@ pub enum Reply {
 pub struct Allocated {
     /// The pod's address.
     pub address: Ipv4Addr,
-    /// The ENI that holds it.
+    /// The ENI that holds it; empty in the answer to a DEL that came before EC2 showed which one it is.
     pub eni_id: EniId,
     /// That ENI's device index; 0 is the primary ENI.
     pub device_index: DeviceIndex,
