@@ -4,7 +4,7 @@
 //!
 //! What it does that `rtnetlink`'s dumps do not: an interrupted dump (NLM_F_DUMP_INTR) is read again, an error code in
 //! NLMSG_DONE is an error and not the end of a list, a message that cannot be parsed fails the read instead of being
-//! left out, and the kernel's own words (extended ACK) are kept. Filters of dumps are strict (NETLINK_GET_STRICT_CHK):
+//! left out (of links only what we need is parsed, [`link_filter`]), and the kernel's own words (extended ACK) are kept. Filters of dumps are strict (NETLINK_GET_STRICT_CHK):
 //! the kernel refuses what it would otherwise ignore.
 //!
 //! Several requests go out in one send ([`Socket::transact`]), no more than the socket can hold the answers of. Each is its own operation: those after a failing one still
@@ -12,6 +12,7 @@
 //!
 //! Not here: which messages ([`message`]) and what answers mean ([`read`]).
 
+mod link_filter;
 pub(crate) mod message;
 pub(crate) mod read;
 pub(crate) mod rtnl;

@@ -11,6 +11,11 @@ use netlink_packet_route::neighbour::NeighbourMessage;
 use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::rule::RuleMessage;
 
+use super::link_filter;
+
+/// RTM_NEWLINK: what the kernel answers with when it is asked for links.
+const NEW_LINK: u16 = 16;
+
 /// One enum variant per message type: its number (`include/uapi/linux/rtnetlink.h`) and its body.
 macro_rules! messages {
     ($($name:ident = $number:literal: $body:ident),* $(,)?) => {
@@ -44,6 +49,8 @@ macro_rules! messages {
             type Error = DecodeError;
 
             fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Self, DecodeError> {
+                let needed = (header.message_type == NEW_LINK).then(|| link_filter::needed(payload));
+                let payload = needed.as_deref().unwrap_or(payload);
                 match header.message_type {
                     $($number => Ok(Self::$name($body::parse(payload)?)),)*
                     other => Err(DecodeError::from(format!("message type {other} was not asked for"))),

@@ -249,3 +249,17 @@ fn observation_tells_foreign_links_from_pods() {
     assert_eq!(state.ours.routes[0].link, LinkName::new(pod.host_veth.as_str()).unwrap().into());
     assert_eq!(ids::PROTOCOL, 158);
 }
+
+#[test]
+fn links_of_others_with_names_and_aliases_that_are_no_text_do_not_spoil_the_reading() {
+    let (node, sandbox) = (Space::enter_new(), Space::new());
+    let pod = pod("a", Ipv4Addr::new(10, 0, 0, 7), None);
+    attach(&sandbox.path(), &pod).unwrap();
+    node.shell(
+        r#"ip link add $(printf 'a\377b') type veth peer name far; ip link set far alias "$(printf 'enid \377')""#,
+    );
+    let state = observe::kernel("eni").unwrap();
+    assert_eq!(state.pods.iter().map(|pod| pod.host_route).collect::<Vec<_>>(), [Some(pod.address)]);
+    assert_eq!(state.links.iter().filter(|(name, ..)| ["a?b", "far"].contains(&name.as_str())).count(), 2);
+    assert_eq!(standing(&sandbox.path(), &pod).unwrap(), Standing::Plumbed);
+}
