@@ -17,9 +17,8 @@
 //!
 //! -90 is behind kube-proxy's DNAT at -100: what matters is where a packet goes, not which Service it was sent to. But nat
 //! chains are one list: once a chain has translated a connection those behind it are not asked (`nf_nat_inet_fn`,
-//! `net/netfilter/nf_nat_core.c`), so a Service with an endpoint outside the VPC needs `mark_redirected`; in the reference
-//! pods on secondary ENIs do not reach such a one. Only the bits of our mask are written. With external SNAT only
-//! `dead_pods` is left.
+//! `net/netfilter/nf_nat_core.c`). `mark_redirected` is for those, Services with an endpoint outside the VPC; without it
+//! they die on secondary ENIs. Only the bits of our mask are written. With external SNAT only `dead_pods` is left.
 
 use super::host::HostSetup;
 use super::ids;
