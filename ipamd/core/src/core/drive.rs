@@ -3,7 +3,9 @@
 
 use crate::action::{ActionKind, EniPlan};
 use crate::ids::{BootTime, EniId, RouteTable};
-use crate::lifecycle::{Assign, DetachStep, DrainReason, Eni, Phase, STUCK_AFTER, Termination, Try, TryState};
+use crate::lifecycle::{
+    Assign, DetachStep, DrainReason, Eni, LATE_AFTER, Phase, STUCK_AFTER, Termination, Try, TryState,
+};
 use crate::reason::{NoticeLevel, ReasonCode};
 
 use super::learn::SECOND_LOOK;
@@ -110,7 +112,8 @@ impl Core {
         let Some(eni) = self.enis.get(id) else { return };
         let Phase::Configuring(attempt) = &eni.phase else { return };
         if !eni.is_stuck(now) {
-            let at = eni.since + STUCK_AFTER;
+            let late = eni.since + LATE_AFTER;
+            let at = if now < late { late } else { eni.since + STUCK_AFTER };
             self.alarm(at);
             return;
         }

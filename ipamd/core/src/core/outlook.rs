@@ -258,7 +258,7 @@ impl Core {
     }
 
     fn stuck(&self, now: BootTime) -> Option<Refusal> {
-        let eni = self.enis.values().find(|eni| eni.is_stuck(now))?;
+        let eni = self.enis.values().find(|eni| eni.is_late(now))?;
         let why = eni.phase.current_try().and_then(|attempt| attempt.failure.as_ref());
         let why = why.map_or_else(|| "its link never appeared".to_owned(), |failure| failure.message.clone());
         let cause = format!("ENI {} could not be set up: {why} ({})", eni.eni_id, self.numbers(now));

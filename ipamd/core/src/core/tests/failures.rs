@@ -41,8 +41,11 @@ fn any_call_of_growth_may_fail_once_in_any_way_and_no_eni_is_leaked() {
             world.fault(kind, fault);
             ten_pods(&mut world);
             world.run_seconds(700);
-            assert_eq!(world.shape(), (2, 10), "{kind} {fault:?}");
-            assert_eq!(world.enis.len(), 2, "{kind} {fault:?}: an ENI was leaked");
+            // These rest longer than an ENI is counted on: another one is asked for, and both stay in use.
+            let rests_long = kind == "configure" && matches!(fault, Fault::Before(Denied | Rejected));
+            let enis = if rests_long { 3 } else { 2 };
+            assert_eq!(world.shape(), (enis, 10), "{kind} {fault:?}");
+            assert_eq!(world.enis.len(), enis, "{kind} {fault:?}: an ENI was leaked");
             assert!(
                 world.enis.values().skip(1).all(|eni| eni
                     .view
@@ -79,32 +82,33 @@ fn any_call_of_shrinking_may_fail_once_in_any_way() {
 }
 
 #[test]
-fn an_eni_whose_link_never_appears_is_given_up_and_replaced() {
+fn an_eni_whose_link_never_appears_is_soon_replaced_and_later_given_up() {
     let mut world = World::new("m5.large", warm_addresses(0, 0));
     let first: Vec<_> = (0..9).map(|pod| world.add(&format!("pod-{pod}"))).collect();
     world.run_seconds(5);
     world.assert_served(&first);
     world.link_delay = Duration::from_secs(100_000);
-    world.add_with("late", Duration::from_secs(20));
-    world.run_seconds(30);
+    let unlucky = world.add_with("unlucky", Duration::from_secs(20));
+    world.run_seconds(10);
     world.link_delay = Duration::from_millis(500);
-    world.run_seconds(250);
-    assert_eq!(world.count("detach"), 0, "it has five minutes");
+    world.run_seconds(4);
+    assert_eq!(world.count("create"), 1, "an attach may take a while");
+    world.run_seconds(5);
+    assert!(matches!(world.answer(unlucky), Some(Ok(_))), "by another ENI, inside its budget");
+    world.run_seconds(270);
+    assert_eq!(world.count("detach"), 0, "the late one has five minutes");
     world.run_seconds(60);
     assert!(world.noticed("could not be set up for 300 s"));
     assert_eq!(world.count("detach"), 1);
-    assert_eq!(world.enis.len(), 1, "given back; nobody waits any more");
-    let again = world.add("again");
-    world.run_seconds(10);
-    assert!(matches!(world.answer(again), Some(Ok(_))));
+    assert_eq!(world.enis.len(), 2, "the late one is given back");
 }
 
 #[test]
 fn a_link_that_appears_is_set_up_at_once() {
     let mut world = World::new("m5.large", warm_addresses(0, 0));
-    world.link_delay = Duration::from_millis(17_100);
+    world.link_delay = Duration::from_millis(12_100);
     let requests: Vec<_> = (0..10).map(|pod| world.add_with(&format!("pod-{pod}"), Duration::from_secs(30))).collect();
-    world.run(Duration::from_millis(18_500));
+    world.run(Duration::from_millis(13_500));
     assert_eq!(world.answer(requests[9]), None, "the next look of the back-off is later");
     let mac = world.enis.values().last().expect("the new ENI").view.mac;
     world.feed(Event::LinkAppeared { mac });
