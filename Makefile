@@ -3,12 +3,15 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test build plugin lint fmt fmt-check clippy check-deps limits proto bless bench check tools localstack
+.PHONY: help demo test explore build plugin lint fmt fmt-check clippy check-deps limits proto bless bench check tools localstack
 
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 # Incremental state of the workspace buys little and costs gigabytes; one setting everywhere keeps one build of the SDK.
 export CARGO_INCREMENTAL ?= 0
 BUILD := $(CARGO_TARGET_DIR)
+
+# Property tests draw the same cases in every run, so that a red run is the change's doing; `make explore` draws new ones.
+export PROPTEST_RNG_SEED ?= 20261122
 
 # The programs that the tests and the demo drive.
 export ENID_IPAMD := $(BUILD)/debug/ipamd
@@ -28,6 +31,10 @@ demo: build plugin tools ## two emulated nodes, real daemon, real plugin, 259 po
 test: build plugin tools localstack ## every test (needs root)
 	$(call say,tests)
 	@scripts/nextest.sh run --workspace --all-targets
+
+explore: ## property tests of the pure crates with new random cases, many of them
+	$(call say,property tests with new cases)
+	@env -u PROPTEST_RNG_SEED PROPTEST_CASES=3000 scripts/nextest.sh run -p ipamd-core -p vpc-model -p datapath --lib -E 'test(/propert|invariant|grow|random/)'
 
 build: ## compile the workspace (the first time: about 5 minutes and 8 GB for aws-sdk-ec2)
 	$(call say,building the workspace; the first build compiles aws-sdk-ec2: about 5 minutes and 8 GB of memory)
