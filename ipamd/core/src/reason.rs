@@ -34,6 +34,8 @@ pub enum ReasonCode {
     AllCooling,
     /// The daemon is still starting.
     Starting,
+    /// The daemon is being stopped.
+    Stopping,
     /// The caller went away, or a DEL for the same key came, while the ADD was waiting.
     Superseded,
     /// The limits of the instance type are not known.

@@ -7,7 +7,7 @@
 //! | sign | verdict |
 //! |---|---|
 //! | the instance's primary ENI | ours |
-//! | network card above 0, type other than `interface`, managed by an AWS service | left alone |
+//! | network card above 0, type other than `interface`, no IPv4 address, managed by an AWS service | left alone |
 //! | `node.k8s.amazonaws.com/no_manage` = `true` | left alone |
 //! | our instance id in `node.k8s.amazonaws.com/instance_id` | ours, made for us |
 //! | another instance's id there | left alone |
@@ -46,6 +46,9 @@ pub(crate) fn ownership(view: &EniView, facts: &InstanceFacts, config: &Config) 
     }
     if view.interface_type != "interface" {
         return Ownership::LeftAlone("of another interface type");
+    }
+    if view.primary_address.is_unspecified() {
+        return Ownership::LeftAlone("without an IPv4 address");
     }
     if view.foreign {
         return Ownership::LeftAlone("managed by an AWS service");

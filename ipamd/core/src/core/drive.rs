@@ -269,8 +269,11 @@ impl Core {
             }
         }
         for eni in self.enis.values() {
-            if let Some(TryState::Resolving(after)) = eni.phase.current_try().map(|attempt| attempt.state) {
-                want(after);
+            // A read that fell into a write of ours told nothing of this ENI: another one is needed after it.
+            if let Some(TryState::Resolving(after)) = eni.phase.current_try().map(|attempt| attempt.state)
+                && !eni.being_written()
+            {
+                want(after.max(eni.last_write));
             }
             if let Assign::Resolving { after, .. } = eni.assign {
                 want(after.max(eni.last_write));

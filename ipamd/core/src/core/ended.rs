@@ -37,6 +37,8 @@ impl Core {
     }
 
     fn attach_ended(&mut self, turn: &mut Turn, what: &Purpose, id: &EniId, outcome: Result<Outcome, Failure>) {
+        /// A detached ENI's slot is free after 2 to 15 s; longer, and the limit is taken for lower than we think.
+        const MOST_WAITS_FOR_A_SLOT: u32 = 15;
         let now = turn.boot();
         let Some(eni) = self.enis.get_mut(id) else { return };
         eni.last_write = now;
@@ -54,12 +56,17 @@ impl Core {
         let attempts = attempt.attempts;
         let retry = self.failed(turn, what, &failure, attempts);
         match failure.class {
+            FailureClass::AttachmentLimit if attempts <= MOST_WAITS_FOR_A_SLOT && self.a_slot_comes_free() => {
+                self.again(id, failure, now + RESOLVE_AFTER);
+            }
             FailureClass::AttachmentLimit => {
                 self.learn_eni_limit(turn);
                 self.enter(turn, id, Phase::Deleting(Try::due(now)));
             }
             FailureClass::Rejected => self.enter(turn, id, Phase::Deleting(Try::due(now))),
-            FailureClass::DeviceIndexTaken | FailureClass::WrongState => self.resolve(id, failure, now),
+            FailureClass::DeviceIndexTaken | FailureClass::WrongState => {
+                self.resolve(id, failure, if attempts == 1 { now } else { retry });
+            }
             FailureClass::Unknown => self.resolve(id, failure, now + RESOLVE_AFTER),
             // A new ENI may be unknown for a moment; unknown for long, a read must say whether it exists.
             FailureClass::NotFound if attempts > 4 => self.resolve(id, failure, retry),
@@ -286,9 +293,7 @@ impl Core {
     /// Takes what an assign call added; says how many of them are new.
     fn take_assigned(&mut self, turn: &mut Turn, id: &EniId, addresses: &[std::net::Ipv4Addr]) -> usize {
         let now = turn.boot();
-        let Some(eni) = self.enis.get_mut(id) else { return 0 };
-        eni.assign_attempts = 0;
-        eni.assign_failure = None;
+        let Some(eni) = self.enis.get(id) else { return 0 };
         let primary = eni.primary_address;
         let fresh: Vec<_> = addresses
             .iter()
@@ -298,6 +303,10 @@ impl Core {
         for address in &fresh {
             self.unassigned.remove(address);
             self.learn_address(*address, id, None, now);
+        }
+        if let Some(eni) = self.enis.get_mut(id).filter(|_| !fresh.is_empty()) {
+            eni.assign_attempts = 0;
+            eni.assign_failure = None;
         }
         turn.info(format!("{} addresses assigned to {id}", fresh.len()));
         fresh.len()

@@ -127,7 +127,8 @@ impl Core {
     }
 }
 
-/// Whether the kernel has a link for this allocation: by alias, by its address's route, or by its pod's host veth name.
+/// Whether the kernel has a link for this allocation: by alias, by its address's route, or by its pod's host veth name. A link
+/// of that name whose alias names another sandbox is that one's: a re-created StatefulSet pod has the name of the one before.
 pub(crate) fn testifies(
     view: &KernelView,
     address: std::net::Ipv4Addr,
@@ -138,7 +139,14 @@ pub(crate) fn testifies(
         Some(key) => *key == allocation.key,
         None => held.address == address,
     });
-    by_alias || crate::veth::host_veth(veth_prefix, &allocation.pod).is_some_and(|name| view.host_veths.contains(&name))
+    let of_another = |name: &str| {
+        view.held.iter().any(|held| held.link == name && held.key.as_ref().is_some_and(|key| *key != allocation.key))
+    };
+    let by_name = || {
+        crate::veth::host_veth(veth_prefix, &allocation.pod)
+            .is_some_and(|name| view.host_veths.contains(&name) && !of_another(&name))
+    };
+    by_alias || by_name()
 }
 
 pub(super) fn pod_name(pod: &PodRef) -> String {

@@ -16,7 +16,7 @@ use crate::store::{AddressState, Rest};
 use crate::tags::{self, Ownership};
 
 use super::ended::unexpected;
-use super::state::{LAG, Other, Purpose};
+use super::state::{BEING_DETACHED, LAG, Other, Purpose};
 use super::{Core, Turn};
 
 /// How long EC2's word that an ENI takes no more addresses is believed.
@@ -160,7 +160,7 @@ impl Core {
             let other = Other {
                 device_index: attachment.device_index,
                 network_card: attachment.network_card,
-                why: "being detached",
+                why: BEING_DETACHED,
             };
             self.others.insert(view.eni_id.clone(), other);
         }
@@ -240,10 +240,7 @@ impl Core {
     fn index_for(&self, id: &EniId) -> DeviceIndex {
         let Some(reserved) = self.enis.get(id).map(|eni| eni.device_index) else { return self.free_device_index() };
         let taken = self.others.values().any(|other| other.network_card == 0 && other.device_index == reserved)
-            || self
-                .enis
-                .values()
-                .any(|eni| eni.eni_id != *id && eni.phase.takes_slot() && eni.device_index == reserved);
+            || self.enis.values().any(|eni| eni.eni_id != *id && eni.device_index == reserved);
         if taken { self.free_device_index() } else { reserved }
     }
 
@@ -284,11 +281,19 @@ impl Core {
         let created = eni.created;
         match place {
             Place::Detached(_) | Place::Unknown if created => self.detached(turn, id),
+            // Ours to delete, as soon as whoever detaches it is done.
+            Place::Leaving if created && self.leaves_this_instance(id) => {}
             Place::Detached(_) | Place::Leaving | Place::Unknown => {
                 self.gone(turn, id, "it was detached by someone else");
             }
             Place::Attached(..) => {}
         }
+    }
+
+    fn leaves_this_instance(&self, id: &EniId) -> bool {
+        let attachment = self.described.get(id).and_then(|view| view.attachment.as_ref());
+        let instance = attachment.and_then(|attachment| attachment.instance_id.as_ref());
+        instance.is_none_or(|instance| self.facts.as_ref().is_some_and(|facts| facts.instance_id == *instance))
     }
 
     fn compare_detaching(&mut self, turn: &mut Turn, id: &EniId, place: Place<'_>) {

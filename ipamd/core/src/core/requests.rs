@@ -19,7 +19,7 @@ use crate::reason::{NoticeLevel, ReasonCode};
 use crate::tags;
 
 use super::ended::unexpected;
-use super::state::{Exhausted, Purpose, RESOLVE_AFTER};
+use super::state::{BEING_DETACHED, Exhausted, Purpose, RESOLVE_AFTER};
 use super::{Core, Turn};
 
 const FIRST_HOLD_OFF: Duration = Duration::from_secs(30);
@@ -65,7 +65,7 @@ impl Core {
                 continue;
             }
             let failed_before = request.attempt.attempts > 0 && !request.maybe_created;
-            if failed_before && !self.is_needed(now, request) {
+            if failed_before && (self.is_outdated(request) || !self.is_needed(now, request)) {
                 self.requests.remove(&token);
                 self.touch();
                 continue;
@@ -114,6 +114,7 @@ impl Core {
         request.attempt.attempts += 1;
         let attempts = request.attempt.attempts;
         let subnet_id = request.subnet_id.clone();
+        let outdated = self.requests.get(token).is_some_and(|request| self.is_outdated(request));
         let retry = self.failed(turn, what, &failure, attempts);
         self.touch();
         match failure.class {
@@ -125,6 +126,8 @@ impl Core {
                 self.learn_eni_limit(turn);
                 self.withdraw(token, failure, now);
             }
+            // Its subnet or a group of it is gone: no repetition helps.
+            FailureClass::NotFound | FailureClass::Rejected if outdated => self.withdraw(token, failure, now),
             FailureClass::Unknown => self.look_for(token, failure, now + RESOLVE_AFTER),
             FailureClass::TokenMismatch => self.look_for(token, failure, now),
             FailureClass::Throttled
@@ -179,18 +182,18 @@ impl Core {
 
     /// A read did not show the ENI of a request that may have made one.
     pub(super) fn request_not_found(&mut self, token: &str, now: BootTime) {
+        let outdated = self.requests.get(token).is_some_and(|request| self.is_outdated(request));
         let Some(request) = self.requests.get_mut(token) else { return };
         let dead = request.attempt.failure.as_ref().is_some_and(|failure| match failure.class {
             FailureClass::TokenMismatch | FailureClass::SubnetExhausted | FailureClass::AttachmentLimit => true,
+            FailureClass::NotFound | FailureClass::Rejected => outdated,
             FailureClass::Throttled
             | FailureClass::AddressLimit
             | FailureClass::DeviceIndexTaken
-            | FailureClass::NotFound
             | FailureClass::WrongState
             | FailureClass::Denied
             | FailureClass::Transient
             | FailureClass::Unknown
-            | FailureClass::Rejected
             | FailureClass::LinkMissing
             | FailureClass::Kernel => false,
         });
@@ -200,6 +203,19 @@ impl Core {
             request.attempt.state = TryState::Due(now);
         }
         self.touch();
+    }
+
+    /// Whether it asks for a subnet or groups that new ENIs do not get any more.
+    fn is_outdated(&self, request: &Request) -> bool {
+        self.facts.as_ref().is_some_and(|facts| {
+            facts.subnet_id != request.subnet_id || facts.security_group_ids != request.security_group_ids
+        })
+    }
+
+    /// Whether an ENI that was detached a moment ago may still have its slot in EC2.
+    pub(super) fn a_slot_comes_free(&self) -> bool {
+        self.enis.values().any(|eni| matches!(eni.phase, Phase::Deleting(_)))
+            || self.others.values().any(|other| other.why == BEING_DETACHED)
     }
 
     /// EC2 takes no more ENIs than are attached, whatever the table of types says.
@@ -227,7 +243,8 @@ impl Core {
     /// The lowest device index that nobody has or is promised.
     pub(super) fn free_device_index(&self) -> DeviceIndex {
         let taken = |index: DeviceIndex| {
-            self.enis.values().any(|eni| eni.phase.takes_slot() && eni.device_index == index)
+            // Also those being deleted: EC2 may not have let go of them yet.
+            self.enis.values().any(|eni| eni.device_index == index)
                 || self.requests.values().any(|request| request.device_index == index)
                 || self.others.values().any(|other| other.network_card == 0 && other.device_index == index)
         };

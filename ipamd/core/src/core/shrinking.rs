@@ -83,7 +83,7 @@ impl Core {
             let idle = eni.created
                 && !eni.primary
                 && tally.busy() + tally.leaving == 0
-                && eni.assign == Assign::Idle
+                && matches!(eni.assign, Assign::Idle | Assign::Resting(_))
                 && !matches!(&eni.termination, crate::lifecycle::Termination::Unset(attempt)
                     if matches!(attempt.state, TryState::Running(_)));
             let old_at = (eni.known_since + RELEASE_AGE).max(eni.keep_until);

@@ -205,6 +205,8 @@ pub(crate) struct Undurable {
     pub(crate) message: String,
 }
 
+/// Why an ENI on its way out is left alone.
+pub(crate) const BEING_DETACHED: &str = "being detached";
 /// How long a surplus must have stood before anything goes.
 pub(crate) const SURPLUS_STANDS: Duration = Duration::from_secs(30);
 /// How long a lagging read may still show what we gave back (the reference's cache of freed addresses).

@@ -6,5 +6,6 @@ mod failures;
 mod pool;
 mod property;
 mod restart;
+mod unstuck;
 mod witness;
 mod world;

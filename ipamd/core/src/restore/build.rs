@@ -9,7 +9,7 @@ use crate::checkpoint::{
     AddressRecord, CreateRecord, EniRecord, EniStage, JournalError, OwnJournal, ReferenceAllocation, ReferenceJournal,
 };
 use crate::config::Config;
-use crate::core::state::{Host, KernelWitness, Shrinking, UnassignJob, UnassignStep};
+use crate::core::state::{Host, KernelWitness, RESOLVE_AFTER, Shrinking, UnassignJob, UnassignStep};
 use crate::core::{Core, Turn, kernel::testifies};
 use crate::event::KernelView;
 use crate::ids::{AllocationKey, BootTime, EniId, PodRef};
@@ -200,11 +200,11 @@ fn restore_address(core: &mut Core, record: &AddressRecord, eni: Option<&EniId>,
     core.store.restore(record.address, Address { eni: eni.cloned(), state });
 }
 
-/// An unassign call that may have been made: EC2 tells what is left.
+/// An unassign call that may have been made: EC2 tells what is left, asked once the call can hardly be under way any more.
 fn leaving_job(record: &EniRecord, now: BootTime) -> Option<UnassignJob> {
     let leaving = record.addresses.iter().filter(|address| address.leaving);
     let addresses: Vec<Ipv4Addr> = leaving.map(|address| address.address).collect();
-    let step = UnassignStep::Resolving(now);
+    let step = UnassignStep::Resolving(now + RESOLVE_AFTER);
     (!addresses.is_empty()).then(|| UnassignJob { eni_id: record.eni_id.clone(), addresses, step })
 }
 

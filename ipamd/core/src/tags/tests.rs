@@ -74,6 +74,8 @@ fn odd_enis_are_left_alone_whatever_their_tags() {
         let odd = EniView { interface_type: interface_type.into(), ..view(&ours) };
         assert!(matches!(ownership(&odd, &facts(), &Config::default()), Ownership::LeftAlone(_)), "{interface_type}");
     }
+    let without = EniView { primary_address: std::net::Ipv4Addr::UNSPECIFIED, ..view(&ours) };
+    assert!(matches!(ownership(&without, &facts(), &Config::default()), Ownership::LeftAlone(_)));
     let service = EniView { foreign: true, ..view(&ours) };
     assert!(matches!(ownership(&service, &facts(), &Config::default()), Ownership::LeftAlone(_)));
     let mut card = view(&ours);

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Nothing waits for ever, asks for ever, or is forgotten: states that one event more or less must not hold.
+
+use std::time::Duration;
+
+use super::world::{Fault, World, key, warm_addresses};
+use crate::action::ActionKind;
+use crate::core::kernel::testifies;
+use crate::event::{Event, FailureClass, HeldAddress, KernelView, Outcome};
+use crate::ids::{BootTime, PodRef};
+use crate::store::{Allocation, Testimony};
+
+/// `pods` pods on an m5.large, all served.
+fn crowded(pods: u32) -> World {
+    let mut world = World::new("m5.large", warm_addresses(0, 0));
+    let requests: Vec<_> = (0..pods).map(|pod| world.add(&format!("pod-{pod}"))).collect();
+    world.run_seconds(15);
+    world.assert_served(&requests);
+    world
+}
+
+#[test]
+fn a_lost_attach_is_resolved_although_an_assign_call_hid_the_eni_from_the_first_read() {
+    let mut world = crowded(9);
+    world.fault("attach", Fault::After);
+    let first = world.add_with("first", Duration::from_secs(60));
+    while world.count("attach") == 0 || world.pending.iter().any(|(_, action)| is_attach(&action.kind)) {
+        world.run(Duration::from_millis(10));
+    }
+    // The read that is to resolve it begins 2 s after the lost answer, and falls into this assign call.
+    world.run(Duration::from_millis(1_900));
+    let second = world.add_with("second", Duration::from_secs(60));
+    world.run(Duration::from_millis(20));
+    assert_eq!(world.count("assign"), 2, "the second one is asked of the same ENI");
+    world.latency = Duration::from_millis(100);
+    world.run_seconds(50);
+    world.assert_served(&[first, second]);
+}
+
+fn is_attach(kind: &ActionKind) -> bool {
+    matches!(kind, ActionKind::AttachEni { .. })
+}
+
+#[test]
+fn an_eni_that_is_just_leaving_does_not_lower_the_limit() {
+    let mut world = crowded(10);
+    world.del("pod-9");
+    while world.count("detach") == 0 {
+        world.run(Duration::from_millis(100));
+    }
+    world.run(Duration::from_millis(400));
+    for _ in 0..2 {
+        world.fault("attach", Fault::Before(FailureClass::AttachmentLimit));
+        world.fault("delete", Fault::Before(FailureClass::WrongState));
+        world.fault("delete", Fault::Before(FailureClass::WrongState));
+    }
+    let waits = world.add("waits");
+    world.run_seconds(19);
+    world.assert_served(&[waits]);
+    assert_eq!(world.snapshot().pool.max_enis, Some(3));
+    world.run_seconds(120);
+    assert_eq!(world.enis.len(), 2);
+}
+
+#[test]
+fn an_index_that_stays_taken_is_not_asked_for_all_the_time() {
+    let mut world = crowded(9);
+    for _ in 0..500 {
+        world.fault("attach", Fault::Before(FailureClass::DeviceIndexTaken));
+    }
+    world.add("waits");
+    world.run_seconds(120);
+    assert!(world.count("attach") <= 15, "{} attach calls", world.count("attach"));
+}
+
+#[test]
+fn an_eni_whose_last_assign_call_failed_is_given_back_all_the_same() {
+    let mut world = crowded(10);
+    world.fault("assign", Fault::Before(FailureClass::Denied));
+    world.add("refused");
+    world.run_seconds(5);
+    assert_eq!(world.count("assign"), 2);
+    world.del("pod-9");
+    world.run_seconds(1_500);
+    assert_eq!(world.enis.len(), 1, "{:#?}", world.snapshot().enis);
+}
+
+#[test]
+fn an_eni_asked_for_with_a_group_that_is_gone_is_asked_for_with_the_new_one() {
+    for lost_first in [false, true] {
+        let mut world = crowded(9);
+        if lost_first {
+            world.fault("create", Fault::Before(FailureClass::Unknown));
+        }
+        for _ in 0..100 {
+            world.fault("create", Fault::Before(FailureClass::NotFound));
+        }
+        world.add_with("waits", Duration::from_secs(300));
+        world.run_seconds(10);
+        let mut facts = world.facts.clone();
+        facts.security_group_ids = vec!["sg-2".into()];
+        world.feed(Event::FactsLearned(facts.clone()));
+        let asked = (0..600).any(|_| {
+            world.run(Duration::from_millis(100));
+            world.pending.iter().any(|(_, action)| {
+                matches!(&action.kind, ActionKind::CreateEni { security_group_ids, .. }
+                    if *security_group_ids == facts.security_group_ids)
+            })
+        });
+        assert!(asked, "lost_first {lost_first}");
+    }
+}
+
+#[test]
+fn an_assign_call_that_adds_nothing_is_repeated_less_and_less() {
+    let mut world = World::new("m5.large", warm_addresses(3, 0));
+    let end = world.now.boot + Duration::from_secs(300);
+    while world.now.boot < end {
+        world.run(Duration::from_millis(50));
+        if let Some(at) =
+            world.pending.iter().position(|(_, action)| matches!(action.kind, ActionKind::AssignAddresses { .. }))
+        {
+            let (_, action) = world.pending.remove(at);
+            world.feed(Event::ActionEnded { id: action.id, outcome: Outcome::AddressesAssigned(Vec::new()) });
+        }
+    }
+    assert!(world.count("assign") <= 20, "{} assign calls", world.count("assign"));
+}
+
+#[test]
+fn an_eni_that_someone_is_detaching_is_deleted_when_it_is_free() {
+    let mut world = World::new("m5.large", warm_addresses(0, 10));
+    world.run_seconds(15);
+    let id = world.enis.keys().last().expect("the second ENI").clone();
+    let set = |world: &mut World, status: Option<&str>| {
+        let view = &mut world.enis.get_mut(&id).expect("there").view;
+        match status {
+            Some(status) => view.attachment.as_mut().expect("attached").status = status.to_owned(),
+            None => view.attachment = None,
+        }
+    };
+    set(&mut world, Some("detaching"));
+    // Longer than from one slow read to the next.
+    world.run_seconds(5_000);
+    set(&mut world, None);
+    world.run_seconds(2 * 3_600);
+    assert!(!world.enis.contains_key(&id), "leaked");
+    assert_eq!(world.enis.len(), 2, "and replaced");
+}
+
+#[test]
+fn addresses_whose_unassign_call_a_crash_cut_off_are_not_given_out_while_it_may_still_act() {
+    let mut world = World::new("m5.large", warm_addresses(1, 0));
+    let requests: Vec<_> = (0..5).map(|pod| world.add(&format!("pod-{pod}"))).collect();
+    world.run_seconds(5);
+    world.assert_served(&requests);
+    (1..5).for_each(|pod| world.del(&format!("pod-{pod}")));
+    while world.count("unassign") == 0 {
+        world.run(Duration::from_millis(20));
+    }
+    let leaving = world.pending.iter().find_map(|(_, action)| match &action.kind {
+        ActionKind::UnassignAddresses { addresses, .. } => Some(addresses.clone()),
+        _ => None,
+    });
+    let leaving = leaving.expect("under way");
+    // EC2 has the call, and works it off a second after the daemon is back.
+    world.restart(|_| false);
+    let requests: Vec<_> = (5..9).map(|pod| world.add(&format!("pod-{pod}"))).collect();
+    world.run_seconds(1);
+    for request in requests {
+        assert!(world.answer(request).is_none_or(|answer| answer.is_ok_and(|given| !leaving.contains(&given))));
+    }
+}
+
+#[test]
+fn a_link_with_another_sandbox_s_alias_does_not_testify_for_the_pod_of_the_same_name_before_it() {
+    let pod = PodRef { namespace: "default".into(), name: "web-0".into() };
+    let link = crate::veth::host_veth("eni", &pod).expect("named");
+    let old = Allocation {
+        key: key("old"),
+        pod,
+        allocated_unix_nanos: 0,
+        granted_at: BootTime::default(),
+        request: None,
+        before: None,
+        testimony: Testimony::Present,
+    };
+    let view = |alias: Option<&str>| KernelView {
+        held: vec![HeldAddress { address: [10, 0, 0, 9].into(), key: alias.map(key), link: link.clone() }],
+        host_veths: vec![link.clone()],
+        link_macs: Vec::new(),
+    };
+    let address = [10, 0, 0, 8].into();
+    assert!(testifies(&view(None), address, &old, "eni"), "a link of the reference has no alias");
+    assert!(testifies(&view(Some("old")), address, &old, "eni"));
+    assert!(!testifies(&view(Some("new")), address, &old, "eni"));
+}
