@@ -4,7 +4,6 @@
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use integration::eventually::eventually;
 use integration::pods;
 use integration::sandbox::NetnsPath;
 use integration::topology::{Topology, TopologySpec};
@@ -39,9 +38,9 @@ fn an_add_waits_for_an_eni_whose_link_is_four_seconds_late_and_no_pod_of_the_oth
 fn an_eni_whose_link_never_comes_costs_its_waiters_a_refusal_with_a_reason_and_nobody_else_anything() {
     let mut topology = Topology::build(&TopologySpec::one("m5.large")).unwrap();
     order(&topology, AttachFaultKind::NoLink);
-    topology.start(&[]).unwrap();
+    topology.start(&[("IP_COOLDOWN_PERIOD", "1")]).unwrap();
     let n1 = topology.node("n1");
-    let first = pods::start(n1, PRIMARY, 3, &AtomicUsize::new(0)).unwrap();
+    let mut first = pods::start(n1, PRIMARY, 3, &AtomicUsize::new(0)).unwrap();
 
     let sandbox = n1.sandbox("unlucky").unwrap();
     let error = n1.runtime.add(&sandbox).unwrap_err();
@@ -61,16 +60,10 @@ fn an_eni_whose_link_never_comes_costs_its_waiters_a_refusal_with_a_reason_and_n
         pod.reached_from(&n1.netns).unwrap();
     }
 
-    topology.emulator.with_model(|vpc, _| vpc.clear_faults());
-    let served = eventually("an ADD is served once attaching works again", Duration::from_secs(120), || {
-        let sandbox = n1.next_sandbox().map_err(|error| error.to_string())?;
-        match n1.runtime.add(&sandbox) {
-            Ok(added) => Ok((sandbox, added)),
-            Err(error) => {
-                n1.runtime.del(&sandbox, NetnsPath::Given).map_err(|error| error.to_string())?;
-                Err(error.to_string())
-            }
-        }
-    });
-    served.unwrap();
+    // What a pod gives back is served, whatever becomes of the ENI: it is given up and replaced after minutes only, because
+    // links have been seen to come that late (amazon-ecs-agent #1520).
+    let freed = first.pop().unwrap();
+    n1.runtime.del(&freed.sandbox, NetnsPath::Given).unwrap();
+    let sandbox = n1.next_sandbox().unwrap();
+    assert_eq!(n1.runtime.add(&sandbox).unwrap().address, freed.added.address);
 }

@@ -195,6 +195,23 @@ fn an_attach_and_an_assign_whose_answers_are_lost_are_found_out_by_reading() {
 }
 
 #[test]
-fn a_request_that_ec2_will_never_take_does_not_make_the_daemon_hammer_it() {
-    survives(&[fault("CreateNetworkInterface", "InvalidParameterCombination")]);
+fn a_request_that_ec2_will_never_take_is_not_hammered_and_names_itself_in_the_refusal() {
+    let mut topology = Topology::build(&TopologySpec::one("m5.large")).unwrap();
+    let mut rejected = fault("CreateNetworkInterface", "InvalidParameterCombination");
+    rejected.count = None;
+    topology.emulator.with_model(|vpc, _| vpc.order_fault(rejected));
+    topology.start(&[]).unwrap();
+    let n1 = topology.node("n1");
+    let pods = pods::start(n1, 9, 3, &AtomicUsize::new(0)).unwrap();
+    let sandbox = n1.next_sandbox().unwrap();
+    let error = n1.runtime.add(&sandbox).unwrap_err();
+    assert!(error.refusal().is_some_and(|refused| refused.code == 11), "{error}");
+    assert!(error.to_string().contains("InvalidParameterCombination"), "{error}");
+    pass(Duration::from_secs(3));
+    // Two ENIs are wanted; each is asked for once or twice before its call rests.
+    let calls = topology.calls("CreateNetworkInterface");
+    assert!(calls <= 4, "{calls} tries");
+    for pod in &pods {
+        pod.reached_from(&n1.netns).unwrap();
+    }
 }
