@@ -89,8 +89,10 @@ impl Driver {
             match timeout(wait, self.inbox.recv()).await {
                 Ok(Some(Input::Stop) | None) => break,
                 Ok(Some(input)) => self.take(input),
-                Err(_) => self.tick(),
+                Err(_) => {}
             }
+            // Also after an input: many that feed nothing to the core (questions for its state) must not keep it waiting.
+            self.tick();
         }
         self.stop();
     }
@@ -172,7 +174,7 @@ impl Driver {
     /// Refuses who waits, so that the caller tries again with the next daemon, and leaves a journal without them.
     fn stop(&mut self) {
         let refusal = Refusal {
-            code: ReasonCode::Starting,
+            code: ReasonCode::Stopping,
             cause: "the daemon is stopping; try again when it is back".to_owned(),
             retry_after: Some(Duration::from_secs(1)),
         };

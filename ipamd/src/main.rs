@@ -15,6 +15,8 @@ fn main() -> ExitCode {
     let arguments = std::env::args_os().skip(1);
     match cli::parse(arguments) {
         Ok(Command::Help) => print(cli::HELP),
+        // An uninstall must not fail for a mistake in the environment.
+        Ok(Command::CleanupHost) => ended(cli::cleanup_host::run(&mut std::io::stdout().lock())),
         Ok(Command::Version) => print(concat!("ipamd ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(command) => configured(command),
         Err(error) => {
@@ -32,7 +34,11 @@ fn configured(command: Command) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    match perform(command, config, &notes) {
+    ended(perform(command, config, &notes))
+}
+
+fn ended(result: Result<(), String>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&format!("ipamd: {error}"));
@@ -49,8 +55,7 @@ fn perform(command: Command, config: Config, notes: &[Note]) -> Result<(), Strin
         }),
         Command::Status { json, address } => cli::status::run(&config, address, json, &mut std::io::stdout().lock()),
         Command::PlanHost => cli::plan_host::run(&config, &mut std::io::stdout().lock()),
-        Command::CleanupHost => cli::cleanup_host::run(&mut std::io::stdout().lock()),
-        Command::Help | Command::Version => Ok(()),
+        Command::CleanupHost | Command::Help | Command::Version => Ok(()),
     }
 }
 

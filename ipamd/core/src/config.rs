@@ -113,10 +113,8 @@ pub struct Config {
     pub ec2_endpoint: Option<String>,
     /// Base URL of IMDS (`AWS_EC2_METADATA_SERVICE_ENDPOINT`); `None`: the link-local one.
     pub imds_endpoint: Option<String>,
-    /// Version in the user agent (`VPC_CNI_VERSION`); `None`: our own.
-    pub user_agent_version: Option<String>,
-    /// Name of the Kubernetes node (`MY_NODE_NAME`).
-    pub node_name: Option<String>,
+    /// How the plugin is to ask the network policy agent (`NETWORK_POLICY_ENFORCING_MODE`), as it was written; `None`: not at all.
+    pub policy_mode: Option<String>,
 }
 
 /// How large the warm pool is: one policy, never both.
@@ -233,8 +231,7 @@ impl Default for Config {
             http_timeout: Duration::from_secs(10),
             ec2_endpoint: None,
             imds_endpoint: None,
-            user_agent_version: None,
-            node_name: None,
+            policy_mode: None,
         }
     }
 }

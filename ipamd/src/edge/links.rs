@@ -39,7 +39,7 @@ pub(crate) async fn listen(veth_prefix: String, inbox: Inbox) {
 async fn listen_once(veth_prefix: &str, inbox: &Inbox) -> std::io::Result<()> {
     let (connection, _handle, mut messages) = new_multicast_connection(&[MulticastGroup::Link])?;
     let connection = tokio::spawn(connection);
-    tell_all(veth_prefix, inbox);
+    tell_all(veth_prefix, inbox).await;
     let mut known = Known::default();
     while let Some((message, _)) = messages.next().await {
         match message.payload {
@@ -52,7 +52,7 @@ async fn listen_once(veth_prefix: &str, inbox: &Inbox) -> std::io::Result<()> {
             NetlinkPayload::Overrun(_) => {
                 tracing::info!("link events were lost, telling all links again");
                 known = Known::default();
-                tell_all(veth_prefix, inbox);
+                tell_all(veth_prefix, inbox).await;
             }
             _ => {}
         }
@@ -61,8 +61,11 @@ async fn listen_once(veth_prefix: &str, inbox: &Inbox) -> std::io::Result<()> {
     Ok(())
 }
 
-fn tell_all(veth_prefix: &str, inbox: &Inbox) {
-    match host::observe(veth_prefix) {
+async fn tell_all(veth_prefix: &str, inbox: &Inbox) {
+    let prefix = veth_prefix.to_owned();
+    // Reading the kernel blocks, and this is the thread that answers the plugin.
+    let Ok(observed) = tokio::task::spawn_blocking(move || host::observe(&prefix)).await else { return };
+    match observed {
         Ok(view) => view.link_macs.into_iter().for_each(|mac| inbox.event(Event::LinkAppeared { mac })),
         Err(error) => tracing::warn!(error = %chain(&error), "links cannot be listed"),
     }

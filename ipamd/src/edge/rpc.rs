@@ -35,6 +35,8 @@ pub(crate) struct Backend {
     facts: watch::Receiver<Option<InstanceFacts>>,
     external_snat: bool,
     exclude_cidrs: Vec<Ipv4Net>,
+    /// Named in answers: the plugin then asks the network policy agent. Empty: it does not.
+    policy_mode: String,
     next_request: AtomicU64,
 }
 
@@ -45,6 +47,7 @@ impl Backend {
             facts,
             external_snat: config.snat.external,
             exclude_cidrs: config.snat.exclude_cidrs.clone(),
+            policy_mode: config.policy_mode.clone().unwrap_or_default(),
             next_request: AtomicU64::new(1),
         }
     }
@@ -75,6 +78,7 @@ impl Backend {
             ip_allocation_metadata: vec![metadata(allocated)],
             use_external_snat: self.external_snat,
             vpc_v4_cidrs: self.unmasked_cidrs(),
+            network_policy_mode: self.policy_mode.clone(),
             ..AddNetworkReply::default()
         }
     }
@@ -142,7 +146,9 @@ impl CniBackend for Backend {
     async fn del_network(&self, request: Request<DelNetworkRequest>) -> Result<Response<DelNetworkReply>, Status> {
         let call = request.into_inner();
         check_version(&call.client_version).map_err(|status| *status)?;
-        let mut reply = DelNetworkReply { success: true, ..DelNetworkReply::default() };
+        let policy_mode = self.policy_mode.clone();
+        let mut reply =
+            DelNetworkReply { success: true, network_policy_mode: policy_mode, ..DelNetworkReply::default() };
         // Without a key nothing can be held under it, and a DEL must not fail.
         let Some(key) = key(&call.network_name, &call.container_id, &call.if_name) else {
             return Ok(Response::new(reply));
@@ -168,7 +174,7 @@ impl CniBackend for Backend {
 
 #[tonic::async_trait]
 impl ConfigServerBackend for Backend {
-    /// What the network policy agent asks once at its start. No policy mode: the agent is not used yet.
+    /// What the network policy agent asks once at its start.
     async fn get_network_policy_configs(
         &self,
         _request: Request<()>,
@@ -176,6 +182,7 @@ impl ConfigServerBackend for Backend {
         let facts = self.facts.borrow().clone();
         let facts = facts.ok_or_else(|| Status::unavailable("IMDS has not told yet who this node is"))?;
         Ok(Response::new(NetworkPolicyAgentConfigReply {
+            network_policy_mode: self.policy_mode.clone(),
             node_ipv4: facts.primary_address.to_string(),
             instance_id: facts.instance_id.to_string(),
             region: facts.region,

@@ -58,6 +58,16 @@ fn port_choice(reader: &mut Reader<'_>) -> PortChoice {
     }
 }
 
+pub(super) fn policy_mode(reader: &mut Reader<'_>) -> Option<String> {
+    const NAME: &str = "NETWORK_POLICY_ENFORCING_MODE";
+    let mode = reader.text(NAME)?;
+    if matches!(mode.to_ascii_lowercase().as_str(), "none" | "standard" | "strict") {
+        return Some(mode);
+    }
+    reader.error(NAME, &mode, "none, standard or strict is allowed");
+    None
+}
+
 /// Names are the prefix and 11 hex digits in at most 15 bytes (IFNAMSIZ), and must not look like the host's own links.
 pub(super) fn veth_prefix(reader: &mut Reader<'_>, default: &str) -> String {
     const NAME: &str = "AWS_VPC_K8S_CNI_VETHPREFIX";

@@ -53,8 +53,7 @@ fn read_config(reader: &mut Reader<'_>) -> Config {
             .map_or(default.http_timeout, seconds),
         ec2_endpoint: fields::url(reader, &["AWS_EC2_ENDPOINT", "AWS_ENDPOINT_URL_EC2", "AWS_ENDPOINT_URL"]),
         imds_endpoint: fields::url(reader, &["AWS_EC2_METADATA_SERVICE_ENDPOINT"]),
-        user_agent_version: reader.text("VPC_CNI_VERSION"),
-        node_name: reader.text("MY_NODE_NAME"),
+        policy_mode: fields::policy_mode(reader),
     }
 }
 

@@ -53,15 +53,10 @@ fn the_reference_manifest_starts_with_notes_only() {
     let named: Vec<&str> = notes.iter().map(|note| note.variable).collect();
     assert_eq!(
         named,
-        [
-            "WARM_PREFIX_TARGET",
-            "ENABLE_SUBNET_DISCOVERY",
-            "NETWORK_POLICY_ENFORCING_MODE",
-            "AWS_VPC_CNI_NODE_PORT_SUPPORT",
-            "DISABLE_METRICS",
-        ]
+        ["WARM_PREFIX_TARGET", "ENABLE_SUBNET_DISCOVERY", "AWS_VPC_CNI_NODE_PORT_SUPPORT", "DISABLE_METRICS",]
     );
     assert_eq!(config.log.level, LogLevel::Debug);
+    assert_eq!(config.policy_mode.as_deref(), Some("standard"));
 }
 
 #[test]
@@ -116,7 +111,7 @@ fn every_setting_that_means_another_network_is_refused() {
         ("ENABLE_IMDS_ONLY_MODE", "true"),
         ("DISABLE_NETWORK_RESOURCE_PROVISIONING", "true"),
         ("AWS_EXTERNAL_SERVICE_CIDRS", "10.0.0.0/8"),
-        ("NETWORK_POLICY_ENFORCING_MODE", "strict"),
+        ("NETWORK_POLICY_ENFORCING_MODE", "lenient"),
         ("AWS_VPC_K8S_PLUGIN_LOG_FILE", "stdout"),
     ] {
         let errors = parse(&source(&[(name, value)])).expect_err(name);
@@ -144,6 +139,7 @@ fn values_are_read_as_the_reference_reads_them() {
         ("AWS_VPC_K8S_CNI_LOG_FILE", "stdout"),
         ("INTROSPECTION_BIND_ADDRESS", "unix:/run/x.sock"),
         ("AWS_ENDPOINT_URL", "http://a"),
+        ("NETWORK_POLICY_ENFORCING_MODE", "Strict"),
         ("AWS_EC2_ENDPOINT", "http://b"),
         ("ADDITIONAL_ENI_TAGS", "{\"team\":\"a\",\"node.k8s.amazonaws.com/x\":\"y\"}"),
     ]);
@@ -154,7 +150,18 @@ fn values_are_read_as_the_reference_reads_them() {
     assert_eq!(config.log.target, LogTarget::Stdout);
     assert_eq!(config.introspection, Some(Bind::Unix("/run/x.sock".into())));
     assert_eq!(config.ec2_endpoint.as_deref(), Some("http://b"));
+    assert_eq!(config.policy_mode.as_deref(), Some("Strict"), "handed on as it was written");
     assert_eq!(config.additional_eni_tags.keys().collect::<Vec<_>>(), ["team"]);
+}
+
+#[test]
+fn the_table_says_in_a_word_what_becomes_of_values() {
+    let label = |name: &str| VARIABLES.iter().find(|row| row.name == name).expect("a row").support.label();
+    assert_eq!(label("ENABLE_IPv6"), "other values are refused");
+    assert_eq!(label("AWS_VPC_K8S_PLUGIN_LOG_FILE"), "some values are refused");
+    assert_eq!(label("POD_MTU"), "accepted with a warning");
+    assert_eq!(label("VPC_CNI_VERSION"), "accepted, no effect");
+    assert_eq!(label("NETWORK_POLICY_ENFORCING_MODE"), "honoured");
 }
 
 #[test]

@@ -52,10 +52,15 @@ impl Support {
             Self::Honoured => "honoured",
             Self::Elsewhere => "read elsewhere",
             Self::ByValue(cases) => {
-                if cases.iter().any(|(_, verdict)| matches!(verdict, Verdict::Refused(_))) {
+                let refuses = |case: &&(&str, Verdict)| matches!(case.1, Verdict::Refused(_));
+                if cases.last().is_some_and(|case| refuses(&case)) {
                     "other values are refused"
-                } else {
+                } else if cases.iter().any(|case| refuses(&case)) {
+                    "some values are refused"
+                } else if cases.iter().any(|(_, verdict)| matches!(verdict, Verdict::Noted(_))) {
                     "accepted with a warning"
+                } else {
+                    "accepted, no effect"
                 }
             }
         }
@@ -83,6 +88,7 @@ const TEXT: (&str, &str, &str) = ("text", "", "");
 /// Case lists that several rows share.
 const MUST_BE_FALSE: &[(&str, Verdict)] =
     &[("false", Same), ("*", Refused("not supported yet; only false is allowed"))];
+const ANY: &[(&str, Verdict)] = &[("*", Same)];
 const NO_EFFECT: &[(&str, Verdict)] = &[("*", Noted("has no effect yet"))];
 
 /// Every variable, sorted by group as in the reference's documentation.
@@ -201,19 +207,9 @@ pub const VARIABLES: &[Variable] = &[
     ),
     row(
         "NETWORK_POLICY_ENFORCING_MODE",
-        ("none, standard or strict", "none", ""),
-        ByValue(&[
-            ("none", Same),
-            ("standard", Noted("the plugin does not call the network policy agent yet: policies are not enforced")),
-            (
-                "strict",
-                Refused(
-                    "network policies are not enforced yet, so pods cannot be denied by default; none or standard is allowed",
-                ),
-            ),
-            ("*", Refused("none, standard or strict is allowed")),
-        ]),
-        "How the network policy agent is asked at ADD.",
+        ("none, standard or strict", "", ""),
+        Honoured,
+        "How the plugin asks the network policy agent at ADD, which then must run on the node; not set: it is not asked.",
     ),
     row(
         "ANNOTATE_POD_IP",
@@ -305,7 +301,18 @@ pub const VARIABLES: &[Variable] = &[
     row("AWS_EC2_METADATA_SERVICE_ENDPOINT", ("URL", "", ""), Honoured, "Base URL of the instance metadata service."),
     row("AWS_REGION", TEXT, Elsewhere, "Read by the AWS SDK; the daemon takes the region from instance metadata."),
     row("HTTP_TIMEOUT", ("whole number", "10", "seconds"), Honoured, "Time limit of one request to EC2, at least 10."),
-    row("VPC_CNI_VERSION", TEXT, Honoured, "Version named in the user agent."),
+    row(
+        "VPC_CNI_VERSION",
+        TEXT,
+        ByValue(ANY),
+        "The reference's version for its user agent; ours names this daemon and its version.",
+    ),
+    row(
+        "AWS_CA_BUNDLE",
+        ("path", "", ""),
+        ByValue(&[("*", Noted("EC2's certificate is checked against the system's roots or SSL_CERT_FILE"))]),
+        "Further roots for TLS to AWS.",
+    ),
     row(
         "AWS_VPC_K8S_CNI_BACKING_STORE",
         ("path", "/var/run/aws-node/ipam.json", ""),
@@ -384,7 +391,7 @@ pub const VARIABLES: &[Variable] = &[
     ),
     row("HOST_CNI_BIN_PATH", ("path", "", ""), Elsewhere, "Read by the install step."),
     row("HOST_CNI_CONFDIR_PATH", ("path", "", ""), Elsewhere, "Read by the install step."),
-    row("MY_NODE_NAME", TEXT, Honoured, "Name of the Kubernetes node."),
+    row("MY_NODE_NAME", TEXT, ByValue(ANY), "Name of the Kubernetes node, with which the daemon does not talk yet."),
     row("MY_POD_NAME", TEXT, Elsewhere, "Target of Kubernetes events, which are not written yet."),
     row("USE_CLOUDWATCH", TEXT, Elsewhere, "Read by cni-metrics-helper only."),
     row("USE_PROMETHEUS", TEXT, Elsewhere, "Read by cni-metrics-helper only."),

@@ -32,6 +32,7 @@ fn bench(external_snat: bool) -> (Backend, UnboundedReceiver<Input>, watch::Send
     let mut config = Config::default();
     config.snat.external = external_snat;
     config.snat.exclude_cidrs = vec!["192.168.0.0/16".parse().unwrap()];
+    config.policy_mode = Some("standard".to_owned());
     let (inbox, receiver) = Inbox::new();
     let facts = watch::Sender::new(Some(facts()));
     (Backend::new(&config, inbox, facts.subscribe()), receiver, facts)
@@ -101,6 +102,7 @@ async fn an_add_carries_key_pod_and_deadline_and_its_answer_all_fields_of_the_re
         }],
         use_external_snat: false,
         vpc_v4_cidrs: vec!["10.0.0.0/16".to_owned(), "192.168.0.0/16".to_owned()],
+        network_policy_mode: "standard".to_owned(),
         ..AddNetworkReply::default()
     };
     assert_eq!(answer, expected);
@@ -188,6 +190,7 @@ async fn a_del_succeeds_with_and_without_an_address() {
         let answer = answer.unwrap().into_inner();
         assert!(answer.success);
         assert_eq!(answer.ip_allocation_metadata.len(), expected);
+        assert_eq!(answer.network_policy_mode, "standard");
     }
 }
 
@@ -195,6 +198,7 @@ async fn a_del_succeeds_with_and_without_an_address() {
 async fn the_policy_agent_is_told_who_the_node_is_once_that_is_known() {
     let (backend, _receiver, facts) = bench(false);
     let answer = backend.get_network_policy_configs(Request::new(())).await.unwrap().into_inner();
+    assert_eq!(answer.network_policy_mode, "standard");
     assert_eq!(
         (answer.node_ipv4.as_str(), answer.instance_id.as_str(), answer.region.as_str()),
         ("10.0.0.10", "i-1", "us-east-1")
