@@ -98,6 +98,10 @@ pub fn run(config: VpcConfig, session: &Session) -> Result<u8, StandaloneError> 
         // None can be reached from here, and nothing here is behind one.
         command.env_remove(proxy);
     }
+    for harness in ["ENID_TOOLS", "ENID_IPAMD", "ENID_CNI_PLUGIN", "ENID_CNI_FLOOR", "ENID_LOCALSTACK"] {
+        // The harness's own; the daemon refuses ENID_ variables that it does not know.
+        command.env_remove(harness);
+    }
     command.envs(environment.clone()).env("PATH", path(&vpc)?);
     announce::announce(&vpc, &blocks, &environment, session.control_port);
     orphans::adopt().map_err(failed("becoming the parent of orphans"))?;
