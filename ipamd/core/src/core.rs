@@ -55,7 +55,7 @@ use crate::restore::{self, Restored};
 use crate::snapshot::Snapshot;
 use crate::store::Store;
 use crate::waiters::Waiters;
-use state::{Flight, Host, KernelWitness, LastFailure, Other, Purpose, Shrinking, Subnet, Undurable};
+use state::{Flight, Hold, Host, KernelWitness, LastFailure, Other, Purpose, Shrinking, Subnet, Undurable};
 
 /// The pure core: owned by the driver, fed with events, never blocking.
 #[derive(Debug)]
@@ -98,6 +98,7 @@ pub struct Core {
     pub(crate) quarantine: Option<BootTime>,
     /// ENIs the instance takes by EC2's own word, and until when we believe that.
     pub(crate) learned_enis: Option<(u32, BootTime)>,
+    pub(crate) creates_held: Option<Hold>,
     pub(crate) in_flight: BTreeMap<ActionId, Flight>,
     pub(crate) failures: BTreeMap<&'static str, LastFailure>,
     pub(crate) next_action: u64,

@@ -63,11 +63,14 @@ impl Core {
                 self.learn_eni_limit(turn);
                 self.enter(turn, id, Phase::Deleting(Try::due(now)));
             }
-            FailureClass::Rejected => self.enter(turn, id, Phase::Deleting(Try::due(now))),
+            FailureClass::Rejected => {
+                self.hold_creates(failure, now);
+                self.enter(turn, id, Phase::Deleting(Try::due(now)));
+            }
             FailureClass::DeviceIndexTaken | FailureClass::WrongState => {
                 self.resolve(id, failure, if attempts == 1 { now } else { retry });
             }
-            FailureClass::Unknown => self.resolve(id, failure, now + RESOLVE_AFTER),
+            FailureClass::Unknown => self.resolve(id, failure, retry.max(now + RESOLVE_AFTER)),
             // A new ENI may be unknown for a moment; unknown for long, a read must say whether it exists.
             FailureClass::NotFound if attempts > 4 => self.resolve(id, failure, retry),
             FailureClass::NotFound
@@ -86,6 +89,7 @@ impl Core {
     /// The ENI is attached: its link is awaited, and it must go with the instance.
     pub(super) fn attached(&mut self, turn: &mut Turn, id: &EniId) {
         let now = turn.boot();
+        self.creates_held = None;
         self.enter(turn, id, Phase::Configuring(Try::due(now)));
         if let Some(eni) = self.enis.get_mut(id).filter(|eni| eni.created && eni.termination == Termination::LeftAlone)
         {
@@ -185,7 +189,7 @@ impl Core {
                 }
                 self.enter(turn, id, Phase::Configuring(Try::due(now)));
             }
-            FailureClass::Unknown => self.resolve(id, failure, now + RESOLVE_AFTER),
+            FailureClass::Unknown => self.resolve(id, failure, retry.max(now + RESOLVE_AFTER)),
             FailureClass::Throttled
             | FailureClass::SubnetExhausted
             | FailureClass::AddressLimit

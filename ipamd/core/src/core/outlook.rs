@@ -213,7 +213,8 @@ impl Core {
             (Assign::Resting(until), Some(failure)) => Some((failure.clone(), *until)),
             (Assign::Idle | Assign::Running { .. } | Assign::Resolving { .. } | Assign::Resting(_), _) => None,
         });
-        calls.chain(assigns).filter(|(_, at)| *at > now).max_by_key(|(_, at)| *at)
+        let held = self.creates_held.as_ref().map(|hold| (hold.failure.clone(), hold.until));
+        calls.chain(assigns).chain(held).filter(|(_, at)| *at > now).max_by_key(|(_, at)| *at)
     }
 
     fn pending(&self, now: BootTime) -> Option<Refusal> {

@@ -153,10 +153,12 @@ impl Core {
         })
     }
 
-    /// A create call failed and rests: what made it fail would fail others too, so there are none until then.
+    /// A create call failed and rests, or attaching did for good: what made it fail would fail others too, so there are none
+    /// until then.
     pub(super) fn creates_rest_until(&self, now: BootTime) -> Option<BootTime> {
         let resting = self.requests.values().filter(|request| request.attempt.failure.is_some());
-        resting.filter_map(|request| request.attempt.earliest()).filter(|at| *at > now).max()
+        let held = self.creates_held.as_ref().map(|hold| hold.until);
+        resting.filter_map(|request| request.attempt.earliest()).chain(held).filter(|at| *at > now).max()
     }
 
     /// ENIs that could hold more and how much, fullest first.
@@ -205,6 +207,7 @@ impl Core {
         }
         times.extend(self.subnets.values().filter_map(|subnet| subnet.exhausted).map(|exhausted| exhausted.until));
         times.extend(self.learned_enis.map(|(_, until)| until));
+        times.extend(self.creates_held.as_ref().map(|hold| hold.until));
         for time in times.into_iter().filter(|time| *time > now) {
             self.alarm(time);
         }

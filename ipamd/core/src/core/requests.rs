@@ -19,7 +19,7 @@ use crate::reason::{NoticeLevel, ReasonCode};
 use crate::tags;
 
 use super::ended::unexpected;
-use super::state::{BEING_DETACHED, Exhausted, Purpose, RESOLVE_AFTER};
+use super::state::{BEING_DETACHED, Exhausted, Hold, Purpose, RESOLVE_AFTER};
 use super::{Core, Turn};
 
 const FIRST_HOLD_OFF: Duration = Duration::from_secs(30);
@@ -128,7 +128,7 @@ impl Core {
             }
             // Its subnet or a group of it is gone: no repetition helps.
             FailureClass::NotFound | FailureClass::Rejected if outdated => self.withdraw(token, failure, now),
-            FailureClass::Unknown => self.look_for(token, failure, now + RESOLVE_AFTER),
+            FailureClass::Unknown => self.look_for(token, failure, retry.max(now + RESOLVE_AFTER)),
             FailureClass::TokenMismatch => self.look_for(token, failure, now),
             FailureClass::Throttled
             | FailureClass::AddressLimit
@@ -198,11 +198,21 @@ impl Core {
             | FailureClass::Kernel => false,
         });
         if dead {
-            self.requests.remove(token);
+            let failure = self.requests.remove(token).and_then(|request| request.attempt.failure);
+            if let Some(failure) = failure.filter(|failure| failure.class == FailureClass::TokenMismatch) {
+                self.hold_creates(failure, now);
+            }
         } else {
             request.attempt.state = TryState::Due(now);
         }
         self.touch();
+    }
+
+    /// Asks for no new ENI for a while, longer each time in a row.
+    pub(super) fn hold_creates(&mut self, failure: Failure, now: BootTime) {
+        let attempts = self.creates_held.as_ref().map_or(0, |hold| hold.attempts) + 1;
+        let until = now + crate::backoff::delay(&failure, attempts, self.salt());
+        self.creates_held = Some(Hold { attempts, until, failure });
     }
 
     /// Whether it asks for a subnet or groups that new ENIs do not get any more.

@@ -166,6 +166,15 @@ pub(crate) struct Exhausted {
     pub(crate) ask: bool,
 }
 
+/// New ENIs are not asked for: what became of earlier ones says that nothing would come of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Hold {
+    /// Times in a row, for the next one; forgotten when an ENI is attached.
+    pub(crate) attempts: u32,
+    pub(crate) until: BootTime,
+    pub(crate) failure: Failure,
+}
+
 /// Giving addresses and ENIs back.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shrinking {

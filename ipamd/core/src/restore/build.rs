@@ -88,6 +88,7 @@ fn blank(config: Config, boot_id: String, turn: &Turn) -> Core {
         forgets: Vec::new(),
         quarantine: None,
         learned_enis: None,
+        creates_held: None,
         in_flight: BTreeMap::new(),
         failures: BTreeMap::new(),
         next_action: 0,

@@ -195,3 +195,82 @@ fn a_link_with_another_sandbox_s_alias_does_not_testify_for_the_pod_of_the_same_
     assert!(testifies(&view(Some("old")), address, &old, "eni"));
     assert!(!testifies(&view(Some("new")), address, &old, "eni"));
 }
+
+/// Every kind of call fails all the time in every way, while a runtime asks for a pod every 15 s and takes them all back every
+/// six minutes: EC2 is not asked more than ten times a minute, and everything is well once the failure is over.
+#[test]
+fn a_failure_of_growth_that_stays_costs_few_calls_and_leaves_nothing_stuck() {
+    for kind in ["create", "attach", "termination", "assign", "subnet"] {
+        fails_for_long(kind);
+    }
+}
+
+#[test]
+fn a_failure_of_shrinking_or_reading_that_stays_costs_few_calls_and_leaves_nothing_stuck() {
+    for kind in ["unassign", "detach", "delete", "describe", "observe"] {
+        fails_for_long(kind);
+    }
+}
+
+#[test]
+fn a_failure_of_the_kernel_that_stays_costs_few_calls_and_leaves_nothing_stuck() {
+    for kind in ["configure", "deconfigure", "host"] {
+        for class in [FailureClass::LinkMissing, FailureClass::Kernel] {
+            costs_few_calls(kind, class);
+        }
+    }
+}
+
+fn fails_for_long(kind: &'static str) {
+    use FailureClass::{
+        AddressLimit, AttachmentLimit, Denied, DeviceIndexTaken, NotFound, Rejected, SubnetExhausted, Throttled,
+        TokenMismatch, Transient, Unknown, WrongState,
+    };
+    for class in [AddressLimit, AttachmentLimit, Denied, DeviceIndexTaken, Rejected, SubnetExhausted] {
+        costs_few_calls(kind, class);
+    }
+    for class in [NotFound, Throttled, TokenMismatch, Transient, Unknown, WrongState] {
+        // An EC2 that says that what is there is gone would be believed.
+        if class != NotFound || !["detach", "delete"].contains(&kind) {
+            costs_few_calls(kind, class);
+        }
+    }
+}
+
+fn costs_few_calls(kind: &'static str, class: FailureClass) {
+    let calls = calls_in_twelve_minutes(kind, class);
+    assert!(calls <= 120, "{kind} {class:?}: {calls} calls");
+}
+
+fn calls_in_twelve_minutes(kind: &'static str, class: FailureClass) -> u32 {
+    const LOCAL: [&str; 5] = ["observe", "configure", "deconfigure", "host", "forget"];
+    let asked = |world: &World| -> u32 {
+        world.calls.iter().filter(|(kind, _)| !LOCAL.contains(*kind)).map(|(_, count)| count).sum()
+    };
+    let mut world = crowded(10);
+    (5..10).for_each(|pod| world.del(&format!("pod-{pod}")));
+    world.faults.insert(kind, vec![Fault::Before(class); 20_000].into());
+    let before = asked(&world);
+    for round in 0..48 {
+        match round % 24 {
+            0..12 => {
+                world.add(&format!("more-{round}"));
+            }
+            23 => (0..48).for_each(|more| world.del(&format!("more-{more}"))),
+            _ => {}
+        }
+        world.run_seconds(15);
+    }
+    let calls = asked(&world) - before;
+    world.faults.clear();
+    world.run_seconds(1_300);
+    let requests: Vec<_> = (0..15).map(|pod| world.add(&format!("after-{pod}"))).collect();
+    world.run_seconds(20);
+    let served = requests.iter().filter(|request| matches!(world.answer(**request), Some(Ok(_)))).count();
+    // What was learned of limits is believed for an hour.
+    assert!(served == 15 || class == FailureClass::AttachmentLimit, "{kind} {class:?}: {served} of 15 served");
+    (0..15).for_each(|pod| world.del(&format!("after-{pod}")));
+    world.run_seconds(400);
+    assert_eq!(world.enis.len(), 1, "{kind} {class:?}: {:#?}", world.snapshot().enis);
+    calls
+}
