@@ -2,10 +2,9 @@
 //! The log, and the end of the process at a panic.
 //!
 //! Text for people at a terminal, one JSON object a line otherwise. Our own crates log at the configured level, libraries
-//! at `warn`: the SDK's debug lines would drown ours.
+//! at `warn`: the SDK's debug lines would drown ours. A file is bounded (`bounded`).
 
 use std::error::Error;
-use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal};
 use std::sync::Mutex;
 
@@ -13,15 +12,17 @@ use ipamd_core::config::{LogConfig, LogLevel, LogTarget};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
+mod bounded;
+
+use bounded::BoundedFile;
+
 /// Starts the log. Called once, before anything else is started.
 pub(crate) fn start(config: &LogConfig) -> io::Result<()> {
     match &config.target {
         LogTarget::Stdout => install(config.level, io::stdout().is_terminal(), io::stdout),
         LogTarget::Stderr => install(config.level, io::stderr().is_terminal(), io::stderr),
         LogTarget::File(path) => {
-            path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
-            let file: File = OpenOptions::new().create(true).append(true).open(path)?;
-            install(config.level, false, Mutex::new(file));
+            install(config.level, false, Mutex::new(BoundedFile::open(path)?));
         }
     }
     Ok(())
