@@ -217,6 +217,11 @@ impl Core {
         calls.chain(assigns).chain(held).filter(|(_, at)| *at > now).max_by_key(|(_, at)| *at)
     }
 
+    /// What keeps addresses that are counted as coming from coming now.
+    pub(super) fn blockage(&self, now: BootTime) -> Option<Refusal> {
+        self.resting_failure(now).map(|(failure, at)| of_failure(&failure, at.since(now)))
+    }
+
     fn pending(&self, now: BootTime) -> Option<Refusal> {
         if let Some(request) = self.requests.values().next() {
             let seconds = now.since(request.since).as_secs();

@@ -83,6 +83,10 @@ impl Core {
             let refusal = self.present_refusal(now);
             return why(format!("{} addresses are missing: {}", target.shortfall.0, refusal.cause), Some(refusal.code));
         }
+        // Counted as coming, and so not missing, is also what a failed call will bring when it is tried again.
+        if let Some(refusal) = self.blockage(now) {
+            return why(format!("addresses are held up: {}", refusal.cause), Some(refusal.code));
+        }
         if target.surplus > Addresses::ZERO {
             let text = match self.shrinking.since {
                 Some(since) => format!(

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use super::world::{Fault, World, key, warm_addresses};
+use super::world::{Fault, World, key, warm_addresses, warm_enis};
 use crate::action::ActionKind;
 use crate::core::kernel::testifies;
 use crate::event::{Event, FailureClass, HeldAddress, KernelView, Outcome};
 use crate::ids::{BootTime, PodRef};
+use crate::reason::ReasonCode;
 use crate::store::{Allocation, Testimony};
 
 /// `pods` pods on an m5.large, all served.
@@ -71,6 +72,20 @@ fn an_index_that_stays_taken_is_not_asked_for_all_the_time() {
     world.add("waits");
     world.run_seconds(120);
     assert!(world.count("attach") <= 15, "{} attach calls", world.count("attach"));
+}
+
+#[test]
+fn a_pool_whose_growth_is_denied_does_not_call_its_target_met() {
+    let mut world = World::new("m5.large", warm_enis(1));
+    world.fault("create", Fault::Before(FailureClass::Denied));
+    let requests: Vec<_> = (0..9).map(|pod| world.add(&format!("pod-{pod}"))).collect();
+    world.run_seconds(5);
+    world.assert_served(&requests);
+    let why = world.snapshot().why;
+    assert_eq!(why.bound_by, Some(ReasonCode::Ec2Denied), "{}", why.text);
+    world.run_seconds(60);
+    let why = world.snapshot().why;
+    assert_eq!(why.bound_by, None, "{}", why.text);
 }
 
 #[test]
