@@ -22,7 +22,8 @@ usage: ipamd [run]                     run the daemon (configuration: environmen
                                        what the daemon holds and why; ADDRESS (address:port or unix:/path) is where
                                        it answers, INTROSPECTION_BIND_ADDRESS by default
        ipamd plan-host                 print what would be written to the kernel, as ip and nft commands; writes nothing
-       ipamd cleanup-host              uninstall: remove our nft table, rules and routes; living pods keep theirs
+       ipamd cleanup-host              uninstall, once the daemon is stopped: remove our nft table, rules and routes;
+                                       living pods keep their addresses, but no longer reach the internet
        ipamd version                   print the version
        ipamd --help                    print this
 

@@ -192,7 +192,8 @@ impl Driver {
 
 fn log_notice(notice: &Notice) {
     let Notice { level, text, code } = notice;
-    let code = code.map(|code| code.to_string()).unwrap_or_default();
+    let code = code.map(|code| code.to_string());
+    let code = code.as_deref();
     match level {
         NoticeLevel::Debug => tracing::debug!(code, "{text}"),
         NoticeLevel::Info => tracing::info!(code, "{text}"),

@@ -18,11 +18,11 @@ use aws_config::imds::client::{Builder, ImdsResponseRetryClassifier, SensitiveSt
 use aws_config::provider_config::ProviderConfig;
 use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
 use aws_smithy_runtime_api::client::retries::classifiers::{ClassifyRetry, RetryAction, SharedRetryClassifier};
-use aws_smithy_types::error::display::DisplayErrorContext;
 use ipamd_core::event::{Failure, FailureClass, InstanceFacts};
 use ipamd_core::ids::{EniId, InstanceId, MacAddr, SecurityGroupId, SubnetId, VpcId};
 use ipnet::Ipv4Net;
 
+use crate::chain;
 use crate::config::imds_http_client;
 
 /// Root of everything we read.
@@ -178,7 +178,7 @@ fn failure(path: &str, error: &ImdsError) -> Failure {
         ImdsError::FailedToLoadToken(_) => (FailureClass::Transient, "ImdsNoToken"),
         _ => (FailureClass::Transient, "ImdsUnavailable"),
     };
-    let message = format!("reading {path} from IMDS: {}", DisplayErrorContext(error));
+    let message = format!("reading {path} from IMDS: {}", chain(error));
     Failure { class, code: code.to_owned(), message, retry_after: None }
 }
 

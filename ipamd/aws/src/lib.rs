@@ -30,3 +30,14 @@ pub use classify::{Sent, classify};
 pub use config::{ConnectError, Settings};
 pub use ec2::Ec2;
 pub use imds::Imds;
+
+/// An SDK error with its causes in one line. The SDK's own display context adds their `Debug` text, which nobody can read.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}

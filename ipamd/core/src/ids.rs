@@ -175,6 +175,15 @@ pub struct PodRef {
     pub name: String,
 }
 
+impl fmt::Display for PodRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.namespace.as_str(), self.name.as_str()) {
+            ("", "") => f.write_str("-"),
+            (namespace, name) => write!(f, "{namespace}/{name}"),
+        }
+    }
+}
+
 /// One ADD or DEL call in progress; given by the rpc edge, never reused within a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);

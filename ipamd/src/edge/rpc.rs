@@ -132,11 +132,11 @@ impl CniBackend for Backend {
         match reply {
             Reply::Add { result: Ok(allocated), .. } => {
                 let Allocated { address, eni_id, .. } = &allocated;
-                tracing::info!(key = text, pod = ?pod, %address, %eni_id, waited_ms, "address allocated");
+                tracing::info!(key = text, %pod, %address, %eni_id, waited_ms, "address allocated");
                 Ok(Response::new(self.added(&allocated)))
             }
             Reply::Add { result: Err(refusal), .. } => {
-                tracing::warn!(key = text, pod = ?pod, code = %refusal.code, waited_ms, "refused: {}", refusal.cause);
+                tracing::warn!(key = text, %pod, code = %refusal.code, waited_ms, "refused: {}", refusal.cause);
                 Ok(Response::new(refused(&wire_refusal(&refusal))))
             }
             Reply::Del { .. } => Err(Status::internal("bug: a DEL's answer to an ADD")),

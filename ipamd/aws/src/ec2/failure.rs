@@ -9,10 +9,10 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::operation::RequestId;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-use aws_smithy_types::error::display::DisplayErrorContext;
 use ipamd_core::action::ActionKind;
 use ipamd_core::event::{Failure, FailureClass};
 
+use crate::chain;
 use crate::classify::{Sent, classify};
 
 /// The failure behind an SDK error.
@@ -107,6 +107,6 @@ pub(super) fn not_ec2(kind: &ActionKind) -> Failure {
     Failure { class: FailureClass::Rejected, code: "NotEc2".to_owned(), message, retry_after: None }
 }
 
-fn full_text<E: Error>(action: &str, error: &E) -> String {
-    format!("{action}: {}", DisplayErrorContext(error))
+fn full_text<E: Error + 'static>(action: &str, error: &E) -> String {
+    format!("{action}: {}", chain(error))
 }

@@ -92,6 +92,6 @@ fn refuse_unknown(reader: &mut Reader<'_>, source: &dyn Source) {
         let value = source.get(&name).unwrap_or_default();
         let known: Vec<&str> =
             VARIABLES.iter().map(|variable| variable.name).filter(|known| known.starts_with("ENID_")).collect();
-        reader.error(&name, &value, format!("no such variable; there are {}", known.join(" and ")));
+        reader.error(&name, &value, format!("no such variable; there are {}", known.join(", ")));
     }
 }

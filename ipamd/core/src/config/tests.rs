@@ -100,6 +100,11 @@ fn all_mistakes_are_reported_at_once_and_named() {
 }
 
 #[test]
+fn a_variable_of_the_plugin_is_no_mistake() {
+    parse(&source(&[("ENID_ADD_BUDGET_MS", "5000")])).expect("the plugin's, documented");
+}
+
+#[test]
 fn every_setting_that_means_another_network_is_refused() {
     for (name, value) in [
         ("ENABLE_PREFIX_DELEGATION", "true"),

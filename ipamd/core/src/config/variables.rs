@@ -321,6 +321,12 @@ pub const VARIABLES: &[Variable] = &[
     ),
     row("ENID_SOCKET", ("path", "/var/run/aws-node/ipamd.sock", ""), Honoured, "The plugin's socket."),
     row(
+        "ENID_ADD_BUDGET_MS",
+        ("whole number", "20000", "milliseconds"),
+        Elsewhere,
+        "Read by the plugin, in the runtime's environment: how long an ADD may take, 20 s at most.",
+    ),
+    row(
         "AWS_VPC_K8S_CNI_LOGLEVEL",
         ("debug, info, warn, error or fatal", "info", ""),
         Honoured,
