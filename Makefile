@@ -68,7 +68,7 @@ check-deps: ## who may depend on what, licences
 	@scripts/check-deps.sh
 
 limits: ## regenerate the instance limits from instance-limits/data/instance-limits.csv
-	@cargo run -q -p instance-limits --example generate -- instance-limits/data/instance-limits.csv instance-limits/src/table.rs
+	@cargo run -q -p instance-limits --example limits -- instance-limits/data/instance-limits.csv instance-limits/src/table.rs
 
 proto: ## regenerate ipam-api/src/rpc.rs from rpc.proto
 	@cargo run -q -p ipam-api --example generate

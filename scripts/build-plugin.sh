@@ -13,10 +13,12 @@ if [ -d "$(rustc --print sysroot)/lib/rustlib/$musl/lib" ]; then
 else
     # Packed relocations (glibc 2.36, Debian 12) are 85 kB less to read and to relocate at each start.
     flags=" -C link-arg=-Wl,-z,pack-relative-relocs"
-    target=$arch-unknown-linux-gnu limit=2500000 libc="static glibc ($musl is not installed: rustup target add $musl)"
+    target=$arch-unknown-linux-gnu limit=2500000 libc="static glibc"
 fi
 
-echo "building the CNI plugin with $libc"
+hint=
+[ "$libc" = musl ] || hint=" (for a smaller one: rustup target add $musl)"
+echo "building the CNI plugin with $libc$hint"
 # With --target the flag does not reach build scripts and procedural macros, which cannot be static.
 RUSTFLAGS="${RUSTFLAGS:+$RUSTFLAGS }-C target-feature=+crt-static$flags" \
     cargo build --quiet --profile plugin -p cni-plugin --bin aws-cni --target "$target"

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # The dependency rules of ARCHITECTURE.md, proven with cargo tree: purity is a crate boundary, not a promise.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # LocalStack core, the EC2 that we did not write, in a virtual environment inside the build folder.
 #
 #   localstack.sh install          once, about 70 s and 250 MB, from PyPI only

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Runs cargo-nextest; installs it into the build folder when the host has none. Tests need one process each: they make
 # namespaces, and a namespace ends with its process.
 set -euo pipefail

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! CSV -> Rust source of the table. Shared by the generator (`examples/generate.rs`) and the test that holds the table
+//! CSV -> Rust source of the table. Shared by the generator (`examples/limits.rs`) and the test that holds the table
 //! to the CSV; not part of the library.
 
 use std::fmt::Write;

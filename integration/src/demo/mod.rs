@@ -126,7 +126,10 @@ fn build(console: &Console) -> Result<Topology, DemoError> {
 }
 
 fn start(topology: &mut Topology, console: &Console) -> Result<(), DemoError> {
-    console.section("2. The daemon on each node, told where its EC2 and IMDS are and nothing else");
+    let cooldown = COOLDOWN.as_secs();
+    console.section(&format!(
+        "2. The daemon on each node, told where its EC2 and IMDS are, and to cool addresses {cooldown} s"
+    ));
     for node in &mut topology.nodes {
         node.set("IP_COOLDOWN_PERIOD", &COOLDOWN.as_secs().to_string());
         node.start()?;
@@ -222,7 +225,10 @@ fn delete_everything(topology: &Topology, console: &Console, pods: [Vec<Pod>; 2]
             gone.as_ref().map_or_else(ToString::to_string, |()| "no rule, route, link or neighbour of a pod".into());
         console.verdict(gone.is_ok(), &format!("{}: {text}", node.name));
     }
-    console.say(&format!("the pool shrinks when the addresses have cooled down ({} s) …", COOLDOWN.as_secs()));
+    console.say(&format!(
+        "the pool shrinks when addresses have cooled down ({} s) and ENIs are a minute old: about 50 s …",
+        COOLDOWN.as_secs()
+    ));
     for node in &topology.nodes {
         let per_eni = topology.instance(&node.name)?.addresses_per_eni - 1;
         let shrunk = eventually("EC2 holds the warm pool only", Duration::from_secs(90), || {

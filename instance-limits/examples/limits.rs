@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Writes the compiled-in table from the CSV: `generate <instance-limits.csv> <table.rs>` (`make limits`).
+//! Writes the compiled-in table from the CSV: `limits <instance-limits.csv> <table.rs>` (`make limits`).
 //!
 //! Refuses a row it does not understand, naming the line and the column, and writes nothing then.
 #![expect(clippy::disallowed_methods, reason = "a generator reads and writes the files named on its command line")]
@@ -13,7 +13,7 @@ mod generate;
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [csv, table] = args.as_slice() else {
-        eprintln!("usage: generate <instance-limits.csv> <table.rs>");
+        eprintln!("usage: limits <instance-limits.csv> <table.rs>");
         return ExitCode::from(64);
     };
     let outcome = std::fs::read_to_string(csv)
