@@ -24,7 +24,9 @@ status=0
 cargo nextest "$@" 2>&1 | tee "$log" || status=$?
 printf '\n%-28s %7s %7s %8s\n' suite passed failed seconds
 sed 's/\x1b\[[0-9;]*m//g' "$log" | awk '
-    /^ +Summary \[/ { exit }
+    # What fails is printed again after the summary. The rest is read all the same: an early exit would break the pipe.
+    /^ +Summary \[/ { over = 1 }
+    over { next }
     /^ +(PASS|FAIL|TIMEOUT|SIGABRT|SIGSEGV|SIGKILL|ABORT|LEAK) \[/ {
         result = $1; line = $0
         sub(/^[^\]]*\] +/, "", line); sub(/^\([^)]*\) +/, "", line)
