@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     match cli::parse(arguments) {
         Ok(Command::Help) => print(cli::HELP),
         // An uninstall must not fail for a mistake in the environment.
-        Ok(Command::CleanupHost) => ended(cli::cleanup_host::run(&mut std::io::stdout().lock())),
+        Ok(Command::CleanupHost) => ended(cleanup_host()),
         Ok(Command::Version) => print(concat!("ipamd ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(command) => configured(command),
         Err(error) => {
@@ -24,6 +24,11 @@ fn main() -> ExitCode {
             ExitCode::from(USAGE)
         }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one variable that an uninstall needs")]
+fn cleanup_host() -> Result<(), String> {
+    cli::cleanup_host::run(&mut std::io::stdout().lock(), std::env::var_os("AWS_VPC_K8S_CNI_BACKING_STORE"))
 }
 
 fn configured(command: Command) -> ExitCode {

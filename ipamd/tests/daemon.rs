@@ -277,6 +277,18 @@ fn status_without_a_daemon_says_so() {
 }
 
 #[test]
+fn cleanup_under_a_running_daemon_is_refused_and_names_the_lock() {
+    let node = Node::new();
+    let daemon = node.start();
+    let output = node.command(&["cleanup-host"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(complaint.contains("ipamd.lock: stop it first"), "{complaint}");
+    drop(daemon);
+    assert!(node.command(&["cleanup-host"]).output().unwrap().status.success());
+}
+
+#[test]
 fn cleanup_of_a_clean_host_succeeds_even_with_a_wrong_environment() {
     let node = Node::new();
     let output = node.command(&["cleanup-host"]).env("WARM_ENI_TARGET", "many").output().unwrap();

@@ -41,6 +41,11 @@ impl InstanceLock {
         Self::take_within(path, PATIENCE)
     }
 
+    /// Takes the lock at once or not at all.
+    pub(crate) fn try_take(path: &Path) -> Result<Self, LockError> {
+        Self::take_within(path, Duration::ZERO)
+    }
+
     fn take_within(path: &Path, patience: Duration) -> Result<Self, LockError> {
         let open = OpenOptions::new().create(true).write(true).truncate(false).open(path);
         let file = open.map_err(|source| LockError::Open { path: path.to_owned(), source })?;
