@@ -73,8 +73,11 @@ fn metadata(address: Ipv4Addr, device_number: i32) -> Vec<IpAllocationMetadata> 
 struct Served(Arc<Mutex<Model>>);
 
 impl Served {
-    fn mode(&self) -> Mode {
-        self.0.lock().unwrap().mode.clone()
+    /// Notes a call, and says how it is met: in one step, so that a test that sees the call can change what comes after it.
+    fn seen(&self, note: impl FnOnce(&mut Model)) -> Mode {
+        let mut model = self.0.lock().unwrap();
+        note(&mut model);
+        model.mode.clone()
     }
 }
 
@@ -82,7 +85,7 @@ impl Served {
 impl CniBackend for Served {
     async fn add_network(&self, request: Request<AddNetworkRequest>) -> Result<Response<AddNetworkReply>, Status> {
         let request = request.into_inner();
-        self.0.lock().unwrap().adds.push(request.clone());
+        let mode = self.seen(|model| model.adds.push(request.clone()));
         check_version(&request.client_version).map_err(|status| *status)?;
         let key = key(&request.network_name, &request.container_id, &request.if_name);
         let allocated = |device_number| {
@@ -94,7 +97,7 @@ impl CniBackend for Served {
                 ..Default::default()
             }
         };
-        Ok(Response::new(match self.mode() {
+        Ok(Response::new(match mode {
             Mode::Serve { device_number } => allocated(device_number),
             Mode::Reference { is_full: false } => allocated(1),
             Mode::Reference { is_full: true } => AddNetworkReply::default(),
@@ -108,9 +111,8 @@ impl CniBackend for Served {
 
     async fn del_network(&self, request: Request<DelNetworkRequest>) -> Result<Response<DelNetworkReply>, Status> {
         let request = request.into_inner();
-        self.0.lock().unwrap().dels.push(request.clone());
+        let mode = self.seen(|model| model.dels.push(request.clone()));
         let key = key(&request.network_name, &request.container_id, &request.if_name);
-        let mode = self.mode();
         match &mode {
             Mode::Hang => std::future::pending().await,
             Mode::Refuse(refusal) => {
