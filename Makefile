@@ -70,7 +70,7 @@ check-deps: ## who may depend on what, licences
 limits: ## regenerate the instance limits from instance-limits/data/instance-limits.csv
 	@cargo run -q -p instance-limits --example limits -- instance-limits/data/instance-limits.csv instance-limits/src/table.rs
 
-proto: ## regenerate ipam-api/src/rpc.rs from rpc.proto
+proto: ## regenerate ipam-api/src/generated from the .proto files
 	@cargo run -q -p ipam-api --example generate
 
 bless: ## rewrite golden files from what the code prints now; read the diff

@@ -3,6 +3,7 @@
 //!
 //! Capacity counts from the moment it is planned: addresses of calls under way, of ENIs asked for, and of ENIs not proven
 //! yet are *coming*. So nothing is asked for twice, and a failing call that will be tried again does not call for another.
+//! An ENI that is late (`Eni::is_late`) is not counted on any more: another one may be asked for in its place.
 
 use std::time::Duration;
 
