@@ -3,42 +3,50 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test explore build plugin lint fmt fmt-check clippy check-deps limits proto bless bench check tools localstack
+.PHONY: help demo test explore build binaries plugin lint fmt fmt-check clippy check-deps limits proto bless bench check check-slim tools localstack
 
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 # Incremental state of the workspace buys little and costs gigabytes; one setting everywhere keeps one build of the SDK.
 export CARGO_INCREMENTAL ?= 0
-BUILD := $(CARGO_TARGET_DIR)
+# Where all but cargo's output goes; scripts/sdk.sh gives each SDK a target folder of its own below it.
+export ENID_BUILD := $(CARGO_TARGET_DIR)
+export ENID_CNI_PLUGIN := $(ENID_BUILD)/enid/aws-cni
+export ENID_TOOLS := $(ENID_BUILD)/enid/tools
+export ENID_LOCALSTACK := $(ENID_BUILD)/enid/localstack
+
+# Everyday work compiles a slim aws-sdk-ec2; SDK=full takes the crate as published, as a plain `cargo build` does.
+export SDK ?= slim
+sdk := source scripts/sdk.sh
+# Programs are found at one place whatever the SDK: <build folder>/enid/bin.
+link-programs = mkdir -p $(ENID_BUILD)/enid/bin; ln -sf $$CARGO_TARGET_DIR/debug/{ipamd,vpc-emulator,enid-demo,enid-bench} $(ENID_BUILD)/enid/bin
 
 # Property tests draw the same cases in every run, so that a red run is the change's doing; `make explore` draws new ones.
 export PROPTEST_RNG_SEED ?= 20261122
-
-# The programs that the tests and the demo drive.
-export ENID_IPAMD := $(BUILD)/debug/ipamd
-export ENID_CNI_PLUGIN := $(BUILD)/enid/aws-cni
-export ENID_TOOLS := $(BUILD)/enid/tools
-export ENID_LOCALSTACK := $(BUILD)/enid/localstack
 
 say = @printf '\n\033[1m== %s\033[0m\n' "$(1)"
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
 
-demo: build plugin tools ## two emulated nodes, real daemon, real plugin, 259 pods, real packets (needs root)
+demo: binaries plugin tools ## two emulated nodes, real daemon, real plugin, 259 pods, real packets (needs root)
 	$(call say,demo)
-	@$(BUILD)/debug/enid-demo
+	@$(sdk); $$CARGO_TARGET_DIR/debug/enid-demo
 
 test: build plugin tools localstack ## every test (needs root)
 	$(call say,tests)
-	@scripts/nextest.sh run --workspace --all-targets
+	@$(sdk); scripts/nextest.sh run --config $$ENID_SDK --workspace --all-targets
 
 explore: ## property tests of the pure crates with new random cases, many of them
 	$(call say,property tests with new cases)
 	@env -u PROPTEST_RNG_SEED PROPTEST_CASES=3000 scripts/nextest.sh run -p ipamd-core -p vpc-model -p datapath --lib -E 'test(/propert|invariant|grow|random/)'
 
-build: ## compile the workspace (the first time: about 5 minutes and 8 GB for aws-sdk-ec2)
-	$(call say,building the workspace; the first build compiles aws-sdk-ec2: about 5 minutes and 8 GB of memory)
-	@cargo build --workspace --all-targets
+build: ## compile the workspace
+	$(call say,building the workspace with the $(SDK) aws-sdk-ec2)
+	@$(sdk); cargo build --config $$ENID_SDK --workspace --all-targets; $(link-programs)
+
+binaries:
+	$(call say,building the programs with the $(SDK) aws-sdk-ec2)
+	@$(sdk); cargo build --config $$ENID_SDK --workspace --bins; $(link-programs)
 
 plugin: ## the CNI binary, static
 	$(call say,building the CNI plugin as a static binary)
@@ -60,12 +68,17 @@ fmt-check:
 	@cargo fmt --all --check
 
 clippy:
-	$(call say,clippy; the first run checks aws-sdk-ec2: about 3 minutes and 6 GB of memory)
-	@cargo clippy --workspace --all-targets -- -D warnings
+	$(call say,clippy)
+	@$(sdk); cargo clippy --config $$ENID_SDK --workspace --all-targets -- -D warnings
 
-check-deps: ## who may depend on what, licences
+check-deps: ## who may depend on what, licences, and whether the slim SDK is due for a comparison
 	$(call say,dependency rules)
 	@scripts/check-deps.sh
+	@cargo run --quiet -p slim-sdk -- verify .
+
+check-slim: ## compare the slim SDK with the full one (8 GB of memory); due when make lint says so
+	$(call say,comparing the slim aws-sdk-ec2 with the full one)
+	@scripts/check-slim.sh
 
 limits: ## regenerate the instance limits from instance-limits/data/instance-limits.csv
 	@cargo run -q -p instance-limits --example limits -- instance-limits/data/instance-limits.csv instance-limits/src/table.rs
@@ -77,7 +90,7 @@ bless: ## rewrite golden files from what the code prints now; read the diff
 	@ENID_BLESS=1 cargo test -q -p datapath --features apply golden
 	@ENID_BLESS=1 cargo test -q -p ipamd-core --test readme
 
-bench: build tools ## measure ADD and DEL against the floor (needs root; the first time builds a release daemon)
+bench: binaries tools ## measure ADD and DEL against the floor (needs root; the first time builds a release daemon)
 	@scripts/bench.sh
 
 check: lint test ## all that CI runs

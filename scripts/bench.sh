@@ -1,25 +1,25 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Measures ADD and DEL against the floor, resident memory and the time to fill a node; prints Markdown tables.
-# The daemon is the release build (thin LTO: about 15 minutes and 9 GB the first time); ENID_BENCH_DAEMON=debug takes the
-# debug one instead and says so.
+# The daemon is the release build, with the slim aws-sdk-ec2 unless SDK=full asks for the published one (thin LTO: about 15
+# minutes and 9 GB the first time); ENID_BENCH_DAEMON=debug takes the debug one instead and says so.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-build=${CARGO_TARGET_DIR:?}
-scripts/build-plugin.sh "$build/enid/aws-cni"
+source scripts/sdk.sh
+build=$ENID_BUILD
+CARGO_TARGET_DIR=$build scripts/build-plugin.sh "$build/enid/aws-cni"
 target=$(basename "$(dirname "$(dirname "$(ls -t "$build"/*/plugin/aws-cni | head -1)")")")
 echo "building the floor with the same linkage ($target)"
 RUSTFLAGS="${RUSTFLAGS:+$RUSTFLAGS }-C target-feature=+crt-static" \
-    cargo build --quiet --profile plugin -p cni-floor --target "$target"
+    cargo build --quiet --target-dir "$build" --profile plugin -p cni-floor --target "$target"
 cp "$build/$target/plugin/cni-floor" "$build/enid/cni-floor"
 if [ "${ENID_BENCH_DAEMON:-release}" = debug ]; then
     echo "daemon: debug build (its memory and times are not those of a release)"
-    cargo build --workspace --all-targets
-    export ENID_IPAMD=$build/debug/ipamd
+    cargo build --config "$ENID_SDK" --workspace --bins
 else
-    echo "building the daemon for release"
-    cargo build --release -p ipamd
-    export ENID_IPAMD=$build/release/ipamd
+    echo "building the daemon for release, with the ${SDK:-slim} aws-sdk-ec2"
+    cargo build --config "$ENID_SDK" --release -p ipamd
+    export ENID_IPAMD=$CARGO_TARGET_DIR/release/ipamd
 fi
-export ENID_CNI_PLUGIN=$build/enid/aws-cni ENID_CNI_FLOOR=$build/enid/cni-floor
-exec "$build/debug/enid-bench"
+export ENID_CNI_FLOOR=$build/enid/cni-floor
+exec "$CARGO_TARGET_DIR/debug/enid-bench"

@@ -5,7 +5,7 @@
 set -euo pipefail
 version=0.9.143
 if ! cargo nextest --version >/dev/null 2>&1; then
-    root="${CARGO_TARGET_DIR:?}/enid/cargo"
+    root="${ENID_BUILD:-${CARGO_TARGET_DIR:?}}/enid/cargo"
     if [ ! -x "$root/bin/cargo-nextest" ]; then
         echo "cargo-nextest is not installed; building $version into $root (about 3 minutes, once)"
         cargo install --locked --version "$version" --root "$root" --target-dir "$root/build" cargo-nextest

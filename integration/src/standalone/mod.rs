@@ -41,6 +41,9 @@ use crate::world::WorldError;
 
 /// From SIGTERM or SIGHUP, which the command gets too, until it is killed: interactive shells ignore SIGTERM.
 const GRACE: Duration = Duration::from_secs(5);
+/// What `make` sets for the harness. The daemon refuses ENID_ variables that it does not know.
+const HARNESS: [&str; 7] =
+    ["ENID_BUILD", "ENID_SDK", "ENID_TOOLS", "ENID_IPAMD", "ENID_CNI_PLUGIN", "ENID_CNI_FLOOR", "ENID_LOCALSTACK"];
 
 /// A session that could not be.
 #[derive(Debug, thiserror::Error)]
@@ -98,8 +101,7 @@ pub fn run(config: VpcConfig, session: &Session) -> Result<u8, StandaloneError> 
         // None can be reached from here, and nothing here is behind one.
         command.env_remove(proxy);
     }
-    for harness in ["ENID_TOOLS", "ENID_IPAMD", "ENID_CNI_PLUGIN", "ENID_CNI_FLOOR", "ENID_LOCALSTACK"] {
-        // The harness's own; the daemon refuses ENID_ variables that it does not know.
+    for harness in HARNESS {
         command.env_remove(harness);
     }
     command.envs(environment.clone()).env("PATH", path(&vpc)?);
