@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test explore build binaries plugin lint fmt fmt-check clippy check-deps limits proto bless bench check check-slim tools localstack
+.PHONY: help demo test explore build binaries plugin lint fmt fmt-check clippy check-deps limits proto bless bench check check-slim tools localstack moto
 
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 # Incremental state of the workspace buys little and costs gigabytes; one setting everywhere keeps one build of the SDK.
@@ -13,6 +13,7 @@ export ENID_BUILD := $(CARGO_TARGET_DIR)
 export ENID_CNI_PLUGIN := $(ENID_BUILD)/enid/aws-cni
 export ENID_TOOLS := $(ENID_BUILD)/enid/tools
 export ENID_LOCALSTACK := $(ENID_BUILD)/enid/localstack
+export ENID_MOTO := $(ENID_BUILD)/enid/moto
 
 # Everyday work compiles a slim aws-sdk-ec2; SDK=full takes the crate as published, as a plain `cargo build` does.
 export SDK ?= slim
@@ -32,7 +33,7 @@ demo: binaries plugin tools ## two emulated nodes, real daemon, real plugin, 259
 	$(call say,demo)
 	@$(sdk); $$CARGO_TARGET_DIR/debug/enid-demo
 
-test: build plugin tools localstack ## every test (needs root)
+test: build plugin tools localstack moto ## every test (needs root)
 	$(call say,tests)
 	@$(sdk); scripts/nextest.sh run --config $$ENID_SDK --workspace --all-targets
 
@@ -57,6 +58,9 @@ tools: ## unpack the programs that tests read the kernel back with (nft, ip), un
 
 localstack: ## install LocalStack core into the build folder
 	@scripts/localstack.sh install
+
+moto: ## install moto server into the build folder
+	@scripts/moto.sh install
 
 lint: fmt-check check-deps clippy ## formatting, dependency rules, clippy
 

@@ -28,5 +28,6 @@ if [ -z "${ENID_SDK:-}" ]; then
     esac
     export ENID_IPAMD=$CARGO_TARGET_DIR/debug/ipamd
     export ENID_CNI_PLUGIN=$ENID_BUILD/enid/aws-cni ENID_TOOLS=$ENID_BUILD/enid/tools ENID_LOCALSTACK=$ENID_BUILD/enid/localstack
+    export ENID_MOTO=$ENID_BUILD/enid/moto
     unset enid_root enid_folder
 fi

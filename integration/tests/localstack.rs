@@ -24,7 +24,7 @@ use integration::process::{Program, Running};
 use integration::world::World;
 use serde_json::Value;
 
-/// What `scripts/localstack/20-preload.py` makes.
+/// What `scripts/peers/localstack-preload.py` makes.
 const NODE: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 10);
 const SUBNET: &str = "10.0.1.0/24";
 const ENDPOINT: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 4566);

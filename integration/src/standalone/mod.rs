@@ -42,8 +42,16 @@ use crate::world::WorldError;
 /// From SIGTERM or SIGHUP, which the command gets too, until it is killed: interactive shells ignore SIGTERM.
 const GRACE: Duration = Duration::from_secs(5);
 /// What `make` sets for the harness. The daemon refuses ENID_ variables that it does not know.
-const HARNESS: [&str; 7] =
-    ["ENID_BUILD", "ENID_SDK", "ENID_TOOLS", "ENID_IPAMD", "ENID_CNI_PLUGIN", "ENID_CNI_FLOOR", "ENID_LOCALSTACK"];
+const HARNESS: [&str; 8] = [
+    "ENID_BUILD",
+    "ENID_SDK",
+    "ENID_TOOLS",
+    "ENID_IPAMD",
+    "ENID_CNI_PLUGIN",
+    "ENID_CNI_FLOOR",
+    "ENID_LOCALSTACK",
+    "ENID_MOTO",
+];
 
 /// A session that could not be.
 #[derive(Debug, thiserror::Error)]

@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs inside LocalStack before it serves: mends two faults that would make it useless as a peer of an address manager.
+"""Runs inside LocalStack and moto before they serve: mends two faults that would make them useless as peers of an address
+manager.
 
-MAC addresses come out malformed, and private addresses are drawn at random over the whole block without a look at what is
-reserved or taken. Nothing else is changed.
+LocalStack's MAC addresses come out malformed (moto 5.2 has that mended itself), and both draw private addresses at random
+over the whole block without a look at what is reserved or taken. Nothing else is changed. What was mended, and the versions
+of what runs, are written to the file that ENID_PEER names.
 """
 
+import importlib.metadata
 import ipaddress
+import json
+import os
 import random
+import re
 
 import moto.ec2.models.elastic_network_interfaces as interfaces
 from moto.ec2.exceptions import EC2ClientError
@@ -54,5 +60,22 @@ def free_address(cidr=None, ipv6=False):
     return chosen
 
 
-interfaces.random_mac_address = well_formed_mac
+mends = ["free, unreserved private addresses"]
 interfaces.random_private_ip = free_address
+if not re.fullmatch("[0-9a-f]{2}(:[0-9a-f]{2}){5}", interfaces.random_mac_address()):
+    mends.append("well-formed MAC addresses")
+    interfaces.random_mac_address = well_formed_mac
+
+
+def version_of(package):
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+versions = {package: version_of(package) for package in ("localstack-core", "moto-ext", "moto")}
+path = os.environ["ENID_PEER"]
+with open(path + ".tmp", "w", encoding="utf-8") as file:
+    json.dump({"versions": {package: found for package, found in versions.items() if found}, "mends": mends}, file)
+os.rename(path + ".tmp", path)
