@@ -17,13 +17,11 @@ use std::time::Duration;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::config::Config;
 use aws_sdk_ec2::config::retry::RetryConfig;
-use aws_sdk_ec2::types::{
-    Filter, NetworkInterfaceAttachmentChanges, ResourceType, Tag, TagSpecification, builders::FilterBuilder,
-};
+use aws_sdk_ec2::types::{NetworkInterfaceAttachmentChanges, ResourceType, Tag, TagSpecification};
 use instance_limits::InstanceLimits;
-use ipamd_core::action::{ActionKind, CLIENT_TOKEN_TAG};
-use ipamd_core::event::{EniView, Failure, FailureClass, Outcome};
-use ipamd_core::ids::{AttachmentId, DeviceIndex, EniId, InstanceId, SubnetId};
+use ipamd_core::action::{ActionKind, Fill, SubnetQuery};
+use ipamd_core::event::{Failure, FailureClass, Outcome, SubnetView};
+use ipamd_core::ids::{AttachmentId, EniId, SecurityGroupId};
 use ipnet::Ipv4Net;
 use moka::future::Cache;
 
@@ -34,13 +32,8 @@ use crate::throttle::Throttle;
 use crate::{limits, view};
 
 mod failure;
+mod reads;
 use failure::{failed, incomplete, not_ec2, own_bucket};
-
-/// Most ENIs in one page of a description (EC2 API reference: 5 to 1000).
-const PAGE: i32 = 1000;
-
-/// Values that one filter takes (EC2 API reference: 200 in one request).
-const FILTER_VALUES: usize = 200;
 
 /// How long a subnet's count of free addresses is believed. Other nodes use the subnet too; it only sizes requests.
 const SUBNET_TTL: Duration = Duration::from_secs(30);
@@ -53,7 +46,7 @@ const INSTANCE_TYPE_TTL: Duration = Duration::from_secs(24 * 3600);
 pub struct Ec2 {
     client: Client,
     throttle: Throttle,
-    subnets: Cache<String, (Ipv4Net, u32)>,
+    subnets: Cache<SubnetQuery, Vec<SubnetView>>,
     instance_types: Cache<String, InstanceLimits>,
 }
 
@@ -87,18 +80,23 @@ impl Ec2 {
     async fn dispatch(&self, kind: &ActionKind) -> Result<Outcome, Failure> {
         match kind {
             ActionKind::CreateEni { .. } => self.create(kind).await,
-            ActionKind::AttachEni { eni_id, instance_id, device_index } => {
-                self.attach(eni_id, instance_id, *device_index).await
-            }
+            ActionKind::AttachEni { .. } => self.attach(kind).await,
             ActionKind::SetDeleteOnTermination { eni_id, attachment_id } => {
                 self.delete_on_termination(eni_id, attachment_id).await
             }
-            ActionKind::AssignAddresses { eni_id, count } => self.assign(eni_id, *count).await,
-            ActionKind::UnassignAddresses { eni_id, addresses } => self.unassign(eni_id, addresses).await,
+            ActionKind::Assign { eni_id, fill } => self.assign(eni_id, *fill).await,
+            ActionKind::Unassign { eni_id, addresses, prefixes } => self.unassign(eni_id, addresses, prefixes).await,
+            ActionKind::SetSecurityGroups { eni_id, security_group_ids } => {
+                self.security_groups(eni_id, security_group_ids).await
+            }
+            ActionKind::TagEni { eni_id, tags } => self.tag(eni_id, tags).await,
             ActionKind::DetachEni { attachment_id, .. } => self.detach(attachment_id).await,
             ActionKind::DeleteEni { eni_id } => self.delete(eni_id).await,
             ActionKind::DescribeEnis { instance_id, also, tokens } => self.describe(instance_id, also, tokens).await,
-            ActionKind::DescribeSubnet { subnet_id } => self.subnet(subnet_id).await,
+            ActionKind::DescribeSubnets(query) => self.subnets(query).await,
+            ActionKind::DescribeLeakedEnis { vpc_id, cluster_name } => {
+                self.leaked(vpc_id, cluster_name.as_deref()).await
+            }
             ActionKind::ConfigureEni(_)
             | ActionKind::DeconfigureEni(_)
             | ActionKind::ConfigureHost { .. }
@@ -134,29 +132,24 @@ impl Ec2 {
     }
 
     async fn create(&self, kind: &ActionKind) -> Result<Outcome, Failure> {
-        let ActionKind::CreateEni {
-            subnet_id,
-            security_group_ids,
-            secondary_addresses,
-            client_token,
-            description,
-            tags,
-        } = kind
+        let ActionKind::CreateEni { subnet_id, security_group_ids, fill, client_token, description, tags } = kind
         else {
             return Err(not_ec2(kind));
         };
         let action = "CreateNetworkInterface";
         self.turn(action).await?;
-        let tags = tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect();
-        let specification =
-            TagSpecification::builder().resource_type(ResourceType::NetworkInterface).set_tags(Some(tags)).build();
-        let count = (*secondary_addresses > 0).then(|| wire_count(*secondary_addresses));
+        let specification = TagSpecification::builder()
+            .resource_type(ResourceType::NetworkInterface)
+            .set_tags(Some(sdk_tags(tags)))
+            .build();
+        let (addresses, prefixes) = counts(*fill);
         let answer = self
             .client
             .create_network_interface()
             .subnet_id(subnet_id.as_str())
             .set_groups(Some(security_group_ids.iter().map(ToString::to_string).collect()))
-            .set_secondary_private_ip_address_count(count)
+            .set_secondary_private_ip_address_count(addresses)
+            .set_ipv4_prefix_count(prefixes)
             .description(description)
             .client_token(client_token)
             .tag_specifications(specification)
@@ -168,7 +161,11 @@ impl Ec2 {
         Ok(Outcome::EniCreated(view))
     }
 
-    async fn attach(&self, eni: &EniId, instance: &InstanceId, index: DeviceIndex) -> Result<Outcome, Failure> {
+    async fn attach(&self, kind: &ActionKind) -> Result<Outcome, Failure> {
+        let ActionKind::AttachEni { eni_id: eni, instance_id: instance, device_index: index, network_card } = kind
+        else {
+            return Err(not_ec2(kind));
+        };
         let action = "AttachNetworkInterface";
         self.turn(action).await?;
         let answer = self
@@ -178,7 +175,7 @@ impl Ec2 {
             .instance_id(instance.as_str())
             .device_index(wire_count(index.0))
             // Always sent: without it EC2 has taken another card's index for this one's on multi-card types.
-            .network_card_index(0)
+            .network_card_index(wire_count(*network_card))
             .customize()
             .config_override(never_retried())
             .send()
@@ -205,35 +202,64 @@ impl Ec2 {
         Ok(Outcome::Done)
     }
 
-    async fn assign(&self, eni: &EniId, count: u32) -> Result<Outcome, Failure> {
+    async fn assign(&self, eni: &EniId, fill: Fill) -> Result<Outcome, Failure> {
         let action = "AssignPrivateIpAddresses";
         self.turn(action).await?;
+        let (addresses, prefixes) = counts(fill);
         let answer = self
             .client
             .assign_private_ip_addresses()
             .network_interface_id(eni.as_str())
-            .secondary_private_ip_address_count(wire_count(count))
+            .set_secondary_private_ip_address_count(addresses)
+            .set_ipv4_prefix_count(prefixes)
             .customize()
             .config_override(never_retried())
             .send()
             .await
             .map_err(|error| failed(action, Sent::Once, error))?;
-        let addresses = answer
-            .assigned_private_ip_addresses()
-            .iter()
-            .map(|item| item.private_ip_address().and_then(|text| text.parse().ok()))
-            .collect::<Option<Vec<Ipv4Addr>>>()
-            .ok_or_else(|| incomplete(action, "an assigned address that is none".to_owned()))?;
-        Ok(Outcome::AddressesAssigned(addresses))
+        let addresses = answer.assigned_private_ip_addresses().iter().map(|item| item.private_ip_address());
+        let prefixes = answer.assigned_ipv4_prefixes().iter().map(|item| item.ipv4_prefix());
+        let unreadable = || incomplete(action, "an assigned address or prefix that is none".to_owned());
+        Ok(Outcome::Assigned {
+            addresses: parsed(addresses).ok_or_else(unreadable)?,
+            prefixes: parsed(prefixes).ok_or_else(unreadable)?,
+        })
     }
 
-    async fn unassign(&self, eni: &EniId, addresses: &[Ipv4Addr]) -> Result<Outcome, Failure> {
+    async fn unassign(&self, eni: &EniId, addresses: &[Ipv4Addr], prefixes: &[Ipv4Net]) -> Result<Outcome, Failure> {
         let action = "UnassignPrivateIpAddresses";
         self.turn(action).await?;
         self.client
             .unassign_private_ip_addresses()
             .network_interface_id(eni.as_str())
-            .set_private_ip_addresses(Some(addresses.iter().map(ToString::to_string).collect()))
+            .set_private_ip_addresses(texts(addresses))
+            .set_ipv4_prefixes(texts(prefixes))
+            .send()
+            .await
+            .map_err(|error| failed(action, Sent::Repeatable, error))?;
+        Ok(Outcome::Done)
+    }
+
+    async fn security_groups(&self, eni: &EniId, groups: &[SecurityGroupId]) -> Result<Outcome, Failure> {
+        let action = "ModifyNetworkInterfaceAttribute";
+        self.turn(action).await?;
+        self.client
+            .modify_network_interface_attribute()
+            .network_interface_id(eni.as_str())
+            .set_groups(texts(groups))
+            .send()
+            .await
+            .map_err(|error| failed(action, Sent::Repeatable, error))?;
+        Ok(Outcome::Done)
+    }
+
+    async fn tag(&self, eni: &EniId, tags: &[(String, String)]) -> Result<Outcome, Failure> {
+        let action = "CreateTags";
+        self.turn(action).await?;
+        self.client
+            .create_tags()
+            .resources(eni.as_str())
+            .set_tags(Some(sdk_tags(tags)))
             .send()
             .await
             .map_err(|error| failed(action, Sent::Repeatable, error))?;
@@ -253,75 +279,6 @@ impl Ec2 {
         let answer = self.client.delete_network_interface().network_interface_id(eni.as_str()).send().await;
         gone_is_done(answer.map(|_| ()).map_err(|error| failed(action, Sent::Repeatable, error)))
     }
-
-    async fn describe(&self, instance: &InstanceId, also: &[EniId], tokens: &[String]) -> Result<Outcome, Failure> {
-        let read_at = (self.throttle.clock())();
-        let mut enis = self.described(filter("attachment.instance-id", [instance.to_string()])).await?;
-        let missing: Vec<String> =
-            also.iter().filter(|id| enis.iter().all(|eni| eni.eni_id != **id)).map(ToString::to_string).collect();
-        // A filter, not ids: an id that EC2 does not know fails the whole call, a filter value leaves it out.
-        for ids in missing.chunks(FILTER_VALUES) {
-            enis.extend(self.described(filter("network-interface-id", ids.to_vec())).await?);
-        }
-        for tokens in tokens.chunks(FILTER_VALUES) {
-            enis.extend(self.described(filter(&format!("tag:{CLIENT_TOKEN_TAG}"), tokens.to_vec())).await?);
-        }
-        enis.sort_by(|a, b| a.eni_id.cmp(&b.eni_id));
-        enis.dedup_by(|a, b| a.eni_id == b.eni_id);
-        Ok(Outcome::EnisDescribed { enis, read_at })
-    }
-
-    /// All pages of DescribeNetworkInterfaces under one filter.
-    async fn described(&self, filter: FilterBuilder) -> Result<Vec<EniView>, Failure> {
-        let action = "DescribeNetworkInterfaces";
-        let filter: Filter = filter.build();
-        let mut enis = Vec::new();
-        let mut next_token = None;
-        loop {
-            self.turn(action).await?;
-            let page = self
-                .client
-                .describe_network_interfaces()
-                .filters(filter.clone())
-                .max_results(PAGE)
-                .set_next_token(next_token)
-                .send()
-                .await
-                .map_err(|error| failed(action, Sent::Read, error))?;
-            for eni in page.network_interfaces() {
-                enis.push(view::eni(eni).map_err(|error| incomplete(action, error.to_string()))?);
-            }
-            next_token = page.next_token().filter(|token| !token.is_empty()).map(str::to_owned);
-            if next_token.is_none() {
-                return Ok(enis);
-            }
-        }
-    }
-
-    async fn subnet(&self, subnet: &SubnetId) -> Result<Outcome, Failure> {
-        let (cidr, available) = self
-            .subnets
-            .try_get_with_by_ref(subnet.as_str(), self.fetch_subnet(subnet.as_str()))
-            .await
-            .map_err(|error: Arc<Failure>| Arc::unwrap_or_clone(error))?;
-        Ok(Outcome::SubnetDescribed { cidr, available })
-    }
-
-    async fn fetch_subnet(&self, id: &str) -> Result<(Ipv4Net, u32), Failure> {
-        let action = "DescribeSubnets";
-        self.turn(action).await?;
-        let answer = self
-            .client
-            .describe_subnets()
-            .subnet_ids(id)
-            .send()
-            .await
-            .map_err(|error| failed(action, Sent::Read, error))?;
-        let subnet = answer.subnets().first().ok_or_else(|| incomplete(action, format!("no {id} in the answer")))?;
-        let cidr = subnet.cidr_block().and_then(|text| text.parse().ok());
-        let available = subnet.available_ip_address_count().and_then(|count| u32::try_from(count).ok());
-        cidr.zip(available).ok_or_else(|| incomplete(action, format!("{id} without block or free addresses")))
-    }
 }
 
 /// Delete and detach of what is gone already have done their work.
@@ -336,8 +293,26 @@ fn never_retried() -> aws_sdk_ec2::config::Builder {
     Config::builder().retry_config(RetryConfig::disabled())
 }
 
-fn filter(name: &str, values: impl IntoIterator<Item = String>) -> FilterBuilder {
-    Filter::builder().name(name).set_values(Some(values.into_iter().collect()))
+fn sdk_tags(tags: &[(String, String)]) -> Vec<Tag> {
+    tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect()
+}
+
+/// A list parameter; `None` when it is empty, for EC2 refuses two lists of which one should not be there.
+fn texts<T: ToString>(items: &[T]) -> Option<Vec<String>> {
+    (!items.is_empty()).then(|| items.iter().map(ToString::to_string).collect())
+}
+
+fn parsed<'a, T: std::str::FromStr>(texts: impl Iterator<Item = Option<&'a str>>) -> Option<Vec<T>> {
+    texts.map(|text| text?.parse().ok()).collect()
+}
+
+/// The two count parameters, of which EC2 takes one.
+fn counts(fill: Fill) -> (Option<i32>, Option<i32>) {
+    match fill {
+        Fill::Addresses(0) | Fill::Prefixes(0) => (None, None),
+        Fill::Addresses(count) => (Some(wire_count(count)), None),
+        Fill::Prefixes(count) => (None, Some(wire_count(count))),
+    }
 }
 
 /// Counts travel as signed numbers; none of ours comes near the limit.

@@ -7,7 +7,7 @@
 
 use std::net::Ipv4Addr;
 
-use aws_sdk_ec2::types::{NetworkInterface, NetworkInterfaceAttachment};
+use aws_sdk_ec2::types::{NetworkInterface, NetworkInterfaceAttachment, Tag};
 use ipamd_core::event::{AttachmentView, EniView};
 use ipamd_core::ids::{DeviceIndex, EniId, SubnetId};
 
@@ -50,13 +50,14 @@ pub(crate) fn eni(eni: &NetworkInterface) -> Result<EniView, ViewError> {
         foreign: eni.requester_managed().unwrap_or(false)
             || eni.operator().and_then(|operator| operator.managed()).unwrap_or(false),
         description: eni.description().unwrap_or_default().to_owned(),
-        tags: eni
-            .tag_set()
-            .iter()
-            .filter_map(|tag| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned())))
-            .collect(),
+        tags: tags(eni.tag_set()),
         eni_id: EniId(id),
     })
+}
+
+/// Tags with a key; one without a value has an empty one.
+pub(crate) fn tags(tags: &[Tag]) -> Vec<(String, String)> {
+    tags.iter().filter_map(|tag| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned()))).collect()
 }
 
 /// Primary address, and the others in EC2's order.

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the core asks for: state to keep, replies to send, actions to run.
 
+use std::fmt;
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
 
 use crate::ids::{
     ActionId, AllocationKey, AttachmentId, DeviceIndex, EniId, InstanceId, MacAddr, RequestId, RouteTable,
-    SecurityGroupId, SubnetId,
+    SecurityGroupId, SubnetId, VpcId,
 };
 use crate::reason::{Notice, Refusal};
 
@@ -66,17 +68,72 @@ pub struct Action {
     pub kind: ActionKind,
 }
 
+/// Addresses of a /28 prefix: all usable by pods, all of one slot of the ENI (EC2 user guide, "Prefix delegation").
+pub const PREFIX_ADDRESSES: u32 = 16;
+
+/// What slots of an ENI are filled with. One address or one /28 prefix takes one slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Fill {
+    /// So many single addresses, chosen by EC2.
+    Addresses(u32),
+    /// So many /28 prefixes, chosen by EC2.
+    Prefixes(u32),
+}
+
+impl Fill {
+    /// Slots of the ENI that it takes.
+    #[must_use]
+    pub fn slots(self) -> u32 {
+        match self {
+            Self::Addresses(count) | Self::Prefixes(count) => count,
+        }
+    }
+
+    /// Addresses that pods get of it.
+    #[must_use]
+    pub fn addresses(self) -> u32 {
+        match self {
+            Self::Addresses(count) => count,
+            Self::Prefixes(count) => count.saturating_mul(PREFIX_ADDRESSES),
+        }
+    }
+}
+
+impl fmt::Display for Fill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Addresses(count) => write!(f, "{count} addresses"),
+            Self::Prefixes(count) => write!(f, "{count} prefixes"),
+        }
+    }
+}
+
+/// Which subnets a description is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum SubnetQuery {
+    /// One subnet.
+    Id(SubnetId),
+    /// All of a VPC and an Availability Zone.
+    Zone {
+        /// The VPC.
+        vpc_id: VpcId,
+        /// The zone, such as `us-east-1a`.
+        availability_zone: String,
+    },
+}
+
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ActionKind {
-    /// CreateNetworkInterface, with its secondary addresses, tags and description in the same call.
+    /// CreateNetworkInterface, with its addresses or prefixes, tags and description in the same call.
     CreateEni {
         /// Subnet of the new ENI.
         subnet_id: SubnetId,
         /// Its security groups.
         security_group_ids: Vec<SecurityGroupId>,
-        /// Secondary addresses to create it with.
-        secondary_addresses: u32,
+        /// Addresses or prefixes to create it with.
+        fill: Fill,
         /// Idempotency token; the same for every repetition of this intent.
         client_token: String,
         /// Description.
@@ -84,14 +141,16 @@ pub enum ActionKind {
         /// Tags, sorted by key.
         tags: Vec<(String, String)>,
     },
-    /// AttachNetworkInterface on network card 0.
+    /// AttachNetworkInterface.
     AttachEni {
         /// The ENI.
         eni_id: EniId,
         /// This instance.
         instance_id: InstanceId,
-        /// Position reserved for it.
+        /// Position reserved for it on that card.
         device_index: DeviceIndex,
+        /// The network card.
+        network_card: u32,
     },
     /// ModifyNetworkInterfaceAttribute: delete-on-termination true.
     SetDeleteOnTermination {
@@ -101,18 +160,34 @@ pub enum ActionKind {
         attachment_id: AttachmentId,
     },
     /// AssignPrivateIpAddresses by count. Never repeated blindly: after `Unknown`, describe and compare.
-    AssignAddresses {
+    Assign {
         /// The ENI.
         eni_id: EniId,
-        /// How many.
-        count: u32,
+        /// What, and how many.
+        fill: Fill,
     },
-    /// UnassignPrivateIpAddresses.
-    UnassignAddresses {
+    /// UnassignPrivateIpAddresses. One of the two lists is empty: EC2 takes one kind in a call.
+    Unassign {
         /// The ENI.
         eni_id: EniId,
-        /// Which.
+        /// Single addresses.
         addresses: Vec<Ipv4Addr>,
+        /// Prefixes.
+        prefixes: Vec<Ipv4Net>,
+    },
+    /// ModifyNetworkInterfaceAttribute: the ENI's security groups, the whole list.
+    SetSecurityGroups {
+        /// The ENI.
+        eni_id: EniId,
+        /// Its groups from now on.
+        security_group_ids: Vec<SecurityGroupId>,
+    },
+    /// CreateTags on an ENI: adds these, or gives them these values.
+    TagEni {
+        /// The ENI.
+        eni_id: EniId,
+        /// Tags, sorted by key.
+        tags: Vec<(String, String)>,
     },
     /// DetachNetworkInterface, not forced.
     DetachEni {
@@ -136,10 +211,15 @@ pub enum ActionKind {
         /// ENIs of ours whose create call has no known outcome: found by this tag value of [`CLIENT_TOKEN_TAG`].
         tokens: Vec<String>,
     },
-    /// DescribeSubnets for one subnet.
-    DescribeSubnet {
-        /// The subnet.
-        subnet_id: SubnetId,
+    /// DescribeSubnets, all pages.
+    DescribeSubnets(SubnetQuery),
+    /// DescribeNetworkInterfaces for ENIs of the VPC that carry the instance tag ([`crate::tags::INSTANCE_TAG`]) and are attached to nothing:
+    /// what nodes that are gone may have left behind.
+    DescribeLeakedEnis {
+        /// The VPC.
+        vpc_id: VpcId,
+        /// Only those of this cluster; `None`: whatever the cluster.
+        cluster_name: Option<String>,
     },
     /// Write and prove the ENI's link, addresses, table, routes and rule.
     ConfigureEni(EniPlan),

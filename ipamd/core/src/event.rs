@@ -150,6 +150,21 @@ pub struct AttachmentView {
     pub delete_on_termination: bool,
 }
 
+/// One subnet as EC2 describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubnetView {
+    /// The subnet.
+    pub subnet_id: SubnetId,
+    /// Its block.
+    pub cidr: Ipv4Net,
+    /// Free addresses as EC2 counts them.
+    pub available: u32,
+    /// Its zone.
+    pub availability_zone: String,
+    /// Tags, any order.
+    pub tags: Vec<(String, String)>,
+}
+
 /// What the kernel has that testifies for addresses in use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KernelView {
@@ -187,8 +202,13 @@ pub enum Outcome {
         /// The new attachment.
         attachment_id: AttachmentId,
     },
-    /// `AssignAddresses`: what this call added, as EC2 answered (an emulator may list all; the core ignores known ones).
-    AddressesAssigned(Vec<Ipv4Addr>),
+    /// `Assign`: what this call added, as EC2 answered (an emulator may list all; the core ignores known ones).
+    Assigned {
+        /// Single addresses.
+        addresses: Vec<Ipv4Addr>,
+        /// Prefixes.
+        prefixes: Vec<Ipv4Net>,
+    },
     /// `ConfigureEni`: written, read back and proven.
     EniConfigured,
     /// `DescribeEnis`: every ENI attached to the instance and every ENI asked for by id that EC2 knows, and when the call was
@@ -199,16 +219,13 @@ pub enum Outcome {
         /// When the read began.
         read_at: BootTime,
     },
-    /// `DescribeSubnet`: its block and how many addresses are free.
-    SubnetDescribed {
-        /// Block of the subnet.
-        cidr: Ipv4Net,
-        /// Free addresses as EC2 counts them.
-        available: u32,
-    },
+    /// `DescribeSubnets`: those that EC2 knows, sorted by id.
+    SubnetsDescribed(Vec<SubnetView>),
+    /// `DescribeLeakedEnis`, sorted by id.
+    LeakedEnisDescribed(Vec<EniView>),
     /// `ObserveKernel`.
     KernelObserved(KernelView),
-    /// Actions without an answer: unassign, detach, delete, delete-on-termination, deconfigure.
+    /// Actions without an answer: unassign, detach, delete, delete-on-termination, security groups, tags, deconfigure.
     Done,
     /// It failed.
     Failed(Failure),

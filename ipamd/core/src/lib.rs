@@ -31,7 +31,7 @@ pub mod reason;
 pub mod restore;
 pub mod snapshot;
 mod store;
-mod tags;
+pub mod tags;
 mod veth;
 mod waiters;
 

@@ -19,10 +19,12 @@ use crate::action::CLIENT_TOKEN_TAG;
 use crate::config::{Config, UntaggedEnis};
 use crate::event::{EniView, InstanceFacts};
 
-const INSTANCE_TAG: &str = "node.k8s.amazonaws.com/instance_id";
+/// Tag with the id of the instance that an ENI was made for.
+pub const INSTANCE_TAG: &str = "node.k8s.amazonaws.com/instance_id";
 const CREATED_AT_TAG: &str = "node.k8s.amazonaws.com/createdAt";
 const NO_MANAGE_TAG: &str = "node.k8s.amazonaws.com/no_manage";
-const CLUSTER_TAG: &str = "cluster.k8s.amazonaws.com/name";
+/// Tag with the name of the cluster that an ENI belongs to.
+pub const CLUSTER_TAG: &str = "cluster.k8s.amazonaws.com/name";
 const OWNER_TAG: &str = "eks:eni:owner";
 const OWNER: &str = "amazon-vpc-cni";
 

@@ -37,12 +37,15 @@ impl Runner {
             ActionKind::CreateEni { .. }
             | ActionKind::AttachEni { .. }
             | ActionKind::SetDeleteOnTermination { .. }
-            | ActionKind::AssignAddresses { .. }
-            | ActionKind::UnassignAddresses { .. }
+            | ActionKind::Assign { .. }
+            | ActionKind::Unassign { .. }
+            | ActionKind::SetSecurityGroups { .. }
+            | ActionKind::TagEni { .. }
+            | ActionKind::DescribeLeakedEnis { .. }
             | ActionKind::DetachEni { .. }
             | ActionKind::DeleteEni { .. }
             | ActionKind::DescribeEnis { .. }
-            | ActionKind::DescribeSubnet { .. } => {
+            | ActionKind::DescribeSubnets(_) => {
                 tokio::spawn(run_ec2(self.ec2.clone(), self.inbox.clone(), action));
             }
         }

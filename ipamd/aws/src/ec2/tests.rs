@@ -10,7 +10,7 @@ use aws_sdk_ec2::config::Credentials;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use ipamd_core::ids::BootTime;
+use ipamd_core::ids::{BootTime, DeviceIndex};
 
 use super::*;
 use crate::config::{http_client, retries, timeouts};
@@ -178,7 +178,7 @@ async fn create_sends_addresses_groups_tags_and_token_in_one_call() {
         .run(ActionKind::CreateEni {
             subnet_id: "subnet-1".into(),
             security_group_ids: vec!["sg-1".into(), "sg-2".into()],
-            secondary_addresses: 9,
+            fill: Fill::Addresses(9),
             client_token: "token-1".to_owned(),
             description: "aws-K8S-i-1".to_owned(),
             tags: vec![("node.k8s.amazonaws.com/instance_id".to_owned(), "i-1".to_owned())],
@@ -197,8 +197,12 @@ async fn create_sends_addresses_groups_tags_and_token_in_one_call() {
 async fn attach_names_the_card_and_is_not_repeated_after_a_server_error() {
     let params =
         [("NetworkInterfaceId", "eni-1"), ("InstanceId", "i-1"), ("DeviceIndex", "3"), ("NetworkCardIndex", "0")];
-    let attach =
-        || ActionKind::AttachEni { eni_id: "eni-1".into(), instance_id: "i-1".into(), device_index: DeviceIndex(3) };
+    let attach = || ActionKind::AttachEni {
+        eni_id: "eni-1".into(),
+        instance_id: "i-1".into(),
+        device_index: DeviceIndex(3),
+        network_card: 0,
+    };
     let action = "AttachNetworkInterface";
     let limit = (400, "AttachmentLimitExceeded", "Interface count 4 exceeds the limit for m5.large");
     let bench = Bench::new(vec![
@@ -226,8 +230,8 @@ async fn assign_by_count_is_sent_once_and_a_lost_answer_is_unknown() {
     slow.delay = Duration::from_secs(5);
     let steps = vec![ok("AssignPrivateIpAddresses", &params, content), slow];
     let bench = Bench::with_timeout(steps, Duration::from_millis(300)).await;
-    let assign = || ActionKind::AssignAddresses { eni_id: "eni-1".into(), count: 2 };
-    let Outcome::AddressesAssigned(addresses) = bench.run(assign()).await else { panic!("not assigned") };
+    let assign = || ActionKind::Assign { eni_id: "eni-1".into(), fill: Fill::Addresses(2) };
+    let Outcome::Assigned { addresses, .. } = bench.run(assign()).await else { panic!("not assigned") };
     assert_eq!(addresses, [Ipv4Addr::new(10, 0, 1, 5), Ipv4Addr::new(10, 0, 1, 6)]);
     let failure = failure(bench.run(assign()).await);
     assert_eq!((failure.class, failure.code.as_str()), (FailureClass::Unknown, "Timeout"));
@@ -283,7 +287,7 @@ async fn unassign_and_delete_on_termination_use_the_singular_and_dotted_wire_nam
     .await;
     let addresses = vec![Ipv4Addr::new(10, 0, 1, 5), Ipv4Addr::new(10, 0, 1, 6)];
     assert!(matches!(
-        bench.run(ActionKind::UnassignAddresses { eni_id: "eni-1".into(), addresses }).await,
+        bench.run(ActionKind::Unassign { eni_id: "eni-1".into(), addresses, prefixes: Vec::new() }).await,
         Outcome::Done
     ));
     let kind = ActionKind::SetDeleteOnTermination { eni_id: "eni-1".into(), attachment_id: "eni-attach-1".into() };
@@ -352,7 +356,7 @@ async fn an_eni_without_ipv4_is_described_and_a_managed_one_is_foreign() {
 
 #[tokio::test]
 async fn a_throttled_attempt_is_retried_by_the_sdk_and_slows_our_bucket() {
-    let params = [("SubnetId.1", "subnet-1")];
+    let params = [("Filter.1.Name", "subnet-id"), ("Filter.1.Value.1", "subnet-1"), ("MaxResults", "1000")];
     let content = "<subnetSet><item><subnetId>subnet-1</subnetId><cidrBlock>10.0.1.0/24</cidrBlock>\
         <availableIpAddressCount>77</availableIpAddressCount></item></subnetSet>";
     let bench = Bench::new(vec![
@@ -360,13 +364,123 @@ async fn a_throttled_attempt_is_retried_by_the_sdk_and_slows_our_bucket() {
         ok("DescribeSubnets", &params, content),
     ])
     .await;
-    let kind = ActionKind::DescribeSubnet { subnet_id: "subnet-1".into() };
+    let kind = ActionKind::DescribeSubnets(SubnetQuery::Id("subnet-1".into()));
     for _ in 0..2 {
-        let Outcome::SubnetDescribed { cidr, available } = bench.run(kind.clone()).await else { panic!("no subnet") };
+        let Outcome::SubnetsDescribed(views) = bench.run(kind.clone()).await else { panic!("no subnet") };
+        let (cidr, available) = (views[0].cidr, views[0].available);
         assert_eq!((cidr, available), ("10.0.1.0/24".parse().unwrap(), 77), "the second answer is the cached first");
     }
     let rate = bench.ec2.throttle.rate("DescribeSubnets");
     assert!(rate < 1.9, "throttled attempts must have halved the rate: {rate}");
+    bench.finish();
+}
+
+#[tokio::test]
+async fn prefixes_are_asked_for_by_count_and_given_back_by_name() {
+    let content = "<networkInterfaceId>eni-1</networkInterfaceId><assignedIpv4PrefixSet><item>\
+        <ipv4Prefix>10.0.1.16/28</ipv4Prefix></item></assignedIpv4PrefixSet>";
+    let eni = eni_xml("eni-1", 10, "<status>pending</status>");
+    let created = format!("<networkInterface>{eni}</networkInterface><clientToken>token-1</clientToken>");
+    let bench = Bench::new(vec![
+        ok("AssignPrivateIpAddresses", &[("NetworkInterfaceId", "eni-1"), ("Ipv4PrefixCount", "1")], content),
+        ok(
+            "UnassignPrivateIpAddresses",
+            &[("NetworkInterfaceId", "eni-1"), ("Ipv4Prefix.1", "10.0.1.16/28")],
+            "<return>true</return>",
+        ),
+        ok(
+            "CreateNetworkInterface",
+            &[
+                ("SubnetId", "subnet-1"),
+                ("Ipv4PrefixCount", "2"),
+                ("Description", ""),
+                ("ClientToken", "token-1"),
+                ("TagSpecification.1.ResourceType", "network-interface"),
+            ],
+            &created,
+        ),
+    ])
+    .await;
+    let assign = ActionKind::Assign { eni_id: "eni-1".into(), fill: Fill::Prefixes(1) };
+    let Outcome::Assigned { addresses, prefixes } = bench.run(assign).await else { panic!("not assigned") };
+    assert_eq!((addresses.len(), prefixes.as_slice()), (0, ["10.0.1.16/28".parse().unwrap()].as_slice()));
+    let unassign = ActionKind::Unassign { eni_id: "eni-1".into(), addresses: Vec::new(), prefixes };
+    assert!(matches!(bench.run(unassign).await, Outcome::Done));
+    let create = ActionKind::CreateEni {
+        subnet_id: "subnet-1".into(),
+        security_group_ids: Vec::new(),
+        fill: Fill::Prefixes(2),
+        client_token: "token-1".to_owned(),
+        description: String::new(),
+        tags: Vec::new(),
+    };
+    assert!(matches!(bench.run(create).await, Outcome::EniCreated(_)));
+    bench.finish();
+}
+
+#[tokio::test]
+async fn groups_and_tags_of_an_eni_are_set_and_leaked_ones_are_found_by_tag() {
+    let leaked = [
+        ("Filter.1.Name", "tag-key"),
+        ("Filter.1.Value.1", "node.k8s.amazonaws.com/instance_id"),
+        ("Filter.2.Name", "status"),
+        ("Filter.2.Value.1", "available"),
+        ("Filter.3.Name", "vpc-id"),
+        ("Filter.3.Value.1", "vpc-1"),
+        ("Filter.4.Name", "tag:cluster.k8s.amazonaws.com/name"),
+        ("Filter.4.Value.1", "blue"),
+        ("MaxResults", "1000"),
+    ];
+    let found = format!(
+        "<networkInterfaceSet><item>{}</item></networkInterfaceSet>",
+        eni_xml("eni-7", 10, "<status>available</status>")
+    );
+    let bench = Bench::new(vec![
+        ok(
+            "ModifyNetworkInterfaceAttribute",
+            &[("NetworkInterfaceId", "eni-1"), ("SecurityGroupId.1", "sg-1"), ("SecurityGroupId.2", "sg-2")],
+            "<return>true</return>",
+        ),
+        ok(
+            "CreateTags",
+            &[("ResourceId.1", "eni-1"), ("Tag.1.Key", "k"), ("Tag.1.Value", "v")],
+            "<return>true</return>",
+        ),
+        ok("DescribeNetworkInterfaces", &leaked, &found),
+    ])
+    .await;
+    let groups = vec!["sg-1".into(), "sg-2".into()];
+    let set = ActionKind::SetSecurityGroups { eni_id: "eni-1".into(), security_group_ids: groups };
+    assert!(matches!(bench.run(set).await, Outcome::Done));
+    let tag = ActionKind::TagEni { eni_id: "eni-1".into(), tags: vec![("k".to_owned(), "v".to_owned())] };
+    assert!(matches!(bench.run(tag).await, Outcome::Done));
+    let read = ActionKind::DescribeLeakedEnis { vpc_id: "vpc-1".into(), cluster_name: Some("blue".to_owned()) };
+    let Outcome::LeakedEnisDescribed(enis) = bench.run(read).await else { panic!("not read") };
+    assert_eq!(enis[0].eni_id, "eni-7".into());
+    bench.finish();
+}
+
+#[tokio::test]
+async fn the_subnets_of_a_zone_come_with_their_tags() {
+    let params = [
+        ("Filter.1.Name", "vpc-id"),
+        ("Filter.1.Value.1", "vpc-1"),
+        ("Filter.2.Name", "availability-zone"),
+        ("Filter.2.Value.1", "us-east-1a"),
+        ("MaxResults", "1000"),
+    ];
+    let content = "<subnetSet><item><subnetId>subnet-2</subnetId><cidrBlock>10.0.2.0/24</cidrBlock>\
+        <availableIpAddressCount>7</availableIpAddressCount><availabilityZone>us-east-1a</availabilityZone><tagSet>\
+        <item><key>kubernetes.io/role/cni</key><value>1</value></item></tagSet></item><item><subnetId>subnet-1</subnetId>\
+        <cidrBlock>10.0.1.0/24</cidrBlock><availableIpAddressCount>77</availableIpAddressCount></item></subnetSet>";
+    let bench = Bench::new(vec![ok("DescribeSubnets", &params, content)]).await;
+    let zone = SubnetQuery::Zone { vpc_id: "vpc-1".into(), availability_zone: "us-east-1a".to_owned() };
+    let Outcome::SubnetsDescribed(views) = bench.run(ActionKind::DescribeSubnets(zone)).await else {
+        panic!("not read")
+    };
+    let ids: Vec<&str> = views.iter().map(|view| view.subnet_id.as_str()).collect();
+    assert_eq!(ids, ["subnet-1", "subnet-2"]);
+    assert_eq!(views[1].tags, [("kubernetes.io/role/cni".to_owned(), "1".to_owned())]);
     bench.finish();
 }
 
@@ -398,7 +512,7 @@ async fn a_refused_connection_proves_that_nothing_was_sent() {
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     let ec2 = client(&endpoint, Duration::from_secs(2));
-    let kind = ActionKind::AssignAddresses { eni_id: "eni-1".into(), count: 1 };
+    let kind = ActionKind::Assign { eni_id: "eni-1".into(), fill: Fill::Addresses(1) };
     let failure = failure(ec2.run(&kind).await);
     assert_eq!((failure.class, failure.code.as_str()), (FailureClass::Transient, "NoConnection"), "{failure:?}");
 }

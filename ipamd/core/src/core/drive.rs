@@ -63,7 +63,7 @@ impl Core {
                 let instance_id = self.facts.as_ref()?.instance_id.clone();
                 let device_index = eni.device_index;
                 let purpose = Purpose::Attach { eni_id: eni_id.clone(), device_index };
-                (purpose, ActionKind::AttachEni { eni_id, instance_id, device_index })
+                (purpose, ActionKind::AttachEni { eni_id, instance_id, device_index, network_card: 0 })
             }
             Next::Configure => (Purpose::Configure { eni_id }, ActionKind::ConfigureEni(self.eni_plan(eni)?)),
             Next::Deconfigure => (Purpose::Deconfigure { eni_id }, ActionKind::DeconfigureEni(self.eni_plan(eni)?)),

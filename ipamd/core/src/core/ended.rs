@@ -251,7 +251,7 @@ impl Core {
         eni.assign = Assign::Idle;
         let subnet_id = eni.subnet_id.clone();
         let failure = match outcome {
-            Ok(Outcome::AddressesAssigned(addresses)) => {
+            Ok(Outcome::Assigned { addresses, .. }) => {
                 if self.take_assigned(turn, id, &addresses) > 0 {
                     self.subnet_gave(&subnet_id, now);
                     return;

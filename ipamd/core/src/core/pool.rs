@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crate::action::ActionKind;
+use crate::action::{ActionKind, Fill};
 use crate::ids::{BootTime, EniId};
 use crate::lifecycle::{Assign, Eni, Request};
 use crate::planner::grow::{self, GrowView, Growth, Room};
@@ -107,7 +107,7 @@ impl Core {
     }
 
     fn start_assign(&mut self, turn: &mut Turn, id: &EniId, count: Addresses) {
-        let kind = ActionKind::AssignAddresses { eni_id: id.clone(), count: count.0 };
+        let kind = ActionKind::Assign { eni_id: id.clone(), fill: Fill::Addresses(count.0) };
         let action = self.start(turn, Purpose::Assign { eni_id: id.clone(), count: count.0 }, kind);
         if let Some(eni) = self.enis.get_mut(id) {
             eni.assign = Assign::Running { action, count: count.0 };

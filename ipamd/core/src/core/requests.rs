@@ -10,8 +10,8 @@
 
 use std::time::Duration;
 
-use crate::action::ActionKind;
-use crate::event::{EniView, Failure, FailureClass, Outcome};
+use crate::action::{ActionKind, Fill, SubnetQuery};
+use crate::event::{EniView, Failure, FailureClass, Outcome, SubnetView};
 use crate::ids::{BootTime, DeviceIndex, EniId, SubnetId};
 use crate::lifecycle::{Eni, Phase, Request, Termination, Try, TryState};
 use crate::planner::Addresses;
@@ -79,7 +79,7 @@ impl Core {
         let kind = ActionKind::CreateEni {
             subnet_id: request.subnet_id.clone(),
             security_group_ids: request.security_group_ids.clone(),
-            secondary_addresses: request.secondary,
+            fill: Fill::Addresses(request.secondary),
             client_token: token.to_owned(),
             description: tags::description(facts),
             tags: tags::of_new_eni(&self.config, facts, token, &request.created_at),
@@ -310,7 +310,7 @@ impl Core {
                 continue;
             }
             let purpose = Purpose::Subnet { subnet_id: id.clone() };
-            let action = self.start(turn, purpose, ActionKind::DescribeSubnet { subnet_id: id.clone() });
+            let action = self.start(turn, purpose, ActionKind::DescribeSubnets(SubnetQuery::Id(id.clone())));
             if let Some(subnet) = self.subnets.get_mut(&id) {
                 subnet.reading = Some(action);
             }
@@ -328,7 +328,11 @@ impl Core {
         let Some(subnet) = self.subnets.get_mut(id) else { return };
         subnet.reading = None;
         let failure = match outcome {
-            Ok(Outcome::SubnetDescribed { cidr, available }) => {
+            Ok(Outcome::SubnetsDescribed(views)) if views.iter().any(|view| view.subnet_id == *id) => {
+                let Some(SubnetView { cidr, available, .. }) = views.into_iter().find(|view| view.subnet_id == *id)
+                else {
+                    return;
+                };
                 subnet.read_attempts = 0;
                 if let Some(exhausted) = subnet.exhausted.as_mut().filter(|exhausted| exhausted.ask) {
                     exhausted.ask = false;

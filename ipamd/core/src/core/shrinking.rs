@@ -186,7 +186,7 @@ impl Core {
             return;
         }
         let (id, addresses) = (job.eni_id.clone(), job.addresses.clone());
-        let kind = ActionKind::UnassignAddresses { eni_id: id.clone(), addresses: addresses.clone() };
+        let kind = ActionKind::Unassign { eni_id: id.clone(), addresses: addresses.clone(), prefixes: Vec::new() };
         let action = self.start(turn, Purpose::Unassign { eni_id: id.clone(), count: addresses.len() }, kind);
         if let Some(eni) = self.enis.get_mut(&id) {
             eni.unassigning = Some(action);

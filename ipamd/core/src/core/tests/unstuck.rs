@@ -132,11 +132,13 @@ fn an_assign_call_that_adds_nothing_is_repeated_less_and_less() {
     let end = world.now.boot + Duration::from_secs(300);
     while world.now.boot < end {
         world.run(Duration::from_millis(50));
-        if let Some(at) =
-            world.pending.iter().position(|(_, action)| matches!(action.kind, ActionKind::AssignAddresses { .. }))
+        if let Some(at) = world.pending.iter().position(|(_, action)| matches!(action.kind, ActionKind::Assign { .. }))
         {
             let (_, action) = world.pending.remove(at);
-            world.feed(Event::ActionEnded { id: action.id, outcome: Outcome::AddressesAssigned(Vec::new()) });
+            world.feed(Event::ActionEnded {
+                id: action.id,
+                outcome: Outcome::Assigned { addresses: Vec::new(), prefixes: Vec::new() },
+            });
         }
     }
     assert!(world.count("assign") <= 20, "{} assign calls", world.count("assign"));
@@ -174,7 +176,7 @@ fn addresses_whose_unassign_call_a_crash_cut_off_are_not_given_out_while_it_may_
         world.run(Duration::from_millis(20));
     }
     let leaving = world.pending.iter().find_map(|(_, action)| match &action.kind {
-        ActionKind::UnassignAddresses { addresses, .. } => Some(addresses.clone()),
+        ActionKind::Unassign { addresses, .. } => Some(addresses.clone()),
         _ => None,
     });
     let leaving = leaving.expect("under way");

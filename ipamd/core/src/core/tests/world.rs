@@ -127,12 +127,15 @@ pub(super) fn kind_name(kind: &ActionKind) -> &'static str {
         ActionKind::CreateEni { .. } => "create",
         ActionKind::AttachEni { .. } => "attach",
         ActionKind::SetDeleteOnTermination { .. } => "termination",
-        ActionKind::AssignAddresses { .. } => "assign",
-        ActionKind::UnassignAddresses { .. } => "unassign",
+        ActionKind::Assign { .. } => "assign",
+        ActionKind::Unassign { .. } => "unassign",
+        ActionKind::SetSecurityGroups { .. } => "groups",
+        ActionKind::TagEni { .. } => "tag",
+        ActionKind::DescribeLeakedEnis { .. } => "leaked",
         ActionKind::DetachEni { .. } => "detach",
         ActionKind::DeleteEni { .. } => "delete",
         ActionKind::DescribeEnis { .. } => "describe",
-        ActionKind::DescribeSubnet { .. } => "subnet",
+        ActionKind::DescribeSubnets(_) => "subnet",
         ActionKind::ConfigureEni(_) => "configure",
         ActionKind::DeconfigureEni(_) => "deconfigure",
         ActionKind::ConfigureHost { .. } => "host",
@@ -320,7 +323,10 @@ impl World {
             assert!(!resting, "{address} is cooling: {action:?}");
         };
         match &action.kind {
-            ActionKind::UnassignAddresses { addresses, .. } => addresses.iter().for_each(check),
+            ActionKind::Unassign { addresses, prefixes, .. } => {
+                addresses.iter().for_each(check);
+                prefixes.iter().for_each(|prefix| prefix.hosts().for_each(|address| check(&address)));
+            }
             ActionKind::DetachEni { eni_id, .. } | ActionKind::DeleteEni { eni_id } => {
                 assert_ne!(*eni_id, self.facts.primary_eni_id, "the primary ENI");
                 if let Some(eni) = self.enis.get(eni_id) {
@@ -334,9 +340,12 @@ impl World {
             ActionKind::CreateEni { .. }
             | ActionKind::AttachEni { .. }
             | ActionKind::SetDeleteOnTermination { .. }
-            | ActionKind::AssignAddresses { .. }
+            | ActionKind::Assign { .. }
+            | ActionKind::SetSecurityGroups { .. }
+            | ActionKind::TagEni { .. }
+            | ActionKind::DescribeLeakedEnis { .. }
             | ActionKind::DescribeEnis { .. }
-            | ActionKind::DescribeSubnet { .. }
+            | ActionKind::DescribeSubnets(_)
             | ActionKind::ConfigureEni(_)
             | ActionKind::DeconfigureEni(_)
             | ActionKind::ConfigureHost { .. }

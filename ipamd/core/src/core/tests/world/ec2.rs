@@ -5,27 +5,32 @@ use std::net::Ipv4Addr;
 
 use super::{FakeEni, World, attachment, failure};
 use crate::action::{ActionKind, CLIENT_TOKEN_TAG};
-use crate::event::{EniView, FailureClass, HeldAddress, KernelView, Outcome};
+use crate::event::{EniView, FailureClass, HeldAddress, KernelView, Outcome, SubnetView};
 use crate::ids::{AttachmentId, BootTime, DeviceIndex, EniId, MacAddr};
 
 impl World {
     /// EC2 and the kernel.
     pub(super) fn perform(&mut self, kind: &ActionKind) -> Outcome {
         match kind {
-            ActionKind::CreateEni { secondary_addresses, client_token, tags, .. } => {
-                self.create(*secondary_addresses as usize, client_token, tags)
+            ActionKind::CreateEni { fill, client_token, tags, .. } => {
+                self.create(fill.addresses() as usize, client_token, tags)
             }
             ActionKind::AttachEni { eni_id, device_index, .. } => self.attach(eni_id, *device_index),
             ActionKind::SetDeleteOnTermination { eni_id, .. } => self.terminate_with_instance(eni_id),
-            ActionKind::AssignAddresses { eni_id, count } => self.assign(eni_id, *count as usize),
-            ActionKind::UnassignAddresses { eni_id, addresses } => self.unassign(eni_id, addresses),
+            ActionKind::Assign { eni_id, fill } => self.assign(eni_id, fill.addresses() as usize),
+            ActionKind::Unassign { eni_id, addresses, .. } => self.unassign(eni_id, addresses),
             ActionKind::DetachEni { eni_id, attachment_id } => self.detach(eni_id, attachment_id),
             ActionKind::DeleteEni { eni_id } => self.delete(eni_id),
             ActionKind::DescribeEnis { also, tokens, .. } => self.describe(also, tokens),
-            ActionKind::DescribeSubnet { .. } => Outcome::SubnetDescribed {
+            ActionKind::SetSecurityGroups { .. } | ActionKind::TagEni { .. } => Outcome::Done,
+            ActionKind::DescribeLeakedEnis { .. } => Outcome::LeakedEnisDescribed(Vec::new()),
+            ActionKind::DescribeSubnets(_) => Outcome::SubnetsDescribed(vec![SubnetView {
+                subnet_id: self.facts.subnet_id.clone(),
                 cidr: self.facts.subnet_cidr,
                 available: u32::try_from(self.subnet_free.len()).expect("small"),
-            },
+                availability_zone: self.facts.availability_zone.clone(),
+                tags: Vec::new(),
+            }]),
             ActionKind::ConfigureEni(plan) => match self.enis.get(&plan.eni_id) {
                 Some(eni) if eni.view.attachment.is_some() && eni.link_at <= self.now.boot => {
                     self.proven.insert(plan.eni_id.clone());
@@ -127,7 +132,7 @@ impl World {
         }
         let fresh: Vec<Ipv4Addr> = (0..count).filter_map(|_| self.subnet_free.pop_first()).collect();
         eni.view.secondary_addresses.extend(&fresh);
-        Outcome::AddressesAssigned(fresh)
+        Outcome::Assigned { addresses: fresh, prefixes: Vec::new() }
     }
 
     fn unassign(&mut self, id: &EniId, addresses: &[Ipv4Addr]) -> Outcome {

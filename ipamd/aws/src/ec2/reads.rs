@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+//! EC2's descriptions, whole: every page, every unknown id left out rather than failing the call.
+//!
+//! Invariant: a description that cannot be read whole is a failure, never a shorter list.
+
+use std::sync::Arc;
+
+use aws_sdk_ec2::types::{Filter, Subnet};
+use ipamd_core::action::{CLIENT_TOKEN_TAG, SubnetQuery};
+use ipamd_core::event::{EniView, Failure, Outcome, SubnetView};
+use ipamd_core::ids::{EniId, InstanceId, VpcId};
+use ipamd_core::tags::{CLUSTER_TAG, INSTANCE_TAG};
+
+use super::Ec2;
+use super::failure::{failed, incomplete};
+use crate::classify::Sent;
+use crate::view;
+
+/// Most items in one page of a description (EC2 API reference: 5 to 1000).
+const PAGE: i32 = 1000;
+
+/// Values that one filter takes (EC2 API reference: 200 in one request).
+const FILTER_VALUES: usize = 200;
+
+impl Ec2 {
+    pub(super) async fn describe(
+        &self,
+        instance: &InstanceId,
+        also: &[EniId],
+        tokens: &[String],
+    ) -> Result<Outcome, Failure> {
+        let read_at = (self.throttle.clock())();
+        let mut enis = self.described(vec![filter("attachment.instance-id", [instance.to_string()])]).await?;
+        let missing: Vec<String> =
+            also.iter().filter(|id| enis.iter().all(|eni| eni.eni_id != **id)).map(ToString::to_string).collect();
+        // A filter, not ids: an id that EC2 does not know fails the whole call, a filter value leaves it out.
+        for ids in missing.chunks(FILTER_VALUES) {
+            enis.extend(self.described(vec![filter("network-interface-id", ids.to_vec())]).await?);
+        }
+        for tokens in tokens.chunks(FILTER_VALUES) {
+            enis.extend(self.described(vec![filter(&format!("tag:{CLIENT_TOKEN_TAG}"), tokens.to_vec())]).await?);
+        }
+        enis.sort_by(|a, b| a.eni_id.cmp(&b.eni_id));
+        enis.dedup_by(|a, b| a.eni_id == b.eni_id);
+        Ok(Outcome::EnisDescribed { enis, read_at })
+    }
+
+    pub(super) async fn leaked(&self, vpc: &VpcId, cluster: Option<&str>) -> Result<Outcome, Failure> {
+        let mut filters = vec![
+            filter("tag-key", [INSTANCE_TAG.to_owned()]),
+            filter("status", ["available".to_owned()]),
+            filter("vpc-id", [vpc.to_string()]),
+        ];
+        filters.extend(cluster.map(|name| filter(&format!("tag:{CLUSTER_TAG}"), [name.to_owned()])));
+        let mut enis = self.described(filters).await?;
+        enis.sort_by(|a, b| a.eni_id.cmp(&b.eni_id));
+        Ok(Outcome::LeakedEnisDescribed(enis))
+    }
+
+    /// All pages of DescribeNetworkInterfaces under all of the filters.
+    async fn described(&self, filters: Vec<Filter>) -> Result<Vec<EniView>, Failure> {
+        let action = "DescribeNetworkInterfaces";
+        let mut enis = Vec::new();
+        let mut next_token = None;
+        loop {
+            self.turn(action).await?;
+            let page = self
+                .client
+                .describe_network_interfaces()
+                .set_filters(Some(filters.clone()))
+                .max_results(PAGE)
+                .set_next_token(next_token)
+                .send()
+                .await
+                .map_err(|error| failed(action, Sent::Read, error))?;
+            for eni in page.network_interfaces() {
+                enis.push(view::eni(eni).map_err(|error| incomplete(action, error.to_string()))?);
+            }
+            next_token = page.next_token().filter(|token| !token.is_empty()).map(str::to_owned);
+            if next_token.is_none() {
+                return Ok(enis);
+            }
+        }
+    }
+
+    pub(super) async fn subnets(&self, query: &SubnetQuery) -> Result<Outcome, Failure> {
+        let views = self
+            .subnets
+            .try_get_with_by_ref(query, self.fetch_subnets(query))
+            .await
+            .map_err(|error: Arc<Failure>| Arc::unwrap_or_clone(error))?;
+        Ok(Outcome::SubnetsDescribed(views))
+    }
+
+    async fn fetch_subnets(&self, query: &SubnetQuery) -> Result<Vec<SubnetView>, Failure> {
+        let action = "DescribeSubnets";
+        let filters = match query {
+            SubnetQuery::Id(id) => vec![filter("subnet-id", [id.to_string()])],
+            SubnetQuery::Zone { vpc_id, availability_zone } => {
+                vec![filter("vpc-id", [vpc_id.to_string()]), filter("availability-zone", [availability_zone.clone()])]
+            }
+        };
+        let mut views = Vec::new();
+        let mut next_token = None;
+        loop {
+            self.turn(action).await?;
+            let page = self
+                .client
+                .describe_subnets()
+                .set_filters(Some(filters.clone()))
+                .max_results(PAGE)
+                .set_next_token(next_token)
+                .send()
+                .await
+                .map_err(|error| failed(action, Sent::Read, error))?;
+            for subnet in page.subnets() {
+                views.push(subnet_view(subnet).map_err(|error| incomplete(action, error))?);
+            }
+            next_token = page.next_token().filter(|token| !token.is_empty()).map(str::to_owned);
+            if next_token.is_none() {
+                break;
+            }
+        }
+        views.sort_by(|a, b| a.subnet_id.cmp(&b.subnet_id));
+        match query {
+            SubnetQuery::Id(id) if views.is_empty() => Err(incomplete(action, format!("no {id} in the answer"))),
+            SubnetQuery::Id(_) | SubnetQuery::Zone { .. } => Ok(views),
+        }
+    }
+}
+
+fn subnet_view(subnet: &Subnet) -> Result<SubnetView, String> {
+    let id = subnet.subnet_id().ok_or("a subnet without an id")?;
+    let cidr = subnet.cidr_block().and_then(|text| text.parse().ok());
+    let available = subnet.available_ip_address_count().and_then(|count| u32::try_from(count).ok());
+    let (cidr, available) = cidr.zip(available).ok_or_else(|| format!("{id} without block or free addresses"))?;
+    Ok(SubnetView {
+        subnet_id: id.into(),
+        cidr,
+        available,
+        availability_zone: subnet.availability_zone().unwrap_or_default().to_owned(),
+        tags: view::tags(subnet.tags()),
+    })
+}
+
+fn filter(name: &str, values: impl IntoIterator<Item = String>) -> Filter {
+    Filter::builder().name(name).set_values(Some(values.into_iter().collect())).build()
+}
