@@ -171,7 +171,7 @@ impl Driver {
         }
     }
 
-    /// Refuses who waits, so that the caller tries again with the next daemon, and leaves a journal without them.
+    /// Sends who waits to the next daemon (`edge::rpc` answers "unavailable", and the plugin asks again), and leaves a journal without them.
     fn stop(&mut self) {
         let refusal = Refusal {
             code: ReasonCode::Stopping,

@@ -19,7 +19,7 @@ use ipam_api::{ADD_BUDGET, ANSWER_MARGIN};
 use ipamd_core::action::Allocated;
 use ipamd_core::event::InstanceFacts;
 use ipamd_core::ids::{AllocationKey, PodRef, RequestId};
-use ipamd_core::reason::Refusal;
+use ipamd_core::reason::{ReasonCode, Refusal};
 use ipamd_core::{Config, Event, Reply};
 use ipnet::Ipv4Net;
 use tokio::sync::watch;
@@ -134,6 +134,10 @@ impl CniBackend for Backend {
                 let Allocated { address, eni_id, .. } = &allocated;
                 tracing::info!(key = text, %pod, %address, %eni_id, waited_ms, "address allocated");
                 Ok(Response::new(self.added(&allocated)))
+            }
+            // Not a refusal: the plugin asks the next daemon with what is left of its budget.
+            Reply::Add { result: Err(refusal), .. } if refusal.code == ReasonCode::Stopping => {
+                Err(Status::unavailable(refusal.cause))
             }
             Reply::Add { result: Err(refusal), .. } => {
                 tracing::warn!(key = text, %pod, code = %refusal.code, waited_ms, "refused: {}", refusal.cause);
