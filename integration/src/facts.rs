@@ -51,7 +51,7 @@ pub fn instance(vpc: &Vpc, name: &str) -> Option<InstanceFacts> {
     Some(InstanceFacts {
         id: instance.id.as_str().to_owned(),
         instance_type: instance.instance_type.clone(),
-        address: primary.primary,
+        address: primary.primary?,
         public_address: primary.public,
         subnet: subnet.cidr_block(),
         max_enis: usize::try_from(instance.limits.max_enis_on_default_card()).ok()?,
@@ -59,7 +59,7 @@ pub fn instance(vpc: &Vpc, name: &str) -> Option<InstanceFacts> {
     })
 }
 
-/// The ENIs of the instance called `name`, by device index; `None`: there is no such instance.
+/// The ENIs of the instance called `name` that have addresses, by device index; `None`: there is no such instance.
 #[must_use]
 pub fn enis(vpc: &Vpc, name: &str) -> Option<Vec<EniFacts>> {
     let instance = vpc.instance_named(name)?;
@@ -68,7 +68,7 @@ pub fn enis(vpc: &Vpc, name: &str) -> Option<Vec<EniFacts>> {
         Some(EniFacts {
             id: eni.id.as_str().to_owned(),
             device_index: attachment.device_index,
-            primary: eni.primary,
+            primary: eni.primary?,
             secondary: eni.secondaries.clone(),
         })
     });

@@ -227,6 +227,7 @@ fn config(spec: &TopologySpec) -> VpcConfig {
         cidr_block: subnet.block(),
         availability_zone: None,
         tags: Default::default(),
+        cidr_reservations: Vec::new(),
     };
     let mut settings = Settings::default();
     let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
@@ -245,6 +246,7 @@ fn config(spec: &TopologySpec) -> VpcConfig {
             security_groups: Vec::new(),
             role: Some("node".to_owned()),
             tags: Default::default(),
+            network_interfaces: Vec::new(),
         }
     });
     VpcConfig {

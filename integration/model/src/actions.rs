@@ -26,15 +26,12 @@ pub(crate) enum Known {
 }
 
 /// Actions of EC2 that a node's IPAM can be expected to try and that are not modelled.
-const NOT_MODELLED: [&str; 8] = [
+const NOT_MODELLED: [&str; 5] = [
     "AssignIpv6Addresses",
     "UnassignIpv6Addresses",
     "AssociateTrunkInterface",
     "DisassociateTrunkInterface",
     "DescribeTrunkInterfaceAssociations",
-    "CreateSubnetCidrReservation",
-    "DeleteSubnetCidrReservation",
-    "GetSubnetCidrReservations",
 ];
 
 const CREATE: [&str; 26] = [
@@ -81,6 +78,15 @@ const MODIFY: [&str; 14] = [
     "EnaSrdSpecification.EnaSrdEnabled",
     "AssociatePublicIpAddress",
 ];
+const RESERVE: [&str; 7] = [
+    "SubnetId",
+    "Cidr",
+    "ReservationType",
+    "Description",
+    "TagSpecification.N.ResourceType",
+    "TagSpecification.N.Tag.N.Key",
+    "TagSpecification.N.Tag.N.Value",
+];
 const ASSIGN: [&str; 6] = [
     "NetworkInterfaceId",
     "PrivateIpAddress.N",
@@ -112,6 +118,9 @@ pub(crate) fn known(action: &str) -> Known {
         "DescribeInstances" => &["InstanceId.N", "Filter.N.Name", "Filter.N.Value.N", "MaxResults", "NextToken"],
         "DescribeInstanceTypes" => &["InstanceType.N", "Filter.N.Name", "Filter.N.Value.N", "MaxResults", "NextToken"],
         "DescribeSubnets" => &["SubnetId.N", "Filter.N.Name", "Filter.N.Value.N", "MaxResults", "NextToken"],
+        "CreateSubnetCidrReservation" => &RESERVE,
+        "DeleteSubnetCidrReservation" => &["SubnetCidrReservationId"],
+        "GetSubnetCidrReservations" => &["SubnetId", "Filter.N.Name", "Filter.N.Value.N", "MaxResults", "NextToken"],
         "DescribeVpcs" => &["VpcId.N", "Filter.N.Name", "Filter.N.Value.N", "MaxResults", "NextToken"],
         "DescribeSecurityGroups" => {
             &["GroupId.N", "GroupName.N", "Filter.N.Name", "Filter.N.Value.N", "MaxResults", "NextToken"]
@@ -143,6 +152,9 @@ impl Vpc {
             "DescribeInstances" => self.describe_instances(params, now),
             "DescribeInstanceTypes" => Self::describe_instance_types(params),
             "DescribeSubnets" => self.describe_subnets(params),
+            "CreateSubnetCidrReservation" => self.create_subnet_cidr_reservation(params),
+            "DeleteSubnetCidrReservation" => self.delete_subnet_cidr_reservation(params),
+            "GetSubnetCidrReservations" => self.get_subnet_cidr_reservations(params),
             "DescribeVpcs" => self.describe_vpcs(params),
             "DescribeSecurityGroups" => self.describe_security_groups(params),
             "CreateTags" => self.create_tags(params, now),
@@ -178,8 +190,7 @@ impl Vpc {
             return Err(Ec2Error::malformed("InvalidNetworkInterfaceAttachmentId.Malformed", id));
         }
         let id = AttachmentId::from(id);
-        let held = |eni: &&Eni| eni.attachment().is_some_and(|attachment| attachment.id == id);
-        self.enis.iter().find(held).ok_or_else(|| Ec2Error::attachment_not_found(&id))
+        self.enis.of_attachment(&id).ok_or_else(|| Ec2Error::attachment_not_found(&id))
     }
 
     /// The instance that a parameter names.

@@ -22,7 +22,7 @@ use crate::error::Ec2Error;
 use crate::events::{Assigned, FabricEvent};
 use crate::ids::EniId;
 use crate::params::Params;
-use crate::state::Eni;
+use crate::state::{Eni, InterfaceType};
 use crate::vpc::Vpc;
 use crate::xml::Xml;
 
@@ -54,6 +54,10 @@ impl Vpc {
     pub(crate) fn assign_private_ip_addresses(&mut self, params: &Params, now: Duration) -> Result<Xml, Ec2Error> {
         let eni = self.eni_param(params, "NetworkInterfaceId")?.clone();
         let mut wanted = read_wanted(params)?;
+        if eni.interface_type == InterfaceType::EfaOnly {
+            let text = format!("Network interface '{}' is EFA-only and does not support IP addresses.", eni.id);
+            return Err(Ec2Error::unsupported(text));
+        }
         let moves = match &mut wanted {
             Wanted::Addresses(addresses) if params.flag("AllowReassignment")? => {
                 addresses.retain(|address| !eni.secondaries.contains(address));
@@ -95,8 +99,8 @@ impl Vpc {
         if addresses.is_empty() && prefixes.is_empty() {
             return Err(Ec2Error::missing("PrivateIpAddress or Ipv4Prefix"));
         }
-        if addresses.contains(&eni.primary) {
-            let text = format!("The primary IP address {} of interface {} cannot be unassigned", eni.primary, eni.id);
+        if let Some(primary) = eni.primary.filter(|primary| addresses.contains(primary)) {
+            let text = format!("The primary IP address {primary} of interface {} cannot be unassigned", eni.id);
             return Err(Ec2Error::value(text));
         }
         let held = addresses.iter().all(|address| eni.secondaries.contains(address))
@@ -150,7 +154,7 @@ impl Vpc {
             }
             let here = |eni: &&Eni| eni.vpc == target.vpc && eni.addresses().any(|held| held == address);
             match self.enis.iter().find(here) {
-                Some(holder) if holder.primary == address => return Err(Ec2Error::move_not_allowed(address)),
+                Some(holder) if holder.primary == Some(address) => return Err(Ec2Error::move_not_allowed(address)),
                 Some(holder) => moves.push((holder.id.clone(), address)),
                 None => {}
             }

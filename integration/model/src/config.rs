@@ -14,6 +14,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use crate::settings::Settings;
+use crate::state::{InterfaceType, ReservationType};
 
 /// The topology and the settings it starts with.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -80,6 +81,19 @@ pub struct SubnetSpec {
     /// Its tags.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
+    /// Its CIDR reservations.
+    #[serde(default)]
+    pub cidr_reservations: Vec<ReservationSpec>,
+}
+
+/// A CIDR reservation of a subnet.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReservationSpec {
+    /// The part of the subnet, overlapping no other.
+    pub cidr: Ipv4Net,
+    /// What it is kept for.
+    pub reservation_type: ReservationType,
 }
 
 /// A security group. It allows everything: what groups do to packets is not modelled.
@@ -123,6 +137,32 @@ pub struct InstanceSpec {
     /// Name of the IAM role whose test credentials IMDS gives; `None`: no role.
     #[serde(default = "default_role")]
     pub role: Option<String>,
+    /// Its tags.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+    /// ENIs that it is launched with besides the primary one.
+    #[serde(default)]
+    pub network_interfaces: Vec<InterfaceSpec>,
+}
+
+/// An ENI that an instance is launched with. It goes with the instance.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InterfaceSpec {
+    /// The card.
+    #[serde(default)]
+    pub network_card: u8,
+    /// Position on the card.
+    pub device_index: u32,
+    /// What it is for.
+    #[serde(default)]
+    pub interface_type: InterfaceType,
+    /// Name of its subnet; the instance's when absent.
+    #[serde(default)]
+    pub subnet: Option<String>,
+    /// Secondary addresses it has.
+    #[serde(default)]
+    pub secondary_addresses: u32,
     /// Its tags.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
@@ -186,6 +226,14 @@ pub enum ConfigError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// A CIDR reservation that its subnet cannot have.
+    #[error("subnet `{name}`: {reason}")]
+    Reservation {
+        /// The subnet.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// An instance type that the limits table does not have.
     #[error("instance `{name}` is of type `{instance_type}`, which the limits table does not have")]
     InstanceType {
@@ -194,9 +242,9 @@ pub enum ConfigError {
         /// The type.
         instance_type: String,
     },
-    /// The primary ENI could not be made.
-    #[error("making the primary ENI of instance `{name}`")]
-    PrimaryEni {
+    /// An ENI could not be made or attached.
+    #[error("making the ENIs of instance `{name}`")]
+    Eni {
         /// The instance.
         name: String,
         /// EC2's refusal.

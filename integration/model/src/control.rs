@@ -109,6 +109,9 @@ impl Vpc {
                     "id": subnet.id, "vpc": subnet.vpc, "cidr_block": subnet.cidr_block(),
                     "availability_zone": subnet.availability_zone, "free_addresses": subnet.free_addresses(),
                     "tags": subnet.tags,
+                    "cidr_reservations": subnet.reservations().iter().map(|r| {
+                        json!({"id": r.id, "cidr": r.cidr, "reservation_type": r.kind})
+                    }).collect::<Vec<_>>(),
                 })
             })
             .collect();
@@ -148,7 +151,8 @@ fn eni_value(eni: &Eni) -> Value {
     });
     json!({
         "id": eni.id, "vpc": eni.vpc, "subnet": eni.subnet, "description": eni.description, "mac": eni.mac,
-        "status": eni.state.name(), "primary_address": eni.primary, "secondary_addresses": eni.secondaries,
+        "status": eni.state.name(), "interface_type": eni.interface_type,
+        "primary_address": eni.primary, "secondary_addresses": eni.secondaries,
         "prefixes": eni.prefixes, "public_address": eni.public, "security_groups": eni.security_groups,
         "source_dest_check": eni.source_dest_check, "tags": eni.tags, "attachment": attachment,
     })

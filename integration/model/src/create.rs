@@ -7,7 +7,8 @@
 //!
 //! Invariant: a refused create has taken no address. The same client token makes one ENI, however often it is used.
 //!
-//! Worked example: `SecondaryPrivateIpAddressCount=9` in an empty /28 (11 free): the ENI takes 10, one is left.
+//! Worked example: `SecondaryPrivateIpAddressCount=9` in an empty /28 (11 free): the ENI takes 10, one is left. An EFA-only
+//! ENI takes none, and naming or counting addresses for it is refused.
 //!
 //! Source: EC2 API reference, CreateNetworkInterface, DeleteNetworkInterface, "Ensuring idempotency".
 
@@ -20,7 +21,7 @@ use crate::error::Ec2Error;
 use crate::ids::{EniId, SecurityGroupId, SubnetId};
 use crate::params::Params;
 use crate::space::{PREFIX_ADDRESSES, Space};
-use crate::state::{Eni, EniState, Tags};
+use crate::state::{Eni, EniState, InterfaceType, Tags};
 use crate::vpc::{UsedToken, Vpc};
 use crate::xml::Xml;
 
@@ -30,6 +31,7 @@ const MAX_CLIENT_TOKEN: usize = 64;
 /// What a new ENI is to be.
 #[derive(Clone, Debug)]
 pub(crate) struct NewEni {
+    pub(crate) interface_type: InterfaceType,
     pub(crate) subnet: SubnetId,
     pub(crate) description: String,
     /// The default group of the VPC when empty.
@@ -59,6 +61,7 @@ pub(crate) struct Got {
 impl NewEni {
     pub(crate) fn in_subnet(subnet: SubnetId) -> Self {
         Self {
+            interface_type: InterfaceType::Interface,
             subnet,
             description: String::new(),
             security_groups: Vec::new(),
@@ -125,9 +128,7 @@ impl Vpc {
 
     fn read_new_eni(&self, params: &Params) -> Result<NewEni, Ec2Error> {
         let subnet = self.subnet_param(params.required("SubnetId")?)?.id.clone();
-        if let Some(kind) = params.text("InterfaceType").filter(|kind| *kind != "interface") {
-            return Err(Ec2Error::unsupported(format!("Interfaces of type {kind} are not part of this model.")));
-        }
+        let interface_type = read_type(params)?;
         for ipv6 in ["Ipv6AddressCount", "Ipv6Addresses", "Ipv6PrefixCount", "Ipv6Prefix", "EnablePrimaryIpv6"] {
             if params.has(ipv6) {
                 return Err(Ec2Error::unsupported(format!("{ipv6}: IPv6 is not part of this model.")));
@@ -136,6 +137,7 @@ impl Vpc {
         let (primary, wanted) = read_addresses(params)?;
         let vpc = self.subnets[&subnet].vpc.clone();
         Ok(NewEni {
+            interface_type,
             description: params.text("Description").unwrap_or_default().to_owned(),
             security_groups: self.groups_param(params, &vpc)?,
             primary,
@@ -164,6 +166,7 @@ impl Vpc {
         let id = EniId(self.ids.id(EniId::PREFIX));
         let eni = Eni {
             id: id.clone(),
+            interface_type: new.interface_type,
             vpc,
             subnet: new.subnet,
             availability_zone,
@@ -185,7 +188,10 @@ impl Vpc {
 
     /// Takes the primary address and what is wanted besides out of `space`. What is named goes first, so that a chosen
     /// primary address is never part of it.
-    fn take_for_new(&mut self, space: &mut Space, new: &NewEni) -> Result<(Ipv4Addr, Got), Ec2Error> {
+    fn take_for_new(&mut self, space: &mut Space, new: &NewEni) -> Result<(Option<Ipv4Addr>, Got), Ec2Error> {
+        if new.interface_type == InterfaceType::EfaOnly {
+            return Ok((None, Got::default()));
+        }
         if let Some(address) = new.primary {
             check_address(space, address)?;
             if space.is_taken(address) {
@@ -208,8 +214,8 @@ impl Vpc {
             }
         };
         match named {
-            Some(got) => Ok((primary, got)),
-            None => Ok((primary, self.take(space, &new.wanted, in_use)?)),
+            Some(got) => Ok((Some(primary), got)),
+            None => Ok((Some(primary), self.take(space, &new.wanted, in_use)?)),
         }
     }
 
@@ -285,6 +291,21 @@ fn client_token(params: &Params) -> Result<Option<String>, Ec2Error> {
         return Err(Ec2Error::value(text));
     }
     Ok(Some(token.to_owned()))
+}
+
+/// `InterfaceType`; EFA-only interfaces do not support IP addresses.
+fn read_type(params: &Params) -> Result<InterfaceType, Ec2Error> {
+    let Some(name) = params.text("InterfaceType") else { return Ok(InterfaceType::Interface) };
+    let invalid = || Ec2Error::value(format!("Value ({name}) for parameter InterfaceType is invalid."));
+    let interface_type = InterfaceType::named(name).ok_or_else(invalid)?;
+    let addresses =
+        ["PrivateIpAddress", "PrivateIpAddresses", "SecondaryPrivateIpAddressCount", "Ipv4Prefix", "Ipv4PrefixCount"];
+    match addresses.into_iter().find(|way| interface_type == InterfaceType::EfaOnly && params.has(way)) {
+        Some(way) => Err(Ec2Error::combination(format!(
+            "The parameter {way} cannot be used with the interface type efa-only, which does not support IP addresses"
+        ))),
+        None => Ok(interface_type),
+    }
 }
 
 /// The four ways to ask for IPv4 exclude one another; the primary address is named once at most.

@@ -1,54 +1,85 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Versions of a thing over time, so that readers can be behind.
 //!
-//! Answers "what was it, as seen with this lag"; who lags how much is a setting. EC2 and IMDS are eventually consistent
-//! (EC2 developer guide, "Eventual consistency"), and every reader here sees *some* former truth, never a mixture.
+//! Answers "what is it" and "what was it, as seen with this lag"; who lags how much is a setting. EC2 and IMDS are
+//! eventually consistent (EC2 developer guide, "Eventual consistency"), and every reader here sees *some* former truth,
+//! never a mixture.
 //!
-//! Invariant: with a lag of zero the newest version is seen. Versions older than [`MAX_LAG`] are dropped, save the newest
-//! of them.
+//! Invariant: with a lag of zero the newest version is seen. Only versions that a reader with the longest lag (`keep`) can
+//! still see are kept; what has outlived them counts as seen by everybody, also when the lag is raised later. While nobody
+//! lags there is one version, changed in place.
 //!
 //! Worked example: made at 1 s, changed at 5 s, lag 3 s: unseen until 4 s, then the first version, from 8 s the second.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// The longest lag that is kept versions for.
-pub(crate) const MAX_LAG: Duration = Duration::from_secs(3_600);
-
 #[derive(Clone, Debug)]
 struct Version<T> {
-    /// `None`: from before the start, seen by everybody.
+    /// `None`: seen by everybody.
     since: Option<Duration>,
     /// `None`: the thing is gone.
     value: Option<T>,
 }
 
-/// The versions of one thing, oldest first.
+/// The versions of one thing, oldest first; never empty.
 #[derive(Clone, Debug)]
 pub(crate) struct History<T> {
-    versions: VecDeque<Version<T>>,
-}
-
-impl<T> Default for History<T> {
-    fn default() -> Self {
-        Self { versions: VecDeque::new() }
-    }
+    newest: Version<T>,
+    older: VecDeque<Version<T>>,
 }
 
 impl<T> History<T> {
-    /// Adds the version that is true from `since` on.
-    pub(crate) fn push(&mut self, since: Option<Duration>, value: Option<T>) {
-        self.versions.push_back(Version { since, value });
-        let Some(now) = since else { return };
-        while self.versions.get(1).is_some_and(|next| next.since.is_none_or(|s| s + MAX_LAG < now)) {
-            self.versions.pop_front();
+    /// The thing as it is made. `since` is `None` for one that was there from the start.
+    pub(crate) fn new(since: Option<Duration>, value: T) -> Self {
+        Self { newest: Version { since, value: Some(value) }, older: VecDeque::new() }
+    }
+
+    /// What it is; `None`: it is gone.
+    pub(crate) fn now(&self) -> Option<&T> {
+        self.newest.value.as_ref()
+    }
+
+    /// Changes it at this time. `keep` is the longest lag there is.
+    pub(crate) fn change(&mut self, at: Duration, keep: Duration, change: impl FnOnce(&mut T))
+    where
+        T: Clone,
+    {
+        if self.newest.value.is_none() {
+            return;
         }
+        if !keep.is_zero() {
+            let next = Version { since: Some(at), value: self.newest.value.clone() };
+            self.push(next, at, keep);
+        }
+        if let Some(value) = &mut self.newest.value {
+            change(value);
+        }
+    }
+
+    /// It is gone from this time on.
+    pub(crate) fn end(&mut self, at: Duration, keep: Duration) {
+        self.push(Version { since: Some(at), value: None }, at, keep);
     }
 
     /// What a reader with this lag sees.
     pub(crate) fn seen(&self, now: Duration, lag: Duration) -> Option<&T> {
-        let seen = |version: &&Version<T>| version.since.is_none_or(|since| since + lag <= now);
-        self.versions.iter().rev().find(seen).and_then(|version| version.value.as_ref())
+        let is_seen = |version: &&Version<T>| version.since.is_none_or(|since| since + lag <= now);
+        let mut all = std::iter::once(&self.newest).chain(self.older.iter().rev());
+        all.find(is_seen).and_then(|version| version.value.as_ref())
+    }
+
+    fn push(&mut self, version: Version<T>, now: Duration, keep: Duration) {
+        self.older.push_back(std::mem::replace(&mut self.newest, version));
+        let outlived = |next: Option<&Version<T>>| next.and_then(|n| n.since).is_some_and(|since| since + keep <= now);
+        while outlived(self.older.get(1).or(Some(&self.newest))) {
+            self.older.pop_front();
+            let Some(front) = self.older.front_mut() else {
+                self.newest.since = None;
+                return;
+            };
+            front.since = None;
+        }
     }
 }
 
@@ -56,24 +87,47 @@ impl<T> History<T> {
 mod tests {
     use super::*;
 
+    const KEEP: Duration = Duration::from_secs(3_600);
+
+    fn second(number: u64) -> Duration {
+        Duration::from_secs(number)
+    }
+
     #[test]
     fn a_reader_sees_the_newest_version_that_is_older_than_its_lag() {
-        let second = Duration::from_secs;
-        let mut history = History::default();
-        history.push(Some(second(1)), Some("made"));
-        history.push(Some(second(5)), Some("changed"));
-        history.push(Some(second(9)), None);
+        let mut history = History::new(Some(second(1)), "made");
+        history.change(second(5), KEEP, |value| *value = "changed");
+        history.end(second(9), KEEP);
         let lag = second(3);
         for (now, seen) in [(3, None), (4, Some("made")), (7, Some("made")), (8, Some("changed")), (12, None)] {
             assert_eq!(history.seen(second(now), lag).copied(), seen, "at {now} s");
         }
         assert_eq!(history.seen(second(5), Duration::ZERO), Some(&"changed"));
+        assert_eq!(history.now(), None);
     }
 
     #[test]
     fn what_was_there_from_the_start_is_seen_at_once() {
-        let mut history = History::default();
-        history.push(None, Some(1));
-        assert_eq!(history.seen(Duration::ZERO, MAX_LAG), Some(&1));
+        assert_eq!(History::new(None, 1).seen(Duration::ZERO, KEEP), Some(&1));
+    }
+
+    #[test]
+    fn versions_that_nobody_can_see_any_more_are_not_kept() {
+        let mut history = History::new(Some(second(0)), 0);
+        for at in 1..1_000 {
+            history.change(second(at), second(10), |value| *value = at);
+        }
+        assert_eq!(history.older.len(), 10);
+        assert_eq!(history.seen(second(999), second(10)), Some(&989));
+        assert_eq!(history.seen(second(999), second(500)), Some(&989), "a lag raised later finds the oldest one kept");
+    }
+
+    #[test]
+    fn while_nobody_lags_there_is_one_version() {
+        let mut history = History::new(Some(second(1)), 0);
+        history.change(second(5), Duration::ZERO, |value| *value = 1);
+        assert_eq!((history.now(), history.older.len()), (Some(&1), 0));
+        history.end(second(6), Duration::ZERO);
+        assert_eq!((history.now(), history.older.len()), (None, 0));
     }
 }

@@ -22,7 +22,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{InstanceId, MacAddr};
-use crate::state::{AttachmentPhase, Eni, InstanceState};
+use crate::state::{Attachment, AttachmentPhase, Eni, InstanceState};
 use crate::vpc::Vpc;
 
 pub use tokens::{MAX_TOKEN_TTL, TokenError, Tokens};
@@ -92,7 +92,7 @@ pub struct ImdsEni {
     pub vpc_cidrs: Vec<Ipv4Net>,
     /// Ids and names of its security groups.
     pub security_groups: Vec<(String, String)>,
-    /// Its addresses, the primary one first.
+    /// Its addresses, the primary one first; none of an EFA-only ENI.
     pub addresses: Vec<Ipv4Addr>,
     /// Its prefixes.
     pub prefixes: Vec<Ipv4Net>,
@@ -129,7 +129,7 @@ impl ImdsView {
     /// What the path (with its leading `/latest/`) says; 404 when there is no such item.
     #[must_use]
     pub fn read(&self, path: &str) -> ImdsAnswer {
-        match tree::read(&tree::items(self), path) {
+        match tree::read(&tree::items(self, path), path) {
             Some(body) => ImdsAnswer { status: 200, body, delay: Duration::ZERO },
             None => ImdsAnswer::refusal(404),
         }
@@ -157,19 +157,18 @@ impl Vpc {
         }
     }
 
-    /// The instance as its IMDS sees it: ENIs as they were `imds_ms` ago. `None`: there is no such instance, or not any more.
+    /// The instance as its IMDS sees it: ENIs as they were as long ago as its lag says. `None`: there is no such instance,
+    /// or not any more.
     #[must_use]
     pub fn imds_view(&self, instance: &InstanceId, now: Duration) -> Option<ImdsView> {
         let instance = self.instances.get(instance).filter(|i| i.state != InstanceState::Terminated)?;
-        let lag = Duration::from_millis(self.settings.lags.imds_ms);
-        let attached = |eni: &&Eni| {
-            eni.attachment().is_some_and(|attachment| {
-                attachment.instance == instance.id && !matches!(attachment.phase, AttachmentPhase::Attaching { .. })
-            })
-        };
-        let enis: Vec<ImdsEni> =
-            self.enis.seen(now, lag).filter(attached).filter_map(|eni| self.imds_eni(eni)).collect();
-        let primary = enis.iter().find(|eni| eni.device_index == 0).and_then(|eni| eni.addresses.first().copied());
+        let lag = self.settings.lags.of_imds(&instance.name);
+        let is_there = |attachment: &Attachment| !matches!(attachment.phase, AttachmentPhase::Attaching { .. });
+        let attached = |eni: &&Eni| eni.attachment().is_some_and(is_there);
+        let seen = self.enis.seen_of_instance(&instance.id, now, lag);
+        let enis: Vec<ImdsEni> = seen.into_iter().filter(attached).filter_map(|eni| self.imds_eni(eni)).collect();
+        let is_primary = |eni: &&ImdsEni| eni.device_index == 0 && eni.network_card == 0;
+        let primary = enis.iter().find(is_primary).and_then(|eni| eni.addresses.first().copied());
         let hour = Duration::from_secs(now.as_secs() / 3_600 * 3_600);
         Some(ImdsView {
             instance_id: instance.id.to_string(),

@@ -29,6 +29,7 @@ mod config;
 mod control;
 mod create;
 mod describe;
+mod efa;
 mod enis;
 mod error;
 mod events;
@@ -38,6 +39,7 @@ mod ids;
 pub mod imds;
 mod modify;
 mod params;
+mod reservations;
 mod settings;
 mod space;
 mod state;
@@ -49,7 +51,9 @@ mod vpc;
 mod xml;
 
 pub use assign::MoveError;
-pub use config::{ConfigError, InstanceSpec, SecurityGroupSpec, SubnetSpec, VpcConfig, VpcSpec};
+pub use config::{
+    ConfigError, InstanceSpec, InterfaceSpec, ReservationSpec, SecurityGroupSpec, SubnetSpec, VpcConfig, VpcSpec,
+};
 pub use control::ControlError;
 pub use error::{Ec2Error, http_status};
 pub use events::{Assigned, AttachedEni, FabricEvent};
@@ -57,7 +61,8 @@ pub use faults::{AttachFault, AttachFaultKind, Delivery, Effect, Fault, ImdsFaul
 pub use ids::{AttachmentId, BadMac, EniId, IdSource, InstanceId, MacAddr, SecurityGroupId, SubnetId, VpcId};
 pub use settings::{AddressChoice, Bucket, Lags, Latencies, Quotas, Settings, ThrottleSettings};
 pub use state::{
-    Attachment, AttachmentPhase, Eni, EniState, Instance, InstanceState, Link, SecurityGroup, Subnet, Tags, VpcRecord,
+    Attachment, AttachmentPhase, CidrReservation, Eni, EniState, Instance, InstanceState, InterfaceType, Link,
+    ReservationType, SecurityGroup, Subnet, Tags, VpcRecord,
 };
 pub use timestamp::iso as iso_time;
 pub use vpc::{API_VERSION, CallRecord, Caller, Response, Vpc};

@@ -33,6 +33,13 @@ pub(crate) struct Filter {
     pub(crate) values: Vec<String>,
 }
 
+impl Filter {
+    /// Whether every value stands for itself.
+    pub(crate) fn is_literal(&self) -> bool {
+        !self.values.iter().any(|value| value.contains(['*', '?', '\\']))
+    }
+}
+
 impl Params {
     /// Takes the pairs and holds their names against `known`, in which `N` stands for a list's number.
     pub(crate) fn parse(pairs: &[(String, String)], known: &[&str]) -> Result<Self, Ec2Error> {

@@ -48,8 +48,8 @@ pub struct Latencies {
     pub detach_ms: u64,
 }
 
-/// How late changes are seen, in milliseconds. At most an hour.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+/// How late changes are seen, in milliseconds. What happened while a lag was shorter is not seen later by raising it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Lags {
     /// Describe shows ENIs as they were this long ago.
@@ -58,6 +58,22 @@ pub struct Lags {
     pub new_id_ms: u64,
     /// IMDS shows ENIs as they were this long ago.
     pub imds_ms: u64,
+    /// The same for the IMDS of single instances, by their name in the topology.
+    pub imds_by_instance_ms: BTreeMap<String, u64>,
+}
+
+impl Lags {
+    /// How long ago IMDS of the instance of this name looks at ENIs.
+    #[must_use]
+    pub fn of_imds(&self, instance: &str) -> Duration {
+        Duration::from_millis(self.imds_by_instance_ms.get(instance).copied().unwrap_or(self.imds_ms))
+    }
+
+    /// The longest lag of any reader of ENIs.
+    pub(crate) fn longest(&self) -> Duration {
+        let imds = self.imds_by_instance_ms.values().copied().max().unwrap_or(0).max(self.imds_ms);
+        Duration::from_millis(imds.max(self.describe_ms))
+    }
 }
 
 /// How many calls EC2 takes.

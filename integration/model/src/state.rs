@@ -3,7 +3,8 @@
 //!
 //! Values and the questions they answer about themselves; what changes them, and when it is allowed, is in the actions.
 //!
-//! Invariant: the state of an ENI is one value; an attachment exists exactly while the ENI is in use.
+//! Invariant: the state of an ENI is one value; an attachment exists exactly while the ENI is in use. An ENI without a
+//! primary address is EFA-only, holds no address at all and never shows a link.
 //!
 //! ```text
 //! Create ─► Pending{until} ─► Available ──Attach──► InUse(Attaching{until}) ─► InUse(Attached{link})
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 use instance_limits::InstanceLimits;
 use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
 
 use crate::ids::{AttachmentId, EniId, InstanceId, MacAddr, SecurityGroupId, SubnetId, VpcId};
 use crate::space::Space;
@@ -53,6 +55,42 @@ pub struct Subnet {
     pub(crate) space: Space,
 }
 
+/// A part of a subnet that is kept for requests of one kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CidrReservation {
+    /// Its id, `scr-…`.
+    pub id: String,
+    /// The part.
+    pub cidr: Ipv4Net,
+    /// What it is kept for.
+    pub kind: ReservationType,
+    /// Its description.
+    pub description: String,
+    /// Its tags.
+    pub tags: Tags,
+}
+
+/// What a CIDR reservation is kept for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReservationType {
+    /// Prefixes: EC2 picks them from here first.
+    Prefix,
+    /// Addresses and prefixes that a request names.
+    Explicit,
+}
+
+impl ReservationType {
+    /// EC2's name of it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Prefix => "prefix",
+            Self::Explicit => "explicit",
+        }
+    }
+}
+
 impl Subnet {
     /// Its block.
     #[must_use]
@@ -64,6 +102,12 @@ impl Subnet {
     #[must_use]
     pub fn free_addresses(&self) -> u32 {
         self.space.free()
+    }
+
+    /// Its CIDR reservations, oldest first.
+    #[must_use]
+    pub fn reservations(&self) -> &[CidrReservation] {
+        self.space.reservations()
     }
 }
 
@@ -130,11 +174,53 @@ impl InstanceState {
     }
 }
 
+/// What an ENI is for (EC2 API reference, CreateNetworkInterface: `InterfaceType`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InterfaceType {
+    /// Packets.
+    #[default]
+    Interface,
+    /// Packets, and an EFA device beside.
+    Efa,
+    /// An EFA device only: no address, and no link in the guest.
+    EfaOnly,
+    /// Packets of branch ENIs, tagged, besides its own.
+    Trunk,
+}
+
+impl InterfaceType {
+    /// EC2's name of it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Interface => "interface",
+            Self::Efa => "efa",
+            Self::EfaOnly => "efa-only",
+            Self::Trunk => "trunk",
+        }
+    }
+
+    /// The type of this name, as CreateNetworkInterface takes it.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Interface, Self::Efa, Self::EfaOnly, Self::Trunk].into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// Whether it has an EFA device.
+    #[must_use]
+    pub fn has_efa(self) -> bool {
+        matches!(self, Self::Efa | Self::EfaOnly)
+    }
+}
+
 /// An ENI.
 #[derive(Clone, Debug)]
 pub struct Eni {
     /// Its id.
     pub id: EniId,
+    /// What it is for.
+    pub interface_type: InterfaceType,
     /// Its VPC.
     pub vpc: VpcId,
     /// Its subnet.
@@ -145,8 +231,8 @@ pub struct Eni {
     pub description: String,
     /// Its MAC, for life.
     pub mac: MacAddr,
-    /// Its primary address, for life.
-    pub primary: Ipv4Addr,
+    /// Its primary address, for life; `None`: it is EFA-only.
+    pub primary: Option<Ipv4Addr>,
     /// Its secondary addresses, oldest first.
     pub secondaries: Vec<Ipv4Addr>,
     /// Its /28 prefixes, oldest first.
@@ -309,11 +395,11 @@ impl Eni {
     /// IPv4 slots in use: the primary address, each secondary address and each prefix take one.
     #[must_use]
     pub fn slots(&self) -> usize {
-        1 + self.secondaries.len() + self.prefixes.len()
+        usize::from(self.primary.is_some()) + self.secondaries.len() + self.prefixes.len()
     }
 
     /// Primary and secondary addresses, the primary one first.
     pub fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
-        std::iter::once(self.primary).chain(self.secondaries.iter().copied())
+        self.primary.into_iter().chain(self.secondaries.iter().copied())
     }
 }

@@ -10,16 +10,26 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::config::{ConfigError, InstanceSpec, SecurityGroupSpec, SubnetSpec, VpcConfig, VpcSpec};
-use crate::create::NewEni;
+use crate::create::{NewEni, Wanted};
+use crate::error::Ec2Error;
 use crate::ids::{AttachmentId, EniId, InstanceId, SecurityGroupId, SubnetId, VpcId};
+use crate::reservations::check_reservation;
 use crate::space::Space;
 use crate::state::{
-    Attachment, AttachmentPhase, EniState, Instance, InstanceState, Link, SecurityGroup, Subnet, Tags, VpcRecord,
+    Attachment, AttachmentPhase, CidrReservation, EniState, Instance, InstanceState, InterfaceType, Link,
+    SecurityGroup, Subnet, Tags, VpcRecord,
 };
 use crate::vpc::Vpc;
 
 /// Lengths a subnet may have (VPC user guide, "Subnet sizing").
 const SUBNET_LENGTHS: std::ops::RangeInclusive<u8> = 16..=28;
+
+/// Where an ENI is attached at launch, and its public address.
+struct Position {
+    card: u8,
+    index: u32,
+    public: Option<Ipv4Addr>,
+}
 
 impl Vpc {
     pub(crate) fn build(&mut self, config: VpcConfig) -> Result<(), ConfigError> {
@@ -79,7 +89,14 @@ impl Vpc {
         let id = SubnetId(self.claim("subnet", SubnetId::PREFIX, &spec.name, spec.id)?);
         let availability_zone = spec.availability_zone.unwrap_or_else(|| format!("{}a", self.region));
         let space = Space::new(block);
-        self.subnets.insert(id.clone(), Subnet { id, vpc, availability_zone, tags: spec.tags, space });
+        self.subnets.insert(id.clone(), Subnet { id: id.clone(), vpc, availability_zone, tags: spec.tags, space });
+        for reservation in spec.cidr_reservations {
+            let (cidr, kind) = (reservation.cidr, reservation.reservation_type);
+            check_reservation(&self.subnets[&id], cidr, kind)
+                .map_err(|reason| ConfigError::Reservation { name: spec.name.clone(), reason })?;
+            let (description, tags) = (String::new(), Tags::new());
+            self.reserve(&id, CidrReservation { id: String::new(), cidr, kind, description, tags });
+        }
         Ok(())
     }
 
@@ -104,9 +121,12 @@ impl Vpc {
             .collect::<Result<_, _>>()?;
         let id = InstanceId(self.claim("instance", InstanceId::PREFIX, &spec.name, spec.id.clone())?);
         let launched = since.unwrap_or(Duration::ZERO);
-        let eni = self
-            .make_primary_eni(&spec, &subnet, groups, since)
-            .map_err(|source| ConfigError::PrimaryEni { name: spec.name.clone(), source })?;
+        let failed = |name: &str| {
+            let name = name.to_owned();
+            move |source| ConfigError::Eni { name, source }
+        };
+        let eni = self.make_primary_eni(&spec, &subnet, groups.clone(), since).map_err(failed(&spec.name))?;
+        let (name, public, interfaces) = (spec.name.clone(), spec.public_address, spec.network_interfaces);
         let mut tags = spec.tags;
         tags.entry("Name".to_owned()).or_insert_with(|| spec.name.clone());
         self.instances.insert(
@@ -125,8 +145,39 @@ impl Vpc {
                 tags,
             },
         );
-        self.attach_primary(&eni, &id, spec.public_address, since);
+        self.attach_at_launch(&eni, &id, Position { card: 0, index: 0, public }, since);
+        for interface in interfaces {
+            let subnet = match &interface.subnet {
+                Some(name) => SubnetId(self.resolve(&referrer, "subnet", name)?),
+                None => self.instances[&id].subnet.clone(),
+            };
+            let new = NewEni {
+                interface_type: interface.interface_type,
+                security_groups: groups.clone(),
+                wanted: Wanted::AddressCount(interface.secondary_addresses),
+                tags: interface.tags,
+                ..NewEni::in_subnet(subnet)
+            };
+            let at = Position { card: interface.network_card, index: interface.device_index, public: None };
+            self.add_interface(&id, new, at, since).map_err(failed(&name))?;
+        }
         Ok(id)
+    }
+
+    /// Makes and attaches one of the further ENIs that an instance is launched with.
+    fn add_interface(
+        &mut self,
+        instance: &InstanceId,
+        new: NewEni,
+        at: Position,
+        since: Option<Duration>,
+    ) -> Result<(), Ec2Error> {
+        let eni = self.make_eni(new, since)?;
+        if let (Some(eni), Some(instance)) = (self.enis.get(&eni), self.instances.get(instance)) {
+            self.check_at_launch(eni, instance, at.index, at.card)?;
+        }
+        self.attach_at_launch(&eni, instance, at, since);
+        Ok(())
     }
 
     fn make_primary_eni(
@@ -135,32 +186,29 @@ impl Vpc {
         subnet: &SubnetId,
         security_groups: Vec<SecurityGroupId>,
         since: Option<Duration>,
-    ) -> Result<EniId, crate::error::Ec2Error> {
+    ) -> Result<EniId, Ec2Error> {
         let new = NewEni { primary: spec.private_address, security_groups, ..NewEni::in_subnet(subnet.clone()) };
         self.make_eni(new, since)
     }
 
-    fn attach_primary(
-        &mut self,
-        eni: &EniId,
-        instance: &InstanceId,
-        public: Option<Ipv4Addr>,
-        since: Option<Duration>,
-    ) {
+    fn attach_at_launch(&mut self, eni: &EniId, instance: &InstanceId, at: Position, since: Option<Duration>) {
+        let Some(mut made) = self.enis.get(eni).cloned() else { return };
+        let link = match made.interface_type {
+            InterfaceType::EfaOnly => Link::Coming { at: None },
+            InterfaceType::Interface | InterfaceType::Efa | InterfaceType::Trunk => Link::Up,
+        };
         let attachment = Attachment {
             id: AttachmentId(self.ids.id(AttachmentId::PREFIX)),
             instance: instance.clone(),
-            device_index: 0,
-            network_card: 0,
+            device_index: at.index,
+            network_card: at.card,
             delete_on_termination: true,
             attach_time: since.unwrap_or(Duration::ZERO),
-            phase: AttachmentPhase::Attached { link: Link::Up },
+            phase: AttachmentPhase::Attached { link },
         };
-        if let Some(mut made) = self.enis.get(eni).cloned() {
-            made.state = EniState::InUse(attachment);
-            made.public = public;
-            self.enis.insert(made, since);
-        }
+        made.state = EniState::InUse(attachment);
+        made.public = at.public;
+        self.enis.insert(made, since);
         self.announce_attached(eni);
     }
 

@@ -128,6 +128,7 @@ impl Vpc {
             log: VecDeque::new(),
             now: Duration::ZERO,
         };
+        vpc.enis.set_keep(vpc.settings.lags.longest());
         vpc.build(config)?;
         Ok(vpc)
     }
@@ -168,7 +169,7 @@ impl Vpc {
     /// When something will happen by itself; `None`: nothing will.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
-        self.enis.iter().filter_map(|eni| eni.state.deadline()).min()
+        self.enis.first_deadline().map(|(at, _)| *at)
     }
 
     /// The newest time the machine has seen.
@@ -190,6 +191,7 @@ impl Vpc {
         if before != (self.settings.throttle.enabled, self.settings.throttle.buckets.clone()) {
             self.throttle.reset();
         }
+        self.enis.set_keep(self.settings.lags.longest());
     }
 
     /// The Region.
@@ -267,7 +269,9 @@ impl Vpc {
             let text = format!("The requested version ({version}) of service AmazonEC2 does not exist");
             return Err(Ec2Error::new("NoSuchVersion", text));
         }
-        let limited = pairs.iter().any(|(name, _)| !matches!(name.as_str(), "Action" | "Version" | "DryRun"));
+        let limited = pairs
+            .iter()
+            .any(|(name, _)| !matches!(name.as_str(), "Action" | "Version" | "DryRun" | "IncludeManagedResources"));
         let breadth = if limited { Breadth::Limited } else { Breadth::Bare };
         let now = self.now;
         if !self.throttle.take(&self.settings.throttle, action, breadth, now) {
@@ -307,8 +311,7 @@ impl Vpc {
     }
 
     fn first_due(&self) -> Option<(Duration, EniId)> {
-        let due = self.enis.iter().filter_map(|eni| Some((eni.state.deadline()?, &eni.id)));
-        due.filter(|(at, _)| *at <= self.now).min().map(|(at, id)| (at, id.clone()))
+        self.enis.first_deadline().filter(|(at, _)| *at <= self.now).cloned()
     }
 }
 

@@ -15,6 +15,27 @@ use std::fmt::{Display, Write};
 /// The namespace of API version 2016-11-15.
 pub const NAMESPACE: &str = "http://ec2.amazonaws.com/doc/2016-11-15/";
 
+/// Writes text as the inside of an element.
+struct Escaped<'a>(&'a mut String);
+
+impl Write for Escaped<'_> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        let mut rest = text;
+        while let Some(at) = rest.find(['&', '<', '>', '"']) {
+            self.0.push_str(&rest[..at]);
+            self.0.push_str(match rest.as_bytes()[at] {
+                b'&' => "&amp;",
+                b'<' => "&lt;",
+                b'>' => "&gt;",
+                _ => "&quot;",
+            });
+            rest = &rest[at + 1..];
+        }
+        self.0.push_str(rest);
+        Ok(())
+    }
+}
+
 /// An XML text being written.
 #[derive(Debug, Default)]
 pub(crate) struct Xml {
@@ -71,24 +92,22 @@ impl Xml {
 
     /// An element with children.
     pub(crate) fn element(&mut self, name: &str, children: impl FnOnce(&mut Self)) {
-        let _infallible = write!(self.out, "<{name}>");
+        self.tag("<", name);
         children(self);
-        let _infallible = write!(self.out, "</{name}>");
+        self.tag("</", name);
+    }
+
+    fn tag(&mut self, open: &str, name: &str) {
+        self.out.push_str(open);
+        self.out.push_str(name);
+        self.out.push('>');
     }
 
     /// An element with text.
     pub(crate) fn leaf(&mut self, name: &str, value: impl Display) {
-        let _infallible = write!(self.out, "<{name}>");
-        for c in value.to_string().chars() {
-            match c {
-                '&' => self.out.push_str("&amp;"),
-                '<' => self.out.push_str("&lt;"),
-                '>' => self.out.push_str("&gt;"),
-                '"' => self.out.push_str("&quot;"),
-                other => self.out.push(other),
-            }
-        }
-        let _infallible = write!(self.out, "</{name}>");
+        self.tag("<", name);
+        let _infallible = write!(Escaped(&mut self.out), "{value}");
+        self.tag("</", name);
     }
 
     /// A list: a wrapper with one `item` per entry.

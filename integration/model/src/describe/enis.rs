@@ -6,13 +6,14 @@
 //!
 //! Source: EC2 API reference, DescribeNetworkInterfaces (filters), NetworkInterface (fields).
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::actions::check_eni_id;
 use crate::error::Ec2Error;
 use crate::ids::{EniId, SecurityGroupId};
-use crate::params::Params;
+use crate::params::{Filter, Params};
 use crate::state::{Attachment, Eni};
 use crate::timestamp;
 use crate::vpc::Vpc;
@@ -64,18 +65,37 @@ impl Vpc {
         let lag = Duration::from_millis(self.settings.lags.describe_ms);
         let ids = params.list("NetworkInterfaceId");
         ids.iter().try_for_each(|id| check_eni_id(id))?;
-        let seen: Vec<&Eni> = self.enis.seen(now, lag).collect();
+        let seen = self.candidates(&ids, &filters, now, lag);
         if let Some(missing) = ids.iter().find(|id| !seen.iter().any(|eni| eni.id.as_str() == id.as_str())) {
             return Err(Ec2Error::eni_not_found(missing));
         }
         let entries = seen
             .into_iter()
-            .filter(|eni| ids.is_empty() || ids.contains(&eni.id.0))
             .filter(|eni| passes(&filters, &eni.tags, |name| self.eni_values(eni, name)))
             .map(|eni| (eni.id.0.clone(), eni))
             .collect();
         let page = Page::with_ids("NetworkInterfaceId");
         write_page(params, "networkInterfaceSet", entries, &page, |xml, eni| self.write_eni(xml, eni))
+    }
+
+    /// The ENIs of these ids, or those that can pass the filters, sorted by id: by id or instance they are looked up, and
+    /// only other filters look at every ENI.
+    fn candidates(&self, ids: &[String], filters: &[Filter], now: Duration, lag: Duration) -> Vec<&Eni> {
+        let by_id = |ids: &[String]| -> Vec<&Eni> {
+            let ids: BTreeSet<EniId> = ids.iter().map(|id| EniId::from(id.as_str())).collect();
+            ids.iter().filter_map(|id| self.enis.seen_one(id, now, lag)).collect()
+        };
+        if !ids.is_empty() {
+            return by_id(ids);
+        }
+        let named = |name| filters.iter().find(|filter| filter.name == name && filter.is_literal());
+        if let Some(filter) = named("network-interface-id") {
+            return by_id(&filter.values);
+        }
+        match named("attachment.instance-id").map(|filter| filter.values.as_slice()) {
+            Some([instance]) => self.enis.seen_of_instance(&instance.as_str().into(), now, lag),
+            _ => self.enis.seen(now, lag).collect(),
+        }
     }
 
     /// What an ENI has under the name of a filter.
@@ -93,21 +113,22 @@ impl Vpc {
             }
             "association.public-dns-name" => eni.public.iter().map(|address| self.public_dns_name(*address)).collect(),
             "addresses.primary" => {
+                let primary = eni.primary.is_some().then(|| "true".to_owned());
                 let secondary = (!eni.secondaries.is_empty()).then(|| "false".to_owned());
-                std::iter::once("true".to_owned()).chain(secondary).collect()
+                primary.into_iter().chain(secondary).collect()
             }
             "addresses.private-ip-address" => eni.addresses().map(|address| address.to_string()).collect(),
             "availability-zone" => one(eni.availability_zone.clone()),
             "availability-zone-id" => one(self.zone_id(&eni.availability_zone)),
             "description" => one(eni.description.clone()),
             "group-id" => eni.security_groups.iter().map(ToString::to_string).collect(),
-            "interface-type" => one("interface".to_owned()),
+            "interface-type" => one(eni.interface_type.name().to_owned()),
             "mac-address" => one(eni.mac.to_string()),
             "network-interface-id" => one(eni.id.to_string()),
             "operator.managed" | "requester-managed" => one("false".to_owned()),
             "owner-id" => one(self.account_id.clone()),
-            "private-dns-name" => one(self.private_dns_name(eni.primary)),
-            "private-ip-address" => one(eni.primary.to_string()),
+            "private-dns-name" => eni.primary.map(|address| self.private_dns_name(address)).into_iter().collect(),
+            "private-ip-address" => eni.primary.iter().map(ToString::to_string).collect(),
             "source-dest-check" => one(eni.source_dest_check.to_string()),
             "status" => one(eni.state.name().to_owned()),
             "subnet-id" => one(eni.subnet.to_string()),
@@ -151,13 +172,15 @@ impl Vpc {
         xml.leaf("ownerId", &self.account_id);
         xml.leaf("status", eni.state.name());
         xml.leaf("macAddress", eni.mac);
-        xml.leaf("privateIpAddress", eni.primary);
-        xml.leaf("privateDnsName", self.private_dns_name(eni.primary));
+        if let Some(primary) = eni.primary {
+            xml.leaf("privateIpAddress", primary);
+            xml.leaf("privateDnsName", self.private_dns_name(primary));
+        }
         xml.leaf("sourceDestCheck", eni.source_dest_check);
-        xml.leaf("interfaceType", "interface");
+        xml.leaf("interfaceType", eni.interface_type.name());
         self.write_groups(xml, &eni.security_groups);
         xml.list("privateIpAddressesSet", eni.addresses(), |xml, address| {
-            let primary = address == eni.primary;
+            let primary = eni.primary == Some(address);
             xml.leaf("privateIpAddress", address);
             xml.leaf("privateDnsName", self.private_dns_name(address));
             xml.leaf("primary", primary);
@@ -239,6 +262,6 @@ impl Vpc {
     #[must_use]
     pub fn described(&self, id: &EniId, now: Duration) -> Option<&Eni> {
         let lag = Duration::from_millis(self.settings.lags.describe_ms);
-        self.enis.seen(now, lag).find(|eni| eni.id == *id)
+        self.enis.seen_one(id, now, lag)
     }
 }

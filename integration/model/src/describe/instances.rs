@@ -6,6 +6,7 @@
 //! Source: EC2 API reference, DescribeInstances (filters), Instance and InstanceNetworkInterface (fields: no tags, no zone,
 //! and no instance id in the attachment).
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::error::Ec2Error;
@@ -57,14 +58,12 @@ impl Vpc {
             }
         }
         let lag = Duration::from_millis(self.settings.lags.describe_ms);
-        let enis: Vec<&Eni> = self.enis.seen(now, lag).collect();
         let mut entries = Vec::new();
-        for instance in self.instances.values().filter(|instance| ids.is_empty() || ids.contains(&instance.id.0)) {
-            let mut own: Vec<&Eni> = enis
-                .iter()
-                .copied()
-                .filter(|eni| eni.attachment().is_some_and(|a| a.instance == instance.id))
-                .collect();
+        let named: BTreeSet<InstanceId> = ids.iter().map(|id| InstanceId::from(id.as_str())).collect();
+        let all = || self.instances.values().collect::<Vec<_>>();
+        let of_ids = || named.iter().filter_map(|id| self.instances.get(id)).collect::<Vec<_>>();
+        for instance in if ids.is_empty() { all() } else { of_ids() } {
+            let mut own = self.enis.seen_of_instance(&instance.id, now, lag);
             own.sort_by_key(|eni| eni.attachment().map(|a| (a.network_card, a.device_index)));
             if passes(&filters, &instance.tags, |name| self.instance_values(instance, &own, name)) {
                 entries.push((instance.id.0.clone(), (instance, own)));
@@ -95,7 +94,7 @@ impl Vpc {
             }
             "ip-address" => primary.and_then(|eni| eni.public).iter().map(ToString::to_string).collect(),
             "owner-id" => vec![self.account_id.clone()],
-            "private-ip-address" => primary.iter().map(|eni| eni.primary.to_string()).collect(),
+            "private-ip-address" => primary.iter().filter_map(|eni| Some(eni.primary?.to_string())).collect(),
             "subnet-id" => vec![instance.subnet.to_string()],
             "vpc-id" => vec![instance.vpc.to_string()],
             _ => Vec::new(),
@@ -136,8 +135,10 @@ impl Vpc {
         xml.leaf("vpcId", &instance.vpc);
         xml.leaf("subnetId", &instance.subnet);
         if let Some(primary) = enis.first() {
-            xml.leaf("privateIpAddress", primary.primary);
-            xml.leaf("privateDnsName", self.private_dns_name(primary.primary));
+            if let Some(address) = primary.primary {
+                xml.leaf("privateIpAddress", address);
+                xml.leaf("privateDnsName", self.private_dns_name(address));
+            }
             xml.leaf("sourceDestCheck", primary.source_dest_check);
             if let Some(public) = primary.public {
                 xml.leaf("ipAddress", public);

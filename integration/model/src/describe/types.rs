@@ -7,6 +7,7 @@
 
 use instance_limits::{Hypervisor, InstanceLimits};
 
+use crate::efa;
 use crate::error::Ec2Error;
 use crate::params::Params;
 use crate::state::Tags;
@@ -18,10 +19,11 @@ use super::{Page, check_filters, passes, write_page};
 /// Most types that can be named, and the largest page.
 const MOST: usize = 100;
 
-const FILTERS: [&str; 7] = [
+const FILTERS: [&str; 8] = [
     "bare-metal",
     "hypervisor",
     "instance-type",
+    "network-info.efa-supported",
     "network-info.ipv4-addresses-per-interface",
     "network-info.ipv6-supported",
     "network-info.maximum-network-cards",
@@ -65,6 +67,7 @@ fn values(name: &str, limits: &InstanceLimits, filter: &str) -> Vec<String> {
         "bare-metal" => vec![limits.bare_metal.to_string()],
         "hypervisor" => hypervisor(limits).map(str::to_owned).into_iter().collect(),
         "instance-type" => vec![name.to_owned()],
+        "network-info.efa-supported" => vec![(efa::most(name, limits) > 0).to_string()],
         "network-info.ipv4-addresses-per-interface" => vec![limits.ipv4_per_eni.to_string()],
         "network-info.ipv6-supported" => vec![limits.ipv6_per_eni.is_some_and(|slots| slots > 0).to_string()],
         "network-info.maximum-network-cards" => vec![limits.cards.len().to_string()],
@@ -94,6 +97,11 @@ fn write_type(xml: &mut Xml, name: &str, limits: &InstanceLimits) {
         if let Some(slots) = limits.ipv6_per_eni {
             xml.leaf("ipv6AddressesPerInterface", slots);
             xml.leaf("ipv6Supported", slots > 0);
+        }
+        let efas = efa::most(name, limits);
+        xml.leaf("efaSupported", efas > 0);
+        if efas > 0 {
+            xml.element("efaInfo", |xml| xml.leaf("maximumEfaInterfaces", efas));
         }
     });
 }

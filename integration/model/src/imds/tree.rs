@@ -6,7 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::ids::MacAddr;
 use crate::imds::{ImdsEni, ImdsView};
+
+/// Characters of a MAC address.
+const MAC_LENGTH: usize = 17;
 
 /// Items by path, without `/latest/`.
 pub(super) type Items = BTreeMap<String, String>;
@@ -33,8 +37,8 @@ pub(super) fn read(items: &Items, path: &str) -> Option<String> {
     Some(names.into_iter().collect::<Vec<_>>().join("\n"))
 }
 
-/// Every item of an instance.
-pub(super) fn items(view: &ImdsView) -> Items {
+/// The items of an instance that a read of `path` can show: of its ENIs only the one that the path names, if it names one.
+pub(super) fn items(view: &ImdsView, path: &str) -> Items {
     let mut items = Items::new();
     let mut put = |path: &str, text: String| {
         if !text.is_empty() {
@@ -60,7 +64,9 @@ pub(super) fn items(view: &ImdsView) -> Items {
         put("public-ipv4", primary.public_address.map(|address| address.to_string()).unwrap_or_default());
         put("security-groups", lines(primary.security_groups.iter().map(|(_, name)| name)));
     }
-    for eni in &view.enis {
+    let named = path.strip_prefix("/latest/meta-data/network/interfaces/macs/").and_then(|rest| rest.get(..MAC_LENGTH));
+    let named = named.and_then(|mac| mac.parse::<MacAddr>().ok());
+    for eni in view.enis.iter().filter(|eni| named.is_none_or(|mac| mac == eni.mac)) {
         for (name, text) in eni_items(eni, view) {
             put(&format!("network/interfaces/macs/{}/{name}", eni.mac), text);
         }

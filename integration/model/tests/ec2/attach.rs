@@ -209,3 +209,38 @@ fn a_modify_changes_one_attribute_of_the_current_attachment() {
     let body = world.ok("DescribeNetworkInterfaceAttribute", &[id, ("Attribute", "sourceDestCheck")]);
     assert_eq!(one(&one(&body, "sourceDestCheck"), "value"), "false");
 }
+
+/// EC2 API reference, ModifyNetworkInterfaceAttribute: the groups named replace the whole set.
+#[test]
+fn security_groups_are_replaced_whole_and_the_fabric_and_imds_hear_of_it() {
+    let mut world = World::new();
+    let eni = world.primary("large");
+    let id = ("NetworkInterfaceId", eni.as_str());
+    let groups = world.vpc.state()["security_groups"].clone();
+    let of = |name: &str| {
+        let mut all = groups.as_array().unwrap().iter();
+        all.find(|group| group["name"] == name).unwrap()["id"].as_str().unwrap().to_owned()
+    };
+    let (node, elsewhere) = (of("node"), of("elsewhere"));
+    let default = groups
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|g| g["name"] == "default" && g["vpc"] == *world.vpc.eni(&eni).unwrap().vpc.as_str());
+    let default = default.unwrap()["id"].as_str().unwrap().to_owned();
+    world.vpc.advance(world.now);
+    world.ok("ModifyNetworkInterfaceAttribute", &[id, ("SecurityGroupId.1", &default)]);
+    let told = world.vpc.advance(world.now);
+    let expected = vec![default.as_str().into()];
+    assert_eq!(told, [FabricEvent::SecurityGroupsSet { eni: eni.clone(), security_groups: expected }]);
+    let (instance, mac, now) = (world.instance("large"), world.vpc.eni(&eni).unwrap().mac, world.now);
+    let path = format!("/latest/meta-data/network/interfaces/macs/{mac}/security-group-ids");
+    assert_eq!(world.vpc.imds(&instance, &path, now).body, default);
+    world.ok("ModifyNetworkInterfaceAttribute", &[id, ("SecurityGroupId.1", &default), ("SecurityGroupId.2", &node)]);
+    let (code, _) = world.refused("ModifyNetworkInterfaceAttribute", &[id, ("SecurityGroupId.1", &elsewhere)]);
+    assert_eq!(code, "InvalidGroup.NotFound", "a group of another VPC");
+    assert_eq!(world.vpc.eni(&eni).unwrap().security_groups.len(), 2);
+    world.vpc.change_settings(|settings| settings.quotas.security_groups_per_interface = 1);
+    let both = [id, ("SecurityGroupId.1", default.as_str()), ("SecurityGroupId.2", node.as_str())];
+    assert_eq!(world.refused("ModifyNetworkInterfaceAttribute", &both).0, "SecurityGroupsPerInterfaceLimitExceeded");
+}

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use vpc_model::{Delivery, Fault};
+use vpc_model::{Caller, Delivery, Fault};
 
 use crate::common::{World, all};
 
@@ -84,6 +84,24 @@ fn the_fifty_first_attach_at_once_is_throttled() {
     assert_eq!(world.call("AttachNetworkInterface", &[]).status, 400);
     world.vpc.change_settings(|settings| settings.throttle.enabled = false);
     assert!((0..200).all(|_| world.call("AttachNetworkInterface", &[]).status == 400));
+}
+
+/// EC2 developer guide, "Request throttling": one bucket an action for the account, whoever calls; describing everything
+/// has a smaller one of its own.
+#[test]
+fn all_nodes_of_an_account_share_each_bucket() {
+    let mut world = World::new();
+    let (id, now) = (world.primary("large").to_string(), world.now);
+    let mut describe = |node: u32, params: &[(&str, &str)]| {
+        let caller = Caller { access_key: Some(format!("ASIA{node}")) };
+        let params: Vec<_> = params.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        world.vpc.ec2(&caller, "DescribeNetworkInterfaces", &params, now).status
+    };
+    let everything: Vec<u16> = (0..51).map(|node| describe(node % 7, &[])).collect();
+    assert_eq!(everything.iter().filter(|status| **status == 200).count(), 50);
+    assert_eq!(describe(8, &[("IncludeManagedResources", "true")]), 503, "that limits nothing");
+    let filtered: Vec<u16> = (0..101).map(|node| describe(node % 7, &[("NetworkInterfaceId.1", &id)])).collect();
+    assert_eq!(filtered.iter().filter(|status| **status == 200).count(), 100);
 }
 
 #[test]

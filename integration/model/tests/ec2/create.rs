@@ -93,7 +93,7 @@ fn a_named_prefix_is_never_given_an_address_of() {
     let mut world = World::new();
     let eni = world.create("quarter", &[("Ipv4Prefix.1.Ipv4Prefix", "10.0.4.16/28")]);
     let eni = world.vpc.eni(&eni).unwrap();
-    assert!(!eni.prefixes[0].contains(&eni.primary));
+    assert!(!eni.prefixes[0].contains(&eni.primary.unwrap()));
 }
 
 #[test]

@@ -100,6 +100,30 @@ fn imds_lags_behind_ec2() {
 }
 
 #[test]
+fn the_imds_of_one_node_can_lag_more_than_that_of_another() {
+    let mut world = World::new();
+    world.vpc.change_settings(|settings| {
+        settings.lags.imds_ms = 1_000;
+        settings.lags.imds_by_instance_ms.insert("xen".to_owned(), 10_000);
+    });
+    for name in ["large", "xen"] {
+        let eni = world.primary(name);
+        world.ok(
+            "AssignPrivateIpAddresses",
+            &[("NetworkInterfaceId", eni.as_str()), ("SecondaryPrivateIpAddressCount", "2")],
+        );
+    }
+    let shown = |world: &mut World, name: &str| {
+        let mac = world.meta(name, "mac");
+        world.imds(name, &format!("/latest/meta-data/network/interfaces/macs/{mac}/local-ipv4s")).1.lines().count()
+    };
+    for (seconds, large, xen) in [(0, 1, 1), (1, 3, 1), (8, 3, 1), (1, 3, 3)] {
+        world.pass(Duration::from_secs(seconds));
+        assert_eq!((shown(&mut world, "large"), shown(&mut world, "xen")), (large, xen), "{seconds} s on");
+    }
+}
+
+#[test]
 fn a_fault_of_imds_meets_its_path_only() {
     let mut world = World::new();
     let fault =

@@ -21,6 +21,7 @@ enum Step {
     AssignNamed { eni: u8, last_octet: u8, allow: bool },
     AssignPrefixes { eni: u8, count: u8 },
     Unassign { eni: u8, which: u8 },
+    Reserve { subnet: u8, last_octet: u8, length: u8, prefix: bool },
     Wait { seconds: u8 },
 }
 
@@ -43,6 +44,8 @@ fn step() -> impl Strategy<Value = Step> {
         }),
         (any::<u8>(), 0..4u8).prop_map(|(eni, count)| Step::AssignPrefixes { eni, count }),
         (any::<u8>(), any::<u8>()).prop_map(|(eni, which)| Step::Unassign { eni, which }),
+        (0..5u8, any::<u8>(), 24..32u8, any::<bool>())
+            .prop_map(|(subnet, last_octet, length, prefix)| { Step::Reserve { subnet, last_octet, length, prefix } }),
         (0..8u8).prop_map(|seconds| Step::Wait { seconds }),
     ]
 }
@@ -93,7 +96,7 @@ impl Run {
                 self.on("AssignPrivateIpAddresses", *eni, &[("SecondaryPrivateIpAddressCount", &count.to_string())]);
             }
             Step::AssignNamed { eni, last_octet, allow } => {
-                let base = self.world.vpc.eni(&self.eni(*eni)).unwrap().primary.octets();
+                let base = self.world.vpc.eni(&self.eni(*eni)).unwrap().primary.unwrap().octets();
                 let address = Ipv4Addr::new(base[0], base[1], base[2], *last_octet).to_string();
                 let params = [("PrivateIpAddress.1", address.as_str()), ("AllowReassignment", &allow.to_string())];
                 self.on("AssignPrivateIpAddresses", *eni, &params);
@@ -108,6 +111,14 @@ impl Run {
                 all.extend(held.prefixes.iter().map(|prefix| ("Ipv4Prefix.1", prefix.to_string())));
                 let (name, value) = all.swap_remove(usize::from(*which) % all.len());
                 self.on("UnassignPrivateIpAddresses", *eni, &[(name, &value)]);
+            }
+            Step::Reserve { subnet, last_octet, length, prefix } => {
+                let subnet = self.world.vpc.subnet_named(SUBNETS[usize::from(*subnet)]).unwrap();
+                let base = u32::from(subnet.cidr_block().network()) | u32::from(*last_octet);
+                let cidr = ipnet::Ipv4Net::new(Ipv4Addr::from(base), *length).unwrap().trunc().to_string();
+                let (subnet, kind) = (subnet.id.clone(), if *prefix { "prefix" } else { "explicit" });
+                let params = [("SubnetId", subnet.as_str()), ("Cidr", &cidr), ("ReservationType", kind)];
+                self.world.call("CreateSubnetCidrReservation", &params);
             }
             Step::Wait { seconds } => self.world.now += Duration::from_secs(u64::from(*seconds)),
         }
@@ -175,7 +186,7 @@ impl Run {
                 assert!(held.insert((eni.vpc.clone(), address)), "{address} is on two ENIs");
             }
             let sixteen = u32::try_from(eni.prefixes.len()).unwrap() * 16;
-            *used.entry(&eni.subnet).or_default() += u32::try_from(1 + eni.secondaries.len()).unwrap() + sixteen;
+            *used.entry(&eni.subnet).or_default() += u32::try_from(eni.addresses().count()).unwrap() + sixteen;
             let link: BTreeSet<String> = eni
                 .secondaries
                 .iter()

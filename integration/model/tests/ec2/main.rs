@@ -11,6 +11,8 @@ mod consistency;
 mod create;
 mod describe;
 mod imds;
+mod interface_types;
 mod invariants;
 mod refusals;
+mod reservations;
 mod tags;

@@ -74,7 +74,12 @@ fn creates_that_cannot_be_are_refused() {
             "Address 10.0.1.255 is in subnet's reserved address range",
         ),
         (on(&[("Ipv4PrefixCount", "1"), ("SecondaryPrivateIpAddressCount", "1")]), "InvalidParameterCombination", ""),
-        (on(&[("InterfaceType", "trunk")]), "UnsupportedOperation", ""),
+        (on(&[("InterfaceType", "branch")]), "InvalidParameterValue", ""),
+        (
+            on(&[("InterfaceType", "efa-only"), ("SecondaryPrivateIpAddressCount", "1")]),
+            "InvalidParameterCombination",
+            "",
+        ),
         (on(&[("Ipv6AddressCount", "1")]), "UnsupportedOperation", ""),
         (on(&[("SecurityGroupId.1", "sg-0123456789abcdef0")]), "InvalidGroup.NotFound", ""),
         (on(&[("Ipv4Prefix.1.Ipv4Prefix", "10.0.1.0/28")]), "InvalidParameterValue", ""),
