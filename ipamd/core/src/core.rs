@@ -31,6 +31,7 @@ mod record;
 pub(crate) mod requests;
 mod show;
 mod shrinking;
+mod slow;
 pub(crate) mod state;
 mod undurable;
 mod waiting;
@@ -240,7 +241,7 @@ impl Core {
         self.next_action += 1;
         let id = ActionId(self.next_action);
         turn.debug(format!("starting {purpose}"));
-        self.in_flight.insert(id, Flight { purpose, since: turn.boot() });
+        self.in_flight.insert(id, slow::flight(purpose, turn.boot()));
         turn.fx.actions.push(Action { id, kind });
         id
     }

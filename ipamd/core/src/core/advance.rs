@@ -31,6 +31,7 @@ impl Core {
         self.refuse_hopeless(turn);
         self.shrink(turn);
         self.drive_reads(turn);
+        self.tell_slow_calls(turn);
         self.growth_alarms(now);
         self.waiting_alarm();
     }

@@ -175,7 +175,12 @@ impl Core {
         if !self.learned {
             return Some(match &self.describe.failure {
                 Some(failure) => of_failure(failure, self.describe.not_before.since(now)),
-                None => refusal(ReasonCode::Starting, "the daemon is still reading its ENIs from EC2".to_owned(), None),
+                None => match self.slow_description(now) {
+                    Some(cause) => refusal(ReasonCode::Ec2Unavailable, cause, None),
+                    None => {
+                        refusal(ReasonCode::Starting, "the daemon is still reading its ENIs from EC2".to_owned(), None)
+                    }
+                },
             });
         }
         if self.limits.is_none() {

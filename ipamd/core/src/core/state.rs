@@ -18,6 +18,8 @@ use crate::reason::{NoticeLevel, ReasonCode};
 pub(crate) struct Flight {
     pub(crate) purpose: Purpose,
     pub(crate) since: BootTime,
+    /// Whether it was told that it does not answer.
+    pub(crate) told: bool,
 }
 
 /// What an action is for: where its outcome belongs.

@@ -233,3 +233,22 @@ fn an_eni_made_by_an_unanswered_call_is_found_although_reads_lag_and_nobody_need
     world.run_seconds(600);
     assert_eq!(world.enis.len(), 1, "found and given back");
 }
+
+#[test]
+fn a_call_that_does_not_answer_is_told_of_once_after_three_seconds_with_its_endpoint() {
+    let config = crate::config::Config { ec2_endpoint: Some("http://ec2.test".to_owned()), ..warm_addresses(0, 0) };
+    let mut world = World::new("m5.large", config);
+    let told = |world: &World| world.notices.iter().filter(|notice| notice.text.contains("has not answered")).count();
+    world.add_with("pod-0", Duration::from_secs(60));
+    while world.pending.iter().all(|(_, action)| !matches!(action.kind, crate::action::ActionKind::Assign { .. })) {
+        world.run(Duration::from_millis(20));
+    }
+    world.pending.retain(|(_, action)| !matches!(action.kind, crate::action::ActionKind::Assign { .. }));
+    world.run(Duration::from_millis(2_900));
+    assert_eq!(told(&world), 0);
+    world.run_seconds(30);
+    assert_eq!(told(&world), 1);
+    let notice = world.notices.iter().find(|notice| notice.text.contains("has not answered")).expect("counted");
+    assert!(notice.text.contains("http://ec2.test") && notice.text.contains("assigning"), "{}", notice.text);
+    assert_eq!(notice.code, Some(ReasonCode::Ec2Unavailable));
+}

@@ -481,8 +481,7 @@ impl World {
     pub(super) fn start_read(&mut self) -> ActionId {
         let id = ActionId(u64::MAX);
         self.core.describe.running = Some((id, self.now.boot));
-        let flight =
-            crate::core::state::Flight { purpose: crate::core::state::Purpose::Describe, since: self.now.boot };
+        let flight = crate::core::slow::flight(crate::core::state::Purpose::Describe, self.now.boot);
         self.core.in_flight.insert(id, flight);
         id
     }
