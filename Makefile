@@ -6,6 +6,13 @@ SHELL := /bin/bash
 .PHONY: help demo test explore build binaries plugin lint fmt fmt-check clippy check-deps limits proto bless bench check check-slim tools localstack moto
 
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
+# In a shell that sourced scripts/sdk.sh this is the folder of one SDK: make chooses anew.
+ifeq ($(ENID_SDK),$(CARGO_TARGET_DIR)/cargo.toml)
+override CARGO_TARGET_DIR := $(ENID_BUILD)
+endif
+ifeq ($(filter /%,$(firstword $(CARGO_TARGET_DIR))),)
+override CARGO_TARGET_DIR := $(CURDIR)/$(CARGO_TARGET_DIR)
+endif
 # Incremental state of the workspace buys little and costs gigabytes; one setting everywhere keeps one build of the SDK.
 export CARGO_INCREMENTAL ?= 0
 # Where all but cargo's output goes; scripts/sdk.sh gives each SDK a target folder of its own below it.
@@ -19,7 +26,7 @@ export ENID_MOTO := $(ENID_BUILD)/enid/moto
 export SDK ?= slim
 sdk := source scripts/sdk.sh
 # Programs are found at one place whatever the SDK: <build folder>/enid/bin.
-link-programs = mkdir -p $(ENID_BUILD)/enid/bin; ln -sf $$CARGO_TARGET_DIR/debug/{ipamd,vpc-emulator,enid-demo,enid-bench} $(ENID_BUILD)/enid/bin
+link-programs = mkdir -p "$$ENID_BUILD/enid/bin"; ln -sf "$$CARGO_TARGET_DIR"/debug/{ipamd,vpc-emulator,enid-demo,enid-bench} "$$ENID_BUILD/enid/bin"
 
 # Property tests draw the same cases in every run, so that a red run is the change's doing; `make explore` draws new ones.
 export PROPTEST_RNG_SEED ?= 20261122
@@ -31,11 +38,11 @@ help: ## list the targets
 
 demo: binaries plugin tools ## two emulated nodes, real daemon, real plugin, 259 pods, real packets (needs root)
 	$(call say,demo)
-	@$(sdk); $$CARGO_TARGET_DIR/debug/enid-demo
+	@$(sdk); "$$CARGO_TARGET_DIR/debug/enid-demo"
 
 test: build plugin tools localstack moto ## every test (needs root)
 	$(call say,tests)
-	@$(sdk); scripts/nextest.sh run --config $$ENID_SDK --workspace --all-targets
+	@$(sdk); scripts/nextest.sh run --config "$$ENID_SDK" --workspace --all-targets
 
 explore: ## property tests of the pure crates with new random cases, many of them
 	$(call say,property tests with new cases)
@@ -43,15 +50,15 @@ explore: ## property tests of the pure crates with new random cases, many of the
 
 build: ## compile the workspace
 	$(call say,building the workspace with the $(SDK) aws-sdk-ec2)
-	@$(sdk); cargo build --config $$ENID_SDK --workspace --all-targets; $(link-programs)
+	@$(sdk); cargo build --config "$$ENID_SDK" --workspace --all-targets; $(link-programs)
 
 binaries:
 	$(call say,building the programs with the $(SDK) aws-sdk-ec2)
-	@$(sdk); cargo build --config $$ENID_SDK --workspace --bins; $(link-programs)
+	@$(sdk); cargo build --config "$$ENID_SDK" --workspace --bins; $(link-programs)
 
 plugin: ## the CNI binary, static
 	$(call say,building the CNI plugin as a static binary)
-	@scripts/build-plugin.sh $(ENID_CNI_PLUGIN)
+	@scripts/build-plugin.sh "$$ENID_CNI_PLUGIN"
 
 tools: ## unpack the programs that tests read the kernel back with (nft, ip), unless the host has them
 	@scripts/tools.sh
@@ -73,7 +80,7 @@ fmt-check:
 
 clippy:
 	$(call say,clippy)
-	@$(sdk); cargo clippy --config $$ENID_SDK --workspace --all-targets -- -D warnings
+	@$(sdk); cargo clippy --config "$$ENID_SDK" --workspace --all-targets -- -D warnings
 
 check-deps: ## who may depend on what, licences, and whether the slim SDK is due for a comparison
 	$(call say,dependency rules)

@@ -8,7 +8,6 @@ cd "$(dirname "$0")/.."
 edge_tests() { # edge_tests <slim|full>: in a shell of its own, because sdk.sh sets where cargo builds
     (
         export SDK=$1 ENID_DERIVE=derive-unchecked
-        unset ENID_SDK
         source scripts/sdk.sh
         echo "== the EC2 edge's tests with the $1 SDK"
         # Both packages, so that the features are those of every other build and nothing is compiled twice.
@@ -18,4 +17,4 @@ edge_tests() { # edge_tests <slim|full>: in a shell of its own, because sdk.sh s
 
 edge_tests slim
 edge_tests full
-"${CARGO_TARGET_DIR:-target}/debug/slim-sdk" record .
+cargo run --quiet -p slim-sdk -- record .
