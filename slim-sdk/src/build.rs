@@ -19,7 +19,10 @@ use crate::ours::{catalog, wanted};
 use crate::reach::{Wanted, reach};
 use crate::record::{Record, SDK};
 use crate::surface::surface;
-use crate::trim::trim;
+use crate::trim::{is_word_for_word, trim};
+
+/// Where a crate has code that cargo compiles with its dependencies.
+const CODE: [&str; 4] = ["src", "tests", "examples", "benches"];
 
 /// The workspace as cargo knows it.
 #[derive(Debug)]
@@ -28,7 +31,7 @@ pub struct Workspace {
     lock: Lock,
     /// The folder of the SDK's crate, unpacked by cargo.
     sdk: PathBuf,
-    /// Source folders of our crates that depend on the SDK.
+    /// Folders of code of our crates that depend on the SDK.
     users: Vec<PathBuf>,
 }
 
@@ -69,7 +72,9 @@ impl Workspace {
             let dependencies = package["dependencies"].as_array().map(Vec::as_slice).unwrap_or_default();
             package["source"].is_null() && dependencies.iter().any(|dependency| dependency["name"] == SDK)
         };
-        let users = packages.iter().filter(depends).filter_map(folder).map(|folder| folder.join("src")).collect();
+        let folders = packages.iter().filter(depends).filter_map(folder);
+        let users =
+            folders.flat_map(|folder| CODE.map(|code| folder.join(code))).filter(|code| code.is_dir()).collect();
         let version = &lock.only(SDK)?.version;
         let sdk = packages.iter().find(|package| package["name"] == SDK && package["version"] == version.as_str());
         let sdk = sdk.and_then(folder).ok_or_else(|| Error::Metadata(format!("no {SDK} {version}")))?;
@@ -118,7 +123,7 @@ impl Workspace {
     /// of our actions.
     ///
     /// # Errors
-    /// [`Error::Layout`], [`Error::NoAction`], [`Error::Differs`], [`Error::Io`].
+    /// [`Error::Layout`], [`Error::NoAction`], [`Error::Altered`], [`Error::Differs`], [`Error::Io`].
     pub fn derive(&self, base: &Path) -> Result<Derived, Error> {
         let full = sources(&self.sdk.join("src"))?;
         let mut ours = Source::new();
@@ -133,6 +138,7 @@ impl Workspace {
             return Err(Error::NoAction);
         }
         let slim = trim(&full, &reach(&full, &wanted)?)?;
+        is_word_for_word(&full, &slim)?;
         compare(&full, &slim, &wanted, &all)?;
 
         let mut files: Source = slim.into_iter().map(|(path, text)| (format!("src/{path}"), text)).collect();
@@ -171,10 +177,11 @@ fn place(folder: &Path, files: &Source) -> Result<(), Error> {
         write(&draft.join(path), text)?;
     }
     let path = toml_string(&copy);
-    write(
-        &folder.join("cargo.toml"),
-        &format!("# Takes the slim copy in place of the registry's crate.\npaths = [{path}]\n"),
-    )?;
+    let config = format!("# Takes the slim copy in place of the registry's crate.\npaths = [{path}]\n");
+    // Renamed, too: another build may be reading it, and half of it would be the full SDK.
+    let (written, place) = (draft.join("config"), folder.join("cargo.toml"));
+    write(&written, &config)?;
+    fs::rename(&written, &place).map_err(|source| Error::Io { path: place, source })?;
     match fs::rename(&draft, &copy) {
         // Another build was quicker with the same copy.
         Err(_) if copy.exists() => fs::remove_dir_all(&draft).map_err(|source| Error::Io { path: draft, source }),
@@ -213,4 +220,36 @@ fn write(path: &Path, text: &str) -> Result<(), Error> {
     let io = |source| Error::Io { path: path.into(), source };
     path.parent().map_or(Ok(()), fs::create_dir_all).map_err(io)?;
     fs::write(path, text).map_err(io)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(text: &str) -> Source {
+        Source::from([("src/lib.rs".to_owned(), text.to_owned())])
+    }
+
+    #[test]
+    fn a_copy_is_placed_whole_with_the_configuration_that_names_it() {
+        let base = tempfile::tempdir().unwrap();
+        let folder = base.path().join("a \"build\" folder/slim-1");
+        place(&folder, &files("1")).unwrap();
+        assert_eq!(read(&folder.join("aws-sdk-ec2/src/lib.rs")).unwrap(), "1");
+        let named = toml_string(&folder.join(SDK));
+        assert!(named.contains(r#"a \"build\" folder/slim-1/aws-sdk-ec2"#), "{named}");
+        assert!(read(&folder.join("cargo.toml")).unwrap().ends_with(&format!("\npaths = [{named}]\n")));
+        let mut left: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, [SDK, "cargo.toml"]);
+    }
+
+    #[test]
+    fn whoever_is_second_with_a_copy_leaves_the_first_alone() {
+        let base = tempfile::tempdir().unwrap();
+        place(base.path(), &files("first")).unwrap();
+        place(base.path(), &files("second")).unwrap();
+        assert_eq!(read(&base.path().join("aws-sdk-ec2/src/lib.rs")).unwrap(), "first");
+        assert_eq!(fs::read_dir(base.path()).unwrap().count(), 2, "no draft is left");
+    }
 }

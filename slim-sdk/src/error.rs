@@ -29,8 +29,8 @@ pub enum Error {
     },
     /// The locked SDK is not the one that was compared.
     #[error(
-        "{SDK} {locked} has not been compared with its slim copy (compared: {checked:?}). Run `make check-slim` once \
-         (8 GB of memory, about 10 minutes), or build with SDK=full"
+        "{SDK} {locked} has not been compared with its slim copy (compared: {checked:?}). Run `make check-slim` \
+         (8 GB of memory, about 10 minutes) and commit slim-sdk/checked, or build with SDK=full"
     )]
     NotChecked {
         /// Version and checksum in Cargo.lock.
@@ -57,6 +57,12 @@ pub enum Error {
     /// Our own code names no action.
     #[error("no crate of the workspace calls an action of {SDK}")]
     NoAction,
+    /// The copy has something that the full crate has not.
+    #[error("src/{path} of the slim {SDK} is not the full one's; this is a mistake in slim-sdk, build with SDK=full")]
+    Altered {
+        /// The file below `src`.
+        path: String,
+    },
     /// The slim and the full crate differ to their callers.
     #[error("the slim {SDK} is not the full one to its callers:\n{0}")]
     Differs(String),

@@ -10,11 +10,12 @@
 //!                                      │ yes
 //! registry's copy ─► layout ─► reach ◄─┴── ours: actions that our code calls
 //!                                │
-//!                              trim ─► surface equal? ─► <build folder>/slim-<hash of the source>/aws-sdk-ec2
+//!                              trim ─► same words, same surface? ─► <build folder>/slim-<hash of the source>/aws-sdk-ec2
 //! ```
 //!
 //! Files are kept word for word or left out; of indexes, items. So the copy can lack something, which does not compile, but it
-//! cannot do something else. The build folder is named by a hash of the copy: a change of the copy is another build.
+//! cannot do something else. Both are shown of each copy before it is used: that nothing in it is not the full crate's, and that
+//! the public items of our actions are those of the full crate. The build folder is named by a hash of the copy: a change of the copy is another build.
 
 pub mod build;
 pub mod error;

@@ -146,3 +146,20 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_action_whose_name_goes_on_is_another() {
+        for path in ["operation/stop_things.rs", "operation/stop_things/builders.rs", "client/stop_things.rs"] {
+            assert!(is_of_action(path, "stop_things"), "{path}");
+        }
+        for path in
+            ["operation/stop_things_later.rs", "operation/stop_things_later/builders.rs", "types/stop_things.rs"]
+        {
+            assert!(!is_of_action(path, "stop_things"), "{path}");
+        }
+    }
+}

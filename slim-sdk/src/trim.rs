@@ -5,6 +5,11 @@ use crate::Error;
 use crate::layout::{Kind, Source, code, items, kind, name, paths};
 use crate::reach::{Kept, is_of_action};
 
+/// Before `lib.rs`. The licence asks that changed files say so; and shared helpers that only the left out actions used would be
+/// warned of, because to cargo the copy is no crate of a registry.
+const HEAD: &str = "// A copy of aws-sdk-ec2 without the actions that are not called here; derived by slim-sdk, not to be edited.\n\
+                    #![allow(unused, clippy::all)]\n";
+
 /// The slim crate's source.
 ///
 /// # Errors
@@ -20,14 +25,31 @@ pub fn trim(source: &Source, kept: &Kept) -> Result<Source, Error> {
         };
     }
     let library = slim.get_mut("lib.rs").ok_or(Error::Layout { path: "lib.rs".into(), what: "missing".into() })?;
-    // Shared helpers that only the left out actions used would be warned of: this crate is no registry crate to cargo.
-    *library = format!("{MARK}#![allow(unused, clippy::all)]\n{library}");
+    *library = format!("{HEAD}{library}");
     Ok(slim)
 }
 
-/// The licence asks that changed files say so.
-const MARK: &str =
-    "// A copy of aws-sdk-ec2 without the actions that are not called here; derived by slim-sdk, not to be edited.\n";
+/// Fails when anything in the copy is not the full crate's: a file that is not the same, or an item that its index has not.
+/// It asks no rule of what is kept; the only line of the copy's own is the head of `lib.rs`.
+///
+/// # Errors
+/// [`Error::Altered`], and [`Error::Layout`] as for [`trim`].
+pub fn is_word_for_word(full: &Source, slim: &Source) -> Result<(), Error> {
+    for (path, text) in slim {
+        let whole = full.get(path).map_or("", String::as_str);
+        let text = text.strip_prefix(HEAD).filter(|_| path == "lib.rs").unwrap_or(text);
+        let same = if kind(path)? == Kind::Divided {
+            let mut items_of_full = items(path, whole)?.into_iter();
+            items(path, text)?.into_iter().all(|item| items_of_full.any(|other| other == item))
+        } else {
+            text == whole
+        };
+        if !same {
+            return Err(Error::Altered { path: path.clone() });
+        }
+    }
+    Ok(())
+}
 
 fn keeps_unit(kept: &Kept, path: &str) -> bool {
     let module = |folder: &str| path.strip_prefix(folder).and_then(|rest| rest.split(['/', '.']).next());

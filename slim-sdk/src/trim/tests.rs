@@ -59,6 +59,7 @@ fn indexes_keep_exactly_the_items_of_what_stays() {
         ("protocol_serde.rs", "fn type_erase", "shape_thing"),
         ("serde_util.rs", "tag_correct_errors", "thing_correct_errors"),
         ("types.rs", "mod _filter;", "_thing"),
+        ("types.rs", "pub mod builders;", "_thing"),
         ("types/builders.rs", "TagBuilder", "ThingBuilder"),
     ] {
         assert!(slim[path].contains(kept), "{path} lacks {kept}:\n{}", slim[path]);
@@ -95,6 +96,27 @@ fn a_copy_that_lacks_or_adds_anything_public_is_found_out() {
         *text = text.replace(from, to);
         let error = compare(&sdk(), &slim, &wanted, &all).unwrap_err().to_string();
         assert!(error.contains(tells), "{path} without {from}: {error}");
+    }
+}
+
+#[test]
+fn a_copy_with_a_word_of_its_own_is_found_out() {
+    is_word_for_word(&sdk(), &slim()).unwrap();
+    for (path, from, to) in [
+        ("config.rs", "struct Config", "struct Config2"),
+        ("types/_tag.rs", "pub key: u8", "key: u8"),
+        ("protocol_serde/shape_tag.rs", "default()", "new()"),
+        ("lens.rs", "input: &crate", "input: crate"),
+        ("lib.rs", "deprecated", "dead_code"),
+        ("client.rs", "mod describe_tags;\n", "mod describe_tags;\nmod other;\n"),
+        ("operation/describe_tags.rs", "pub mod builders;\n", ""),
+    ] {
+        let mut slim = slim();
+        let text = slim.get_mut(path).unwrap();
+        assert!(text.contains(from), "{path} has no {from}");
+        *text = text.replace(from, to);
+        let error = is_word_for_word(&sdk(), &slim).unwrap_err().to_string();
+        assert!(error.contains(path), "{path} with {to}: {error}");
     }
 }
 
