@@ -20,6 +20,7 @@ forbid() {
 io='tokio|hyper|tonic|axum|rtnetlink|netlink-.*|nix|rustix|libc|mio|socket2|aws-.*|kube|kube-.*|k8s-openapi'
 forbid "ipamd-core (the pure core)" "$io" -p ipamd-core
 [ "$(tree -p instance-limits)" = instance-limits ] || complain "instance-limits depends on something"
+forbid "ipamd-simulate (the pure simulation)" "$io" -p ipamd-simulate
 forbid "vpc-model (the pure VPC model)" "$io" -p vpc-model
 forbid "datapath without the feature apply (the pure plan)" 'tokio|rtnetlink|netlink-.*|nix|rustix|aws-.*' -p datapath --no-default-features
 forbid "cni-plugin" 'aws-.*|kube|kube-.*|k8s-openapi|rtnetlink|tracing-subscriber|clap|axum|ipamd.*' -p cni-plugin

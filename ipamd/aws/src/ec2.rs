@@ -20,12 +20,12 @@ use aws_sdk_ec2::config::retry::RetryConfig;
 use aws_sdk_ec2::types::{NetworkInterfaceAttachmentChanges, ResourceType, Tag, TagSpecification};
 use instance_limits::InstanceLimits;
 use ipamd_core::action::{ActionKind, Fill, SubnetQuery};
+use ipamd_core::ec2::Sent;
 use ipamd_core::event::{Failure, FailureClass, Outcome, SubnetView};
 use ipamd_core::ids::{AttachmentId, EniId, SecurityGroupId};
 use ipnet::Ipv4Net;
 use moka::future::Cache;
 
-use crate::classify::Sent;
 use crate::config::{ConnectError, Settings, sdk_config};
 use crate::intercept::BucketInterceptor;
 use crate::throttle::Throttle;

@@ -15,8 +15,6 @@
 //!  Outcome  ◄── classify, view              └──────── BucketInterceptor ◄─────────────┘
 //! ```
 
-mod bucket;
-mod classify;
 mod config;
 mod ec2;
 mod imds;
@@ -25,8 +23,6 @@ mod limits;
 mod throttle;
 mod view;
 
-pub use bucket::{Bucket, Ceiling};
-pub use classify::{Sent, classify};
 pub use config::{ConnectError, Settings};
 pub use ec2::Ec2;
 pub use imds::Imds;

@@ -3,10 +3,7 @@
 //!
 //! Invariant: the lock is held for arithmetic only, never across an await.
 //!
-//! Source of the numbers: EC2 developer guide, "Request throttling": per account, Region and action, bucket size and
-//! refill a second. Mutating actions refill 5 a second (100 or 50 at once), filtered or paginated describes 20 (100 at
-//! once). A node takes a tenth of the burst, a fifth of a mutating refill and a tenth of a describing one as its ceiling:
-//! a lone node is then never slowed, and a fleet that restarts together adapts downwards (`bucket.rs`).
+//! The numbers are in `ipamd_core::ec2::Ceiling`.
 
 #![expect(clippy::disallowed_methods, reason = "the edge that waits its turn")]
 
@@ -14,25 +11,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use ipamd_core::ec2::{Bucket, Ceiling, PATIENCE};
 use ipamd_core::ids::BootTime;
-
-use crate::bucket::{Bucket, Ceiling};
-
-/// Longest wait for our own bucket; beyond it the caller hears at once that the action is throttled, and until when.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Part of a wait that is added at random, so that nodes that were slowed together do not come back together.
 const JITTER: f64 = 0.25;
-
-/// The ceiling of an action.
-fn ceiling(action: &str) -> Ceiling {
-    match action {
-        action if action.starts_with("Describe") => Ceiling { burst: 10.0, per_second: 2.0 },
-        "AttachNetworkInterface" | "DetachNetworkInterface" => Ceiling { burst: 10.0, per_second: 1.0 },
-        // Create, delete, modify, assign, unassign: 100 at once and 5 a second for the account.
-        _ => Ceiling { burst: 10.0, per_second: 1.0 },
-    }
-}
 
 /// The buckets, shared by all calls of the node. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -87,7 +70,7 @@ impl Throttle {
     fn with<T>(&self, action: &str, act: impl FnOnce(&mut Bucket, Duration) -> T) -> T {
         let now = (self.clock)().0;
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        act(buckets.entry(action.to_owned()).or_insert_with(|| Bucket::new(ceiling(action), now)), now)
+        act(buckets.entry(action.to_owned()).or_insert_with(|| Bucket::new(Ceiling::of(action), now)), now)
     }
 }
 

@@ -13,6 +13,7 @@
 //!     ├─ waiters                 ADDs without an address, first come first served
 //!     ├─ planner                 how much is missing or too much, and what to ask for (pure functions)
 //!     └─ reads, backoff, tags    what is known since when, when to try again, whose an ENI is
+//!   ec2                          error codes as classes, the request bucket; for the EC2 edge and the simulation
 //!   checkpoint, restore          state to bytes; bytes and kernel to state
 //!   snapshot                     the state for `ipamd status`
 //! ```
@@ -22,6 +23,7 @@ mod backoff;
 pub mod checkpoint;
 pub mod config;
 pub mod core;
+pub mod ec2;
 pub mod event;
 pub mod ids;
 mod lifecycle;

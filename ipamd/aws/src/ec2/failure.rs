@@ -10,10 +10,10 @@ use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::operation::RequestId;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use ipamd_core::action::ActionKind;
+use ipamd_core::ec2::{Sent, classify};
 use ipamd_core::event::{Failure, FailureClass};
 
 use crate::chain;
-use crate::classify::{Sent, classify};
 
 /// The failure behind an SDK error.
 pub(super) fn failed<E>(action: &str, sent: Sent, error: SdkError<E, HttpResponse>) -> Failure

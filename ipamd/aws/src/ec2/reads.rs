@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use aws_sdk_ec2::types::{Filter, Subnet};
 use ipamd_core::action::{CLIENT_TOKEN_TAG, SubnetQuery};
+use ipamd_core::ec2::Sent;
 use ipamd_core::event::{EniView, Failure, Outcome, SubnetView};
 use ipamd_core::ids::{EniId, InstanceId, VpcId};
 use ipamd_core::tags::{CLUSTER_TAG, INSTANCE_TAG};
 
 use super::Ec2;
 use super::failure::{failed, incomplete};
-use crate::classify::Sent;
 use crate::view;
 
 /// Most items in one page of a description (EC2 API reference: 5 to 1000).

@@ -9,7 +9,7 @@
 //!
 //! Source: EC2 API reference, "Error codes", and public logs of the reference (amazon-vpc-cni-k8s) for the texts.
 
-use ipamd_core::event::FailureClass;
+use crate::event::FailureClass;
 
 /// What a call may have done when its answer is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One token bucket for one EC2 action: how long a request has to wait so that this node keeps to its share.
 //!
-//! Decides waiting times only; it does not wait (`throttle.rs`) and knows no clock: `now` is an argument.
+//! Decides waiting times only; it does not wait (the EC2 edge does) and knows no clock: `now` is an argument.
 //!
 //! EC2 keeps one bucket per account, Region and action, shared by all nodes. A node therefore starts with a small share
 //! (its [`Ceiling`]) and adapts: each sign of throttling empties the bucket and halves the rate, down to a sixty-fourth of
@@ -25,6 +25,9 @@ const ONE_SIGN: Duration = Duration::from_secs(1);
 /// The rate never falls below this part of the ceiling.
 const FLOOR: f64 = 1.0 / 64.0;
 
+/// Longest wait for our own bucket; beyond it the caller hears at once that the action is throttled, and until when.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
 /// What a node may use of an action at best.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ceiling {
@@ -32,6 +35,24 @@ pub struct Ceiling {
     pub burst: f64,
     /// Requests a second in the long run.
     pub per_second: f64,
+}
+
+impl Ceiling {
+    /// The ceiling of an action.
+    ///
+    /// Source of the numbers: EC2 developer guide, "Request throttling": per account, Region and action, bucket size and
+    /// refill a second. Mutating actions refill 5 a second (100 or 50 at once), filtered or paginated describes 20 (100 at
+    /// once). A node takes a tenth of the burst, a fifth of a mutating refill and a tenth of a describing one as its
+    /// ceiling: a lone node is then never slowed, and a fleet that restarts together adapts downwards.
+    #[must_use]
+    pub fn of(action: &str) -> Self {
+        match action {
+            action if action.starts_with("Describe") => Self { burst: 10.0, per_second: 2.0 },
+            "AttachNetworkInterface" | "DetachNetworkInterface" => Self { burst: 10.0, per_second: 1.0 },
+            // Create, delete, modify, assign, unassign: 100 at once and 5 a second for the account.
+            _ => Self { burst: 10.0, per_second: 1.0 },
+        }
+    }
 }
 
 /// The bucket. Tokens may be negative: reserved by requests that are waiting.

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A node's kernel, as far as it testifies: links of attached ENIs, host veths of pods with their aliases.
+//!
+//! Links come and go as the VPC model says. A host veth is there from the moment the plugin has made it until the plugin's
+//! DEL, which moves it to the dead group, or until its sandbox dies. It survives the daemon.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::Ipv4Addr;
+
+use ipamd_core::BootTime;
+use ipamd_core::event::{Failure, FailureClass, HeldAddress, KernelView};
+use ipamd_core::ids::{AllocationKey, MacAddr};
+
+use crate::allocator::{KernelAnswer, KernelCall};
+
+/// A node's kernel.
+#[derive(Clone, Debug, Default)]
+pub struct Kernel {
+    /// Links by MAC, and whether they are set up.
+    links: BTreeMap<MacAddr, bool>,
+    /// Host veths.
+    pods: BTreeMap<AllocationKey, Ipv4Addr>,
+    /// When the thread that talks to it is free.
+    pub(crate) free_at: BootTime,
+    /// Calls of a kind that will fail: how many.
+    failing: VecDeque<KernelCallKind>,
+}
+
+/// Kinds of calls, for faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KernelCallKind {
+    /// [`KernelCall::Host`].
+    Host,
+    /// [`KernelCall::SetUpLink`].
+    SetUpLink,
+    /// [`KernelCall::TearDownLink`].
+    TearDownLink,
+    /// [`KernelCall::Observe`].
+    Observe,
+}
+
+impl KernelCall {
+    fn kind(&self) -> KernelCallKind {
+        match self {
+            Self::Host => KernelCallKind::Host,
+            Self::SetUpLink { .. } => KernelCallKind::SetUpLink,
+            Self::TearDownLink { .. } => KernelCallKind::TearDownLink,
+            Self::Observe => KernelCallKind::Observe,
+        }
+    }
+}
+
+impl Kernel {
+    /// The next call of this kind fails.
+    pub fn order_fault(&mut self, kind: KernelCallKind) {
+        self.failing.push_back(kind);
+    }
+
+    /// No call fails any more.
+    pub fn clear_faults(&mut self) {
+        self.failing.clear();
+    }
+
+    pub(crate) fn link_came(&mut self, mac: MacAddr) {
+        self.links.insert(mac, false);
+    }
+
+    pub(crate) fn link_went(&mut self, mac: MacAddr) {
+        self.links.remove(&mac);
+    }
+
+    /// Whether an ENI's link is there and set up.
+    #[must_use]
+    pub fn is_set_up(&self, mac: MacAddr) -> bool {
+        self.links.get(&mac) == Some(&true)
+    }
+
+    /// The plugin has made a host veth.
+    pub(crate) fn plumb(&mut self, key: AllocationKey, address: Ipv4Addr) {
+        self.pods.insert(key, address);
+    }
+
+    /// A host veth is gone, or in the dead group.
+    pub(crate) fn unplumb(&mut self, key: &AllocationKey) {
+        self.pods.remove(key);
+    }
+
+    /// Who has an address.
+    pub(crate) fn holder(&self, address: Ipv4Addr) -> Option<&AllocationKey> {
+        self.pods.iter().find(|(_, held)| **held == address).map(|(key, _)| key)
+    }
+
+    /// What an observation shows.
+    #[must_use]
+    pub fn view(&self) -> KernelView {
+        let held = |(key, address): (&AllocationKey, &Ipv4Addr)| HeldAddress {
+            address: *address,
+            key: Some(key.clone()),
+            link: veth(key),
+        };
+        KernelView {
+            held: self.pods.iter().map(held).collect(),
+            host_veths: self.pods.keys().map(veth).collect(),
+            link_macs: self.links.keys().copied().collect(),
+        }
+    }
+
+    /// Carries out a call.
+    pub(crate) fn run(&mut self, call: &KernelCall) -> Result<KernelAnswer, Failure> {
+        if let Some(index) = self.failing.iter().position(|kind| *kind == call.kind()) {
+            self.failing.remove(index);
+            return Err(failure(FailureClass::Kernel, "Errno16", "the kernel is busy (injected)"));
+        }
+        match call {
+            KernelCall::Host => Ok(KernelAnswer::Done),
+            KernelCall::SetUpLink { mac } => match self.links.get_mut(mac) {
+                Some(set_up) => {
+                    *set_up = true;
+                    Ok(KernelAnswer::Configured)
+                }
+                None => Err(failure(FailureClass::LinkMissing, "LinkMissing", "no link has this MAC")),
+            },
+            KernelCall::TearDownLink { mac } => {
+                if let Some(set_up) = self.links.get_mut(mac) {
+                    *set_up = false;
+                }
+                Ok(KernelAnswer::Done)
+            }
+            KernelCall::Observe => Ok(KernelAnswer::Observed(self.view())),
+        }
+    }
+}
+
+/// The name of a host veth: nothing but its alias is read.
+fn veth(key: &AllocationKey) -> String {
+    format!("eni{}", key.container_id)
+}
+
+fn failure(class: FailureClass, code: &str, message: &str) -> Failure {
+    Failure { class, code: code.to_owned(), message: message.to_owned(), retry_after: None }
+}
