@@ -37,6 +37,7 @@ impl Layout {
             vpc: "v".to_owned(),
             cidr_block: Ipv4Net::new_assert(block(index).addr(), self.subnet_length),
             availability_zone: None,
+            cidr_reservations: Vec::new(),
             tags: BTreeMap::new(),
         });
         let instances = self.instance_types.iter().zip(0_u32..).map(|(kind, index)| InstanceSpec {
@@ -46,6 +47,7 @@ impl Layout {
             subnet: format!("s{}", index % self.subnets.max(1)),
             private_address: None,
             public_address: None,
+            network_interfaces: Vec::new(),
             security_groups: Vec::new(),
             role: None,
             tags: BTreeMap::new(),
