@@ -148,6 +148,35 @@ pub struct OwnJournal {
     /// Serial number of the next create call's token.
     #[serde(default)]
     pub next_serial: u64,
+    /// Addresses given back a short time ago, which EC2 may still list, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unassigned: Vec<UnassignedRecord>,
+    /// ENIs let go a short time ago, which EC2 may still show, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub departed: Vec<DepartedRecord>,
+    /// Until when, since boot, addresses that EC2 shows for the first time rest: an earlier journal was lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantine_until_nanos: Option<u64>,
+}
+
+/// An address that was given back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UnassignedRecord {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// When, since boot.
+    pub at_nanos: u64,
+}
+
+/// An ENI that was let go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DepartedRecord {
+    /// The ENI.
+    pub eni_id: EniId,
+    /// When, since boot.
+    pub at_nanos: u64,
 }
 
 /// One ENI.

@@ -97,6 +97,8 @@ pub struct Core {
     pub(crate) forgets: Vec<AllocationKey>,
     /// The journal does not say what cools: addresses of the first read rest until then.
     pub(crate) quarantine: Option<BootTime>,
+    /// What the start had to report of the journal, for operators.
+    pub(crate) journal_report: Vec<String>,
     /// ENIs the instance takes by EC2's own word, and until when we believe that.
     pub(crate) learned_enis: Option<(u32, BootTime)>,
     pub(crate) creates_held: Option<Hold>,

@@ -12,8 +12,8 @@
 //! | - | free or unknown | has it, alias | Allocated under the alias's key |
 //! | - | free or unknown | has it, no alias | Held until the kernel lets go |
 //! | - | leaving | - | Leaving until EC2 tells whether the unassign call was made |
-//! | allocated | of another boot | - | dropped: nothing survives a reboot |
-//! | any | missing or unreadable | - | what is not allocated rests for one period: nobody knows what cools |
+//! | allocated | of another boot | - | dropped, nothing survives a reboot; Cooling for one period |
+//! | any | missing or unreadable | - | what is not allocated rests for one period: nobody knows what cools (also after another restart) |
 //!
 //! ENIs of the journal are set up again at once (the kernel still has everything, so that takes milliseconds); calls that
 //! may have been under way are looked up in EC2 before anything is repeated. A file that cannot be read is reported and

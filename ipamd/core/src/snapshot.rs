@@ -41,6 +41,10 @@ pub struct Snapshot {
     pub failures: Vec<FailureSnapshot>,
     /// Subnets that are exhausted.
     pub exhausted_subnets: Vec<SubnetSnapshot>,
+    /// What the last start had to report of the journal: files that could not be used, allocations dropped or adopted. At
+    /// most a few lines; empty after an ordinary start.
+    #[serde(default)]
+    pub journal: Vec<String>,
 }
 
 /// The pool in numbers.

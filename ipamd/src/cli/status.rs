@@ -82,6 +82,7 @@ pub fn render(snapshot: &Snapshot) -> String {
         waiters(snapshot),
         actions(snapshot),
         failures(snapshot),
+        journal(snapshot),
     ];
     sections.iter().filter(|section| !section.is_empty()).cloned().collect::<Vec<_>>().join("\n")
 }
@@ -197,6 +198,11 @@ fn failures(snapshot: &Snapshot) -> String {
         .map(|failure| vec![time(failure.ago_ms), failure.what.clone(), failure.code.clone(), failure.message.clone()])
         .collect();
     table("last failures", &["ago", "what", "code", "message"], &rows)
+}
+
+fn journal(snapshot: &Snapshot) -> String {
+    let rows: Vec<_> = snapshot.journal.iter().map(|line| vec![line.clone()]).collect();
+    table("the journal at the last start", &["what"], &rows)
 }
 
 fn name(namespace: &str, name: &str) -> String {

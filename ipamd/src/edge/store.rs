@@ -69,7 +69,7 @@ impl Store {
         self.reference.write(&checkpoint.reference_json)
     }
 
-    /// Renames our file to `….corrupt-<unix seconds>`; the new name.
+    /// Gives our file the name `….corrupt-<unix seconds>`, too; under its own it stays until the next write.
     pub(crate) fn set_own_aside(&self, unix_seconds: i64) -> Result<PathBuf, StoreError> {
         self.own.set_aside(unix_seconds)
     }
@@ -113,8 +113,13 @@ impl JournalFile {
         let mut name = self.path.clone().into_os_string();
         name.push(format!(".corrupt-{unix_seconds}"));
         let aside = PathBuf::from(name);
-        fs::rename(&self.path, &aside).map_err(self.error("setting aside"))?;
-        Ok(aside)
+        // A second name, not another: should the process end before the next write replaces the file, the next start finds
+        // it again, and not a node on which nothing was ever allocated.
+        match fs::hard_link(&self.path, &aside) {
+            Ok(()) => Ok(aside),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(aside),
+            Err(_) => fs::rename(&self.path, &aside).map(|()| aside).map_err(self.error("setting aside")),
+        }
     }
 }
 
@@ -184,6 +189,14 @@ mod tests {
         store.write(&checkpoint("{", "[")).unwrap();
         store.set_own_aside(17).unwrap();
         store.set_reference_aside(17).unwrap();
-        assert_eq!(names(folder.path()), ["enid.json.corrupt-17", "ipam.json.corrupt-17"]);
+        assert_eq!(
+            store.load().unwrap().own.unwrap(),
+            b"{",
+            "a start that ends here is made again from the same files"
+        );
+        store.write(&checkpoint("new", "newer")).unwrap();
+        let kept = ["enid.json", "enid.json.corrupt-17", "ipam.json", "ipam.json.corrupt-17"];
+        assert_eq!(names(folder.path()), kept);
+        assert_eq!(fs::read(folder.path().join("enid.json.corrupt-17")).unwrap(), b"{");
     }
 }

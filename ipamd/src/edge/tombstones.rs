@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Tombstones: DELs that the plugin left on disk while the daemon was away, one file each.
 //!
-//! Finds them and removes them when the core says so; what a DEL does is the core's. The plugin writes a file by temporary
-//! name and rename, so a file that ends in `.json` is whole; one that cannot be read is set aside.
+//! Finds them and removes them when the core says so; what a DEL does is the core's. The plugin writes a file by temporary,
+//! hidden name and rename, so a file that ends in `.json` is whole; one that cannot be read is set aside, and a hidden one
+//! that is old goes.
 //!
 //! Format: `{"network", "containerID", "ifName", "at"}` in `<state folder>/tombstones/<any>.json`.
 
@@ -13,12 +14,16 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ipam_api::state::TOMBSTONES;
 use ipamd_core::ids::AllocationKey;
 use serde::Deserialize;
 
 use crate::clock;
+
+/// Far longer than a plugin takes from the first byte to the rename: a DEL has 2 s for everything.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(60);
 
 #[derive(Deserialize)]
 struct Tombstone {
@@ -54,7 +59,9 @@ impl Tombstones {
         let mut files = HashMap::new();
         for path in entries.flatten().map(|entry| entry.path()) {
             let is_hidden = path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
-            if !is_hidden && path.extension().is_some_and(|extension| extension == "json") {
+            if is_hidden {
+                remove_left_over(&path);
+            } else if path.extension().is_some_and(|extension| extension == "json") {
                 files.extend(read(&path).map(|key| (key, path)));
             }
         }
@@ -74,6 +81,16 @@ impl Tombstones {
             }
             _ => {}
         }
+    }
+}
+
+/// A hidden file is a tombstone being written; an old one is what a killed plugin left, whose DEL the runtime repeats.
+fn remove_left_over(path: &Path) {
+    let age =
+        fs::metadata(path).and_then(|file| file.modified()).map(|modified| modified.elapsed().unwrap_or_default());
+    if age.is_ok_and(|age| age > WRITTEN_WITHIN) {
+        let removed = fs::remove_file(path);
+        tracing::debug!(path = %path.display(), ?removed, "a tombstone that was never finished");
     }
 }
 
@@ -118,6 +135,19 @@ mod tests {
         assert!(!folder.join("ab.json").exists());
         fs::write(folder.join("ab.json"), text).unwrap();
         assert_eq!(tombstones.scan(), [key("c1")], "a new DEL for the same key counts again");
+    }
+
+    #[test]
+    fn what_a_killed_plugin_left_half_written_goes_when_it_is_old() {
+        let state = tempfile::tempdir().unwrap();
+        let folder = state.path().join(TOMBSTONES);
+        fs::create_dir(&folder).unwrap();
+        let (old, young) = (folder.join(".ab.json.17"), folder.join(".cd.json.18"));
+        fs::write(&young, "{").unwrap();
+        let file = fs::File::create(&old).unwrap();
+        file.set_modified(std::time::SystemTime::now() - WRITTEN_WITHIN * 2).unwrap();
+        assert!(Tombstones::new(state.path()).scan().is_empty());
+        assert!(!old.exists() && young.exists());
     }
 
     #[test]

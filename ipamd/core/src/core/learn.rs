@@ -83,8 +83,7 @@ impl Core {
 
     fn enis_described(&mut self, turn: &mut Turn, views: Vec<EniView>, read_at: BootTime) {
         let now = turn.boot();
-        self.unassigned.retain(|_, at| now.since(*at) < LAG);
-        self.departed.retain(|_, at| now.since(*at) < LAG * 2);
+        self.forget_what_no_read_can_show(now);
         self.described = views.into_iter().map(|view| (view.eni_id.clone(), view)).collect();
         self.others.clear();
         let views: Vec<EniView> = self.described.values().cloned().collect();
@@ -101,8 +100,20 @@ impl Core {
         self.resolve_unassign(turn, read_at);
         if !self.learned {
             self.learned = true;
-            self.quarantine = None;
+            if self.quarantine.take().is_some() {
+                self.touch();
+            }
             turn.info(format!("EC2 was read: {} ENIs of ours, {} of others", self.enis.len(), self.others.len()));
+        }
+    }
+
+    /// What was given back so long ago that even a lagging read does not show it any more.
+    fn forget_what_no_read_can_show(&mut self, now: BootTime) {
+        let before = self.unassigned.len() + self.departed.len();
+        self.unassigned.retain(|_, at| now.since(*at) < LAG);
+        self.departed.retain(|_, at| now.since(*at) < LAG * 2);
+        if self.unassigned.len() + self.departed.len() != before {
+            self.touch();
         }
     }
 

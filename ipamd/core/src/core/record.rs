@@ -2,8 +2,8 @@
 //! The state as journal records. What is not recorded here is learned anew after a restart.
 
 use crate::checkpoint::{
-    AddressRecord, Checkpoint, CreateRecord, EniRecord, EniStage, OWN_VERSION, OwnJournal, REFERENCE_VERSION,
-    ReferenceAllocation, ReferenceJournal, ReferenceMetadata, encode,
+    AddressRecord, Checkpoint, CreateRecord, DepartedRecord, EniRecord, EniStage, OWN_VERSION, OwnJournal,
+    REFERENCE_VERSION, ReferenceAllocation, ReferenceJournal, ReferenceMetadata, UnassignedRecord, encode,
 };
 use crate::ids::BootTime;
 use crate::lifecycle::{DetachStep, Eni, Phase, Termination};
@@ -57,6 +57,17 @@ impl Core {
                 .collect(),
             tombstones_done: self.tombstones_done.iter().cloned().collect(),
             next_serial: self.next_serial,
+            unassigned: self
+                .unassigned
+                .iter()
+                .map(|(address, at)| UnassignedRecord { address: *address, at_nanos: nanos(*at) })
+                .collect(),
+            departed: self
+                .departed
+                .iter()
+                .map(|(eni_id, at)| DepartedRecord { eni_id: eni_id.clone(), at_nanos: nanos(*at) })
+                .collect(),
+            quarantine_until_nanos: self.quarantine.map(nanos),
         }
     }
 

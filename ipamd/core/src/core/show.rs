@@ -32,6 +32,7 @@ impl Core {
             actions: self.show_actions(now),
             failures: self.show_failures(now),
             exhausted_subnets: self.show_subnets(now),
+            journal: self.journal_report.clone(),
         }
     }
 

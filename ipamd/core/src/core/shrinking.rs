@@ -6,9 +6,10 @@
 //! journal is asked again: who disagrees stops it. New demand in that time stops it too, and gets what was picked.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use crate::action::ActionKind;
-use crate::event::{Failure, Outcome};
+use crate::event::{Failure, FailureClass, Outcome};
 use crate::ids::{BootTime, EniId};
 use crate::lifecycle::{Assign, DrainReason, Phase, RELEASE_AGE, TryState};
 use crate::planner::Addresses;
@@ -16,14 +17,17 @@ use crate::planner::shrink::{self, Share, Shrinkage};
 use crate::store::AddressState;
 
 use super::pool::assigning;
-use super::state::{Purpose, RESOLVE_AFTER, SURPLUS_STANDS, UnassignJob, UnassignStep};
+use super::state::{LAG, Purpose, RESOLVE_AFTER, SURPLUS_STANDS, UnassignJob, UnassignStep};
 use super::{Core, Turn};
+
+/// How often what a call may have taken is asked to go again when that fails, too.
+const LOOK_AGAIN: Duration = Duration::from_secs(20);
 
 impl Core {
     /// New demand takes back what was picked but not asked for yet.
     pub(super) fn recall(&mut self, turn: &mut Turn) {
         let picked = self.enis.values().any(|eni| eni.phase == Phase::Draining(DrainReason::Surplus))
-            || matches!(self.shrinking.job, Some(UnassignJob { step: UnassignStep::Witnessing(_), .. }));
+            || self.shrinking.job.as_ref().is_some_and(UnassignJob::can_stop);
         if !picked || self.target(turn.boot()).shortfall == Addresses::ZERO {
             return;
         }
@@ -154,18 +158,23 @@ impl Core {
         }
         turn.debug(format!("{} free addresses of {id} are too many", addresses.len()));
         let step = UnassignStep::Witnessing(turn.boot());
-        self.shrinking.job = Some(UnassignJob { eni_id: id.clone(), addresses, step });
+        self.shrinking.job = Some(UnassignJob { eni_id: id.clone(), addresses, step, listing_counts_from: None });
     }
 
     fn drive_unassign(&mut self, turn: &mut Turn) {
         let Some(job) = &self.shrinking.job else { return };
         let UnassignStep::Witnessing(since) = job.step else { return };
         let Some(eni) = self.enis.get(&job.eni_id).filter(|eni| eni.gives_out()) else {
-            self.stop_unassign(turn, "its ENI is not in service any more");
+            self.unassign_without_eni(turn);
             return;
         };
         let written = since.max(eni.last_write);
         if !self.observe.is_newer_than(since) || !self.describe.is_newer_than(written) || eni.being_written() {
+            return;
+        }
+        if !job.can_stop() {
+            let job = job.clone();
+            self.unassign_again(turn, job);
             return;
         }
         let listed =
@@ -181,25 +190,29 @@ impl Core {
                 None
             }
         });
-        if let Some(objection) = objection {
-            self.stop_unassign(turn, &objection);
-            return;
+        match objection {
+            Some(objection) => self.stop_unassign(turn, &objection),
+            None => {
+                let job = job.clone();
+                self.start_unassign(turn, job);
+            }
         }
-        let (id, addresses) = (job.eni_id.clone(), job.addresses.clone());
-        let kind = ActionKind::Unassign { eni_id: id.clone(), addresses: addresses.clone(), prefixes: Vec::new() };
-        let action = self.start(turn, Purpose::Unassign { eni_id: id.clone(), count: addresses.len() }, kind);
-        if let Some(eni) = self.enis.get_mut(&id) {
-            eni.unassigning = Some(action);
-        }
-        if let Some(job) = &mut self.shrinking.job {
-            job.step = UnassignStep::Running;
+    }
+
+    /// The ENI of a job is gone, or not in service for now.
+    fn unassign_without_eni(&mut self, turn: &mut Turn) {
+        self.stop_unassign(turn, "its ENI is not in service any more");
+        let Some(job) = &mut self.shrinking.job else { return };
+        if self.enis.contains_key(&job.eni_id) {
+            job.step = UnassignStep::Resolving(turn.now.boot + LOOK_AGAIN);
+        } else {
+            self.shrinking.job = None;
         }
     }
 
     /// Puts picked addresses back that were not asked to go yet.
     fn stop_unassign(&mut self, turn: &mut Turn, why: &str) {
-        let waiting = matches!(self.shrinking.job, Some(UnassignJob { step: UnassignStep::Witnessing(_), .. }));
-        let Some(job) = self.shrinking.job.take_if(|_| waiting) else { return };
+        let Some(job) = self.shrinking.job.take_if(|job| job.can_stop()) else { return };
         for address in &job.addresses {
             self.store.stay(*address);
         }
@@ -234,23 +247,79 @@ impl Core {
         };
         let retry = self.failed(turn, what, &failure, 1);
         self.shrinking.not_before = retry;
-        let step = UnassignStep::Resolving(retry.max(now + RESOLVE_AFTER));
-        self.shrinking.job = Some(UnassignJob { step, ..job });
+        let asked_before = job.listing_counts_from;
+        let again = if asked_before.is_some() { LOOK_AGAIN } else { RESOLVE_AFTER };
+        let step = UnassignStep::Resolving(retry.max(now + again));
+        let listing_counts_from =
+            if refused_for_sure(failure.class) { asked_before.or(Some(now)) } else { asked_before.or(Some(now + LAG)) };
+        self.shrinking.job = Some(UnassignJob { step, listing_counts_from, ..job });
     }
 
-    /// An unassign call without a clear answer: what EC2 still lists stays.
+    /// An unassign call without a clear answer: what EC2 no longer lists is gone; what it lists stays, once no read can be
+    /// behind the call any more. Until then it is not given out, its packets would die, but asked to go again.
     pub(super) fn resolve_unassign(&mut self, turn: &mut Turn, read_at: BootTime) {
         let now = turn.boot();
         let resolved = |job: &mut UnassignJob| matches!(job.step, UnassignStep::Resolving(after) if read_at >= after);
         let Some(job) = self.shrinking.job.take_if(resolved) else { return };
         let listed = self.described.get(&job.eni_id).map(|view| view.secondary_addresses.clone()).unwrap_or_default();
-        for address in job.addresses {
-            if listed.contains(&address) {
-                self.store.stay(address);
+        let (listed, gone): (Vec<_>, Vec<_>) = job.addresses.iter().partition(|address| listed.contains(*address));
+        for address in gone {
+            self.store.forget(address);
+            self.unassigned.insert(address, now);
+        }
+        if job.listing_counts_from.is_none_or(|from| read_at >= from) {
+            listed.into_iter().for_each(|address| self.store.stay(address));
+        } else if !listed.is_empty() {
+            self.shrinking.job = Some(UnassignJob { addresses: listed, step: UnassignStep::Witnessing(now), ..job });
+        }
+    }
+
+    /// What an earlier call may have taken is asked to go again, if nobody objects; the rest needs no call.
+    fn unassign_again(&mut self, turn: &mut Turn, job: UnassignJob) {
+        let now = turn.boot();
+        let listed = self.described.get(&job.eni_id).map(|view| view.secondary_addresses.clone()).unwrap_or_default();
+        let mut again = Vec::new();
+        for address in &job.addresses {
+            if let Some(held) = self.kernel.held.get(address) {
+                self.store.hold(*address, &held.link);
+            } else if listed.contains(address) {
+                again.push(*address);
             } else {
-                self.store.forget(address);
-                self.unassigned.insert(address, now);
+                self.store.forget(*address);
+                self.unassigned.insert(*address, now);
             }
         }
+        self.shrinking.job = None;
+        if !again.is_empty() {
+            self.start_unassign(turn, UnassignJob { addresses: again, ..job });
+        }
+    }
+
+    fn start_unassign(&mut self, turn: &mut Turn, job: UnassignJob) {
+        let (id, addresses) = (job.eni_id.clone(), job.addresses.clone());
+        let purpose = Purpose::Unassign { eni_id: id.clone(), count: addresses.len() };
+        let kind = ActionKind::Unassign { eni_id: id.clone(), addresses, prefixes: Vec::new() };
+        let action = self.start(turn, purpose, kind);
+        if let Some(eni) = self.enis.get_mut(&id) {
+            eni.unassigning = Some(action);
+        }
+        self.shrinking.job = Some(UnassignJob { step: UnassignStep::Running, ..job });
+    }
+}
+
+/// Whether EC2 said that nothing was done.
+fn refused_for_sure(class: FailureClass) -> bool {
+    match class {
+        FailureClass::Throttled | FailureClass::Denied | FailureClass::Rejected | FailureClass::WrongState => true,
+        FailureClass::SubnetExhausted
+        | FailureClass::AddressLimit
+        | FailureClass::AttachmentLimit
+        | FailureClass::DeviceIndexTaken
+        | FailureClass::NotFound
+        | FailureClass::TokenMismatch
+        | FailureClass::Transient
+        | FailureClass::Unknown
+        | FailureClass::LinkMissing
+        | FailureClass::Kernel => false,
     }
 }

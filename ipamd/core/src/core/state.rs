@@ -196,6 +196,16 @@ pub(crate) struct UnassignJob {
     pub(crate) eni_id: EniId,
     pub(crate) addresses: Vec<Ipv4Addr>,
     pub(crate) step: UnassignStep,
+    /// A call may have taken them: from when on a read that still lists one proves that it did not. Before, the read may lag
+    /// behind the call. `None`: no call was made.
+    pub(crate) listing_counts_from: Option<BootTime>,
+}
+
+impl UnassignJob {
+    /// Whether its addresses can still be put back: no call was made that may have taken them.
+    pub(crate) fn can_stop(&self) -> bool {
+        matches!(self.step, UnassignStep::Witnessing(_)) && self.listing_counts_from.is_none()
+    }
 }
 
 /// Where an unassign job is.

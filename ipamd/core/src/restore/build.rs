@@ -9,12 +9,13 @@ use crate::checkpoint::{
     AddressRecord, CreateRecord, EniRecord, EniStage, JournalError, OwnJournal, ReferenceAllocation, ReferenceJournal,
 };
 use crate::config::Config;
-use crate::core::state::{Host, KernelWitness, RESOLVE_AFTER, Shrinking, UnassignJob, UnassignStep};
+use crate::core::state::{Host, KernelWitness, LAG, RESOLVE_AFTER, Shrinking, UnassignJob, UnassignStep};
 use crate::core::{Core, Turn, kernel::testifies};
 use crate::event::KernelView;
 use crate::ids::{AllocationKey, BootTime, EniId, PodRef};
 use crate::lifecycle::{Assign, DetachStep, Eni, Phase, Request, Try};
 use crate::reads::Read;
+use crate::reason::NoticeLevel;
 use crate::restore::Restored;
 use crate::store::{Address, AddressState, Allocation, Rest, Store, Testimony};
 use crate::waiters::Waiters;
@@ -42,9 +43,11 @@ pub(crate) fn build(config: Config, restored: Restored, turn: &mut Turn) -> Core
     restore_allocations(&mut core, reference, &own, &kernel, turn);
     adopt(&mut core, &kernel, &claimed, turn);
     rest_claimed(&mut core, &claimed, turn);
+    core.journal_report = report(turn);
     let now = turn.boot();
-    core.quarantine = match own {
-        Own::Present(_) => None,
+    core.quarantine = match &own {
+        // A start that found no journal may have ended before it had read EC2.
+        Own::Present(journal) => journal.quarantine_until_nanos.map(since_boot),
         Own::Lost if reference_found || !kernel.held.is_empty() => Some(now + core.config.cooldown),
         Own::OtherBoot if !kernel.held.is_empty() => Some(now + core.config.cooldown),
         Own::Lost | Own::OtherBoot => None,
@@ -57,6 +60,18 @@ pub(crate) fn build(config: Config, restored: Restored, turn: &mut Turn) -> Core
     let allocations = core.store.allocations().count();
     turn.info(format!("started with {allocations} allocations and {} ENIs of the journal", core.enis.len()));
     core
+}
+
+/// What was loud so far, cut short: a lost journal of a full node has hundreds of lines.
+fn report(turn: &Turn) -> Vec<String> {
+    const MOST_LINES: usize = 10;
+    let loud = turn.fx.notices.iter().filter(|notice| notice.level >= NoticeLevel::Warn);
+    let mut lines: Vec<String> = loud.map(|notice| notice.text.clone()).collect();
+    if lines.len() > MOST_LINES {
+        let more = lines.split_off(MOST_LINES).len();
+        lines.push(format!("and {more} more, in the log"));
+    }
+    lines
 }
 
 fn blank(config: Config, boot_id: String, turn: &Turn) -> Core {
@@ -87,6 +102,7 @@ fn blank(config: Config, boot_id: String, turn: &Turn) -> Core {
         tombstones_done: VecDeque::new(),
         forgets: Vec::new(),
         quarantine: None,
+        journal_report: Vec::new(),
         learned_enis: None,
         creates_held: None,
         in_flight: BTreeMap::new(),
@@ -134,6 +150,9 @@ fn restore_own(core: &mut Core, journal: &OwnJournal, turn: &Turn) -> BTreeSet<I
     core.facts = journal.facts.clone();
     core.next_serial = journal.next_serial;
     core.tombstones_done = journal.tombstones_done.iter().cloned().collect();
+    core.unassigned = journal.unassigned.iter().map(|record| (record.address, since_boot(record.at_nanos))).collect();
+    core.departed =
+        journal.departed.iter().map(|record| (record.eni_id.clone(), since_boot(record.at_nanos))).collect();
     for record in &journal.enis {
         if let Some(cidr) = record.subnet_cidr {
             core.subnets.entry(record.subnet_id.clone()).or_default().cidr = Some(cidr);
@@ -192,11 +211,15 @@ fn restore_eni(record: &EniRecord, primary: bool, now: BootTime) -> Eni {
     }
 }
 
+fn since_boot(nanos: u64) -> BootTime {
+    BootTime(Duration::from_nanos(nanos))
+}
+
 fn restore_address(core: &mut Core, record: &AddressRecord, eni: Option<&EniId>, now: BootTime) {
-    let rest = record.released_nanos.zip(record.cooling_until_nanos).map(|(released, until)| Rest {
-        released: BootTime(Duration::from_nanos(released)),
-        until: BootTime(Duration::from_nanos(until)),
-    });
+    let rest = record
+        .released_nanos
+        .zip(record.cooling_until_nanos)
+        .map(|(released, until)| Rest { released: since_boot(released), until: since_boot(until) });
     let state = if record.leaving { AddressState::Leaving { rest } } else { AddressState::resting(rest, now) };
     core.store.restore(record.address, Address { eni: eni.cloned(), state });
 }
@@ -206,7 +229,8 @@ fn leaving_job(record: &EniRecord, now: BootTime) -> Option<UnassignJob> {
     let leaving = record.addresses.iter().filter(|address| address.leaving);
     let addresses: Vec<Ipv4Addr> = leaving.map(|address| address.address).collect();
     let step = UnassignStep::Resolving(now + RESOLVE_AFTER);
-    (!addresses.is_empty()).then(|| UnassignJob { eni_id: record.eni_id.clone(), addresses, step })
+    let listing_counts_from = Some(now + LAG);
+    (!addresses.is_empty()).then(|| UnassignJob { eni_id: record.eni_id.clone(), addresses, step, listing_counts_from })
 }
 
 fn restore_create(record: &CreateRecord, now: BootTime) -> Request {
@@ -244,6 +268,12 @@ fn restore_allocations(
         let of_this_boot = !matches!(own, Own::OtherBoot);
         if !of_this_boot && !testifies(kernel, address, &allocation, &core.config.veth_prefix) {
             dropped += 1;
+            // The cluster may still send to it what was meant for the pod that ended with the node.
+            let rest = Rest { released: turn.boot(), until: turn.boot() + core.config.cooldown };
+            let state = AddressState::resting(Some(rest), turn.boot());
+            if core.store.get(address).is_none() {
+                core.store.restore(address, Address { eni: None, state });
+            }
             continue;
         }
         let taken = core.store.allocation(address).map(|other| other.key.to_string());
@@ -257,7 +287,7 @@ fn restore_allocations(
         bind(core, address, allocation);
     }
     if dropped > 0 {
-        turn.warn(format!("{dropped} allocations of another boot were dropped"));
+        turn.warn(format!("{dropped} allocations of another boot were dropped; their addresses rest for one cooldown"));
     }
 }
 

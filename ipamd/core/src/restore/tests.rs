@@ -82,8 +82,59 @@ fn allocations_of_another_boot_are_dropped_unless_the_kernel_has_them() {
         Some(&own("boot-0")),
         kernel(&[], &["enicc21c2d7785"]),
     );
-    assert_eq!(states(&core), [(Ipv4Addr::new(10, 0, 0, 9), "allocated".to_owned())]);
+    let expected = [(8, "cooling"), (9, "allocated")];
+    assert_eq!(states(&core), expected.map(|(host, state)| (Ipv4Addr::new(10, 0, 0, host), state.to_owned())));
     assert!(loud(&effects, "of boot boot-0") && loud(&effects, "1 allocations of another boot"));
+}
+
+/// A pod whose address the kernel has, one that only the journal has, and what cools, through every length of both files.
+#[test]
+fn files_cut_off_at_any_length_lose_nothing_that_another_witness_has() {
+    let whole = (reference(&[entry("a", "10.0.0.8", "web"), entry("b", "10.0.0.9", "db")]), own(BOOT));
+    let view = || kernel(&[held([10, 0, 0, 8], Some("a")), held([10, 0, 0, 6], Some("x"))], &[]);
+    let cut = |text: &str, length: usize| text.as_bytes()[..length].to_vec();
+    let check = |reference: Vec<u8>, own: Vec<u8>| {
+        let lengths = (reference.len(), own.len());
+        let torn = lengths != (whole.0.len(), whole.1.len());
+        let restored = Restored::read(Some(&reference), Some(&own), view(), BOOT);
+        let (core, effects) = Core::new(Config::default(), restored, now());
+        let keys: Vec<String> = core.snapshot(now()).pods.into_iter().map(|pod| pod.key).collect();
+        assert!(
+            keys.contains(&"aws-cni/a/eth0".to_owned()) && keys.contains(&"aws-cni/x/eth0".to_owned()),
+            "{lengths:?}"
+        );
+        assert_eq!(keys.contains(&"aws-cni/b/eth0".to_owned()), reference.len() == whole.0.len(), "{lengths:?}");
+        assert_eq!(loud(&effects, "cannot be used"), torn, "{lengths:?}");
+        let told = core.snapshot(now()).journal.iter().any(|line| line.contains("cannot be used"));
+        assert_eq!(told, torn, "{lengths:?}: the status tells it, too");
+        let free = core.snapshot(now()).addresses.into_iter().filter(|entry| entry.state == "free");
+        assert!(
+            free.map(|entry| entry.address.octets()[3]).all(|host| host == 7),
+            "{lengths:?}: only .7 was never used"
+        );
+        assert!(effects.persist, "what was understood is written whole");
+    };
+    for length in 0..=whole.0.len() {
+        check(cut(&whole.0, length), whole.1.clone().into_bytes());
+    }
+    for length in 0..whole.1.len() {
+        check(whole.0.clone().into_bytes(), cut(&whole.1, length));
+        check(cut(&whole.0, length.min(whole.0.len() - 1)), cut(&whole.1, length));
+    }
+}
+
+#[test]
+fn what_a_lost_journal_makes_rest_rests_on_when_the_daemon_ends_before_it_has_read_ec2() {
+    let (core, _) = start(Some(&reference(&[])), Some("rubbish"), kernel(&[], &[]));
+    let quarantine = core.quarantine;
+    assert!(quarantine.is_some());
+    let written = core.checkpoint();
+    let (core, _) = start(
+        Some(&String::from_utf8(written.reference_json).expect("text")),
+        Some(&String::from_utf8(written.own_json).expect("text")),
+        kernel(&[], &[]),
+    );
+    assert_eq!(core.quarantine, quarantine);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::world::{World, warm_addresses, warm_enis};
+use super::world::{World, kind_name, warm_addresses, warm_enis};
 use crate::config::Config;
 
 #[test]
@@ -92,4 +92,35 @@ fn a_restarted_daemon_does_not_ask_for_what_is_under_way() {
     world.run_seconds(60);
     assert_eq!(world.enis.len(), world.shape().0, "all attached");
     assert!(world.shape().0 <= 4, "{:?}", world.shape());
+}
+
+/// The daemon dies right after, or in the middle of, giving addresses back, and EC2's reads still list them for a while.
+#[test]
+fn an_address_that_was_given_back_is_not_given_out_when_the_next_daemons_reads_lag() {
+    for answered in [true, false] {
+        let mut world = World::new("m5.large", warm_addresses(2, 0));
+        world.run_seconds(10);
+        for pod in 0..8 {
+            world.add(&format!("pod-{pod}"));
+        }
+        world.run_seconds(10);
+        for pod in 0..8 {
+            world.del(&format!("pod-{pod}"));
+        }
+        while !world.pending.iter().any(|(_, action)| kind_name(&action.kind) == "unassign") {
+            world.run(Duration::from_millis(10));
+        }
+        world.lag();
+        if answered {
+            world.run(Duration::from_millis(400));
+            assert_eq!(world.snapshot().pool.leaving, 0, "given back");
+        }
+        world.restart(|_| true);
+        world.run_seconds(3);
+        let late: Vec<_> = (0..12).map(|pod| world.add(&format!("late-{pod}"))).collect();
+        world.run_seconds(15);
+        world.assert_served(&late);
+        world.run_seconds(120);
+        assert_eq!(world.snapshot().pool.leaving, 0, "answered {answered}");
+    }
 }
