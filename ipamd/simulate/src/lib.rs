@@ -26,6 +26,7 @@ pub mod layout;
 pub mod ours;
 pub mod pace;
 pub mod queue;
+pub mod reference;
 pub mod rng;
 pub mod stats;
 pub mod trace;
