@@ -157,6 +157,9 @@ pub struct OwnJournal {
     /// Until when, since boot, addresses that EC2 shows for the first time rest: an earlier journal was lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quarantine_until_nanos: Option<u64>,
+    /// Subnets of the zone as their tags had them, sorted by id; what stands when EC2 does not answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub places: Vec<PlaceRecord>,
 }
 
 /// An address that was given back.
@@ -177,6 +180,30 @@ pub struct DepartedRecord {
     pub eni_id: EniId,
     /// When, since boot.
     pub at_nanos: u64,
+}
+
+/// One subnet of the zone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlaceRecord {
+    /// The subnet.
+    pub subnet_id: SubnetId,
+    /// Its block.
+    pub cidr: Ipv4Net,
+    /// Whether pods can be there.
+    pub standing: PlaceStanding,
+}
+
+/// What a subnet's tags say of it (`kubernetes.io/role/cni` and the cluster's).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PlaceStanding {
+    /// New ENIs can be made there.
+    Usable,
+    /// Nothing new is made there; what is there serves.
+    NotOffered,
+    /// No new pod gets an address there, and free ones are given back.
+    Excluded,
 }
 
 /// One ENI.

@@ -93,6 +93,17 @@ pub struct Config {
     pub cluster_name: Option<String>,
     /// Further tags of new ENIs (`ADDITIONAL_ENI_TAGS`).
     pub additional_eni_tags: BTreeMap<String, String>,
+    /// Where new ENIs are made: in the zone's tagged subnets, or in the primary ENI's alone (`ENABLE_SUBNET_DISCOVERY`).
+    pub subnets: SubnetChoice,
+    /// Whose business ENIs and addresses are (`DISABLE_NETWORK_RESOURCE_PROVISIONING`, `ENABLE_IMDS_ONLY_MODE`).
+    pub provisioning: Provisioning,
+    /// Whether the pool goes on growing and shrinking while the node is cordoned (`AWS_MANAGE_ENIS_NON_SCHEDULABLE`).
+    pub provisions_when_cordoned: bool,
+    /// How long an ENI must have been seen unattached before it is deleted as leaked (`ENID_LEAKED_ENI_AGE`); `None`: leaked
+    /// ENIs are not looked for (`DISABLE_LEAKED_ENI_CLEANUP`).
+    pub leaked_eni_age: Option<Duration>,
+    /// Whether one ENI slot is kept for a trunk on types that take one (`ENABLE_POD_ENI`).
+    pub keeps_trunk_slot: bool,
     /// Source address translation of what leaves the VPC.
     pub snat: SnatConfig,
     /// MTU of every ENI (`AWS_VPC_ENI_MTU`).
@@ -129,6 +140,34 @@ pub enum WarmTargets {
         /// Floor on all addresses held (`MINIMUM_IP_TARGET`).
         minimum: u32,
     },
+}
+
+/// Where new ENIs are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubnetChoice {
+    /// In the subnets of VPC and zone that their tags offer, the primary ENI's among them; excluded ones serve no new pod.
+    Tagged,
+    /// In the primary ENI's subnet; no subnet's tags are looked at.
+    Primary,
+}
+
+/// Whose business ENIs and addresses are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provisioning {
+    /// Ours: they are made, changed and given back.
+    Full,
+    /// Someone else's: what is there is served and what comes is followed, nothing of EC2's is changed.
+    Disabled,
+    /// Someone else's, and EC2 is not even asked: instance metadata tells what there is.
+    ImdsOnly,
+}
+
+impl Provisioning {
+    /// Whether EC2's objects may be changed.
+    #[must_use]
+    pub fn is_full(self) -> bool {
+        self == Self::Full
+    }
 }
 
 /// What happens to attached ENIs that carry neither our tag nor the no-manage tag.
@@ -216,6 +255,11 @@ impl Default for Config {
             untagged_enis: UntaggedEnis::Used,
             cluster_name: None,
             additional_eni_tags: BTreeMap::new(),
+            subnets: SubnetChoice::Tagged,
+            provisioning: Provisioning::Full,
+            provisions_when_cordoned: false,
+            leaked_eni_age: Some(Duration::from_secs(300)),
+            keeps_trunk_slot: false,
             snat: SnatConfig {
                 external: false,
                 exclude_cidrs: Vec::new(),

@@ -26,6 +26,7 @@ mod ended;
 pub(crate) mod kernel;
 pub(crate) mod learn;
 mod outlook;
+mod places;
 mod pool;
 mod record;
 pub(crate) mod requests;
@@ -56,7 +57,7 @@ use crate::restore::{self, Restored};
 use crate::snapshot::Snapshot;
 use crate::store::Store;
 use crate::waiters::Waiters;
-use state::{Flight, Hold, Host, KernelWitness, LastFailure, Other, Purpose, Shrinking, Subnet, Undurable};
+use state::{Flight, Hold, Host, KernelWitness, LastFailure, Other, Purpose, Shrinking, Subnet, Undurable, Zone};
 
 /// The pure core: owned by the driver, fed with events, never blocking.
 #[derive(Debug)]
@@ -77,6 +78,9 @@ pub struct Core {
     pub(crate) requests: BTreeMap<String, Request>,
     pub(crate) waiters: Waiters,
     pub(crate) subnets: BTreeMap<SubnetId, Subnet>,
+    pub(crate) zone: Zone,
+    /// Whether Kubernetes may put pods here: the node is not cordoned.
+    pub(crate) schedulable: bool,
     pub(crate) describe: Read,
     /// What the last DescribeEnis showed.
     pub(crate) described: BTreeMap<EniId, EniView>,
@@ -177,6 +181,7 @@ impl Core {
             Event::FactsLearned(facts) => self.facts_learned(turn, facts),
             Event::FactsUnavailable(failure) => self.facts_unavailable(turn, failure),
             Event::LimitsLearned(limits) => self.limits = Some(limits),
+            Event::NodeSchedulable(schedulable) => self.schedulable = schedulable,
             Event::AddRequested { request, key, pod, deadline } => {
                 self.add_requested(turn, key, pod, crate::waiters::Call { request, deadline });
             }

@@ -23,6 +23,8 @@ pub enum Event {
     FactsUnavailable(Failure),
     /// The limits of the instance type: from the table, or from DescribeInstanceTypes.
     LimitsLearned(InstanceLimits),
+    /// Whether Kubernetes may put pods on this node (`false`: it is cordoned). Until told, it may.
+    NodeSchedulable(bool),
     /// An ADD call. The daemon must answer before `deadline`.
     AddRequested {
         /// Names the call in the reply.

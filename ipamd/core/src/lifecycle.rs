@@ -108,6 +108,8 @@ pub(crate) enum DrainReason {
     Surplus,
     /// Its link never appeared, or cannot be set up.
     Stuck,
+    /// Its subnet is excluded.
+    Excluded,
 }
 
 /// The two halves of detaching.
@@ -217,6 +219,8 @@ pub(crate) struct Eni {
     pub(crate) link_seen: bool,
     /// Whether it was reported as stuck.
     pub(crate) stuck_reported: bool,
+    /// Its subnet is excluded: what is free on it is not given out.
+    pub(crate) excluded: bool,
 }
 
 impl Eni {
@@ -245,6 +249,7 @@ impl Eni {
             missing_since: None,
             link_seen: false,
             stuck_reported: false,
+            excluded: false,
         }
     }
 
@@ -256,12 +261,18 @@ impl Eni {
 
     /// Whether its free addresses can be given out.
     pub(crate) fn gives_out(&self) -> bool {
+        self.gives_back() && !self.excluded
+    }
+
+    /// Whether it is in service, so that free addresses of it can be given back to EC2.
+    pub(crate) fn gives_back(&self) -> bool {
         matches!(self.phase, Phase::Ready) && self.missing_since.is_none()
     }
 
     /// Whether its addresses count as coming: they will be given out once it is proven.
     pub(crate) fn is_coming(&self, now: BootTime) -> bool {
         match &self.phase {
+            _ if self.excluded => false,
             Phase::Attaching(_) => true,
             Phase::Configuring(_) => !self.is_late(now),
             Phase::Ready | Phase::Draining(_) | Phase::Detaching(_) | Phase::Deleting(_) => false,

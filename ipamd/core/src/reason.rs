@@ -40,6 +40,12 @@ pub enum ReasonCode {
     Superseded,
     /// The limits of the instance type are not known.
     LimitsUnknown,
+    /// No subnet of the zone is usable for pods by its tags.
+    NoUsableSubnet,
+    /// ENIs and addresses are someone else's business by configuration.
+    ProvisioningDisabled,
+    /// The node is cordoned, and its pool is not managed meanwhile.
+    NodeCordoned,
 }
 
 impl fmt::Display for ReasonCode {

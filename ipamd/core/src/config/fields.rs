@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use super::read::Reader;
-use super::{Bind, LogConfig, LogLevel, LogTarget, PortChoice, SnatConfig, WarmTargets};
+use super::{Bind, LogConfig, LogLevel, LogTarget, PortChoice, Provisioning, SnatConfig, WarmTargets};
 
 /// More addresses than any instance can hold; keeps sums far from overflow.
 const MOST_ADDRESSES: u32 = 65_535;
@@ -34,6 +35,26 @@ pub(super) fn max_enis(reader: &mut Reader<'_>) -> Option<u32> {
 
 pub(super) fn max_pods(reader: &mut Reader<'_>) -> Option<u32> {
     reader.number("ENID_MAX_PODS", 1, MOST_ADDRESSES)
+}
+
+/// Metadata-only mode implies that nothing is provisioned, as in the reference.
+pub(super) fn provisioning(reader: &mut Reader<'_>) -> Provisioning {
+    let disabled = reader.boolean("DISABLE_NETWORK_RESOURCE_PROVISIONING", false);
+    if reader.boolean("ENABLE_IMDS_ONLY_MODE", false) {
+        Provisioning::ImdsOnly
+    } else if disabled {
+        Provisioning::Disabled
+    } else {
+        Provisioning::Full
+    }
+}
+
+/// From 5 s, which no attach of a new ENI outlives on a quiet account, to a day.
+pub(super) fn leaked_eni_age(reader: &mut Reader<'_>, default: Option<Duration>) -> Option<Duration> {
+    let disabled = reader.boolean("DISABLE_LEAKED_ENI_CLEANUP", false);
+    let seconds = reader.number("ENID_LEAKED_ENI_AGE", 5, 86_400);
+    let age = seconds.map_or(default, |seconds| Some(Duration::from_secs(u64::from(seconds))));
+    age.filter(|_| !disabled)
 }
 
 pub(super) fn snat(reader: &mut Reader<'_>) -> SnatConfig {

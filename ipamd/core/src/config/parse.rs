@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::read::{Reader, parse_bool};
 use super::variables::{Support, VARIABLES, Variable, Verdict};
-use super::{Config, ConfigError, Note, Source, UntaggedEnis, fields};
+use super::{Config, ConfigError, Note, Source, SubnetChoice, UntaggedEnis, fields};
 
 /// Longest cooldown that is taken: a day. More is a mistake of unit.
 const LONGEST_COOLDOWN_SECONDS: u32 = 86_400;
@@ -41,6 +41,15 @@ fn read_config(reader: &mut Reader<'_>) -> Config {
         },
         cluster_name: reader.text("CLUSTER_NAME"),
         additional_eni_tags: fields::additional_tags(reader),
+        subnets: if reader.boolean("ENABLE_SUBNET_DISCOVERY", true) {
+            SubnetChoice::Tagged
+        } else {
+            SubnetChoice::Primary
+        },
+        provisioning: fields::provisioning(reader),
+        provisions_when_cordoned: reader.boolean("AWS_MANAGE_ENIS_NON_SCHEDULABLE", false),
+        leaked_eni_age: fields::leaked_eni_age(reader, default.leaked_eni_age),
+        keeps_trunk_slot: reader.boolean("ENABLE_POD_ENI", false),
         snat: fields::snat(reader),
         eni_mtu: reader.number("AWS_VPC_ENI_MTU", 576, 9001).unwrap_or(default.eni_mtu),
         veth_prefix: fields::veth_prefix(reader, &default.veth_prefix),

@@ -51,10 +51,7 @@ fn an_empty_environment_gives_the_documented_defaults() {
 fn the_reference_manifest_starts_with_notes_only() {
     let (config, notes) = parse(&source(MANIFEST)).expect("the manifest is accepted");
     let named: Vec<&str> = notes.iter().map(|note| note.variable).collect();
-    assert_eq!(
-        named,
-        ["WARM_PREFIX_TARGET", "ENABLE_SUBNET_DISCOVERY", "AWS_VPC_CNI_NODE_PORT_SUPPORT", "DISABLE_METRICS",]
-    );
+    assert_eq!(named, ["WARM_PREFIX_TARGET", "AWS_VPC_CNI_NODE_PORT_SUPPORT", "DISABLE_METRICS"]);
     assert_eq!(config.log.level, LogLevel::Debug);
     assert_eq!(config.policy_mode.as_deref(), Some("standard"));
 }

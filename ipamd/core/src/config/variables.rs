@@ -144,14 +144,14 @@ pub const VARIABLES: &[Variable] = &[
     row(
         "AWS_MANAGE_ENIS_NON_SCHEDULABLE",
         BOOL_FALSE,
-        ByValue(&[("true", Same), ("*", Noted("the pool is managed on cordoned nodes too"))]),
-        "Whether the pool is managed while the node is cordoned.",
+        ByValue(&[("true", Same), ("*", Noted("the daemon does not learn yet that its node is cordoned"))]),
+        "Whether the pool grows and shrinks while the node is cordoned.",
     ),
     row(
         "ENABLE_SUBNET_DISCOVERY",
         BOOL_TRUE,
-        ByValue(&[("false", Same), ("*", Noted("new ENIs are created in the primary ENI's subnet only"))]),
-        "Choose among tagged subnets for new ENIs.",
+        Honoured,
+        "Make new ENIs in any subnet of VPC and zone that its tags offer; excluded subnets serve no new pod.",
     ),
     row(
         "DISABLE_LEAKED_ENI_CLEANUP",
@@ -166,9 +166,14 @@ pub const VARIABLES: &[Variable] = &[
         "DISABLE_NETWORK_RESOURCE_PROVISIONING",
         BOOL_FALSE,
         ByValue(MUST_BE_FALSE),
-        "Leave ENIs and addresses to someone else.",
+        "Leave ENIs and addresses to someone else: serve what is there, follow what comes, change nothing.",
     ),
-    row("ENABLE_IMDS_ONLY_MODE", BOOL_FALSE, ByValue(MUST_BE_FALSE), "Never call EC2."),
+    row(
+        "ENABLE_IMDS_ONLY_MODE",
+        BOOL_FALSE,
+        ByValue(MUST_BE_FALSE),
+        "Never call EC2: instance metadata tells what there is; implies DISABLE_NETWORK_RESOURCE_PROVISIONING.",
+    ),
     row(
         "ENABLE_PREFIX_DELEGATION",
         BOOL_FALSE,
@@ -189,7 +194,15 @@ pub const VARIABLES: &[Variable] = &[
         Elsewhere,
         "IPv4 egress for pods of an IPv6 cluster; of no meaning in an IPv4 cluster.",
     ),
-    row("ENABLE_MULTI_NIC", BOOL_FALSE, ByValue(MUST_BE_FALSE), "Use network cards other than 0."),
+    row(
+        "ENABLE_MULTI_NIC",
+        BOOL_FALSE,
+        ByValue(&[
+            ("false", Same),
+            ("*", Refused("pods with an interface on each network card are not supported yet; only false is allowed")),
+        ]),
+        "Use network cards other than 0, for pods with several interfaces.",
+    ),
     row(
         "AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG",
         BOOL_FALSE,
@@ -198,7 +211,15 @@ pub const VARIABLES: &[Variable] = &[
     ),
     row("ENI_CONFIG_ANNOTATION_DEF", TEXT, ByValue(NO_EFFECT), "Node annotation that names the ENIConfig."),
     row("ENI_CONFIG_LABEL_DEF", TEXT, ByValue(NO_EFFECT), "Node label that names the ENIConfig."),
-    row("ENABLE_POD_ENI", BOOL_FALSE, ByValue(MUST_BE_FALSE), "Security groups for pods (trunk and branch ENIs)."),
+    row(
+        "ENABLE_POD_ENI",
+        BOOL_FALSE,
+        ByValue(&[
+            ("false", Same),
+            ("*", Refused("pods with security groups of their own are not supported yet; only false is allowed")),
+        ]),
+        "Security groups for pods (trunk and branch ENIs).",
+    ),
     row(
         "POD_SECURITY_GROUP_ENFORCING_MODE",
         ("strict or standard", "strict", ""),
@@ -282,8 +303,13 @@ pub const VARIABLES: &[Variable] = &[
         ByValue(&[("true", Same), ("*", Noted("nftables is always used"))]),
         "Deprecated; no effect in the reference either.",
     ),
-    row("ADDITIONAL_ENI_TAGS", ("JSON object of texts", "{}", ""), Honoured, "Further tags of new ENIs."),
-    row("CLUSTER_NAME", TEXT, Honoured, "Cluster name for the tags of new ENIs."),
+    row("ADDITIONAL_ENI_TAGS", ("JSON object of texts", "{}", ""), Honoured, "Further tags of ENIs that serve pods."),
+    row(
+        "CLUSTER_NAME",
+        TEXT,
+        Honoured,
+        "Cluster name for tags of ENIs, for subnets tagged for it, and for its leaked ENIs.",
+    ),
     row(
         "CLUSTER_ENDPOINT",
         TEXT,

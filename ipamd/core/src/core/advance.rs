@@ -18,6 +18,7 @@ impl Core {
             }
             self.undurable = None;
         }
+        self.mark_excluded(turn);
         self.end_cooldowns(now);
         self.recall(turn);
         self.serve_waiters(turn);
@@ -29,8 +30,10 @@ impl Core {
         self.drive_enis(turn);
         self.grow(turn);
         self.refuse_hopeless(turn);
+        self.vacate(turn);
         self.shrink(turn);
         self.drive_reads(turn);
+        self.drive_zone(turn);
         self.tell_slow_calls(turn);
         self.growth_alarms(now);
         self.waiting_alarm();

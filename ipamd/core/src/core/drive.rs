@@ -43,6 +43,9 @@ impl Core {
             Phase::Ready => return,
         };
         let Some(TryState::Due(at)) = eni.phase.current_try().map(|attempt| attempt.state) else { return };
+        if matches!(next, Next::Attach | Next::Detach | Next::Delete) && !self.may_write() {
+            return;
+        }
         if turn.boot() < at {
             self.alarm(at);
             return;
@@ -90,6 +93,9 @@ impl Core {
         let now = turn.boot();
         let Some(eni) = self.enis.get(id) else { return };
         let Termination::Unset(attempt) = &eni.termination else { return };
+        if !self.may_write() {
+            return;
+        }
         let (TryState::Due(at), Some(attachment_id)) = (attempt.state, eni.attachment_id.clone()) else { return };
         match eni.phase {
             Phase::Configuring(_) | Phase::Ready | Phase::Draining(_) => {}
@@ -135,6 +141,9 @@ impl Core {
     /// Three witnesses: our journal, the kernel and EC2, both read since the ENI began to drain.
     fn drive_draining(&mut self, turn: &mut Turn, id: &EniId) {
         let Some(eni) = self.enis.get(id) else { return };
+        if !self.may_scale() {
+            return self.keep(turn, id, "the pool is not managed now");
+        }
         let since = eni.since.max(eni.last_write);
         if !self.observe.is_newer_than(eni.since) || !self.describe.is_newer_than(since) || eni.being_written() {
             return;
@@ -182,7 +191,7 @@ impl Core {
         let Phase::Draining(reason) = eni.phase else { return };
         eni.keep_until = now + std::time::Duration::from_secs(60);
         let back = match reason {
-            DrainReason::Surplus => Phase::Ready,
+            DrainReason::Surplus | DrainReason::Excluded => Phase::Ready,
             DrainReason::Stuck => Phase::Configuring(Try::due(now)),
         };
         turn.warn(format!("ENI {id} is not given back: {why}"));

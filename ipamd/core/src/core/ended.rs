@@ -31,6 +31,7 @@ impl Core {
             Purpose::Configure { eni_id } => self.configure_ended(turn, &purpose, eni_id, outcome),
             Purpose::Describe => self.describe_ended(turn, &purpose, outcome),
             Purpose::Subnet { subnet_id } => self.subnet_ended(turn, &purpose, subnet_id, outcome),
+            Purpose::Zone => self.zone_ended(turn, &purpose, outcome),
             Purpose::Host => self.host_ended(turn, &purpose, outcome),
             Purpose::Observe => self.observe_ended(turn, &purpose, (flight.since, outcome)),
         }

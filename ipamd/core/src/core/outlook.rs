@@ -40,7 +40,7 @@ impl Core {
     pub(super) fn outlook(&self, now: BootTime) -> Outlook {
         let mut outlook = Outlook::default();
         // Not enough is known to say no: whatever is missing may come, but not before it is tried again.
-        if !self.learned || self.facts.is_none() || self.limits.is_none() {
+        if !self.learned || !self.places_known() || self.facts.is_none() || self.limits.is_none() {
             let from = if self.facts.is_some() && !self.learned { self.describe.not_before } else { now };
             outlook.add(from, u32::MAX);
         }
@@ -84,26 +84,35 @@ impl Core {
         for eni in self.enis.values().filter(|eni| eni.gives_out() || eni.is_coming(now)) {
             outlook.add(now, assigning(eni));
         }
+        if !self.may_scale() {
+            return;
+        }
         for (eni, room) in self.rooms(now) {
             let assign = match eni.assign {
                 Assign::Resting(until) => until.max(now),
                 Assign::Idle | Assign::Running { .. } | Assign::Resolving { .. } => now,
             };
-            self.outlook_of_subnet(outlook, Some(eni), assign, room.0);
+            self.outlook_of_subnet(outlook, Some(eni), (now, assign), room.0);
         }
         let slots = self.slots(now).unwrap_or(0);
         let free = slots.saturating_sub(self.slots_taken());
         let leaving = self.enis.values().filter(|eni| matches!(eni.phase, Phase::Detaching(_))).count();
         let leaving = u32::try_from(leaving).unwrap_or(u32::MAX);
         let from = self.creates_rest_until(now).unwrap_or(now);
-        self.outlook_of_subnet(outlook, None, from, free.saturating_add(leaving).saturating_mul(per_eni.0));
+        self.outlook_of_subnet(outlook, None, (now, from), free.saturating_add(leaving).saturating_mul(per_eni.0));
     }
 
     /// `eni`: `None` for new ENIs. An exhausted subnet gives what it has left now, and more when it is tried again.
-    fn outlook_of_subnet(&self, outlook: &mut Outlook, eni: Option<&Eni>, from: BootTime, count: u32) {
-        let main = self.facts.as_ref().map(|facts| &facts.subnet_id);
-        let id = eni.map_or(main, |eni| Some(&eni.subnet_id));
-        match id.and_then(|id| self.subnets.get(id)).and_then(|subnet| subnet.exhausted) {
+    fn outlook_of_subnet(&self, outlook: &mut Outlook, eni: Option<&Eni>, times: (BootTime, BootTime), count: u32) {
+        let (now, from) = times;
+        let id = match eni {
+            Some(eni) => eni.subnet_id.clone(),
+            None => match self.place_of_new_eni(now, 1) {
+                Some(place) => place.subnet_id,
+                None => return,
+            },
+        };
+        match self.subnets.get(&id).and_then(|subnet| subnet.exhausted) {
             None => outlook.add(from, count),
             Some(exhausted) => {
                 let own = u32::from(eni.is_none());
@@ -117,6 +126,9 @@ impl Core {
     /// Why a waiter with this deadline is refused before it: what blocks it longest.
     pub(super) fn why_nothing_comes(&self, now: BootTime, deadline: BootTime) -> Refusal {
         if let Some(refusal) = self.not_started(now) {
+            return refusal;
+        }
+        if let Some(refusal) = self.why_not_scaled() {
             return refusal;
         }
         if let Some((failure, at)) = self.resting_failure(now).filter(|(_, at)| *at > deadline) {
@@ -143,6 +155,9 @@ impl Core {
             return of_failure(&failure, at.since(now));
         }
         if let Some(refusal) = self.pending(now).or_else(|| self.exhausted(now)).or_else(|| self.stuck(now)) {
+            return refusal;
+        }
+        if let Some(refusal) = self.why_not_scaled() {
             return refusal;
         }
         let assigning = self.enis.values().any(|eni| !matches!(eni.assign, Assign::Idle));
@@ -182,6 +197,10 @@ impl Core {
                     }
                 },
             });
+        }
+        if !self.places_known() {
+            let cause = "the daemon is still reading the zone's subnets from EC2".to_owned();
+            return Some(refusal(ReasonCode::Starting, cause, None));
         }
         if self.limits.is_none() {
             let kind = self.facts.as_ref().map_or("", |facts| facts.instance_type.as_str());
@@ -278,6 +297,14 @@ impl Core {
 
     /// Everything the limits allow is taken.
     fn full(&self, now: BootTime) -> Refusal {
+        let slot_free = self.slots(now).is_some_and(|slots| slots > self.slots_taken());
+        if slot_free && self.place_of_new_eni(now, 1).is_none() {
+            let cause = format!(
+                "no subnet of the zone is usable for pods: tag one with kubernetes.io/role/cni=1 ({})",
+                self.numbers(now)
+            );
+            return refusal(ReasonCode::NoUsableSubnet, cause, None);
+        }
         let next = self
             .store
             .iter()
@@ -308,7 +335,8 @@ impl Core {
 
     fn can_still_grow(&self, now: BootTime) -> bool {
         let slots = self.slots(now).unwrap_or(0);
-        slots > self.slots_taken() || self.rooms(now).iter().any(|(_, room)| *room > Addresses::ZERO)
+        (slots > self.slots_taken() && self.place_of_new_eni(now, 1).is_some())
+            || self.rooms(now).iter().any(|(_, room)| *room > Addresses::ZERO)
     }
 
     /// The pool in numbers, for a refusal's text.

@@ -11,6 +11,7 @@ use crate::action::{ActionKind, Fill};
 use crate::ids::{BootTime, EniId};
 use crate::lifecycle::{Assign, Eni, Request};
 use crate::planner::grow::{self, GrowView, Growth, Room};
+use crate::planner::place::Patience;
 use crate::planner::target::{self, Policy, PoolView, Target};
 use crate::planner::{Addresses, EniCount};
 
@@ -82,13 +83,17 @@ impl Core {
             return;
         }
         self.grow_at = None;
-        let main = self.facts.as_ref().map(|facts| facts.subnet_id.clone());
         for growth in plan {
+            let main = self.place_of_new_eni(now, view.per_eni.0).map(|place| place.subnet_id);
             let mut from_main = Addresses::ZERO;
             match growth {
                 Growth::Assign { eni_id, count } => {
-                    if self.enis.get(&eni_id).is_some_and(|eni| Some(&eni.subnet_id) == main.as_ref()) {
+                    let subnet = self.enis.get(&eni_id).map(|eni| eni.subnet_id.clone());
+                    if subnet == main {
                         from_main = count;
+                    }
+                    if let Some(subnet) = subnet {
+                        self.asked_of_subnet(&subnet, count.0);
                     }
                     self.start_assign(turn, &eni_id, count);
                 }
@@ -116,24 +121,24 @@ impl Core {
 
     /// What growth can use now; `None`: not enough is known to ask for anything.
     pub(super) fn grow_view(&self, now: BootTime) -> Option<GrowView> {
-        if !self.learned {
+        if !self.learned || !self.places_known() || !self.may_scale() {
             return None;
         }
-        let facts = self.facts.as_ref()?;
         let policy = self.policy()?;
+        let place = self.place_of_new_eni(now, policy.per_eni.0);
+        let in_main = |eni: &Eni| place.as_ref().is_some_and(|place| place.subnet_id == eni.subnet_id);
         let held_off = |subnet: Option<&Subnet>| {
             subnet.and_then(|subnet| subnet.exhausted).filter(|exhausted| now < exhausted.until)
         };
-        let main = held_off(self.subnets.get(&facts.subnet_id));
-        let usable =
-            |eni: &Eni| eni.subnet_id == facts.subnet_id || held_off(self.subnets.get(&eni.subnet_id)).is_none();
+        let main = held_off(place.as_ref().and_then(|place| self.subnets.get(&place.subnet_id)));
+        let usable = |eni: &Eni| in_main(eni) || held_off(self.subnets.get(&eni.subnet_id)).is_none();
         let mut later = Addresses::ZERO;
         let mut rooms = Vec::new();
         for (eni, addresses) in self.rooms(now).into_iter().filter(|(eni, _)| usable(eni)) {
             if self.is_busy(eni, now) {
                 later += addresses;
             } else {
-                let in_main_subnet = eni.subnet_id == facts.subnet_id;
+                let in_main_subnet = in_main(eni);
                 rooms.push(Room { eni_id: eni.eni_id.clone(), addresses, in_main_subnet });
             }
         }
@@ -146,9 +151,13 @@ impl Core {
             rooms,
             later,
             per_eni: policy.per_eni,
-            new_enis: match self.creates_rest_until(now) {
-                Some(_) => EniCount(0),
-                None => EniCount(self.slots(now)?.saturating_sub(self.slots_taken())),
+            new_enis: match (self.creates_rest_until(now), place.map(|place| place.patience)) {
+                (Some(_), _) | (_, None | Some(Patience::HalfOpen { probed: true })) => EniCount(0),
+                (None, patience) => {
+                    let free = self.slots(now)?.saturating_sub(self.slots_taken());
+                    let probing = matches!(patience, Some(Patience::HalfOpen { .. }));
+                    EniCount(if probing { free.min(1) } else { free })
+                }
             },
             subnet_left: main.map(|exhausted| Addresses(exhausted.left.unwrap_or(0))),
         })

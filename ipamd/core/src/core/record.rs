@@ -2,7 +2,7 @@
 //! The state as journal records. What is not recorded here is learned anew after a restart.
 
 use crate::checkpoint::{
-    AddressRecord, Checkpoint, CreateRecord, DepartedRecord, EniRecord, EniStage, OWN_VERSION, OwnJournal,
+    AddressRecord, Checkpoint, CreateRecord, DepartedRecord, EniRecord, EniStage, OWN_VERSION, OwnJournal, PlaceRecord,
     REFERENCE_VERSION, ReferenceAllocation, ReferenceJournal, ReferenceMetadata, UnassignedRecord, encode,
 };
 use crate::ids::BootTime;
@@ -68,7 +68,13 @@ impl Core {
                 .map(|(eni_id, at)| DepartedRecord { eni_id: eni_id.clone(), at_nanos: nanos(*at) })
                 .collect(),
             quarantine_until_nanos: self.quarantine.map(nanos),
+            places: self.record_places(),
         }
+    }
+
+    fn record_places(&self) -> Vec<PlaceRecord> {
+        let known = self.subnets.iter().filter_map(|(id, subnet)| Some((id, subnet.cidr?, subnet.standing?)));
+        known.map(|(id, cidr, standing)| PlaceRecord { subnet_id: id.clone(), cidr, standing }).collect()
     }
 
     fn record_eni(&self, eni: &Eni) -> EniRecord {

@@ -5,7 +5,7 @@
 //! call without an answer, or one that a crash cut off, is looked for by tag and, when nothing is found, repeated with the
 //! same token and the same parameters: EC2 makes one ENI however often it is asked.
 //!
-//! A subnet without free addresses is left alone for 30 s, doubling to 120 s while it stays so; once in that time it is
+//! The subnet is chosen when the intent is made (`places`). One without free addresses is left alone for 30 s, doubling to 120 s while it stays so; once in that time it is
 //! asked how much it has left, and that much is taken.
 
 use std::time::Duration;
@@ -30,12 +30,13 @@ const ENI_LIMIT_BELIEVED: Duration = Duration::from_secs(3_600);
 impl Core {
     /// Puts a create intent into the state; `drive_requests` makes the call. `None`: facts or an index are missing.
     pub(super) fn request_eni(&mut self, turn: &mut Turn, secondary: Addresses) -> Option<()> {
+        let place = self.place_of_new_eni(turn.boot(), secondary.0)?;
         let facts = self.facts.as_ref()?;
         self.next_serial += 1;
         let token = format!("{}-{}-{}", facts.instance_id, self.token_stem, self.next_serial);
         let request = Request {
             token: token.clone(),
-            subnet_id: facts.subnet_id.clone(),
+            subnet_id: place.subnet_id.clone(),
             security_group_ids: facts.security_group_ids.clone(),
             secondary: secondary.0,
             device_index: self.free_device_index(),
@@ -45,9 +46,10 @@ impl Core {
             since: turn.boot(),
         };
         turn.info(format!(
-            "an ENI with {} addresses is asked for (device index {})",
-            secondary.0, request.device_index.0
+            "an ENI with {} addresses of {} is asked for (device index {})",
+            secondary.0, place.subnet_id, request.device_index.0
         ));
+        self.asked_of_subnet(&place.subnet_id, secondary.0 + 1);
         self.requests.insert(token, request);
         self.touch();
         Some(())
@@ -55,6 +57,9 @@ impl Core {
 
     /// Starts the create calls that are due; drops those that failed and are not needed any more.
     pub(super) fn drive_requests(&mut self, turn: &mut Turn) {
+        if !self.may_scale() {
+            return;
+        }
         let now = turn.boot();
         let tokens: Vec<String> = self.requests.keys().cloned().collect();
         for token in tokens {
@@ -217,9 +222,8 @@ impl Core {
 
     /// Whether it asks for a subnet or groups that new ENIs do not get any more.
     fn is_outdated(&self, request: &Request) -> bool {
-        self.facts.as_ref().is_some_and(|facts| {
-            facts.subnet_id != request.subnet_id || facts.security_group_ids != request.security_group_ids
-        })
+        let groups = self.facts.as_ref().map(|facts| &facts.security_group_ids);
+        groups.is_some_and(|groups| *groups != request.security_group_ids) || !self.is_usable_place(&request.subnet_id)
     }
 
     /// Whether an ENI that was detached a moment ago may still have its slot in EC2.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::action::ActionKind;
 use crate::event::{Failure, FailureClass, Outcome};
 use crate::ids::{BootTime, EniId};
-use crate::lifecycle::{Assign, DrainReason, Phase, RELEASE_AGE, TryState};
+use crate::lifecycle::{Assign, DrainReason, Phase, RELEASE_AGE};
 use crate::planner::Addresses;
 use crate::planner::shrink::{self, Share, Shrinkage};
 use crate::store::AddressState;
@@ -26,12 +26,16 @@ const LOOK_AGAIN: Duration = Duration::from_secs(20);
 impl Core {
     /// New demand takes back what was picked but not asked for yet.
     pub(super) fn recall(&mut self, turn: &mut Turn) {
-        let picked = self.enis.values().any(|eni| eni.phase == Phase::Draining(DrainReason::Surplus))
-            || self.shrinking.job.as_ref().is_some_and(UnassignJob::can_stop);
-        if !picked || self.target(turn.boot()).shortfall == Addresses::ZERO {
+        let draining = self.enis.values().any(|eni| eni.phase == Phase::Draining(DrainReason::Surplus));
+        // What an excluded subnet gives back helps nobody here.
+        let helps = |job: &UnassignJob| self.enis.get(&job.eni_id).is_none_or(|eni| !eni.excluded);
+        let picked = self.shrinking.job.as_ref().is_some_and(|job| job.can_stop() && helps(job));
+        if !(draining || picked) || self.target(turn.boot()).shortfall == Addresses::ZERO {
             return;
         }
-        self.stop_unassign(turn, "it is needed again");
+        if picked {
+            self.stop_unassign(turn, "it is needed again");
+        }
         let draining: Vec<EniId> = self
             .enis
             .values()
@@ -45,6 +49,11 @@ impl Core {
 
     pub(super) fn shrink(&mut self, turn: &mut Turn) {
         let now = turn.boot();
+        if !self.may_scale() {
+            self.stop_unassign(turn, "the pool is not managed now");
+            self.shrinking.since = None;
+            return;
+        }
         self.drive_unassign(turn);
         let Some((shares, surplus)) = self.shares(now) else {
             self.shrinking.since = None;
@@ -88,8 +97,7 @@ impl Core {
                 && !eni.primary
                 && tally.busy() + tally.leaving == 0
                 && matches!(eni.assign, Assign::Idle | Assign::Resting(_))
-                && !matches!(&eni.termination, crate::lifecycle::Termination::Unset(attempt)
-                    if matches!(attempt.state, TryState::Running(_)));
+                && !super::places::setting_termination(eni);
             let old_at = (eni.known_since + RELEASE_AGE).max(eni.keep_until);
             if idle && now < old_at {
                 young = Some(young.map_or(old_at, |young| young.min(old_at)));
@@ -138,7 +146,7 @@ impl Core {
     }
 
     /// Picks free addresses: never used ones first, then those free the longest.
-    fn pick(&mut self, turn: &mut Turn, id: &EniId, count: Addresses) {
+    pub(super) fn pick(&mut self, turn: &mut Turn, id: &EniId, count: Addresses) {
         let mut free: Vec<(Option<BootTime>, Ipv4Addr)> = self
             .store
             .of_eni(id)
@@ -164,7 +172,7 @@ impl Core {
     fn drive_unassign(&mut self, turn: &mut Turn) {
         let Some(job) = &self.shrinking.job else { return };
         let UnassignStep::Witnessing(since) = job.step else { return };
-        let Some(eni) = self.enis.get(&job.eni_id).filter(|eni| eni.gives_out()) else {
+        let Some(eni) = self.enis.get(&job.eni_id).filter(|eni| eni.gives_back()) else {
             self.unassign_without_eni(turn);
             return;
         };

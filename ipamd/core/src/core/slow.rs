@@ -58,6 +58,7 @@ fn is_remote(purpose: &Purpose) -> bool {
         | Purpose::Detach { .. }
         | Purpose::Delete { .. }
         | Purpose::Describe
+        | Purpose::Zone
         | Purpose::Subnet { .. } => true,
         Purpose::Deconfigure { .. } | Purpose::Configure { .. } | Purpose::Host | Purpose::Observe => false,
     }

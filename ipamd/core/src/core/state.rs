@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
+use crate::checkpoint::PlaceStanding as Standing;
 use crate::event::{Failure, FailureClass, HeldAddress};
 use crate::ids::{ActionId, BootTime, DeviceIndex, EniId, MacAddr, SubnetId};
 use crate::lifecycle::Try;
+use crate::reads::Read;
 use crate::reason::{NoticeLevel, ReasonCode};
 
 /// An action under way.
@@ -36,6 +38,7 @@ pub(crate) enum Purpose {
     Configure { eni_id: EniId },
     Describe,
     Subnet { subnet_id: SubnetId },
+    Zone,
     Host,
     Observe,
 }
@@ -55,6 +58,7 @@ impl Purpose {
             Self::Configure { .. } => "configure",
             Self::Describe => "describe",
             Self::Subnet { .. } => "subnet",
+            Self::Zone => "zone",
             Self::Host => "host",
             Self::Observe => "observe",
         }
@@ -75,6 +79,7 @@ impl fmt::Display for Purpose {
             Self::Configure { eni_id } => write!(f, "setting up the link of {eni_id}"),
             Self::Describe => f.write_str("reading the instance's ENIs from EC2"),
             Self::Subnet { subnet_id } => write!(f, "reading {subnet_id} from EC2"),
+            Self::Zone => f.write_str("reading the zone's subnets from EC2"),
             Self::Host => f.write_str("setting up the host's network"),
             Self::Observe => f.write_str("reading the kernel's state"),
         }
@@ -143,10 +148,26 @@ pub(crate) struct HostFacts {
     pub(crate) vpc_cidrs: Vec<Ipv4Net>,
 }
 
+/// What is known of the zone's subnets as a whole.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Zone {
+    pub(crate) read: Read,
+    /// A first description has come or failed, or an earlier run had its chance.
+    pub(crate) known: bool,
+    /// Addresses were asked of some subnet since the last description.
+    pub(crate) used: bool,
+    /// Addresses in use in all its subnets, by whomever; `None`: never described.
+    pub(crate) held: Option<u64>,
+}
+
 /// What is known of a subnet.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Subnet {
     pub(crate) cidr: Option<Ipv4Net>,
+    /// What its tags say of it; `None`: the zone's last description does not have it.
+    pub(crate) standing: Option<Standing>,
+    /// Free addresses as EC2 last counted them, what was asked for since taken off; 0 when never described.
+    pub(crate) free: u32,
     pub(crate) exhausted: Option<Exhausted>,
     /// Failures in a row, for the next hold-off; forgotten with the first success after one.
     pub(crate) exhaustions: u32,

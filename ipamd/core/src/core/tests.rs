@@ -3,6 +3,7 @@
 
 mod adds;
 mod failures;
+mod places;
 mod pool;
 mod property;
 mod restart;

@@ -9,7 +9,7 @@ use crate::checkpoint::{
     AddressRecord, CreateRecord, EniRecord, EniStage, JournalError, OwnJournal, ReferenceAllocation, ReferenceJournal,
 };
 use crate::config::Config;
-use crate::core::state::{Host, KernelWitness, LAG, RESOLVE_AFTER, Shrinking, UnassignJob, UnassignStep};
+use crate::core::state::{Host, KernelWitness, LAG, RESOLVE_AFTER, Shrinking, UnassignJob, UnassignStep, Zone};
 use crate::core::{Core, Turn, kernel::testifies};
 use crate::event::KernelView;
 use crate::ids::{AllocationKey, BootTime, EniId, PodRef};
@@ -89,6 +89,8 @@ fn blank(config: Config, boot_id: String, turn: &Turn) -> Core {
         requests: BTreeMap::new(),
         waiters: Waiters::default(),
         subnets: BTreeMap::new(),
+        zone: Zone::default(),
+        schedulable: true,
         describe: Read::default(),
         described: BTreeMap::new(),
         learned: false,
@@ -149,6 +151,11 @@ fn restore_own(core: &mut Core, journal: &OwnJournal, turn: &Turn) -> BTreeSet<I
     let mut claimed = BTreeSet::new();
     core.facts = journal.facts.clone();
     core.next_serial = journal.next_serial;
+    core.zone.known = journal.facts.is_some();
+    for place in &journal.places {
+        let subnet = core.subnets.entry(place.subnet_id.clone()).or_default();
+        (subnet.cidr, subnet.standing) = (Some(place.cidr), Some(place.standing));
+    }
     core.tombstones_done = journal.tombstones_done.iter().cloned().collect();
     core.unassigned = journal.unassigned.iter().map(|record| (record.address, since_boot(record.at_nanos))).collect();
     core.departed =
@@ -208,6 +215,7 @@ fn restore_eni(record: &EniRecord, primary: bool, now: BootTime) -> Eni {
         missing_since: None,
         link_seen: false,
         stuck_reported: false,
+        excluded: false,
     }
 }
 

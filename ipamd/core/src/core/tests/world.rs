@@ -4,6 +4,7 @@
 
 mod calls;
 mod ec2;
+mod subnets;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
@@ -13,10 +14,14 @@ use crate::action::{Action, ActionKind, Effects, Reply};
 use crate::config::{Config, WarmTargets};
 use crate::core::Core;
 use crate::event::{AttachmentView, EniView, Event, Failure, FailureClass, InstanceFacts, KernelView, Outcome};
-use crate::ids::{ActionId, AllocationKey, AttachmentId, BootTime, DeviceIndex, EniId, MacAddr, Now, RequestId};
+use crate::ids::{
+    ActionId, AllocationKey, AttachmentId, BootTime, DeviceIndex, EniId, MacAddr, Now, RequestId, SubnetId,
+};
 use crate::reason::{Notice, ReasonCode};
 use crate::restore::Restored;
 use crate::{Checkpoint, Snapshot};
+
+pub(super) use subnets::tags;
 
 pub(super) const BOOT: &str = "boot-1";
 const INSTANCE: &str = "i-1";
@@ -57,6 +62,10 @@ pub(super) struct World {
     pub(super) enis: BTreeMap<EniId, FakeEni>,
     tokens: BTreeMap<String, EniId>,
     pub(super) subnet_free: BTreeSet<Ipv4Addr>,
+    /// Tags of the primary ENI's subnet.
+    pub(super) subnet_tags: Vec<(String, String)>,
+    /// The zone's other subnets.
+    pub(super) siblings: BTreeMap<SubnetId, subnets::Sibling>,
     pub(super) max_enis: usize,
     pub(super) per_eni: usize,
     pub(super) faults: BTreeMap<&'static str, VecDeque<Fault>>,
@@ -160,6 +169,8 @@ impl World {
             enis: BTreeMap::new(),
             tokens: BTreeMap::new(),
             subnet_free: (10..4_000).map(|host| Ipv4Addr::from(0x0a00_0000 + host)).collect(),
+            subnet_tags: Vec::new(),
+            siblings: BTreeMap::new(),
             max_enis: limits.max_enis_on_default_card() as usize,
             per_eni: limits.secondary_slots_per_eni() as usize,
             faults: BTreeMap::new(),

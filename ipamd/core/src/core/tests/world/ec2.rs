@@ -5,15 +5,15 @@ use std::net::Ipv4Addr;
 
 use super::{FakeEni, World, attachment, failure};
 use crate::action::{ActionKind, CLIENT_TOKEN_TAG};
-use crate::event::{EniView, FailureClass, HeldAddress, KernelView, Outcome, SubnetView};
-use crate::ids::{AttachmentId, BootTime, DeviceIndex, EniId, MacAddr};
+use crate::event::{EniView, FailureClass, HeldAddress, KernelView, Outcome};
+use crate::ids::{AttachmentId, BootTime, DeviceIndex, EniId, MacAddr, SubnetId};
 
 impl World {
     /// EC2 and the kernel.
     pub(super) fn perform(&mut self, kind: &ActionKind) -> Outcome {
         match kind {
-            ActionKind::CreateEni { fill, client_token, tags, .. } => {
-                self.create(fill.addresses() as usize, client_token, tags)
+            ActionKind::CreateEni { subnet_id, fill, client_token, tags, .. } => {
+                self.create(subnet_id, fill.addresses() as usize, client_token, tags)
             }
             ActionKind::AttachEni { eni_id, device_index, .. } => self.attach(eni_id, *device_index),
             ActionKind::SetDeleteOnTermination { eni_id, .. } => self.terminate_with_instance(eni_id),
@@ -24,13 +24,7 @@ impl World {
             ActionKind::DescribeEnis { also, tokens, .. } => self.describe(also, tokens),
             ActionKind::SetSecurityGroups { .. } | ActionKind::TagEni { .. } => Outcome::Done,
             ActionKind::DescribeLeakedEnis { .. } => Outcome::LeakedEnisDescribed(Vec::new()),
-            ActionKind::DescribeSubnets(_) => Outcome::SubnetsDescribed(vec![SubnetView {
-                subnet_id: self.facts.subnet_id.clone(),
-                cidr: self.facts.subnet_cidr,
-                available: u32::try_from(self.subnet_free.len()).expect("small"),
-                availability_zone: self.facts.availability_zone.clone(),
-                tags: Vec::new(),
-            }]),
+            ActionKind::DescribeSubnets(query) => Outcome::SubnetsDescribed(self.describe_subnets(query)),
             ActionKind::ConfigureEni(plan) => match self.enis.get(&plan.eni_id) {
                 Some(eni) if eni.view.attachment.is_some() && eni.link_at <= self.now.boot => {
                     self.proven.insert(plan.eni_id.clone());
@@ -63,22 +57,23 @@ impl World {
         }
     }
 
-    fn create(&mut self, count: usize, token: &str, tags: &[(String, String)]) -> Outcome {
+    fn create(&mut self, subnet_id: &SubnetId, count: usize, token: &str, tags: &[(String, String)]) -> Outcome {
         if let Some(eni) = self.tokens.get(token).and_then(|id| self.enis.get(id)) {
             return Outcome::EniCreated(eni.view.clone());
         }
-        if self.subnet_free.len() < count + 1 {
+        if self.free_in(subnet_id).len() < count + 1 {
             return Outcome::Failed(failure(FailureClass::SubnetExhausted));
         }
         assert!(tags.iter().any(|(name, value)| name == CLIENT_TOKEN_TAG && value == token));
-        let primary = self.subnet_free.pop_first().expect("counted");
+        let primary = self.free_in(subnet_id).pop_first().expect("counted");
         let number = self.next_eni;
         self.next_eni += 1;
         let mut view = self.blank_view(EniId(format!("eni-{number}")), primary);
         let [_, _, high, low] = number.to_be_bytes();
         view.mac = MacAddr([2, 0, 0, 1, high, low]);
         view.tags = tags.to_vec();
-        view.secondary_addresses = (0..count).filter_map(|_| self.subnet_free.pop_first()).collect();
+        view.subnet_id = subnet_id.clone();
+        view.secondary_addresses = (0..count).filter_map(|_| self.free_in(subnet_id).pop_first()).collect();
         self.tokens.insert(token.to_owned(), view.eni_id.clone());
         self.enis.insert(view.eni_id.clone(), FakeEni { view: view.clone(), link_at: BootTime::default() });
         Outcome::EniCreated(view)
@@ -127,11 +122,14 @@ impl World {
         if eni.view.secondary_addresses.len() + count > self.per_eni {
             return Outcome::Failed(failure(FailureClass::AddressLimit));
         }
-        if self.subnet_free.len() < count {
+        let subnet_id = eni.view.subnet_id.clone();
+        if self.free_in(&subnet_id).len() < count {
             return Outcome::Failed(failure(FailureClass::SubnetExhausted));
         }
-        let fresh: Vec<Ipv4Addr> = (0..count).filter_map(|_| self.subnet_free.pop_first()).collect();
-        eni.view.secondary_addresses.extend(&fresh);
+        let fresh: Vec<Ipv4Addr> = (0..count).filter_map(|_| self.free_in(&subnet_id).pop_first()).collect();
+        if let Some(eni) = self.enis.get_mut(id) {
+            eni.view.secondary_addresses.extend(&fresh);
+        }
         Outcome::Assigned { addresses: fresh, prefixes: Vec::new() }
     }
 
@@ -141,7 +139,8 @@ impl World {
             return Outcome::Failed(failure(FailureClass::WrongState));
         }
         eni.view.secondary_addresses.retain(|address| !addresses.contains(address));
-        self.subnet_free.extend(addresses);
+        let subnet_id = eni.view.subnet_id.clone();
+        self.free_in(&subnet_id).extend(addresses);
         Outcome::Done
     }
 
@@ -160,8 +159,9 @@ impl World {
             None => Outcome::Failed(failure(FailureClass::NotFound)),
             Some(eni) if eni.view.attachment.is_some() => Outcome::Failed(failure(FailureClass::WrongState)),
             Some(eni) => {
-                self.subnet_free.extend(&eni.view.secondary_addresses);
-                self.subnet_free.insert(eni.view.primary_address);
+                let view = eni.view.clone();
+                self.free_in(&view.subnet_id).extend(&view.secondary_addresses);
+                self.free_in(&view.subnet_id).insert(view.primary_address);
                 self.enis.remove(id);
                 Outcome::Done
             }

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The subnets of the zone: read now and then, remembered, and chosen from when an ENI is made.
+//!
+//! The rules are `planner::place`'s. Here is what they need: the zone's subnets as last described, what was asked of each
+//! since, and what each refused. Nothing waits for a description but the very first start; later ones refresh the memory
+//! beside whatever goes on. A failed description leaves the last good answer standing; without one the primary ENI's subnet
+//! is usable and no other.
+//!
+//! ```text
+//!   start ──► described ──growth, older than 10 min──► described again       idle: every 6 h
+//!     └─ failed: the journal's standings, else the primary subnet; tried again after 10 min at the earliest
+//! ```
+//!
+//! Addresses of excluded subnets go the same way as a surplus does, three witnesses asked; pods there stay.
+
+use std::time::Duration;
+
+use crate::action::{ActionKind, SubnetQuery};
+use crate::checkpoint::PlaceStanding as Standing;
+use crate::config::SubnetChoice;
+use crate::event::{Failure, Outcome, SubnetView};
+use crate::ids::{BootTime, EniId, SubnetId};
+use crate::lifecycle::{Assign, DrainReason, Eni, Phase, RELEASE_AGE, Termination, TryState};
+use crate::planner::Addresses;
+use crate::planner::place::{self, Patience, Place};
+use crate::reason::{ReasonCode, Refusal};
+
+use super::ended::unexpected;
+use super::pool::assigning;
+use super::state::{Purpose, Subnet};
+use super::{Core, Turn};
+
+/// A description older than this is refreshed when ENIs are made.
+const FRESH: Duration = Duration::from_secs(600);
+/// How often the zone is read when nothing is made: how late an exclusion is noticed on an idle node.
+const IDLE_LOOK: Duration = Duration::from_secs(6 * 3_600);
+/// After a failed description: not before.
+const AFTER_FAILURE: Duration = Duration::from_secs(600);
+/// A refusal is forgotten so long after its rest ended.
+const REMEMBERED: Duration = Duration::from_secs(600);
+
+impl Core {
+    /// Whether EC2's objects may be changed.
+    pub(super) fn may_write(&self) -> bool {
+        self.config.provisioning.is_full()
+    }
+
+    /// Whether the pool may grow and shrink.
+    pub(super) fn may_scale(&self) -> bool {
+        self.may_write() && (self.schedulable || self.config.provisions_when_cordoned)
+    }
+
+    /// Why the pool may not grow; `None`: it may.
+    pub(super) fn why_not_scaled(&self) -> Option<Refusal> {
+        let because = |code, cause: &str| Some(Refusal { code, cause: cause.to_owned(), retry_after: None });
+        if !self.may_write() {
+            let cause = "ENIs and addresses are someone else's business (DISABLE_NETWORK_RESOURCE_PROVISIONING or \
+                         ENABLE_IMDS_ONLY_MODE), and none that is here is free";
+            return because(ReasonCode::ProvisioningDisabled, cause);
+        }
+        if !self.may_scale() {
+            let cause = "the node is cordoned, so it gets no more addresses, and none that is here is free; uncordon it, or \
+                         set AWS_MANAGE_ENIS_NON_SCHEDULABLE";
+            return because(ReasonCode::NodeCordoned, cause);
+        }
+        None
+    }
+
+    fn discovers(&self) -> bool {
+        self.config.subnets == SubnetChoice::Tagged && self.may_write()
+    }
+
+    /// Whether it is known, as far as it can be, which subnets may serve.
+    pub(super) fn places_known(&self) -> bool {
+        self.zone.known || !self.discovers()
+    }
+
+    /// Reads the zone when that is due.
+    pub(super) fn drive_zone(&mut self, turn: &mut Turn) {
+        if !self.discovers() || self.zone.read.running.is_some() {
+            return;
+        }
+        let Some(facts) = &self.facts else { return };
+        let query =
+            SubnetQuery::Zone { vpc_id: facts.vpc_id.clone(), availability_zone: facts.availability_zone.clone() };
+        let jitter = Duration::from_secs(self.salt() % (IDLE_LOOK.as_secs() / 4));
+        let wanted = match self.zone.read.last {
+            None => BootTime::default(),
+            Some(last) if self.zone.used => last + FRESH,
+            Some(last) => last + IDLE_LOOK + jitter,
+        };
+        let at = wanted.max(self.zone.read.not_before);
+        if turn.boot() < at {
+            self.alarm(at);
+            return;
+        }
+        let id = self.start(turn, Purpose::Zone, ActionKind::DescribeSubnets(query));
+        self.zone.read.running = Some((id, turn.boot()));
+    }
+
+    pub(super) fn zone_ended(&mut self, turn: &mut Turn, what: &Purpose, outcome: Result<Outcome, Failure>) {
+        let now = turn.boot();
+        let began = self.zone.read.running.map_or(now, |(_, began)| began);
+        self.zone.known = true;
+        let failure = match outcome {
+            Ok(Outcome::SubnetsDescribed(views)) => {
+                self.zone.read.succeeded(began, now);
+                self.zone.used = false;
+                self.zone_described(turn, views);
+                return;
+            }
+            Ok(_) => unexpected(),
+            Err(failure) => failure,
+        };
+        self.zone.read.attempts += 1;
+        let attempts = self.zone.read.attempts;
+        let retry = self.failed(turn, what, &failure, attempts);
+        // Optional for growth: the last good answer stands, so there is no hurry.
+        self.zone.read.failed(failure, retry.max(now + AFTER_FAILURE));
+    }
+
+    fn zone_described(&mut self, turn: &mut Turn, views: Vec<SubnetView>) {
+        let Some(primary) = self.facts.as_ref().map(|facts| facts.subnet_id.clone()) else { return };
+        for subnet in self.subnets.values_mut() {
+            subnet.standing = None;
+        }
+        let mut held = 0;
+        for view in views {
+            // The network address, the router, DNS, one reserved and the broadcast address are nobody's (VPC user guide).
+            let size = 1_u32.checked_shl(u32::from(32 - view.cidr.prefix_len())).unwrap_or(u32::MAX);
+            held += u64::from(size.saturating_sub(5).saturating_sub(view.available));
+            let standing = place::standing(&view.tags, view.subnet_id == primary, self.config.cluster_name.as_deref());
+            let subnet = self.subnets.entry(view.subnet_id).or_default();
+            subnet.standing = Some(standing);
+            subnet.free = view.available;
+            subnet.cidr = Some(view.cidr);
+        }
+        self.zone.held = Some(held);
+        let of = |standing| self.subnets.values().filter(|subnet| subnet.standing == Some(standing)).count();
+        let (usable, excluded) = (of(Standing::Usable), of(Standing::Excluded));
+        turn.debug(format!("the zone has {usable} usable subnets and {excluded} excluded ones"));
+        if usable == 0 {
+            turn.error("no subnet of the zone is usable for pods by its tags: no ENI will be made");
+        }
+        self.touch();
+    }
+
+    fn standing(&self, id: &SubnetId) -> Option<Standing> {
+        self.subnets.get(id).and_then(|subnet| subnet.standing)
+    }
+
+    /// Notes which ENIs are in excluded subnets.
+    pub(super) fn mark_excluded(&mut self, turn: &mut Turn) {
+        let discovers = self.discovers();
+        for eni in self.enis.values_mut() {
+            let standing = self.subnets.get(&eni.subnet_id).and_then(|subnet| subnet.standing);
+            let excluded = discovers && standing == Some(Standing::Excluded);
+            if excluded != eni.excluded {
+                eni.excluded = excluded;
+                let what = if excluded { "is excluded: ENI gives no address out" } else { "serves pods again on ENI" };
+                turn.info(format!("{} {what} {}", eni.subnet_id, eni.eni_id));
+            }
+        }
+    }
+
+    /// Whether a new ENI may be made in that subnet.
+    pub(super) fn is_usable_place(&self, id: &SubnetId) -> bool {
+        let primary = self.facts.as_ref().is_some_and(|facts| facts.subnet_id == *id);
+        if !self.discovers() {
+            return primary;
+        }
+        let described = self.subnets.values().any(|subnet| subnet.standing.is_some());
+        if described { self.standing(id) == Some(Standing::Usable) } else { primary }
+    }
+
+    fn places(&self, now: BootTime) -> Vec<Place> {
+        let usable = self.subnets.iter().filter(|(id, _)| self.is_usable_place(id));
+        usable
+            .map(|(id, subnet)| Place {
+                subnet_id: id.clone(),
+                free: subnet.free,
+                patience: self.patience(id, subnet, now),
+            })
+            .collect()
+    }
+
+    fn patience(&self, id: &SubnetId, subnet: &Subnet, now: BootTime) -> Patience {
+        let Some(exhausted) = subnet.exhausted.filter(|exhausted| now < exhausted.until + REMEMBERED) else {
+            return Patience::Ready;
+        };
+        if now < exhausted.until {
+            return Patience::Resting { until: exhausted.until, left: exhausted.left.unwrap_or(0) };
+        }
+        let asked = self.requests.values().any(|request| request.subnet_id == *id)
+            || self.enis.values().any(|eni| eni.subnet_id == *id && assigning(eni) > 0);
+        Patience::HalfOpen { probed: asked }
+    }
+
+    /// The subnet of the next ENI with so many pod addresses.
+    pub(super) fn place_of_new_eni(&self, now: BootTime, pod_addresses: u32) -> Option<Place> {
+        place::choose(&self.places(now), pod_addresses.saturating_add(1)).cloned()
+    }
+
+    /// So many addresses were asked of a subnet.
+    pub(super) fn asked_of_subnet(&mut self, id: &SubnetId, addresses: u32) {
+        self.zone.used = true;
+        if let Some(subnet) = self.subnets.get_mut(id) {
+            subnet.free = subnet.free.saturating_sub(addresses);
+        }
+    }
+
+    /// Gives back what excluded subnets have free: whole ENIs where nothing is in use, else single addresses.
+    pub(super) fn vacate(&mut self, turn: &mut Turn) {
+        if !self.learned || !self.may_scale() || self.zone.read.last.is_none() {
+            return;
+        }
+        let now = turn.boot();
+        let excluded: Vec<EniId> = self
+            .enis
+            .values()
+            .filter(|eni| eni.excluded && eni.gives_back() && matches!(eni.assign, Assign::Idle | Assign::Resting(_)))
+            .map(|eni| eni.eni_id.clone())
+            .collect();
+        for id in excluded {
+            let (Some(eni), tally) = (self.enis.get(&id), self.store.tally(&id)) else { continue };
+            if eni.created && !eni.primary && tally.busy() + tally.leaving == 0 {
+                let at = (eni.known_since + RELEASE_AGE).max(eni.keep_until);
+                if now < at {
+                    self.alarm(at);
+                } else if !setting_termination(eni) {
+                    self.enter(turn, &id, Phase::Draining(DrainReason::Excluded));
+                }
+                continue;
+            }
+            if tally.free == 0 || self.shrinking.job.is_some() {
+                continue;
+            }
+            if now < self.shrinking.not_before {
+                let at = self.shrinking.not_before;
+                self.alarm(at);
+            } else {
+                self.pick(turn, &id, Addresses(tally.free));
+            }
+        }
+    }
+}
+
+pub(super) fn setting_termination(eni: &Eni) -> bool {
+    matches!(&eni.termination, Termination::Unset(attempt) if matches!(attempt.state, TryState::Running(_)))
+}

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The zone's subnets: their free addresses and tags, and what DescribeSubnets shows of them.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+use super::World;
+use crate::action::SubnetQuery;
+use crate::event::SubnetView;
+use crate::ids::SubnetId;
+
+/// A subnet besides the primary ENI's.
+#[derive(Clone, Debug)]
+pub(in crate::core::tests) struct Sibling {
+    cidr: Ipv4Net,
+    pub(in crate::core::tests) free: BTreeSet<Ipv4Addr>,
+    pub(in crate::core::tests) tags: Vec<(String, String)>,
+}
+
+pub(in crate::core::tests) fn tags(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+impl World {
+    /// A subnet 10.0.<third>.0/24 called `id`, with so many free addresses.
+    pub(in crate::core::tests) fn add_subnet(&mut self, id: &str, third: u8, free: u8, pairs: &[(&str, &str)]) {
+        let base = Ipv4Addr::new(10, 0, third, 0);
+        let free = (0..free).map(|host| Ipv4Addr::from(u32::from(base) + 10 + u32::from(host))).collect();
+        let sibling = Sibling { cidr: Ipv4Net::new_assert(base, 24), free, tags: tags(pairs) };
+        self.siblings.insert(id.into(), sibling);
+    }
+
+    pub(super) fn free_in(&mut self, subnet_id: &SubnetId) -> &mut BTreeSet<Ipv4Addr> {
+        match self.siblings.get_mut(subnet_id) {
+            Some(sibling) => &mut sibling.free,
+            None => &mut self.subnet_free,
+        }
+    }
+
+    pub(super) fn describe_subnets(&self, query: &SubnetQuery) -> Vec<SubnetView> {
+        let view = |id: &SubnetId, cidr: Ipv4Net, free: usize, tags: &[(String, String)]| SubnetView {
+            subnet_id: id.clone(),
+            cidr,
+            available: u32::try_from(free).expect("small"),
+            availability_zone: self.facts.availability_zone.clone(),
+            tags: tags.to_vec(),
+        };
+        let primary = view(&self.facts.subnet_id, self.facts.subnet_cidr, self.subnet_free.len(), &self.subnet_tags);
+        let others =
+            self.siblings.iter().map(|(id, sibling)| view(id, sibling.cidr, sibling.free.len(), &sibling.tags));
+        let mut views: Vec<SubnetView> = others.chain([primary]).collect();
+        if let SubnetQuery::Id(id) = query {
+            views.retain(|view| view.subnet_id == *id);
+        }
+        views
+    }
+
+    /// Subnets of the attached secondary ENIs, sorted.
+    pub(in crate::core::tests) fn subnets_in_use(&self) -> Vec<String> {
+        let secondary = self.attached().filter(|eni| eni.view.eni_id != self.facts.primary_eni_id);
+        let mut subnets: Vec<String> = secondary.map(|eni| eni.view.subnet_id.to_string()).collect();
+        subnets.sort();
+        subnets
+    }
+}

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+//! In which subnet the next ENI is made: what a subnet's tags say of it, and which of the usable ones goes first.
+//!
+//! Pure: what EC2 said of the subnets, what was asked of them since, and what they refused are arguments (`core/places`
+//! keeps them). The tags are the reference's (amazon-vpc-cni-k8s README, "ENABLE_SUBNET_DISCOVERY"), first match wins:
+//!
+//! | `kubernetes.io/role/cni` | `cni.networking.k8s.aws/cluster/…` | the primary ENI's subnet | another one |
+//! |---|---|---|---|
+//! | `0` | any | excluded | excluded |
+//! | none, or empty | any | usable | not offered |
+//! | anything else | none, or one of our cluster, or we have no name | usable | usable |
+//! | anything else | other clusters' only | excluded | excluded |
+//!
+//! Order: subnets that refused nothing lately, first those with enough free addresses, most of them first; then one whose
+//! rest after a refusal is over (half open: one call at a time finds out whether it gives again); then the one that was
+//! said to have most left; then the one whose rest ends first.
+//!
+//! Worked example: a /24 with 3 free addresses and a /23 with 400, an ENI with 9 wanted: the /23. It refuses: the /24, at
+//! once, for what it has left.
+
+use crate::checkpoint::PlaceStanding as Standing;
+use crate::ids::{BootTime, SubnetId};
+
+/// Whether a subnet is offered for pods.
+const ROLE_TAG: &str = "kubernetes.io/role/cni";
+/// Followed by the name of a cluster that it is offered to.
+const CLUSTER_TAG_PREFIX: &str = "cni.networking.k8s.aws/cluster/";
+
+/// `primary`: it is the primary ENI's subnet.
+pub(crate) fn standing(tags: &[(String, String)], primary: bool, cluster: Option<&str>) -> Standing {
+    let role = tags.iter().find(|(key, _)| key == ROLE_TAG).map(|(_, value)| value.as_str());
+    match role {
+        Some("0") => Standing::Excluded,
+        None | Some("") if primary => Standing::Usable,
+        None | Some("") => Standing::NotOffered,
+        Some(_) => {
+            let mut clusters = tags.iter().filter_map(|(key, _)| key.strip_prefix(CLUSTER_TAG_PREFIX)).peekable();
+            let open = cluster.is_none() || clusters.peek().is_none();
+            if open || clusters.any(|name| Some(name) == cluster) { Standing::Usable } else { Standing::Excluded }
+        }
+    }
+}
+
+/// One usable subnet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) subnet_id: SubnetId,
+    /// Free addresses as EC2 last counted them, what was asked for since taken off.
+    pub(crate) free: u32,
+    pub(crate) patience: Patience,
+}
+
+/// What asking a subnet for more is worth now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// It refused nothing lately.
+    Ready,
+    /// It refused, and has rested: one call finds out whether it gives again.
+    HalfOpen {
+        /// That call is under way.
+        probed: bool,
+    },
+    /// It refused, and is left alone until then, but for what it was said to have left.
+    Resting { until: BootTime, left: u32 },
+}
+
+/// The subnet of the next ENI that wants so many addresses, its own included; `None`: there is no usable one.
+pub(crate) fn choose(places: &[Place], wanted: u32) -> Option<&Place> {
+    places.iter().min_by_key(|place| {
+        let most_first = |count: u32| u64::from(u32::MAX - count);
+        let (class, order) = match place.patience {
+            Patience::Ready if place.free >= wanted => (0, most_first(place.free)),
+            Patience::Ready => (1, most_first(place.free)),
+            Patience::HalfOpen { probed: false } => (2, most_first(place.free)),
+            Patience::HalfOpen { probed: true } => (4, most_first(place.free)),
+            // Two at least: an ENI's own address and one for a pod.
+            Patience::Resting { left, .. } if left > 1 => (3, most_first(left)),
+            Patience::Resting { until, .. } => (5, u64::try_from(until.0.as_millis()).unwrap_or(u64::MAX)),
+        };
+        (class, order, &place.subnet_id)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use proptest::prelude::*;
+
+    const ROLE: &str = "kubernetes.io/role/cni";
+    const BLUE: &str = "cni.networking.k8s.aws/cluster/blue";
+    const RED: &str = "cni.networking.k8s.aws/cluster/red";
+
+    /// Rows of the rules as the reference documents them; the last three are of its own suite "eni-subnet-discovery".
+    #[test]
+    fn tags_say_whether_a_subnet_is_usable_not_offered_or_excluded() {
+        use Standing::{Excluded, NotOffered, Usable};
+        let none: &[(&str, &str)] = &[];
+        for (tags, as_primary, as_other) in [
+            (none, Usable, NotOffered),
+            (&[("Name", "a")], Usable, NotOffered),
+            (&[(ROLE, "")], Usable, NotOffered),
+            (&[(ROLE, "1")], Usable, Usable),
+            (&[(ROLE, "yes")], Usable, Usable),
+            (&[(ROLE, "0")], Excluded, Excluded),
+            (&[(ROLE, "0"), (BLUE, "")], Excluded, Excluded),
+            (&[(ROLE, "1"), (BLUE, "")], Usable, Usable),
+            (&[(ROLE, "1"), (BLUE, "shared"), (RED, "")], Usable, Usable),
+            (&[(ROLE, "1"), (RED, "")], Excluded, Excluded),
+            // An untagged primary subnet with a foreign cluster's tag is used all the same.
+            (&[(RED, "")], Usable, NotOffered),
+            // The tag's former prefix means nothing.
+            (&[(ROLE, "1"), ("kubernetes.io/cluster/red", "shared")], Usable, Usable),
+        ] {
+            let tags: Vec<(String, String)> =
+                tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            assert_eq!(standing(&tags, true, Some("blue")), as_primary, "primary {tags:?}");
+            assert_eq!(standing(&tags, false, Some("blue")), as_other, "other {tags:?}");
+        }
+    }
+
+    #[test]
+    fn a_cluster_without_a_name_takes_every_offered_subnet() {
+        let tags = [(ROLE.to_owned(), "1".to_owned()), (RED.to_owned(), String::new())];
+        assert_eq!(standing(&tags, false, None), Standing::Usable);
+        assert_eq!(standing(&tags, true, None), Standing::Usable);
+    }
+
+    fn place(name: &str, free: u32, patience: Patience) -> Place {
+        Place { subnet_id: name.into(), free, patience }
+    }
+
+    fn chosen(places: &[Place], wanted: u32) -> &str {
+        choose(places, wanted).map_or("none", |place| place.subnet_id.as_str())
+    }
+
+    #[test]
+    fn the_subnet_with_most_free_addresses_goes_first_and_refusing_ones_last() {
+        let later = BootTime(Duration::from_secs(60));
+        let soon = BootTime(Duration::from_secs(20));
+        let resting = |until, left| Patience::Resting { until, left };
+        let mut places = vec![
+            place("a", 3, Patience::Ready),
+            place("b", 400, Patience::Ready),
+            place("c", 900, Patience::HalfOpen { probed: false }),
+            place("d", 0, resting(later, 5)),
+            place("e", 0, resting(soon, 0)),
+            place("f", 9, resting(later, 1)),
+        ];
+        let mut order = Vec::new();
+        while let Some(next) = choose(&places, 10).map(|place| place.subnet_id.clone()) {
+            places.retain(|place| place.subnet_id != next);
+            order.push(next.0);
+        }
+        assert_eq!(order, ["b", "a", "c", "d", "e", "f"]);
+        assert_eq!(chosen(&[], 1), "none");
+        let probed = place("c", 900, Patience::HalfOpen { probed: true });
+        assert_eq!(chosen(&[probed, place("d", 0, resting(later, 5))], 10), "d", "one probe at a time");
+    }
+
+    proptest! {
+        #[test]
+        fn one_is_chosen_whenever_there_is_one_and_the_order_of_the_list_does_not_matter(
+            free in proptest::collection::vec((0_u32..50, 0_u8..4), 1..6), wanted in 1_u32..30
+        ) {
+            let patience = |kind: u8| match kind {
+                0 => Patience::Ready,
+                1 => Patience::HalfOpen { probed: false },
+                2 => Patience::HalfOpen { probed: true },
+                _ => Patience::Resting { until: BootTime(Duration::from_secs(9)), left: 2 },
+            };
+            let places: Vec<Place> = free
+                .iter()
+                .enumerate()
+                .map(|(index, (free, kind))| place(&format!("subnet-{index}"), *free, patience(*kind)))
+                .collect();
+            let reversed: Vec<Place> = places.iter().rev().cloned().collect();
+            let first = choose(&places, wanted);
+            prop_assert!(first.is_some());
+            prop_assert_eq!(first, choose(&reversed, wanted));
+            let ready = |place: &Place| place.patience == Patience::Ready && place.free >= wanted;
+            prop_assert_eq!(places.iter().any(ready), first.is_some_and(ready));
+        }
+    }
+}
