@@ -2,7 +2,8 @@
 //! The public items that a caller of some actions can see: the proof that the slim crate is the same crate to its callers.
 //!
 //! Found without the derivation's own walk, from declarations alone: starting with the actions' modules and with what every
-//! client sees, following the types that public declarations name. Taken of the full and of the slim source, both sets must be equal.
+//! client sees, following the types that public declarations name. Taken of the full and of the slim source, both sets must be
+//! equal. With the walk it shares only how files are told apart and how paths are read (`layout`).
 
 use std::collections::BTreeSet;
 
