@@ -245,6 +245,11 @@ pub trait Allocator: Debug {
 
     /// What it holds by its own account.
     fn holdings(&self, now: Now) -> Holdings;
+
+    /// Whether an ADD can succeed: when that first holds, the runtime's network configuration is written.
+    fn is_ready(&self, now: Now) -> bool {
+        self.holdings(now).free > 0
+    }
 }
 
 /// An algorithm with its settings: starts allocators.

@@ -28,6 +28,7 @@ pub mod pace;
 pub mod queue;
 pub mod reference;
 pub mod rng;
+pub mod scale;
 pub mod stats;
 pub mod trace;
 pub mod world;

@@ -16,6 +16,7 @@
 
 mod blows;
 mod calls;
+mod kubelet;
 mod node;
 mod runtime;
 
@@ -44,6 +45,7 @@ pub use blows::{Blow, CallFault};
 pub use node::{Node, NodeId};
 pub use runtime::PodPlan;
 
+use kubelet::Kubelet;
 use node::Life;
 use runtime::{Pod, PodMoment};
 
@@ -90,6 +92,7 @@ pub struct World<S: Strategy> {
     by_instance: HashMap<InstanceId, NodeId>,
     eni_owners: HashMap<EniId, NodeId>,
     pods: Vec<Pod>,
+    kubelet: Kubelet,
     faults: Vec<CallFault>,
     /// ENIs of somebody else that only take addresses.
     squeezers: Vec<String>,
@@ -115,6 +118,7 @@ impl<S: Strategy> World<S> {
             by_instance: HashMap::new(),
             eni_owners: HashMap::new(),
             pods: Vec::new(),
+            kubelet: Kubelet::Eager,
             faults: Vec::new(),
             squeezers: Vec::new(),
             pace,
@@ -126,6 +130,15 @@ impl<S: Strategy> World<S> {
             checker: Checker::default(),
             trace: Trace::default(),
         }
+    }
+
+    /// A world for figures: kubelet is as it is in life, and nothing is checked.
+    #[must_use]
+    pub fn for_figures(vpc: Vpc, pace: Pace, seed: u64) -> Self {
+        let mut world = Self::new(vpc, pace, seed);
+        world.kubelet = Kubelet::Real;
+        world.checker.look_away();
+        world
     }
 
     /// Keeps the lines of what happens from now on.
@@ -297,6 +310,7 @@ impl<S: Strategy> World<S> {
         daemon.handle(input, &mut turn);
         self.checker.fed(id);
         self.work_off(id, turn);
+        self.look_for_network(id);
     }
 
     fn work_off(&mut self, id: NodeId, turn: Turn) {

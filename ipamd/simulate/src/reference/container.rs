@@ -303,6 +303,11 @@ impl Allocator for Container {
         let free = counts.total.saturating_sub(counts.assigned + cooling);
         Holdings { total: counts.total, allocated: counts.assigned, free }
     }
+
+    /// Its entrypoint writes the configuration when the socket answers, addresses or not.
+    fn is_ready(&self, _: Now) -> bool {
+        self.is_serving()
+    }
 }
 
 fn refusal(code: ReasonCode, cause: &str) -> Refusal {

@@ -54,6 +54,10 @@ pub struct Node<A> {
     pub(crate) adds: BTreeMap<RequestId, AllocationKey>,
     /// DEL calls without an answer.
     pub(crate) dels: BTreeMap<RequestId, AllocationKey>,
+    /// Whether the runtime's network configuration was written.
+    pub(crate) network: bool,
+    /// Pods that wait for it.
+    pub(crate) before_network: Vec<usize>,
     /// Steps until the daemon is killed, when it is to be.
     pub(crate) dies_in: Option<u32>,
     /// ENIs that it was launched with or has created.
@@ -78,6 +82,8 @@ impl<A> Node<A> {
             sandboxes: BTreeMap::new(),
             adds: BTreeMap::new(),
             dels: BTreeMap::new(),
+            network: false,
+            before_network: Vec::new(),
             dies_in: None,
             enis: Vec::new(),
             stats: Stats::default(),

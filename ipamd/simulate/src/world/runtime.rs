@@ -26,10 +26,6 @@ use super::{Happening, Life, NodeId, SCAN, World};
 /// How long an ADD may take, and how much earlier the daemon answers (`ipam-api`).
 const ADD_BUDGET: Duration = Duration::from_millis(20_000);
 const ANSWER_MARGIN: Duration = Duration::from_millis(500);
-/// First and longest pause before a pod gets another sandbox.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-
 /// A pod as it is wished for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodPlan {
@@ -136,9 +132,12 @@ impl<S: Strategy> World<S> {
         if self.pods[pod].over {
             return;
         }
+        let id = self.pods[pod].plan.node;
+        if self.waits_for_network(id, pod) {
+            return;
+        }
         self.pods[pod].tries += 1;
         let key = self.key_of(pod);
-        let id = self.pods[pod].plan.node;
         let until = self.now() + ADD_BUDGET;
         let sandbox = Sandbox { pod, state: State::AtTheDoor(until) };
         self.nodes[id.0].sandboxes.insert(key.clone(), sandbox);
@@ -228,9 +227,8 @@ impl<S: Strategy> World<S> {
         }
         let cleans = now + self.runtime.millis(5, 200);
         self.queue.put(cleans, Happening::Pod(pod, PodMoment::Cleans(key)));
-        let doublings = self.pods[pod].tries.saturating_sub(1).min(6);
-        let pause = (FIRST_PAUSE * (1 << doublings)).min(LONGEST_PAUSE);
-        let retries = now + self.runtime.latency(pause);
+        let pause = self.pause_before_retry(self.pods[pod].tries);
+        let retries = now + pause;
         self.queue.put(retries, Happening::Pod(pod, PodMoment::Retries));
     }
 
