@@ -183,7 +183,8 @@ fn report(log: &Path, lines: usize) {
 }
 
 /// The command that makes the program die with the thread that started it; the program itself where util-linux is not there.
-pub(crate) fn through_setpriv(program: &Path) -> Command {
+#[must_use]
+pub fn through_setpriv(program: &Path) -> Command {
     let setpriv = Path::new("/usr/bin/setpriv");
     if !setpriv.is_file() {
         return Command::new(program);

@@ -7,12 +7,14 @@ over the whole block without a look at what is reserved or taken. Nothing else i
 of what runs, are written to the file that ENID_PEER names.
 """
 
+import functools
 import importlib.metadata
 import ipaddress
 import json
 import os
 import random
 import re
+import threading
 
 import moto.ec2.models.elastic_network_interfaces as interfaces
 from moto.ec2.exceptions import EC2ClientError
@@ -21,7 +23,8 @@ from moto.ec2.models import ec2_backends
 RESERVED_AT_START = 4  # network, router, DNS, future use; the last address is reserved too
 
 original_pick = interfaces.random_private_ip
-handed_out = {}  # block -> addresses drawn but not yet on an interface
+in_flight = {}  # thread -> addresses drawn for what it is making: on an interface, or not wanted, when the call ends
+drawing = threading.Lock()
 
 
 def well_formed_mac():
@@ -42,23 +45,33 @@ def taken(block):
 def free_address(cidr=None, ipv6=False):
     if ipv6 or not cidr:
         return original_pick(cidr, ipv6)
-    used = taken(cidr)
-    pending = handed_out.setdefault(cidr, set())
-    pending -= used
-    hosts = [str(host) for host in list(ipaddress.ip_network(cidr))[RESERVED_AT_START:-1]]
-    free = [host for host in hosts if host not in used and host not in pending]
-    if not free:
-        pending.clear()
-        free = [host for host in hosts if host not in used]
-    if not free:
-        raise EC2ClientError(
-            "InsufficientFreeAddressesInSubnet",
-            "The specified subnet does not have enough free addresses to satisfy the request.",
-        )
-    chosen = random.choice(free)
-    pending.add(chosen)
-    return chosen
+    with drawing:
+        used = taken(cidr).union(*in_flight.values())
+        free = [str(host) for host in list(ipaddress.ip_network(cidr))[RESERVED_AT_START:-1] if str(host) not in used]
+        if not free:
+            raise EC2ClientError(
+                "InsufficientFreeAddressesInSubnet",
+                "The specified subnet does not have enough free addresses to satisfy the request.",
+            )
+        chosen = random.choice(free)
+        in_flight.setdefault(threading.get_ident(), set()).add(chosen)
+        return chosen
 
+
+def in_one_flight(method):
+    @functools.wraps(method)
+    def wrapped(*args, **kwargs):
+        try:
+            return method(*args, **kwargs)
+        finally:
+            in_flight.pop(threading.get_ident(), None)
+
+    return wrapped
+
+
+for name in ("create_network_interface", "assign_private_ip_addresses"):
+    backend = interfaces.NetworkInterfaceBackend
+    setattr(backend, name, in_one_flight(getattr(backend, name)))
 
 mends = ["free, unreserved private addresses"]
 interfaces.random_private_ip = free_address

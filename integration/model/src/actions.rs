@@ -214,7 +214,8 @@ impl Vpc {
             let id = SecurityGroupId(id);
             match self.security_groups.get(&id) {
                 Some(group) if group.vpc == *vpc => {}
-                _ => return Err(Ec2Error::group_not_found(id.as_str())),
+                Some(_) => return Err(Ec2Error::group_of_other_vpc()),
+                None => return Err(Ec2Error::security_group_id_not_found(id.as_str())),
             }
             if !groups.contains(&id) {
                 groups.push(id);

@@ -98,12 +98,14 @@ impl<'a> Page<'a> {
             return Err(Ec2Error::combination(text));
         }
         if let Some(most) = most.filter(|most| *most < *PAGE.start() || *most > self.most) {
-            let text = format!(
-                "Value ( {most} ) for parameter maxResults is invalid. Expecting {} to {}.",
-                PAGE.start(),
-                self.most
-            );
-            return Err(Ec2Error::new("InvalidMaxResults", text));
+            let bound = if most < *PAGE.start() {
+                format!("greater than {}", PAGE.start())
+            } else {
+                format!("less than {}", self.most)
+            };
+            return Err(Ec2Error::value(format!(
+                "Value ( {most} ) for parameter maxResults is invalid. Expecting a value {bound}."
+            )));
         }
         let after =
             match params.text("NextToken").filter(|token| !token.is_empty()) {

@@ -76,6 +76,15 @@ impl Ec2Error {
         Self::new("InvalidGroup.NotFound", format!("The security group '{group}' does not exist"))
     }
 
+    /// What calls that make or change an ENI say where Describe says [`Ec2Error::group_not_found`].
+    pub(crate) fn security_group_id_not_found(group: &str) -> Self {
+        Self::new("InvalidSecurityGroupID.NotFound", format!("The securityGroup ID '{group}' does not exist"))
+    }
+
+    pub(crate) fn group_of_other_vpc() -> Self {
+        Self::new("InvalidGroup.NotFound", "You have specified two resources that belong to different networks.")
+    }
+
     pub(crate) fn interface_in_use(eni: &EniId) -> Self {
         Self::new("InvalidNetworkInterface.InUse", format!("Interface: [{eni}] in use."))
     }

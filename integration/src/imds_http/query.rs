@@ -49,6 +49,8 @@ pub enum QueryError {
     Refused {
         /// The action.
         action: String,
+        /// HTTP's status.
+        status: StatusCode,
         /// EC2's code.
         code: String,
         /// EC2's text.
@@ -118,6 +120,7 @@ impl QueryClient {
         let text_of = |name| document.descendants().find(|node| node.tag_name().name() == name).and_then(|n| n.text());
         Err(QueryError::Refused {
             action: action.to_owned(),
+            status,
             code: text_of("Code").unwrap_or("(no code)").to_owned(),
             message: text_of("Message").unwrap_or_default().to_owned(),
         })

@@ -159,7 +159,7 @@ impl Vpc {
         write_page(params, "securityGroupInfo", entries, &page, |xml, group| {
             xml.leaf("groupId", &group.id);
             xml.leaf("groupName", &group.name);
-            xml.leaf("groupDescription", &group.name);
+            xml.leaf("groupDescription", description(group));
             xml.leaf("ownerId", &self.account_id);
             xml.leaf("vpcId", &group.vpc);
             xml.list("ipPermissions", [(); 0], |_, ()| {});
@@ -170,11 +170,17 @@ impl Vpc {
 
     fn group_values(&self, group: &SecurityGroup, name: &str) -> Vec<String> {
         vec![match name {
-            "description" | "group-name" => group.name.clone(),
+            "description" => description(group).to_owned(),
+            "group-name" => group.name.clone(),
             "group-id" => group.id.to_string(),
             "owner-id" => self.account_id.clone(),
             "vpc-id" => group.vpc.to_string(),
             _ => return Vec::new(),
         }]
     }
+}
+
+/// The VPC's own group has EC2's text; the topology gives none for others.
+fn description(group: &SecurityGroup) -> &str {
+    if group.name == "default" { "default VPC security group" } else { &group.name }
 }

@@ -91,8 +91,8 @@ fn pages_show_every_eni_once() {
     let eni = world.primary("large");
     let with_ids = [("MaxResults", "5"), ("NetworkInterfaceId.1", eni.as_str())];
     assert_eq!(world.refused("DescribeNetworkInterfaces", &with_ids).0, "InvalidParameterCombination");
-    assert_eq!(world.refused("DescribeNetworkInterfaces", &[("MaxResults", "4")]).0, "InvalidMaxResults");
-    assert_eq!(world.refused("DescribeInstanceTypes", &[("MaxResults", "101")]).0, "InvalidMaxResults");
+    assert_eq!(world.refused("DescribeNetworkInterfaces", &[("MaxResults", "4")]).0, "InvalidParameterValue");
+    assert_eq!(world.refused("DescribeInstanceTypes", &[("MaxResults", "101")]).0, "InvalidParameterValue");
     assert_eq!(world.refused("DescribeNetworkInterfaces", &[("NextToken", "made-up")]).0, "InvalidNextToken");
 }
 

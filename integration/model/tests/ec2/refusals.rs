@@ -81,7 +81,7 @@ fn creates_that_cannot_be_are_refused() {
             "",
         ),
         (on(&[("Ipv6AddressCount", "1")]), "UnsupportedOperation", ""),
-        (on(&[("SecurityGroupId.1", "sg-0123456789abcdef0")]), "InvalidGroup.NotFound", ""),
+        (on(&[("SecurityGroupId.1", "sg-0123456789abcdef0")]), "InvalidSecurityGroupID.NotFound", ""),
         (on(&[("Ipv4Prefix.1.Ipv4Prefix", "10.0.1.0/28")]), "InvalidParameterValue", ""),
         (on(&[("Ipv4Prefix.1.Ipv4Prefix", "10.0.1.8/28")]), "InvalidParameterValue", ""),
         (on(&[("Ipv4Prefix.1.Ipv4Prefix", "10.0.1.32/27")]), "InvalidParameterValue", ""),
