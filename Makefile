@@ -91,8 +91,8 @@ check-slim: ## compare the slim SDK with the full one (8 GB of memory); due when
 	$(call say,comparing the slim aws-sdk-ec2 with the full one)
 	@scripts/check-slim.sh
 
-limits: ## regenerate the instance limits from instance-limits/data/instance-limits.csv
-	@cargo run -q -p instance-limits --example limits -- instance-limits/data/instance-limits.csv instance-limits/src/table.rs
+limits: ## regenerate the instance limits from instance-limits/data; FROM="a.json b.json": answers of DescribeInstanceTypes first
+	@cargo run -q -p instance-limits --example limits -- instance-limits/data/instance-limits.csv instance-limits/src/table.rs $(FROM)
 
 proto: ## regenerate ipam-api/src/generated from the .proto files
 	@cargo run -q -p ipam-api --example generate

@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 /// The columns the generator needs, in the file's order; a file with another header is refused.
-const HEADER: &str = "instance_type,max_enis,ipv4_per_eni,ipv6_per_eni,network_cards,enis_per_card,\
+pub(crate) const HEADER: &str = "instance_type,max_enis,ipv4_per_eni,ipv6_per_eni,network_cards,enis_per_card,\
 default_network_card_index,hypervisor,is_bare_metal,trunking_supported,branch_eni_limit,vcpus,sources";
 
 /// The table's source text, or what is wrong with the CSV ("line 7: …").
