@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test explore build binaries plugin lint fmt fmt-check clippy check-deps limits proto bless bench check check-slim tools localstack moto
+.PHONY: help demo test kill explore build binaries plugin lint fmt fmt-check clippy check-deps limits proto bless bench check check-slim tools localstack moto
 
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 # In a shell that sourced scripts/sdk.sh this is the folder of one SDK: make chooses anew.
@@ -44,6 +44,10 @@ test: build plugin tools localstack moto ## every test (needs root)
 	$(call say,tests)
 	@$(sdk); scripts/nextest.sh run --config "$$ENID_SDK" --workspace --all-targets
 
+kill: build plugin tools ## kill -9 of plugin and daemon at every single system call, some minutes (needs root; `make test` cuts where it matters)
+	$(call say,kill -9 at every system call)
+	@$(sdk); ENID_KILL=all scripts/nextest.sh run --config $$ENID_SDK --workspace -E 'package(integration) & binary(kill)' --success-output immediate
+
 explore: ## property tests of the pure crates with new random cases, many of them
 	$(call say,property tests with new cases)
 	@env -u PROPTEST_RNG_SEED PROPTEST_CASES=3000 scripts/nextest.sh run -p ipamd-core -p vpc-model -p datapath --lib -E 'test(/propert|invariant|grow|random/)'
@@ -60,7 +64,7 @@ plugin: ## the CNI binary, static
 	$(call say,building the CNI plugin as a static binary)
 	@scripts/build-plugin.sh "$$ENID_CNI_PLUGIN"
 
-tools: ## unpack the programs that tests read the kernel back with (nft, ip), unless the host has them
+tools: ## unpack the programs that tests use (nft, ip, strace), unless the host has them
 	@scripts/tools.sh
 
 localstack: ## install LocalStack core into the build folder

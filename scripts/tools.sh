@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Sees to it that the harness has `ip` and `nft`. The emulated VPC is built with them and tests read the kernel back with
-# them; ipamd and aws-cni need neither. What the host lacks is unpacked from Debian packages into a folder under the build
-# folder; nothing is installed into the host. Prints the folder. Idempotent.
+# Sees to it that the harness has `ip`, `nft` and `strace`. The emulated VPC is built with the first two and tests read the
+# kernel back with them; strace cuts programs off between system calls. ipamd and aws-cni need none. What the host lacks is
+# unpacked from Debian packages into a folder under the build folder; nothing is installed into the host. Prints the folder. Idempotent.
 set -euo pipefail
 
 tools=${ENID_TOOLS:-${CARGO_TARGET_DIR:-target}/enid/tools}
@@ -11,23 +11,25 @@ PATH=$PATH:/usr/sbin:/sbin
 packages=(
     nftables libnftables1 libnftnl11 libmnl0 libjansson4 libedit2 libxtables12 libbsd0 libmd0 libgmp10 libtinfo6
     iproute2 libbpf1 libelf1 libcap2 zlib1g
+    strace libunwind8 liblzma5
 )
 
 fail() {
     echo "tools: $*" >&2
-    echo "tools: install nftables and iproute2 by hand, or set ENID_TOOLS to a folder with usr/sbin/nft and bin/ip" >&2
+    echo "tools: install nftables, iproute2 and strace by hand, or set ENID_TOOLS to a folder with usr/sbin/nft, bin/ip and usr/bin/strace" >&2
     exit 1
 }
 
-works() { # works <prefix>: both programs there and able to start
+works() { # works <prefix>: all programs there and able to start
     if [ -n "$1" ]; then
         local libraries=("$1"/usr/lib/*-linux-gnu "$1"/lib/*-linux-gnu)
         local path
         path=$(IFS=:; echo "${libraries[*]}")
         LD_LIBRARY_PATH=$path "$1/usr/sbin/nft" --version >/dev/null 2>&1 &&
-            LD_LIBRARY_PATH=$path "$1/bin/ip" -V >/dev/null 2>&1
+            LD_LIBRARY_PATH=$path "$1/bin/ip" -V >/dev/null 2>&1 &&
+            LD_LIBRARY_PATH=$path "$1/usr/bin/strace" -V >/dev/null 2>&1
     else
-        nft --version >/dev/null 2>&1 && ip -V >/dev/null 2>&1
+        nft --version >/dev/null 2>&1 && ip -V >/dev/null 2>&1 && strace -V >/dev/null 2>&1
     fi
 }
 
@@ -36,8 +38,8 @@ if works "" || works "$tools"; then
     exit 0
 fi
 
-command -v apt-get >/dev/null && command -v dpkg >/dev/null || fail "the host has no nft or no ip, and no apt-get to fetch them with"
-echo "tools: the host lacks nft or ip; unpacking Debian's into $tools" >&2
+command -v apt-get >/dev/null && command -v dpkg >/dev/null || fail "the host has no nft, no ip or no strace, and no apt-get to fetch them with"
+echo "tools: the host lacks nft, ip or strace; unpacking Debian's into $tools" >&2
 mkdir -p "$tools/packages"
 tools=$(cd "$tools" && pwd)
 cd "$tools/packages"

@@ -21,6 +21,7 @@ pub mod process;
 pub mod running_vpc;
 pub mod sandbox;
 pub mod standalone;
+pub mod strace;
 pub mod tools;
 pub mod topology;
 pub mod world;

@@ -151,6 +151,8 @@ pub enum NetnsPath {
 /// A node's container runtime: what calls the plugin.
 #[derive(Clone, Debug)]
 pub struct Runtime {
+    /// Put before the plugin on its command line, such as strace.
+    wrapper: Vec<String>,
     plugin: PathBuf,
     node: Namespace,
     configuration: Map<String, Value>,
@@ -171,7 +173,13 @@ impl Runtime {
         configuration.insert("cniVersion".to_owned(), list["cniVersion"].clone());
         configuration.insert("runtimeConfig".to_owned(), json!({ "io.kubernetes.cri.pod-annotations": {} }));
         configuration.extend(overrides.clone());
-        Ok(Self { plugin: plugin.to_owned(), node: node.clone(), configuration })
+        Ok(Self { wrapper: Vec::new(), plugin: plugin.to_owned(), node: node.clone(), configuration })
+    }
+
+    /// The same runtime, running the plugin under a program that takes it as its last argument.
+    #[must_use]
+    pub fn under(&self, wrapper: Vec<String>) -> Self {
+        Self { wrapper, ..self.clone() }
     }
 
     /// The same runtime, speaking another version of the specification.
@@ -253,8 +261,9 @@ impl Runtime {
     }
 
     fn command(&self, verb: &str) -> Command {
-        let mut command = Command::new(&self.plugin);
-        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("CNI_COMMAND", verb);
+        let mut words = self.wrapper.iter().map(Path::new).chain([self.plugin.as_path()]);
+        let mut command = Command::new(words.next().unwrap_or(&self.plugin));
+        command.args(words).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("CNI_COMMAND", verb);
         command.env("CNI_PATH", self.plugin.parent().unwrap_or(Path::new("/")));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command

@@ -20,7 +20,9 @@ use crate::netns::{Namespace, NetnsError};
 #[derive(Debug, thiserror::Error)]
 pub enum ToolError {
     /// Not to be found.
-    #[error("`{program}` is neither in ENID_TOOLS nor on PATH; run scripts/tools.sh, or install iproute2 and nftables")]
+    #[error(
+        "`{program}` is neither in ENID_TOOLS nor on PATH; run scripts/tools.sh, or install iproute2, nftables and strace"
+    )]
     Missing {
         /// Which.
         program: &'static str,
@@ -60,7 +62,7 @@ pub enum ToolError {
     Netns(#[from] NetnsError),
 }
 
-/// A program and the folder of its libraries, when it comes from unpacked packages.
+/// A program and the folders of its libraries as LD_LIBRARY_PATH has them, when it comes from unpacked packages.
 #[derive(Clone, Debug)]
 struct Program {
     name: &'static str,
@@ -82,6 +84,14 @@ impl Tools {
     /// One is missing.
     pub fn find() -> Result<Self, ToolError> {
         Ok(Self { ip: find("ip")?, nft: find("nft")? })
+    }
+
+    /// strace, and its LD_LIBRARY_PATH when it comes from unpacked packages. Only tests that cut programs off need it.
+    ///
+    /// # Errors
+    /// It is missing.
+    pub fn strace() -> Result<(PathBuf, Option<PathBuf>), ToolError> {
+        find("strace").map(|program| (program.path, program.libraries))
     }
 
     /// Runs lines of `ip` commands (without the leading `ip`) in `namespace`; stops at the first that fails.
@@ -195,10 +205,13 @@ fn parse(program: &Program, output: &[u8]) -> Result<Value, ToolError> {
 
 fn find(name: &'static str) -> Result<Program, ToolError> {
     for root in unpacked_roots() {
-        for folder in ["usr/sbin", "sbin", "bin"] {
+        for folder in ["usr/sbin", "sbin", "bin", "usr/bin"] {
             let path = root.join(folder).join(name);
             if path.is_file() {
-                let libraries = Some(root.join(format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH)));
+                let folders = ["usr/lib", "lib"].map(|folder| {
+                    root.join(format!("{folder}/{}-linux-gnu", std::env::consts::ARCH)).display().to_string()
+                });
+                let libraries = Some(PathBuf::from(folders.join(":")));
                 return Ok(Program { name, path, libraries });
             }
         }

@@ -141,9 +141,9 @@ fn check_leaks(topology: &Topology) {
     clean.unwrap();
     let journal: Value = serde_json::from_slice(&fs::read(n1.state_folder().join("ipam.json")).unwrap()).unwrap();
     assert_eq!(journal["allocations"], Value::Array(Vec::new()));
-    let files = BTreeSet::from(["enid.json", "ipam.json", "ipamd.lock", "ipamd.sock", "ready", "tombstones"]);
+    let files = ["enid.json", "ipam.json", "ipamd.lock", "ipamd.sock", "ready", "status.json", "tombstones"];
     let found = names(&n1.state_folder());
-    assert!(found.iter().all(|name| files.contains(name.as_str())), "{found:?}");
+    assert!(found.iter().all(|name| files.contains(&name.as_str())), "{found:?}");
     let same = eventually("EC2 and the daemon have the same addresses", Duration::from_secs(10), || {
         let enis = topology.enis("n1").map_err(|error| error.to_string())?;
         let assigned: BTreeSet<String> = enis.iter().flat_map(|eni| &eni.secondary).map(ToString::to_string).collect();

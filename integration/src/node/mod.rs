@@ -268,6 +268,20 @@ impl Node {
         Ok(())
     }
 
+    /// Starts the daemon under a program that takes it as its last arguments and becomes it, such as `strace -D`.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_under(&mut self, wrapper: &[String]) -> Result<(), NodeError> {
+        let Some((program, arguments)) = wrapper.split_first() else { return self.start() };
+        let mut arguments = arguments.to_vec();
+        arguments.extend([self.ipamd.to_string_lossy().into_owned(), "run".to_owned()]);
+        let program =
+            Program { path: PathBuf::from(program), arguments, environment: self.environment.clone(), log: self.log() };
+        self.daemon = Some(Running::start(&self.netns, &program)?);
+        Ok(())
+    }
+
     /// The running daemon; `None` before the first start and after an end.
     pub fn daemon(&mut self) -> Option<&mut Running> {
         self.daemon.as_mut()

@@ -41,6 +41,7 @@ pub(crate) fn build(config: Config, restored: Restored, turn: &mut Turn) -> Core
         claimed = restore_own(&mut core, journal, turn);
     }
     restore_allocations(&mut core, reference, &own, &kernel, turn);
+    reopen_tombstones(&mut core, &claimed);
     adopt(&mut core, &kernel, &claimed, turn);
     rest_claimed(&mut core, &claimed, turn);
     core.journal_report = report(turn);
@@ -297,6 +298,13 @@ fn restore_allocations(
     if dropped > 0 {
         turn.warn(format!("{dropped} allocations of another boot were dropped; their addresses rest for one cooldown"));
     }
+}
+
+/// Tombstones that `enid.json` calls done while `ipam.json` still has their allocation: the daemon ended between the two
+/// writes, so they are worked off again. One whose key is in use anew is done; `enid.json` has the new allocation.
+fn reopen_tombstones(core: &mut Core, claimed: &BTreeSet<Ipv4Addr>) {
+    let Core { store, tombstones_done, .. } = core;
+    tombstones_done.retain(|key| store.address_of(key).is_none_or(|address| claimed.contains(&address)));
 }
 
 fn first_testimony(entry: &ReferenceAllocation, own: &Own) -> Testimony {

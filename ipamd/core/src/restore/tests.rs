@@ -188,3 +188,21 @@ fn what_was_taken_over_without_a_pod_name_stays_until_its_del() {
     assert_eq!(pods[0].pod, PodRef::default());
     assert_eq!(pods[0].orphan_for_ms, None, "no kernel object could testify for it");
 }
+
+/// Killed after `enid.json` was written and before `ipam.json` was.
+#[test]
+fn a_tombstone_that_only_one_file_knows_as_done_is_worked_off_again() {
+    for (claimed, left) in [(false, 0), (true, 1)] {
+        let done = r#","tombstonesDone":[{"network":"aws-cni","container_id":"a","ifname":"eth0"}]}"#;
+        let record = r#"{"address":"10.0.0.8","allocated":true}"#;
+        let released = r#"{"address":"10.0.0.8","releasedNanos":990000000000,"coolingUntilNanos":1020000000000}"#;
+        let own = own(BOOT);
+        let own = own.strip_suffix('}').expect("an object").to_owned() + done;
+        let own = if claimed { own } else { own.replace(record, released) };
+        let (mut core, effects) =
+            start(Some(&reference(&[entry("a", "10.0.0.8", "web")])), Some(&own), kernel(&[], &[]));
+        assert!(!loud(&effects, "cannot be used"), "{:?}", effects.notices);
+        let _ = core.handle(crate::Event::TombstoneFound { key: key("a") }, now());
+        assert_eq!(core.snapshot(now()).pods.len(), left, "in use anew: {claimed}");
+    }
+}
