@@ -71,6 +71,12 @@ pub struct Action {
 /// Addresses of a /28 prefix: all usable by pods, all of one slot of the ENI (EC2 user guide, "Prefix delegation").
 pub const PREFIX_ADDRESSES: u32 = 16;
 
+/// All addresses of a /28 prefix, the first and the last included (`Ipv4Net::hosts` leaves those out), ascending.
+pub fn prefix_addresses(prefix: Ipv4Net) -> impl Iterator<Item = Ipv4Addr> + Clone {
+    let first = u32::from(prefix.network());
+    (0..PREFIX_ADDRESSES).map(move |offset| Ipv4Addr::from(first.saturating_add(offset)))
+}
+
 /// What slots of an ENI are filled with. One address or one /28 prefix takes one slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

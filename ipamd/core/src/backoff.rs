@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | Throttled | 1 s | 60 s, full jitter above the half |
 //! | Transient, Unknown, NotFound, WrongState, DeviceIndexTaken, TokenMismatch | 0.5 s | 30 s |
-//! | Denied, SubnetExhausted, AddressLimit, AttachmentLimit | 30 s | 120 s, and up to a quarter more |
+//! | Denied, SubnetExhausted, PrefixesExhausted, AddressLimit, AttachmentLimit | 30 s | 120 s, and up to a quarter more |
 //! | Rejected | 60 s | 600 s |
 //! | LinkMissing | 0.2 s | 5 s |
 //! | Kernel | 1 s | 30 s |
@@ -33,6 +33,7 @@ pub(crate) fn delay(failure: &Failure, attempt: u32, salt: u64) -> Duration {
         | FailureClass::TokenMismatch => (500, 30_000),
         FailureClass::Denied
         | FailureClass::SubnetExhausted
+        | FailureClass::PrefixesExhausted
         | FailureClass::AddressLimit
         | FailureClass::AttachmentLimit => (30_000, 120_000),
         FailureClass::Rejected => (60_000, 600_000),
@@ -46,6 +47,7 @@ pub(crate) fn delay(failure: &Failure, attempt: u32, salt: u64) -> Duration {
         FailureClass::LinkMissing => whole,
         FailureClass::Denied
         | FailureClass::SubnetExhausted
+        | FailureClass::PrefixesExhausted
         | FailureClass::AddressLimit
         | FailureClass::AttachmentLimit => whole + spread(whole / 4),
         FailureClass::Throttled
@@ -59,6 +61,12 @@ pub(crate) fn delay(failure: &Failure, attempt: u32, salt: u64) -> Duration {
         | FailureClass::Kernel => whole / 2 + spread(whole / 2),
     };
     Duration::from_millis(wait).max(failure.retry_after.unwrap_or_default())
+}
+
+/// A time between zero and `span`, spread over nodes and attempts.
+pub(crate) fn jitter(span: Duration, attempt: u32, salt: u64) -> Duration {
+    let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+    Duration::from_millis(mix(salt ^ u64::from(attempt)) % millis)
 }
 
 /// A well-spread number from a text: FNV-1a, 64 bits.

@@ -162,12 +162,15 @@ pub struct OwnJournal {
     pub places: Vec<PlaceRecord>,
 }
 
-/// An address that was given back.
+/// An address or prefix that was given back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UnassignedRecord {
-    /// The address.
+    /// The address; of a prefix, the first.
     pub address: Ipv4Addr,
+    /// The prefix, when a whole one was given back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<Ipv4Net>,
     /// When, since boot.
     pub at_nanos: u64,
 }
@@ -230,7 +233,24 @@ pub struct EniRecord {
     pub created: bool,
     /// Whether delete-on-termination is set.
     pub delete_on_termination: bool,
-    /// Its pool addresses, sorted.
+    /// Its single pool addresses, sorted.
+    pub addresses: Vec<AddressRecord>,
+    /// Its prefixes, sorted; absent in files of versions without prefixes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prefixes: Vec<PrefixRecord>,
+}
+
+/// One /28 prefix.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PrefixRecord {
+    /// The prefix.
+    pub prefix: Ipv4Net,
+    /// EC2 listed it no more while some of its addresses were in use: only those recorded are ours.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
+    /// Addresses of it that are or were in use, sorted. Those not listed are free and were never used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<AddressRecord>,
 }
 
@@ -280,6 +300,9 @@ pub struct CreateRecord {
     pub security_group_ids: Vec<SecurityGroupId>,
     /// Secondary addresses asked for.
     pub secondary_addresses: u32,
+    /// Prefixes asked for, in their place; absent in files of versions without prefixes.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub prefixes: u32,
     /// Position reserved.
     pub device_index: DeviceIndex,
     /// Creation time in the tag (RFC 3339): repeated calls must carry the same parameters.

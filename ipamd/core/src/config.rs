@@ -79,7 +79,9 @@ pub struct ConfigError {
 /// Everything the daemon can be told. Built by [`parse`]; [`Config::default`] is an empty environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// How large the warm pool is.
+    /// What slots of ENIs are filled with (`ENABLE_PREFIX_DELEGATION`).
+    pub address_mode: AddressMode,
+    /// How large the warm pool is. In prefix mode an ENI target gives way to [`AddressMode::Prefixes`]' own.
     pub warm: WarmTargets,
     /// Cap on ENIs, the primary one counted (`MAX_ENI`); `None`: the instance type's limit alone.
     pub max_enis: Option<u32>,
@@ -128,11 +130,25 @@ pub struct Config {
     pub policy_mode: Option<String>,
 }
 
+/// What slots of ENIs are filled with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressMode {
+    /// Single addresses.
+    SecondaryIps,
+    /// /28 prefixes where the instance type and the subnet have them, single addresses elsewhere.
+    Prefixes {
+        /// Free prefixes to keep (`WARM_PREFIX_TARGET`), when no address target is set.
+        warm_prefixes: u32,
+    },
+}
+
 /// How large the warm pool is: one policy, never both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WarmTargets {
     /// Spare ENIs' worth of addresses (`WARM_ENI_TARGET`); the policy when no address target is set.
     Enis(u32),
+    /// Spare /28 prefixes (`WARM_PREFIX_TARGET`): what takes the place of an ENI target in prefix mode.
+    Prefixes(u32),
     /// Counts of addresses.
     Addresses {
         /// Free addresses to keep (`WARM_IP_TARGET`).
@@ -248,6 +264,7 @@ pub enum Bind {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            address_mode: AddressMode::SecondaryIps,
             warm: WarmTargets::Enis(1),
             max_enis: None,
             max_pods: None,

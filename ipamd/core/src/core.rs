@@ -40,10 +40,9 @@ mod waiting;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
-use std::net::Ipv4Addr;
-
 use instance_limits::InstanceLimits;
+use ipnet::Ipv4Net;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::action::{Action, ActionKind, Effects};
 use crate::checkpoint::Checkpoint;
@@ -92,8 +91,8 @@ pub struct Core {
     pub(crate) shrinking: Shrinking,
     /// When what is missing is asked for: a little later than it was noticed.
     pub(crate) grow_at: Option<BootTime>,
-    /// Addresses given back a moment ago, which a lagging read may still show.
-    pub(crate) unassigned: BTreeMap<Ipv4Addr, BootTime>,
+    /// Addresses (as /32) and prefixes given back a moment ago, which a lagging read may still show.
+    pub(crate) unassigned: BTreeMap<Ipv4Net, BootTime>,
     /// ENIs let go a moment ago, which a lagging read may still show.
     pub(crate) departed: BTreeMap<EniId, BootTime>,
     pub(crate) tombstones_done: VecDeque<AllocationKey>,
@@ -180,7 +179,10 @@ impl Core {
         match event {
             Event::FactsLearned(facts) => self.facts_learned(turn, facts),
             Event::FactsUnavailable(failure) => self.facts_unavailable(turn, failure),
-            Event::LimitsLearned(limits) => self.limits = Some(limits),
+            Event::LimitsLearned(limits) => {
+                self.limits = Some(limits);
+                self.tell_mode(turn);
+            }
             Event::NodeSchedulable(schedulable) => self.schedulable = schedulable,
             Event::AddRequested { request, key, pod, deadline } => {
                 self.add_requested(turn, key, pod, crate::waiters::Call { request, deadline });

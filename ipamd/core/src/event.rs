@@ -251,8 +251,10 @@ pub struct Failure {
 pub enum FailureClass {
     /// Throttled: by EC2 or by our own bucket.
     Throttled,
-    /// The subnet has no free address (or no free /28).
+    /// The subnet has no free address.
     SubnetExhausted,
+    /// The subnet has no free /28 (or fewer than were asked for), though it may have free addresses.
+    PrefixesExhausted,
     /// The ENI holds all the addresses it may: our view is stale.
     AddressLimit,
     /// The instance holds all the ENIs it may.

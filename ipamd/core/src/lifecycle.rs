@@ -21,6 +21,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use crate::action::Fill;
 use crate::event::{EniView, Failure};
 use crate::ids::{ActionId, AttachmentId, BootTime, DeviceIndex, EniId, MacAddr, SecurityGroupId, SubnetId};
 
@@ -156,15 +157,15 @@ impl Phase {
     }
 }
 
-/// Adding addresses to an ENI, one call at a time.
+/// Adding addresses or prefixes to an ENI, one call at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Assign {
     Idle,
     Running {
         action: ActionId,
-        count: u32,
+        fill: Fill,
     },
-    /// Nobody knows what it added; `limit_hit`: EC2 said that this many would be too many.
+    /// Nobody knows what it added; `limit_hit`: EC2 said that this many slots more would be too many.
     Resolving {
         after: BootTime,
         limit_hit: Option<u32>,
@@ -209,7 +210,7 @@ pub(crate) struct Eni {
     pub(crate) assign_attempts: u32,
     pub(crate) assign_failure: Option<Failure>,
     pub(crate) termination: Termination,
-    /// Addresses it can hold by EC2's own word, and until when we believe that.
+    /// Slots it has for pods by EC2's own word, and until when we believe that.
     pub(crate) learned_cap: Option<(u32, BootTime)>,
     /// Not released before then: the last attempt met resistance.
     pub(crate) keep_until: BootTime,
@@ -318,7 +319,8 @@ pub(crate) struct Request {
     pub(crate) token: String,
     pub(crate) subnet_id: SubnetId,
     pub(crate) security_group_ids: Vec<SecurityGroupId>,
-    pub(crate) secondary: u32,
+    /// What it is created with.
+    pub(crate) fill: Fill,
     pub(crate) device_index: DeviceIndex,
     /// In the tag: the same for every repetition.
     pub(crate) created_at: String,

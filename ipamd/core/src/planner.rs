@@ -13,9 +13,15 @@ pub(crate) mod target;
 
 use std::ops::{Add, AddAssign};
 
-/// A count of secondary addresses.
+use crate::store::Slot;
+
+/// A count of addresses that pods can get.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Addresses(pub(crate) u32);
+
+/// A count of slots: places of an ENI that hold one address or one /28 prefix.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Slots(pub(crate) u32);
 
 /// A count of ENIs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,6 +29,30 @@ pub(crate) struct EniCount(pub(crate) u32);
 
 impl Addresses {
     pub(crate) const ZERO: Self = Self(0);
+
+    /// `self - other`, zero when that is negative.
+    pub(crate) fn less(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
+    }
+}
+
+impl Slots {
+    pub(crate) const ZERO: Self = Self(0);
+
+    /// The addresses that so many slots of a kind hold.
+    pub(crate) fn of(self, slot: Slot) -> Addresses {
+        Addresses(self.0.saturating_mul(slot.addresses()))
+    }
+
+    /// The slots of a kind that it takes to hold so many addresses.
+    pub(crate) fn to_hold(addresses: Addresses, slot: Slot) -> Self {
+        Self(addresses.0.div_ceil(slot.addresses()))
+    }
+
+    /// The slots of a kind that so many addresses fill.
+    pub(crate) fn filled_by(addresses: Addresses, slot: Slot) -> Self {
+        Self(addresses.0 / slot.addresses())
+    }
 
     /// `self - other`, zero when that is negative.
     pub(crate) fn less(self, other: Self) -> Self {

@@ -6,6 +6,7 @@
 
 use std::net::Ipv4Addr;
 
+use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use crate::config::WarmTargets;
@@ -45,6 +46,9 @@ pub struct Snapshot {
     /// most a few lines; empty after an ordinary start.
     #[serde(default)]
     pub journal: Vec<String>,
+    /// Subnets that had no /28 when asked for one, by id.
+    #[serde(default)]
+    pub prefix_refusals: Vec<PrefixRefusalSnapshot>,
 }
 
 /// The pool in numbers.
@@ -73,7 +77,7 @@ pub struct PoolSnapshot {
     pub shortfall: u32,
     /// Addresses above the target.
     pub surplus: u32,
-    /// Secondary addresses an ENI can hold; `None`: limits not known yet.
+    /// Addresses for pods that an ENI can hold in the node's mode; `None`: limits not known yet.
     pub addresses_per_eni: Option<u32>,
     /// ENIs of ours that hold or will hold a place on the instance.
     pub enis: u32,
@@ -117,6 +121,9 @@ pub struct EniSnapshot {
     pub created: bool,
     /// Pool addresses it holds or is created with.
     pub total: u32,
+    /// Prefixes that it holds, or is created with.
+    #[serde(default)]
+    pub prefixes: u32,
     /// Of these, bound to a sandbox.
     pub allocated: u32,
     /// Of these, could be given out.
@@ -151,6 +158,9 @@ pub struct AddressSnapshot {
     pub address: Ipv4Addr,
     /// Its ENI; `None`: not learned yet.
     pub eni_id: Option<EniId>,
+    /// The /28 prefix it belongs to; `None`: assigned by itself.
+    #[serde(default)]
+    pub prefix: Option<Ipv4Net>,
     /// `free`, `allocated`, `cooling`, `held` or `leaving`.
     pub state: String,
     /// How long it still cools.
@@ -231,4 +241,16 @@ pub struct SubnetSnapshot {
     pub retry_in_ms: u64,
     /// Free addresses as EC2 last counted them.
     pub available: Option<u32>,
+}
+
+/// A subnet that had no /28 when asked for one: its ENIs get single addresses in the meantime.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PrefixRefusalSnapshot {
+    /// The subnet.
+    pub subnet_id: SubnetId,
+    /// Times it had none.
+    pub refusals: u32,
+    /// When it is asked again; `None`: with the next need.
+    pub probe_in_ms: Option<u64>,
 }

@@ -17,61 +17,43 @@
 //! or from Free when EC2 no longer lists it. Primary addresses of ENIs are a field of the ENI, not an entry here, so one
 //! cannot be pooled.
 //!
+//! An address is assigned to its ENI by itself or inside a /28 prefix; each address of a prefix is an entry of its own. A
+//! pod gets one of the fullest prefix, so that others come free as a whole, for only a whole prefix can be given back.
+//! Counts by ENI and prefix are kept up with every change (`book`): no decision walks over all addresses.
+//!
 //! Order of reuse: never-used addresses first (lowest first), then the one that has been free the longest. Worked example:
 //! 10.0.0.7 released at 5 s, 10.0.0.6 at 9 s, 10.0.0.9 never used: given out are .9, .7, .6.
 
 mod address;
+mod book;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use ipnet::Ipv4Net;
+
+use crate::action::prefix_addresses;
 use crate::ids::{AllocationKey, BootTime, EniId};
 
-pub(crate) use address::{Address, AddressState, Allocation, Rest, Testimony};
+pub(crate) use address::{Address, AddressState, Allocation, Rest, Slot, Testimony, prefix_of};
+pub(crate) use book::{Book, Tally};
 
 /// Every pool address of this node.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Store {
     addresses: BTreeMap<Ipv4Addr, Address>,
     by_key: BTreeMap<AllocationKey, Ipv4Addr>,
+    books: BTreeMap<EniId, Book>,
+    /// Addresses whose ENI is not known.
+    homeless: Book,
+    /// Cooling addresses by the time they come free.
+    cooling: BTreeSet<(BootTime, Ipv4Addr)>,
     /// Whether something changed that the journal must show.
     changed: bool,
-}
-
-/// Counts of one ENI's addresses, or of all.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
-    pub(crate) free: u32,
-    pub(crate) allocated: u32,
-    pub(crate) cooling: u32,
-    pub(crate) held: u32,
-    pub(crate) leaving: u32,
-}
-
-impl Tally {
-    /// Addresses in every state.
-    pub(crate) fn total(self) -> u32 {
-        self.free + self.allocated + self.cooling + self.held + self.leaving
-    }
-
-    /// Addresses that someone uses, used a moment ago, or may be using.
-    pub(crate) fn busy(self) -> u32 {
-        self.allocated + self.cooling + self.held
-    }
-
-    fn count(&mut self, state: &AddressState) {
-        match state {
-            AddressState::Free { .. } => self.free += 1,
-            AddressState::Allocated(_) => self.allocated += 1,
-            AddressState::Cooling { .. } => self.cooling += 1,
-            AddressState::Held { .. } => self.held += 1,
-            AddressState::Leaving { .. } => self.leaving += 1,
-        }
-    }
 }
 
 impl Store {
@@ -119,41 +101,50 @@ impl Store {
         }
     }
 
-    /// Counts by ENI; `None` is the addresses whose ENI is not known.
-    pub(crate) fn tallies(&self) -> BTreeMap<Option<&EniId>, Tally> {
-        let mut tallies: BTreeMap<Option<&EniId>, Tally> = BTreeMap::new();
-        for entry in self.addresses.values() {
-            tallies.entry(entry.eni.as_ref()).or_default().count(&entry.state);
-        }
-        tallies
+    /// Counts of one ENI's addresses.
+    pub(crate) fn book(&self, eni: &EniId) -> Option<&Book> {
+        self.books.get(eni)
     }
 
-    /// Counts of one ENI's addresses.
+    /// Counts of one ENI's addresses of both kinds.
     pub(crate) fn tally(&self, eni: &EniId) -> Tally {
-        let mut tally = Tally::default();
-        for entry in self.addresses.values().filter(|entry| entry.eni.as_ref() == Some(eni)) {
-            tally.count(&entry.state);
-        }
-        tally
+        self.book(eni).map(Book::all).unwrap_or_default()
+    }
+
+    /// Counts of all addresses.
+    pub(crate) fn all(&self) -> Tally {
+        self.books.values().fold(self.homeless.all(), |sum, book| sum + book.all())
     }
 
     /// One ENI's addresses, sorted.
-    pub(crate) fn of_eni<'a>(&'a self, eni: &'a EniId) -> impl Iterator<Item = (Ipv4Addr, &'a Address)> {
-        self.iter().filter(move |(_, entry)| entry.eni.as_ref() == Some(eni))
+    pub(crate) fn of_eni<'a>(&'a self, eni: &EniId) -> impl Iterator<Item = (Ipv4Addr, &'a Address)> {
+        self.in_book(self.book(eni))
     }
 
-    /// Takes a new address in, or gives a known one its ENI. A known address keeps its state.
-    pub(crate) fn learn(&mut self, address: Ipv4Addr, eni: &EniId, rest: Option<Rest>, now: BootTime) {
-        if let Some(entry) = self.addresses.get_mut(&address) {
-            if entry.eni.as_ref() != Some(eni) {
-                entry.eni = Some(eni.clone());
-                self.changed = true;
-            }
-            return;
-        }
-        let state = AddressState::resting(rest, now);
-        self.addresses.insert(address, Address { eni: Some(eni.clone()), state });
-        self.changed = true;
+    /// Addresses whose ENI is not known, sorted.
+    pub(crate) fn homeless(&self) -> impl Iterator<Item = (Ipv4Addr, &Address)> {
+        self.in_book(Some(&self.homeless))
+    }
+
+    fn in_book<'a>(&'a self, book: Option<&'a Book>) -> impl Iterator<Item = (Ipv4Addr, &'a Address)> {
+        let members = book.into_iter().flat_map(Book::members);
+        members.filter_map(|address| Some((address, self.addresses.get(&address)?)))
+    }
+
+    /// Cooling addresses, the first to come free first.
+    pub(crate) fn cooling(&self) -> impl Iterator<Item = (BootTime, &Address)> {
+        self.cooling.iter().filter_map(|(until, address)| Some((*until, self.addresses.get(address)?)))
+    }
+
+    /// Takes a new address in, or gives a known one its ENI and kind. A known address keeps its state.
+    pub(crate) fn learn(&mut self, address: Ipv4Addr, home: (&EniId, Slot), rest: Option<Rest>, now: BootTime) {
+        let (eni, slot) = home;
+        let state = match self.addresses.get(&address) {
+            Some(entry) if entry.eni.as_ref() == Some(eni) && entry.slot == slot => return,
+            Some(entry) => entry.state.clone(),
+            None => AddressState::resting(rest, now),
+        };
+        self.put(address, Address { eni: Some(eni.clone()), slot, state });
     }
 
     /// Puts an entry in as it is; used when the journal is read. An allocation's key must be new.
@@ -161,24 +152,59 @@ impl Store {
         if let AddressState::Allocated(allocation) = &entry.state {
             self.by_key.insert(allocation.key.clone(), address);
         }
-        self.addresses.insert(address, entry);
-        self.changed = true;
+        self.put(address, entry);
     }
 
-    /// The address that the next pod gets among `enis`, given from most to least preferred.
-    pub(crate) fn choose<'a>(&self, enis: impl IntoIterator<Item = &'a EniId>) -> Option<Ipv4Addr> {
-        enis.into_iter().find_map(|eni| {
-            self.of_eni(eni)
-                .filter_map(|(address, entry)| match entry.state {
-                    AddressState::Free { rest } => Some((rest.map(|rest| rest.released), address)),
-                    AddressState::Allocated(_)
-                    | AddressState::Cooling { .. }
-                    | AddressState::Held { .. }
-                    | AddressState::Leaving { .. } => None,
-                })
-                .min()
-                .map(|(_, address)| address)
+    /// The address that the next pod gets, of the first ENI and kind that has one: most preferred first.
+    pub(crate) fn choose<'a>(&self, homes: impl IntoIterator<Item = (&'a EniId, Slot)>) -> Option<Ipv4Addr> {
+        homes.into_iter().find_map(|(eni, slot)| {
+            let book = self.books.get(eni)?;
+            match slot {
+                Slot::Single if book.of(slot).free == 0 => None,
+                Slot::Single => self.longest_free(
+                    book.members()
+                        .filter(|address| self.addresses.get(address).is_some_and(|entry| entry.slot == Slot::Single)),
+                ),
+                Slot::Prefix => {
+                    let open = book.prefixes().filter(|(_, tally)| tally.free > 0);
+                    let (prefix, _) = open.max_by_key(|(prefix, tally)| (tally.busy(), std::cmp::Reverse(*prefix)))?;
+                    self.longest_free(prefix_addresses(prefix))
+                }
+            }
         })
+    }
+
+    /// Never used before used, and of those the one that has been free the longest.
+    fn longest_free(&self, addresses: impl Iterator<Item = Ipv4Addr>) -> Option<Ipv4Addr> {
+        let free = addresses.filter_map(|address| match self.addresses.get(&address)?.state {
+            AddressState::Free { rest } => Some((rest.map(|rest| rest.released), address)),
+            AddressState::Allocated(_)
+            | AddressState::Cooling { .. }
+            | AddressState::Held { .. }
+            | AddressState::Leaving { .. } => None,
+        });
+        free.min().map(|(_, address)| address)
+    }
+
+    /// Free single addresses of an ENI in the order in which they would be given back: never used ones first, then those
+    /// free the longest.
+    pub(crate) fn free_singles(&self, eni: &EniId) -> Vec<Ipv4Addr> {
+        let mut free: Vec<(Option<BootTime>, Ipv4Addr)> = self
+            .of_eni(eni)
+            .filter_map(|(address, entry)| match (entry.slot, &entry.state) {
+                (Slot::Single, AddressState::Free { rest }) => Some((rest.map(|rest| rest.released), address)),
+                (Slot::Single | Slot::Prefix, _) => None,
+            })
+            .collect();
+        free.sort_unstable();
+        free.into_iter().map(|(_, address)| address).collect()
+    }
+
+    /// Prefixes of an ENI with all addresses free, sorted.
+    pub(crate) fn free_prefixes(&self, eni: &EniId) -> Vec<Ipv4Net> {
+        let prefixes = self.book(eni).into_iter().flat_map(Book::prefixes);
+        let free = prefixes.filter(|(_, tally)| tally.free == crate::action::PREFIX_ADDRESSES);
+        free.map(|(prefix, _)| prefix).collect()
     }
 
     /// Binds a free address. Does nothing, and says so, when it is not free or the key has one already.
@@ -186,11 +212,11 @@ impl Store {
         if self.by_key.contains_key(&allocation.key) {
             return false;
         }
-        let Some(entry) = self.addresses.get_mut(&address) else { return false };
+        let Some(entry) = self.addresses.get(&address) else { return false };
         let AddressState::Free { rest } = entry.state else { return false };
         allocation.before = rest;
         self.by_key.insert(allocation.key.clone(), address);
-        entry.state = AddressState::Allocated(allocation);
+        self.set_state(address, AddressState::Allocated(allocation));
         self.changed = true;
         true
     }
@@ -211,10 +237,9 @@ impl Store {
         rest: impl FnOnce(&Allocation) -> Option<Rest>,
         now: BootTime,
     ) -> Option<Allocation> {
-        let entry = self.addresses.get_mut(&address)?;
-        let AddressState::Allocated(allocation) = &entry.state else { return None };
+        let AddressState::Allocated(allocation) = &self.addresses.get(&address)?.state else { return None };
         let next = AddressState::resting(rest(allocation), now);
-        let AddressState::Allocated(allocation) = std::mem::replace(&mut entry.state, next) else { return None };
+        let Some(AddressState::Allocated(allocation)) = self.set_state(address, next) else { return None };
         self.by_key.remove(&allocation.key);
         self.changed = true;
         Some(allocation)
@@ -227,35 +252,36 @@ impl Store {
         now: BootTime,
         held: impl Fn(Ipv4Addr, BootTime) -> Option<String>,
     ) -> Option<BootTime> {
-        let mut next: Option<BootTime> = None;
-        let mut gone = Vec::new();
-        for (address, entry) in &mut self.addresses {
+        loop {
+            let (until, address) = *self.cooling.first()?;
+            if now < until {
+                return Some(until);
+            }
+            self.cooling.pop_first();
+            let Some(entry) = self.addresses.get(&address) else { continue };
             let AddressState::Cooling { rest } = entry.state else { continue };
-            if now < rest.until {
-                next = Some(next.map_or(rest.until, |next| next.min(rest.until)));
-                continue;
-            }
-            entry.state = match held(*address, rest.released) {
-                Some(link) => AddressState::Held { rest: Some(rest), link },
-                None => AddressState::Free { rest: Some(rest) },
-            };
-            if entry.eni.is_none() && matches!(entry.state, AddressState::Free { .. }) {
-                gone.push(*address);
+            let homeless = entry.eni.is_none();
+            match held(address, rest.released) {
+                Some(link) => {
+                    self.set_state(address, AddressState::Held { rest: Some(rest), link });
+                }
+                None => {
+                    self.set_state(address, AddressState::Free { rest: Some(rest) });
+                    if homeless {
+                        self.forget(address);
+                    }
+                }
             }
         }
-        for address in gone {
-            self.forget(address);
-        }
-        next
     }
 
     /// The kernel has a free address: it is not given out.
     pub(crate) fn hold(&mut self, address: Ipv4Addr, link: &str) -> bool {
-        let Some(entry) = self.addresses.get_mut(&address) else { return false };
+        let Some(entry) = self.addresses.get(&address) else { return false };
         match entry.state {
             AddressState::Free { rest } | AddressState::Leaving { rest } => {
                 self.changed |= matches!(entry.state, AddressState::Leaving { .. });
-                entry.state = AddressState::Held { rest, link: link.to_owned() };
+                self.set_state(address, AddressState::Held { rest, link: link.to_owned() });
                 true
             }
             AddressState::Allocated(_) | AddressState::Cooling { .. } | AddressState::Held { .. } => false,
@@ -264,27 +290,27 @@ impl Store {
 
     /// The kernel let a held address go: it rests like a released one, for its last user was a pod.
     pub(crate) fn let_go(&mut self, address: Ipv4Addr, now: BootTime, cooldown: Duration) {
-        let Some(entry) = self.addresses.get_mut(&address) else { return };
+        let Some(entry) = self.addresses.get(&address) else { return };
         if matches!(entry.state, AddressState::Held { .. }) {
-            entry.state = AddressState::resting(Some(Rest { released: now, until: now + cooldown }), now);
+            self.set_state(address, AddressState::resting(Some(Rest { released: now, until: now + cooldown }), now));
             self.changed = true;
         }
     }
 
     /// Picks a free address for EC2. In the journal before the call is made: a crash must not give it out again.
     pub(crate) fn set_leaving(&mut self, address: Ipv4Addr) -> bool {
-        let Some(entry) = self.addresses.get_mut(&address) else { return false };
+        let Some(entry) = self.addresses.get(&address) else { return false };
         let AddressState::Free { rest } = entry.state else { return false };
-        entry.state = AddressState::Leaving { rest };
+        self.set_state(address, AddressState::Leaving { rest });
         self.changed = true;
         true
     }
 
     /// A picked address stays after all.
     pub(crate) fn stay(&mut self, address: Ipv4Addr) {
-        let Some(entry) = self.addresses.get_mut(&address) else { return };
+        let Some(entry) = self.addresses.get(&address) else { return };
         if let AddressState::Leaving { rest } = entry.state {
-            entry.state = AddressState::Free { rest };
+            self.set_state(address, AddressState::Free { rest });
             self.changed = true;
         }
     }
@@ -296,10 +322,75 @@ impl Store {
             .get(&address)
             .is_some_and(|entry| matches!(entry.state, AddressState::Free { .. } | AddressState::Leaving { .. }));
         if forgettable {
-            self.addresses.remove(&address);
+            self.take_out(address);
             self.changed = true;
         }
         forgettable
+    }
+
+    /// Puts an entry in, in place of the one before, with all counts.
+    fn put(&mut self, address: Ipv4Addr, entry: Address) {
+        self.take_out(address);
+        let book = match &entry.eni {
+            Some(eni) => self.books.entry(eni.clone()).or_default(),
+            None => &mut self.homeless,
+        };
+        book.enter(address, entry.slot, &entry.state);
+        if let AddressState::Cooling { rest } = &entry.state {
+            self.cooling.insert((rest.until, address));
+        }
+        self.addresses.insert(address, entry);
+        self.changed = true;
+    }
+
+    fn take_out(&mut self, address: Ipv4Addr) {
+        let Some(entry) = self.addresses.remove(&address) else { return };
+        if let AddressState::Cooling { rest } = &entry.state {
+            self.cooling.remove(&(rest.until, address));
+        }
+        match &entry.eni {
+            None => self.homeless.leave(address, entry.slot, &entry.state),
+            Some(eni) => {
+                if let Some(book) = self.books.get_mut(eni) {
+                    book.leave(address, entry.slot, &entry.state);
+                    if book.is_empty() {
+                        self.books.remove(eni);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Changes an entry's state, with all counts; returns the state before.
+    fn set_state(&mut self, address: Ipv4Addr, next: AddressState) -> Option<AddressState> {
+        let entry = self.addresses.get_mut(&address)?;
+        let before = std::mem::replace(&mut entry.state, next);
+        if let AddressState::Cooling { rest } = &before {
+            self.cooling.remove(&(rest.until, address));
+        }
+        if let AddressState::Cooling { rest } = &entry.state {
+            self.cooling.insert((rest.until, address));
+        }
+        let book = match &entry.eni {
+            Some(eni) => self.books.get_mut(eni),
+            None => Some(&mut self.homeless),
+        };
+        if let Some(book) = book {
+            book.turn(address, entry.slot, (&before, &entry.state));
+        }
+        Some(before)
+    }
+
+    /// Whether the counts are those of the entries.
+    #[cfg(test)]
+    pub(crate) fn audit(&self) {
+        let mut afresh = Self::default();
+        for (address, entry) in &self.addresses {
+            afresh.put(*address, entry.clone());
+        }
+        assert_eq!(self.books, afresh.books);
+        assert_eq!(self.homeless, afresh.homeless);
+        assert_eq!(self.cooling, afresh.cooling);
     }
 
     /// Takes the mark that the journal is behind.

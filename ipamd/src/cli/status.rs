@@ -117,6 +117,7 @@ fn summary(snapshot: &Snapshot) -> String {
 fn target(targets: WarmTargets) -> String {
     match targets {
         WarmTargets::Enis(enis) => format!("WARM_ENI_TARGET={enis}"),
+        WarmTargets::Prefixes(prefixes) => format!("WARM_PREFIX_TARGET={prefixes}"),
         WarmTargets::Addresses { warm, minimum } => format!("WARM_IP_TARGET={warm} MINIMUM_IP_TARGET={minimum}"),
     }
 }
@@ -135,6 +136,7 @@ fn enis(snapshot: &Snapshot) -> String {
             format!("{} for {}", eni.state, time(eni.state_for_ms)),
             eni.primary_address.map_or("-".to_owned(), |address| address.to_string()),
             eni.total.to_string(),
+            eni.prefixes.to_string(),
             eni.allocated.to_string(),
             eni.cooling.to_string(),
             eni.free.to_string(),
@@ -142,7 +144,7 @@ fn enis(snapshot: &Snapshot) -> String {
         ]
     };
     let rows: Vec<_> = snapshot.enis.iter().map(row).collect();
-    let head = ["id", "device", "state", "primary", "addresses", "used", "cooling", "free", "last failure"];
+    let head = ["id", "device", "state", "primary", "addresses", "prefixes", "used", "cooling", "free", "last failure"];
     table("ENIs", &head, &rows)
 }
 

@@ -8,7 +8,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::read::Reader;
-use super::{Bind, LogConfig, LogLevel, LogTarget, PortChoice, Provisioning, SnatConfig, WarmTargets};
+use super::{AddressMode, Bind, LogConfig, LogLevel, LogTarget, PortChoice, Provisioning, SnatConfig, WarmTargets};
+use crate::action::PREFIX_ADDRESSES;
 
 /// More addresses than any instance can hold; keeps sums far from overflow.
 const MOST_ADDRESSES: u32 = 65_535;
@@ -27,6 +28,25 @@ pub(super) fn warm_targets(reader: &mut Reader<'_>) -> WarmTargets {
     let warm = reader.number("WARM_IP_TARGET", 0, MOST_ADDRESSES).unwrap_or(0);
     let minimum = reader.number("MINIMUM_IP_TARGET", 0, MOST_ADDRESSES).unwrap_or(0);
     if warm == 0 && minimum == 0 { WarmTargets::Enis(enis) } else { WarmTargets::Addresses { warm, minimum } }
+}
+
+pub(super) fn address_mode(reader: &mut Reader<'_>, warm: WarmTargets) -> AddressMode {
+    const WARM: &str = "WARM_PREFIX_TARGET";
+    let warm_prefixes = reader.number(WARM, 0, MOST_ADDRESSES / PREFIX_ADDRESSES).unwrap_or(0);
+    if !reader.boolean("ENABLE_PREFIX_DELEGATION", false) {
+        if warm_prefixes > 0 {
+            reader.note(WARM, format!("{warm_prefixes} is accepted, but has no effect without prefix delegation"));
+        }
+        return AddressMode::SecondaryIps;
+    }
+    // The reference's entrypoint refuses to start then.
+    if warm_prefixes == 0 && !matches!(warm, WarmTargets::Addresses { .. }) {
+        let text = reader.text(WARM).unwrap_or_default();
+        let needs = "with ENABLE_PREFIX_DELEGATION one of WARM_PREFIX_TARGET, WARM_IP_TARGET and MINIMUM_IP_TARGET must \
+                     be above 0";
+        reader.error(WARM, &text, needs);
+    }
+    AddressMode::Prefixes { warm_prefixes }
 }
 
 pub(super) fn max_enis(reader: &mut Reader<'_>) -> Option<u32> {

@@ -28,9 +28,11 @@ pub fn parse(source: &dyn Source) -> Result<(Config, Vec<Note>), Vec<ConfigError
 
 fn read_config(reader: &mut Reader<'_>) -> Config {
     let default = Config::default();
+    let warm = fields::warm_targets(reader);
     let seconds = |number: u32| Duration::from_secs(u64::from(number));
     Config {
-        warm: fields::warm_targets(reader),
+        address_mode: fields::address_mode(reader, warm),
+        warm,
         max_enis: fields::max_enis(reader),
         max_pods: fields::max_pods(reader),
         cooldown: reader.number("IP_COOLDOWN_PERIOD", 0, LONGEST_COOLDOWN_SECONDS).map_or(default.cooldown, seconds),

@@ -104,7 +104,6 @@ fn a_variable_of_the_plugin_is_no_mistake() {
 #[test]
 fn every_setting_that_means_another_network_is_refused() {
     for (name, value) in [
-        ("ENABLE_PREFIX_DELEGATION", "true"),
         ("AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG", "1"),
         ("ENABLE_POD_ENI", "TRUE"),
         ("ENABLE_MULTI_NIC", "t"),
@@ -130,6 +129,19 @@ fn an_address_target_takes_the_place_of_the_eni_target() {
         parsed(&[("WARM_ENI_TARGET", "2"), ("MINIMUM_IP_TARGET", "5")]).warm,
         WarmTargets::Addresses { warm: 0, minimum: 5 }
     );
+}
+
+#[test]
+fn prefix_delegation_needs_a_target_as_in_the_reference() {
+    let on = ("ENABLE_PREFIX_DELEGATION", "true");
+    assert_eq!(parsed(&[on, ("WARM_PREFIX_TARGET", "1")]).address_mode, AddressMode::Prefixes { warm_prefixes: 1 });
+    assert_eq!(parsed(&[on, ("WARM_IP_TARGET", "5")]).address_mode, AddressMode::Prefixes { warm_prefixes: 0 });
+    assert_eq!(parsed(&[("WARM_PREFIX_TARGET", "1")]).address_mode, AddressMode::SecondaryIps);
+    for set in [&[on][..], &[on, ("WARM_PREFIX_TARGET", "0"), ("WARM_ENI_TARGET", "1")]] {
+        let errors = parse(&source(set)).expect_err("no target");
+        assert_eq!(errors.iter().map(|error| error.variable.as_str()).collect::<Vec<_>>(), ["WARM_PREFIX_TARGET"]);
+        assert!(errors[0].to_string().contains("MINIMUM_IP_TARGET"), "{}", errors[0]);
+    }
 }
 
 #[test]

@@ -114,8 +114,8 @@ pub const VARIABLES: &[Variable] = &[
     row(
         "WARM_PREFIX_TARGET",
         ("whole number", "0", "prefixes"),
-        ByValue(&[("0", Same), ("*", Noted("has no effect without prefix delegation"))]),
-        "Free /28 prefixes to keep in prefix mode.",
+        Honoured,
+        "Free /28 prefixes to keep in prefix mode; not used when an address target is set.",
     ),
     row(
         "MAX_ENI",
@@ -177,8 +177,8 @@ pub const VARIABLES: &[Variable] = &[
     row(
         "ENABLE_PREFIX_DELEGATION",
         BOOL_FALSE,
-        ByValue(MUST_BE_FALSE),
-        "Assign /28 prefixes instead of single addresses.",
+        Honoured,
+        "Assign /28 prefixes instead of single addresses, where the instance type and the subnet have them.",
     ),
     row(
         "ENABLE_IPv4",

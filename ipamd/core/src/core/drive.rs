@@ -180,6 +180,7 @@ impl Core {
         let ours = self.store.of_eni(&eni.eni_id).map(|(address, _)| address);
         let held = ours
             .chain(view.secondary_addresses.iter().copied())
+            .chain(view.prefixes.iter().flat_map(|prefix| crate::action::prefix_addresses(*prefix)))
             .find_map(|address| self.kernel.held.get(&address).map(|held| (address, &held.link)));
         held.map(|(address, link)| format!("{link} has its address {address}"))
     }

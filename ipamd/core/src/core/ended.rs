@@ -4,6 +4,11 @@
 //! An outcome changes the state and no more; what follows from it is started by `advance`. Outcomes of actions that are not
 //! under way (repeated, or of an earlier process) are ignored. An answer of the wrong kind counts as no answer.
 
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+use crate::action::Fill;
 use crate::event::{Failure, FailureClass, Outcome};
 use crate::ids::{ActionId, BootTime, EniId, MacAddr};
 use crate::lifecycle::{Assign, DetachStep, Phase, Termination, Try, TryState};
@@ -23,7 +28,7 @@ impl Core {
             Purpose::Create { token, .. } => self.create_ended(turn, &purpose, token, outcome),
             Purpose::Attach { eni_id, .. } => self.attach_ended(turn, &purpose, eni_id, outcome),
             Purpose::Termination { eni_id } => self.termination_ended(turn, &purpose, eni_id, outcome),
-            Purpose::Assign { eni_id, count } => self.assign_ended(turn, &purpose, (eni_id, *count), outcome),
+            Purpose::Assign { eni_id, fill } => self.assign_ended(turn, &purpose, (eni_id, *fill), outcome),
             Purpose::Unassign { eni_id, .. } => self.unassign_ended(turn, &purpose, eni_id, outcome),
             Purpose::Deconfigure { eni_id } => self.deconfigure_ended(turn, &purpose, eni_id, outcome),
             Purpose::Detach { eni_id } => self.detach_ended(turn, &purpose, eni_id, outcome),
@@ -79,6 +84,7 @@ impl Core {
             | FailureClass::Denied
             | FailureClass::Transient
             | FailureClass::SubnetExhausted
+            | FailureClass::PrefixesExhausted
             | FailureClass::AddressLimit
             | FailureClass::TokenMismatch
             | FailureClass::LinkMissing
@@ -193,6 +199,7 @@ impl Core {
             FailureClass::Unknown => self.resolve(id, failure, retry.max(now + RESOLVE_AFTER)),
             FailureClass::Throttled
             | FailureClass::SubnetExhausted
+            | FailureClass::PrefixesExhausted
             | FailureClass::AddressLimit
             | FailureClass::AttachmentLimit
             | FailureClass::DeviceIndexTaken
@@ -244,16 +251,16 @@ impl Core {
         }
     }
 
-    fn assign_ended(&mut self, turn: &mut Turn, what: &Purpose, of: (&EniId, u32), outcome: Result<Outcome, Failure>) {
-        let (id, count) = of;
+    fn assign_ended(&mut self, turn: &mut Turn, what: &Purpose, of: (&EniId, Fill), outcome: Result<Outcome, Failure>) {
+        let (id, fill) = of;
         let now = turn.boot();
         let Some(eni) = self.enis.get_mut(id) else { return };
         eni.last_write = now;
         eni.assign = Assign::Idle;
         let subnet_id = eni.subnet_id.clone();
         let failure = match outcome {
-            Ok(Outcome::Assigned { addresses, .. }) => {
-                if self.take_assigned(turn, id, &addresses) > 0 {
+            Ok(Outcome::Assigned { addresses, prefixes }) => {
+                if self.take_assigned(turn, id, &addresses, &prefixes) > 0 {
                     self.subnet_gave(&subnet_id, now);
                     return;
                 }
@@ -273,11 +280,16 @@ impl Core {
         let attempts = eni.assign_attempts;
         let retry = self.failed(turn, what, &failure, attempts);
         let next = match failure.class {
-            FailureClass::SubnetExhausted => {
-                self.subnet_exhausted(turn, &subnet_id);
+            FailureClass::SubnetExhausted | FailureClass::PrefixesExhausted => {
+                self.subnet_refused(turn, &subnet_id, fill);
                 Assign::Idle
             }
-            FailureClass::AddressLimit => Assign::Resolving { after: now, limit_hit: Some(count) },
+            // Whatever the reason, EC2 will not take prefixes there: pods start with single addresses.
+            FailureClass::Rejected if matches!(fill, Fill::Prefixes(_)) => {
+                self.prefixes_refused(turn, &subnet_id, 1);
+                Assign::Idle
+            }
+            FailureClass::AddressLimit => Assign::Resolving { after: now, limit_hit: Some(fill.slots()) },
             FailureClass::Unknown | FailureClass::Transient | FailureClass::NotFound | FailureClass::WrongState => {
                 Assign::Resolving { after: retry.max(now + RESOLVE_AFTER), limit_hit: None }
             }
@@ -295,26 +307,34 @@ impl Core {
         }
     }
 
-    /// Takes what an assign call added; says how many of them are new.
-    fn take_assigned(&mut self, turn: &mut Turn, id: &EniId, addresses: &[std::net::Ipv4Addr]) -> usize {
+    /// Takes what an assign call added; says how many slots of it are new.
+    fn take_assigned(&mut self, turn: &mut Turn, id: &EniId, addresses: &[Ipv4Addr], prefixes: &[Ipv4Net]) -> usize {
         let now = turn.boot();
         let Some(eni) = self.enis.get(id) else { return 0 };
         let primary = eni.primary_address;
-        let fresh: Vec<_> = addresses
+        let known = |address: Ipv4Addr| self.store.get(address).is_some_and(|entry| entry.eni.is_some());
+        let fresh: Vec<_> =
+            addresses.iter().copied().filter(|address| *address != primary && !known(*address)).collect();
+        let whole: Vec<_> = prefixes
             .iter()
             .copied()
-            .filter(|address| *address != primary && self.store.get(*address).is_none_or(|entry| entry.eni.is_none()))
+            .filter(|prefix| crate::action::prefix_addresses(*prefix).any(|address| !known(address)))
             .collect();
         for address in &fresh {
-            self.unassigned.remove(address);
+            self.unassigned.remove(&Ipv4Net::from(*address));
             self.learn_address(*address, id, None, now);
         }
-        if let Some(eni) = self.enis.get_mut(id).filter(|_| !fresh.is_empty()) {
+        for prefix in &whole {
+            self.unassigned.remove(prefix);
+            self.learn_prefix(*prefix, id, None, now);
+        }
+        let got = fresh.len() + whole.len();
+        if let Some(eni) = self.enis.get_mut(id).filter(|_| got > 0) {
             eni.assign_attempts = 0;
             eni.assign_failure = None;
         }
-        turn.info(format!("{} addresses assigned to {id}", fresh.len()));
-        fresh.len()
+        turn.info(format!("{} addresses and {} prefixes assigned to {id}", fresh.len(), whole.len()));
+        got
     }
 
     fn host_ended(&mut self, turn: &mut Turn, what: &Purpose, outcome: Result<Outcome, Failure>) {

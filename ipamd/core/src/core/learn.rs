@@ -6,13 +6,17 @@
 //! never takes an address from a sandbox, and never an ENI that something uses: that is reported, and the ENI gives nothing
 //! out until EC2 shows it again. What we gave back or assigned less than a minute ago is believed over a lagging read.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use ipnet::Ipv4Net;
+
+use crate::action::prefix_addresses;
 use crate::event::{EniView, Failure, InstanceFacts, Outcome};
 use crate::ids::{BootTime, DeviceIndex, EniId};
 use crate::lifecycle::{Assign, DetachStep, Eni, Phase, Try, TryState};
-use crate::store::{AddressState, Rest};
+use crate::store::{AddressState, Rest, Slot, prefix_of};
 use crate::tags::{self, Ownership};
 
 use super::ended::unexpected;
@@ -48,6 +52,7 @@ impl Core {
         }
         if self.limits.is_none() {
             self.limits = instance_limits::lookup(&facts.instance_type).cloned();
+            self.tell_mode(turn);
         }
         self.subnets.entry(facts.subnet_id.clone()).or_default().cidr = Some(facts.subnet_cidr);
         if !self.enis.contains_key(&facts.primary_eni_id) {
@@ -351,11 +356,17 @@ impl Core {
         let settled = eni.last_write == BootTime::default() || now.since(eni.last_write) >= LAG;
         let quarantine = if self.learned { None } else { self.quarantine };
         let rest = quarantine.map(|until| Rest { released: now, until });
-        let mut listed = 0;
+        let mut listed: u32 = 0;
         for address in view.secondary_addresses.iter().copied().filter(|address| *address != primary) {
             listed += 1;
-            if !self.unassigned.contains_key(&address) {
+            if !self.unassigned.contains_key(&Ipv4Net::from(address)) {
                 self.learn_address(address, &view.eni_id, rest, now);
+            }
+        }
+        for prefix in &view.prefixes {
+            listed += 1;
+            if !self.unassigned.contains_key(prefix) {
+                self.learn_prefix(*prefix, &view.eni_id, rest, now);
             }
         }
         self.resolve_assign(turn, &view.eni_id, listed, read_at);
@@ -364,12 +375,19 @@ impl Core {
         }
     }
 
-    /// Takes out what EC2 no longer lists and nobody uses.
+    /// Takes out what EC2 no longer lists and nobody uses. Of a prefix that EC2 no longer lists, the free addresses go: EC2
+    /// may give them to someone else.
     fn compare_addresses(&mut self, turn: &mut Turn, view: &EniView) {
+        let listed: BTreeSet<Ipv4Net> =
+            view.prefixes.iter().copied().chain(view.secondary_addresses.iter().copied().map(Ipv4Net::from)).collect();
+        let block = |address: Ipv4Addr, slot: Slot| match slot {
+            Slot::Single => Ipv4Net::from(address),
+            Slot::Prefix => prefix_of(address),
+        };
         let unlisted: Vec<(Ipv4Addr, bool)> = self
             .store
             .of_eni(&view.eni_id)
-            .filter(|(address, _)| !view.secondary_addresses.contains(address))
+            .filter(|(address, entry)| !listed.contains(&block(*address, entry.slot)))
             .map(|(address, entry)| (address, matches!(entry.state, AddressState::Free { .. })))
             .collect();
         for (address, free) in unlisted {
@@ -384,7 +402,7 @@ impl Core {
 
     /// An assign call without a clear answer: the read shows what there is.
     fn resolve_assign(&mut self, turn: &mut Turn, id: &EniId, listed: u32, read_at: BootTime) {
-        let per_eni = self.per_eni();
+        let per_eni = self.slots_per_eni();
         let now = turn.boot();
         let Some(eni) = self.enis.get_mut(id) else { return };
         let Assign::Resolving { after, limit_hit } = eni.assign else { return };
@@ -396,7 +414,9 @@ impl Core {
             && listed.saturating_add(asked) <= per_eni.0
         {
             eni.learned_cap = Some((listed, now + CAP_BELIEVED));
-            turn.warn(format!("EC2 lets {id} hold no more than {listed} addresses: taken for its limit for a while"));
+            turn.warn(format!(
+                "EC2 lets {id} hold no more than {listed} addresses and prefixes: taken for its limit for a while"
+            ));
         }
     }
 
@@ -414,7 +434,18 @@ impl Core {
 
     /// Takes an address in, and holds it back while the kernel has it.
     pub(super) fn learn_address(&mut self, address: Ipv4Addr, id: &EniId, rest: Option<Rest>, now: BootTime) {
-        self.store.learn(address, id, rest, now);
+        self.learn_in(address, (id, Slot::Single), rest, now);
+    }
+
+    /// Takes a prefix in, address by address.
+    pub(super) fn learn_prefix(&mut self, prefix: Ipv4Net, id: &EniId, rest: Option<Rest>, now: BootTime) {
+        for address in prefix_addresses(prefix) {
+            self.learn_in(address, (id, Slot::Prefix), rest, now);
+        }
+    }
+
+    fn learn_in(&mut self, address: Ipv4Addr, home: (&EniId, Slot), rest: Option<Rest>, now: BootTime) {
+        self.store.learn(address, home, rest, now);
         if let Some(held) = self.kernel.held.get(&address) {
             let link = held.link.clone();
             self.store.hold(address, &link);

@@ -6,12 +6,12 @@
 //! alone until later, ENIs beyond the limits. So a waiter is refused at once exactly when waiting is pointless, and a
 //! blockage that shows later refuses it then.
 
+use crate::action::Fill;
 use crate::event::{Failure, FailureClass};
 use crate::ids::BootTime;
 use crate::lifecycle::{Assign, Eni, Phase, TryState};
-use crate::planner::Addresses;
 use crate::reason::{ReasonCode, Refusal};
-use crate::store::AddressState;
+use crate::store::Slot;
 
 use super::Core;
 use super::pool::assigning;
@@ -60,34 +60,35 @@ impl Core {
 
     /// Addresses that exist: cooling ones, and those of ENIs that are not proven yet.
     fn outlook_of_addresses(&self, now: BootTime, outlook: &mut Outlook) {
-        for (_, entry) in self.store.iter() {
-            let Some(eni) = entry.eni.as_ref().and_then(|id| self.enis.get(id)) else { continue };
-            if !(eni.gives_out() || eni.is_coming(now)) {
-                continue;
-            }
-            let from = resting_until(eni).unwrap_or(now);
-            match &entry.state {
-                AddressState::Free { .. } => outlook.add(from, 1),
-                AddressState::Cooling { rest } => outlook.add(from.max(rest.until), 1),
-                AddressState::Allocated(_) | AddressState::Held { .. } | AddressState::Leaving { .. } => {}
+        let usable = |eni: &&Eni| eni.gives_out() || eni.is_coming(now);
+        for eni in self.enis.values().filter(usable) {
+            let free = self.store.tally(&eni.eni_id).free;
+            outlook.add(resting_until(eni).unwrap_or(now), free);
+        }
+        for (until, entry) in self.store.cooling() {
+            let eni = entry.eni.as_ref().and_then(|id| self.enis.get(id)).filter(usable);
+            if let Some(eni) = eni {
+                outlook.add(resting_until(eni).unwrap_or(now).max(until), 1);
             }
         }
     }
 
     /// Addresses that can be asked for, or have been.
     fn outlook_of_growth(&self, now: BootTime, outlook: &mut Outlook) {
-        let Some(per_eni) = self.per_eni() else { return };
+        let Some(per_eni) = self.slots_per_eni() else { return };
         for request in self.requests.values() {
             // Filled to the brim once it is there.
-            outlook.add(request.attempt.earliest().unwrap_or(now), per_eni.0.max(request.secondary));
+            let brim = per_eni.of(self.ask(&request.subnet_id, now).slot).0;
+            outlook.add(request.attempt.earliest().unwrap_or(now), brim.max(request.fill.addresses()));
         }
         for eni in self.enis.values().filter(|eni| eni.gives_out() || eni.is_coming(now)) {
-            outlook.add(now, assigning(eni));
+            outlook.add(now, assigning(eni).map_or(0, Fill::addresses));
         }
         if !self.may_scale() {
             return;
         }
         for (eni, room) in self.rooms(now) {
+            let room = room.of(self.ask(&eni.subnet_id, now).slot);
             let assign = match eni.assign {
                 Assign::Resting(until) => until.max(now),
                 Assign::Idle | Assign::Running { .. } | Assign::Resolving { .. } => now,
@@ -99,7 +100,10 @@ impl Core {
         let leaving = self.enis.values().filter(|eni| matches!(eni.phase, Phase::Detaching(_))).count();
         let leaving = u32::try_from(leaving).unwrap_or(u32::MAX);
         let from = self.creates_rest_until(now).unwrap_or(now);
-        self.outlook_of_subnet(outlook, None, (now, from), free.saturating_add(leaving).saturating_mul(per_eni.0));
+        let place = self.place_of_new_eni(now, 1);
+        let each = place.map_or(per_eni.of(Slot::Single), |place| per_eni.of(self.ask(&place.subnet_id, now).slot));
+        let count = free.saturating_add(leaving).saturating_mul(each.0);
+        self.outlook_of_subnet(outlook, None, (now, from), count);
     }
 
     /// `eni`: `None` for new ENIs. An exhausted subnet gives what it has left now, and more when it is tried again.
@@ -249,11 +253,8 @@ impl Core {
     fn pending(&self, now: BootTime) -> Option<Refusal> {
         if let Some(request) = self.requests.values().next() {
             let seconds = now.since(request.since).as_secs();
-            let cause = format!(
-                "an ENI with {} addresses has been asked for for {seconds} s ({})",
-                request.secondary,
-                self.numbers(now)
-            );
+            let cause =
+                format!("an ENI with {} has been asked for for {seconds} s ({})", request.fill, self.numbers(now));
             return Some(refusal(ReasonCode::EniPending, cause, None));
         }
         let eni = self.enis.values().find(|eni| eni.is_coming(now))?;
@@ -305,17 +306,7 @@ impl Core {
             );
             return refusal(ReasonCode::NoUsableSubnet, cause, None);
         }
-        let next = self
-            .store
-            .iter()
-            .filter_map(|(_, entry)| match &entry.state {
-                AddressState::Cooling { rest } => Some(rest.until),
-                AddressState::Free { .. }
-                | AddressState::Allocated(_)
-                | AddressState::Held { .. }
-                | AddressState::Leaving { .. } => None,
-            })
-            .min();
+        let next = self.store.cooling().map(|(until, _)| until).next();
         match next {
             Some(until) => {
                 let wait = until.since(now);
@@ -335,22 +326,23 @@ impl Core {
 
     fn can_still_grow(&self, now: BootTime) -> bool {
         let slots = self.slots(now).unwrap_or(0);
-        (slots > self.slots_taken() && self.place_of_new_eni(now, 1).is_some())
-            || self.rooms(now).iter().any(|(_, room)| *room > Addresses::ZERO)
+        (slots > self.slots_taken() && self.place_of_new_eni(now, 1).is_some()) || !self.rooms(now).is_empty()
     }
 
     /// The pool in numbers, for a refusal's text.
     fn numbers(&self, now: BootTime) -> String {
-        let (mut allocated, mut cooling, mut total) = (0, 0, 0);
-        for tally in self.store.tallies().values() {
-            allocated += tally.allocated;
-            cooling += tally.cooling;
-            total += tally.total();
-        }
+        let all = self.store.all();
         let slots = self.slots(now).map_or_else(|| "?".to_owned(), |slots| slots.to_string());
-        let per_eni = self.per_eni().map_or_else(|| "?".to_owned(), |count| count.0.to_string());
+        let per_eni = self.slots_per_eni().map_or_else(|| "?".to_owned(), |count| count.0.to_string());
+        let kind = match self.mode() {
+            Slot::Single => "addresses",
+            Slot::Prefix => "prefixes",
+        };
         format!(
-            "{allocated} of {total} addresses in use, {cooling} cooling, {} of {slots} ENIs of {per_eni} addresses",
+            "{} of {} addresses in use, {} cooling, {} of {slots} ENIs of {per_eni} {kind}",
+            all.allocated,
+            all.total(),
+            all.cooling,
             self.slots_taken()
         )
     }
@@ -368,7 +360,7 @@ fn of_failure(failure: &Failure, wait: std::time::Duration) -> Refusal {
     let code = match failure.class {
         FailureClass::Throttled => ReasonCode::Ec2Throttled,
         FailureClass::Denied => ReasonCode::Ec2Denied,
-        FailureClass::SubnetExhausted => ReasonCode::SubnetExhausted,
+        FailureClass::SubnetExhausted | FailureClass::PrefixesExhausted => ReasonCode::SubnetExhausted,
         FailureClass::AttachmentLimit | FailureClass::AddressLimit => ReasonCode::NodeFull,
         FailureClass::LinkMissing | FailureClass::Kernel => ReasonCode::EniStuck,
         FailureClass::DeviceIndexTaken

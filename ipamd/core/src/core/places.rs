@@ -15,15 +15,15 @@
 
 use std::time::Duration;
 
-use crate::action::{ActionKind, SubnetQuery};
+use crate::action::{ActionKind, Fill, SubnetQuery};
 use crate::checkpoint::PlaceStanding as Standing;
 use crate::config::SubnetChoice;
 use crate::event::{Failure, Outcome, SubnetView};
 use crate::ids::{BootTime, EniId, SubnetId};
 use crate::lifecycle::{Assign, DrainReason, Eni, Phase, RELEASE_AGE, Termination, TryState};
-use crate::planner::Addresses;
 use crate::planner::place::{self, Patience, Place};
 use crate::reason::{ReasonCode, Refusal};
+use crate::store::Slot;
 
 use super::ended::unexpected;
 use super::pool::assigning;
@@ -180,6 +180,7 @@ impl Core {
                 subnet_id: id.clone(),
                 free: subnet.free,
                 patience: self.patience(id, subnet, now),
+                fits: self.ask(id, now).slot == self.mode(),
             })
             .collect()
     }
@@ -192,7 +193,7 @@ impl Core {
             return Patience::Resting { until: exhausted.until, left: exhausted.left.unwrap_or(0) };
         }
         let asked = self.requests.values().any(|request| request.subnet_id == *id)
-            || self.enis.values().any(|eni| eni.subnet_id == *id && assigning(eni) > 0);
+            || self.enis.values().any(|eni| eni.subnet_id == *id && assigning(eni).is_some());
         Patience::HalfOpen { probed: asked }
     }
 
@@ -232,14 +233,17 @@ impl Core {
                 }
                 continue;
             }
-            if tally.free == 0 || self.shrinking.job.is_some() {
+            let free = |slot| self.store.book(&id).map_or(0, |book| book.free_slots(slot));
+            let (singles, prefixes) = (free(Slot::Single), free(Slot::Prefix));
+            if singles + prefixes == 0 || self.shrinking.job.is_some() {
                 continue;
             }
             if now < self.shrinking.not_before {
                 let at = self.shrinking.not_before;
                 self.alarm(at);
             } else {
-                self.pick(turn, &id, Addresses(tally.free));
+                let fill = if singles > 0 { Fill::Addresses(singles) } else { Fill::Prefixes(prefixes) };
+                self.pick(turn, &id, fill);
             }
         }
     }

@@ -8,14 +8,16 @@
 use std::time::Duration;
 
 use crate::action::{ActionKind, Fill};
-use crate::ids::{BootTime, EniId};
+use crate::config::{AddressMode, WarmTargets};
+use crate::ids::{BootTime, EniId, SubnetId};
 use crate::lifecycle::{Assign, Eni, Request};
-use crate::planner::grow::{self, GrowView, Growth, Room};
+use crate::planner::grow::{self, Ask, GrowView, Growth, Room};
 use crate::planner::place::Patience;
 use crate::planner::target::{self, Policy, PoolView, Target};
-use crate::planner::{Addresses, EniCount};
+use crate::planner::{Addresses, EniCount, Slots};
+use crate::store::Slot;
 
-use super::state::{Purpose, Subnet};
+use super::state::{PREFIX_PROBE, Purpose, Subnet};
 use super::{Core, Turn};
 
 /// ADDs that come together are met by one call: growth waits that long for more of them. A thirtieth of what an EC2 call
@@ -23,33 +25,97 @@ use super::{Core, Turn};
 const COALESCE: Duration = Duration::from_millis(10);
 
 impl Core {
-    /// Addresses an ENI of this instance type can hold; `None`: limits not known.
+    /// Slots for pods that an ENI of this instance type has; `None`: limits not known.
+    pub(super) fn slots_per_eni(&self) -> Option<Slots> {
+        self.limits.as_ref().map(|limits| Slots(limits.secondary_slots_per_eni()))
+    }
+
+    /// Addresses an ENI can hold in the node's mode; `None`: limits not known.
     pub(super) fn per_eni(&self) -> Option<Addresses> {
-        self.limits.as_ref().map(|limits| Addresses(limits.secondary_slots_per_eni()))
+        self.slots_per_eni().map(|slots| slots.of(self.mode()))
+    }
+
+    /// What the node fills slots with where it can: prefixes only when they are asked for and the type takes them.
+    pub(super) fn mode(&self) -> Slot {
+        let takes = self.limits.as_ref().is_some_and(instance_limits::InstanceLimits::takes_prefixes);
+        match self.config.address_mode {
+            AddressMode::Prefixes { .. } if takes => Slot::Prefix,
+            AddressMode::Prefixes { .. } | AddressMode::SecondaryIps => Slot::Single,
+        }
+    }
+
+    /// Says so when prefixes are asked for and the instance type does not take them.
+    pub(super) fn tell_mode(&self, turn: &mut Turn) {
+        let asked = matches!(self.config.address_mode, AddressMode::Prefixes { .. });
+        if asked && self.limits.is_some() && self.mode() == Slot::Single {
+            turn.warn("this instance type takes no prefixes (only Nitro and bare metal do): pods get single addresses");
+        }
+    }
+
+    /// What slots of ENIs in a subnet are filled with now.
+    pub(super) fn ask(&self, subnet_id: &SubnetId, now: BootTime) -> Ask {
+        let most = Slots(u32::MAX);
+        if self.mode() == Slot::Single || self.refuses_prefixes(subnet_id, now) {
+            return Ask { slot: Slot::Single, most };
+        }
+        let rare = self.subnets.get(subnet_id).and_then(|subnet| subnet.prefixes.rare_until);
+        let most = if rare.is_some_and(|until| now < until) { Slots(1) } else { most };
+        Ask { slot: Slot::Prefix, most }
+    }
+
+    /// Whether a subnet had no /28 a while ago, or not even an address.
+    fn refuses_prefixes(&self, subnet_id: &SubnetId, now: BootTime) -> bool {
+        let Some(subnet) = self.subnets.get(subnet_id) else { return false };
+        let exhausted = subnet.exhausted.map(|exhausted| exhausted.until);
+        subnet.prefixes.refused_until.into_iter().chain(exhausted).any(|until| now < until)
+    }
+
+    /// Whether addresses of a kind on an ENI meet the target. Those of the other kind are on their way out: single ones in
+    /// prefix mode, as long as the subnet has prefixes; prefixes in the other mode.
+    pub(super) fn counts(&self, eni: &Eni, slot: Slot, now: BootTime) -> bool {
+        match (self.mode(), slot) {
+            (Slot::Single, Slot::Single) | (Slot::Prefix, Slot::Prefix) => true,
+            (Slot::Single, Slot::Prefix) => false,
+            (Slot::Prefix, Slot::Single) => self.refuses_prefixes(&eni.subnet_id, now),
+        }
     }
 
     pub(super) fn policy(&self) -> Option<Policy> {
-        let per_eni = self.per_eni()?;
-        Some(Policy { warm: self.config.warm, per_eni, max_pods: self.config.max_pods.map(Addresses) })
+        let warm = match (self.config.address_mode, self.config.warm) {
+            (AddressMode::Prefixes { warm_prefixes }, WarmTargets::Enis(_)) if self.mode() == Slot::Prefix => {
+                WarmTargets::Prefixes(warm_prefixes)
+            }
+            (AddressMode::Prefixes { .. } | AddressMode::SecondaryIps, warm) => warm,
+        };
+        let max_pods = self.config.max_pods.map(Addresses);
+        Some(Policy { warm, per_eni: self.per_eni()?, max_pods })
     }
 
     /// What there is and what is coming.
     pub(super) fn pool_view(&self, now: BootTime) -> PoolView {
         let mut view = PoolView { waiting: Addresses(self.waiters.len()), ..PoolView::default() };
-        let tallies = self.store.tallies();
         for eni in self.enis.values() {
             let serves = eni.gives_out() || eni.is_coming(now);
             if !serves {
                 continue;
             }
-            let tally = tallies.get(&Some(&eni.eni_id)).copied().unwrap_or_default();
-            let assigning = Addresses(assigning(eni));
-            view.total += Addresses(tally.total() - tally.leaving) + assigning;
-            view.free += Addresses(tally.free) + assigning;
+            for slot in [Slot::Single, Slot::Prefix] {
+                let tally = self.store.book(&eni.eni_id).map(|book| book.of(slot)).unwrap_or_default();
+                view.total += Addresses(tally.busy());
+                if self.counts(eni, slot, now) {
+                    view.total += Addresses(tally.free);
+                    view.free += Addresses(tally.free);
+                } else {
+                    view.outgoing += Addresses(tally.free);
+                }
+            }
+            let assigning = Addresses(assigning(eni).map_or(0, Fill::addresses));
+            view.total += assigning;
+            view.free += assigning;
         }
         for request in self.requests.values() {
-            view.total += Addresses(request.secondary);
-            view.free += Addresses(request.secondary);
+            view.total += Addresses(request.fill.addresses());
+            view.free += Addresses(request.fill.addresses());
         }
         view
     }
@@ -63,8 +129,8 @@ impl Core {
     pub(super) fn is_needed(&self, now: BootTime, request: &Request) -> bool {
         let Some(policy) = self.policy() else { return true };
         let mut view = self.pool_view(now);
-        view.total = view.total.less(Addresses(request.secondary));
-        view.free = view.free.less(Addresses(request.secondary));
+        view.total = view.total.less(Addresses(request.fill.addresses()));
+        view.free = view.free.less(Addresses(request.fill.addresses()));
         target::target(&view, &policy).shortfall > Addresses::ZERO
     }
 
@@ -84,38 +150,38 @@ impl Core {
         }
         self.grow_at = None;
         for growth in plan {
-            let main = self.place_of_new_eni(now, view.per_eni.0).map(|place| place.subnet_id);
-            let mut from_main = Addresses::ZERO;
+            let main = self.place_of_new_eni(now, view.per_eni.of(view.ask.slot).0).map(|place| place.subnet_id);
+            let mut from_main = 0;
             match growth {
-                Growth::Assign { eni_id, count } => {
+                Growth::Assign { eni_id, fill } => {
                     let subnet = self.enis.get(&eni_id).map(|eni| eni.subnet_id.clone());
                     if subnet == main {
-                        from_main = count;
+                        from_main = fill.addresses();
                     }
                     if let Some(subnet) = subnet {
-                        self.asked_of_subnet(&subnet, count.0);
+                        self.asked_of_subnet(&subnet, fill.addresses());
                     }
-                    self.start_assign(turn, &eni_id, count);
+                    self.start_assign(turn, &eni_id, fill);
                 }
-                Growth::Create { secondary } => {
-                    from_main = secondary + Addresses(1);
-                    self.request_eni(turn, secondary);
+                Growth::Create { fill } => {
+                    from_main = fill.addresses().saturating_add(1);
+                    self.request_eni(turn, fill);
                 }
             }
             if let Some(subnet) = main.as_ref().and_then(|id| self.subnets.get_mut(id))
                 && let Some(exhausted) = &mut subnet.exhausted
             {
-                exhausted.left = exhausted.left.map(|left| left.saturating_sub(from_main.0));
+                exhausted.left = exhausted.left.map(|left| left.saturating_sub(from_main));
             }
         }
         self.drive_requests(turn);
     }
 
-    fn start_assign(&mut self, turn: &mut Turn, id: &EniId, count: Addresses) {
-        let kind = ActionKind::Assign { eni_id: id.clone(), fill: Fill::Addresses(count.0) };
-        let action = self.start(turn, Purpose::Assign { eni_id: id.clone(), count: count.0 }, kind);
+    fn start_assign(&mut self, turn: &mut Turn, id: &EniId, fill: Fill) {
+        let kind = ActionKind::Assign { eni_id: id.clone(), fill };
+        let action = self.start(turn, Purpose::Assign { eni_id: id.clone(), fill }, kind);
         if let Some(eni) = self.enis.get_mut(id) {
-            eni.assign = Assign::Running { action, count: count.0 };
+            eni.assign = Assign::Running { action, fill };
         }
     }
 
@@ -125,6 +191,7 @@ impl Core {
             return None;
         }
         let policy = self.policy()?;
+        let per_eni = self.slots_per_eni()?;
         let place = self.place_of_new_eni(now, policy.per_eni.0);
         let in_main = |eni: &Eni| place.as_ref().is_some_and(|place| place.subnet_id == eni.subnet_id);
         let held_off = |subnet: Option<&Subnet>| {
@@ -134,23 +201,26 @@ impl Core {
         let usable = |eni: &Eni| in_main(eni) || held_off(self.subnets.get(&eni.subnet_id)).is_none();
         let mut later = Addresses::ZERO;
         let mut rooms = Vec::new();
-        for (eni, addresses) in self.rooms(now).into_iter().filter(|(eni, _)| usable(eni)) {
+        for (eni, slots) in self.rooms(now).into_iter().filter(|(eni, _)| usable(eni)) {
+            let ask = self.ask(&eni.subnet_id, now);
             if self.is_busy(eni, now) {
-                later += addresses;
+                later += slots.of(ask.slot);
             } else {
                 let in_main_subnet = in_main(eni);
-                rooms.push(Room { eni_id: eni.eni_id.clone(), addresses, in_main_subnet });
+                rooms.push(Room { eni_id: eni.eni_id.clone(), slots, ask, in_main_subnet });
             }
         }
         for request in self.requests.values() {
-            later += policy.per_eni.less(Addresses(request.secondary));
+            let slots = per_eni.less(Slots(request.fill.slots()));
+            later += slots.of(self.ask(&request.subnet_id, now).slot);
         }
         Some(GrowView {
             shortfall: self.target(now).shortfall,
             by_whole_enis: policy.by_whole_enis(),
             rooms,
             later,
-            per_eni: policy.per_eni,
+            per_eni,
+            ask: place.as_ref().map_or(Ask::ANY_SINGLE, |place| self.ask(&place.subnet_id, now)),
             new_enis: match (self.creates_rest_until(now), place.map(|place| place.patience)) {
                 (Some(_), _) | (_, None | Some(Patience::HalfOpen { probed: true })) => EniCount(0),
                 (None, patience) => {
@@ -163,6 +233,35 @@ impl Core {
         })
     }
 
+    /// Slots that must come free before what is missing can be asked for: every one is taken, some by what meets no target.
+    pub(super) fn slots_in_the_way(&self, now: BootTime) -> Slots {
+        let Some(view) = self.grow_view(now) else { return Slots::ZERO };
+        let nowhere = view.rooms.is_empty() && view.later == Addresses::ZERO && view.new_enis == EniCount(0);
+        if nowhere && self.waiters.is_empty() { Slots::to_hold(view.shortfall, view.ask.slot) } else { Slots::ZERO }
+    }
+
+    /// A subnet did not have the prefixes that were asked of it: fewer are asked for at once, or single addresses in their
+    /// place until it is probed again.
+    pub(super) fn prefixes_refused(&mut self, turn: &mut Turn, id: &SubnetId, asked: u32) {
+        let now = turn.boot();
+        let salt = self.salt();
+        let supply = &mut self.subnets.entry(id.clone()).or_default().prefixes;
+        let rest = PREFIX_PROBE + crate::backoff::jitter(PREFIX_PROBE / 4, supply.refusals, salt);
+        if asked > 1 {
+            supply.rare_until = Some(now + rest);
+            turn.info(format!("{id} does not have {asked} free /28s: it is asked for one at a time"));
+            return;
+        }
+        supply.refusals = supply.refusals.saturating_add(1);
+        supply.refused_until = Some(now + rest);
+        // The probe after that asks for one.
+        supply.rare_until = Some(now + rest + PREFIX_PROBE);
+        turn.warn(format!(
+            "{id} has no free /28: single addresses are used until it is asked again in {} s",
+            rest.as_secs()
+        ));
+    }
+
     /// A create call failed and rests, or attaching did for good: what made it fail would fail others too, so there are none
     /// until then.
     pub(super) fn creates_rest_until(&self, now: BootTime) -> Option<BootTime> {
@@ -172,22 +271,20 @@ impl Core {
     }
 
     /// ENIs that could hold more and how much, fullest first.
-    pub(super) fn rooms(&self, now: BootTime) -> Vec<(&Eni, Addresses)> {
-        let Some(per_eni) = self.per_eni() else { return Vec::new() };
-        let tallies = self.store.tallies();
-        let mut rooms: Vec<(&Eni, Addresses, u32)> = Vec::new();
+    pub(super) fn rooms(&self, now: BootTime) -> Vec<(&Eni, Slots)> {
+        let Some(per_eni) = self.slots_per_eni() else { return Vec::new() };
+        let mut rooms: Vec<(&Eni, Slots, u32)> = Vec::new();
         for eni in self.enis.values() {
             // EC2 assigns to an ENI whether it is attached or not.
             let serves = eni.gives_out() || eni.is_coming(now);
             if !serves {
                 continue;
             }
-            let cap = eni.learned_cap.filter(|(_, until)| now < *until).map_or(per_eni, |(cap, _)| Addresses(cap));
+            let cap = eni.learned_cap.filter(|(_, until)| now < *until).map_or(per_eni, |(cap, _)| Slots(cap));
             // What leaves makes room; until it has left, the ENI is busy.
-            let tally = tallies.get(&Some(&eni.eni_id)).copied().unwrap_or_default();
-            let held = tally.total() - tally.leaving;
-            let room = cap.min(per_eni).less(Addresses(held + assigning(eni)));
-            if room > Addresses::ZERO {
+            let held = self.store.book(&eni.eni_id).map_or(0, crate::store::Book::slots);
+            let room = cap.min(per_eni).less(Slots(held + assigning(eni).map_or(0, Fill::slots)));
+            if room > Slots::ZERO {
                 rooms.push((eni, room, held));
             }
         }
@@ -216,6 +313,9 @@ impl Core {
             times.extend(eni.learned_cap.map(|(_, until)| until));
         }
         times.extend(self.subnets.values().filter_map(|subnet| subnet.exhausted).map(|exhausted| exhausted.until));
+        if self.mode() == Slot::Prefix {
+            times.extend(self.subnets.values().filter_map(|subnet| subnet.prefixes.refused_until));
+        }
         times.extend(self.learned_enis.map(|(_, until)| until));
         times.extend(self.creates_held.as_ref().map(|hold| hold.until));
         for time in times.into_iter().filter(|time| *time > now) {
@@ -224,10 +324,10 @@ impl Core {
     }
 }
 
-/// Addresses that a call under way will add.
-pub(super) fn assigning(eni: &Eni) -> u32 {
+/// What a call under way will add.
+pub(super) fn assigning(eni: &Eni) -> Option<Fill> {
     match eni.assign {
-        Assign::Running { count, .. } => count,
-        Assign::Idle | Assign::Resolving { .. } | Assign::Resting(_) => 0,
+        Assign::Running { fill, .. } => Some(fill),
+        Assign::Idle | Assign::Resolving { .. } | Assign::Resting(_) => None,
     }
 }

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The state as journal records. What is not recorded here is learned anew after a restart.
 
+use crate::action::{Fill, PREFIX_ADDRESSES};
 use crate::checkpoint::{
     AddressRecord, Checkpoint, CreateRecord, DepartedRecord, EniRecord, EniStage, OWN_VERSION, OwnJournal, PlaceRecord,
-    REFERENCE_VERSION, ReferenceAllocation, ReferenceJournal, ReferenceMetadata, UnassignedRecord, encode,
+    PrefixRecord, REFERENCE_VERSION, ReferenceAllocation, ReferenceJournal, ReferenceMetadata, UnassignedRecord,
+    encode,
 };
-use crate::ids::BootTime;
+use crate::ids::{BootTime, EniId};
 use crate::lifecycle::{DetachStep, Eni, Phase, Termination};
-use crate::store::{Address, AddressState, Testimony};
+use crate::store::{Address, AddressState, Slot, Testimony};
 
 use super::Core;
 
@@ -38,7 +40,7 @@ impl Core {
     }
 
     fn record_own(&self) -> OwnJournal {
-        let homeless = self.store.iter().filter(|(_, entry)| entry.eni.is_none());
+        let homeless = self.store.homeless();
         OwnJournal {
             version: OWN_VERSION.to_owned(),
             boot_id: self.boot_id.clone(),
@@ -60,7 +62,11 @@ impl Core {
             unassigned: self
                 .unassigned
                 .iter()
-                .map(|(address, at)| UnassignedRecord { address: *address, at_nanos: nanos(*at) })
+                .map(|(block, at)| UnassignedRecord {
+                    address: block.addr(),
+                    prefix: (block.prefix_len() < block.max_prefix_len()).then_some(*block),
+                    at_nanos: nanos(*at),
+                })
                 .collect(),
             departed: self
                 .departed
@@ -97,8 +103,35 @@ impl Core {
             },
             created: eni.created,
             delete_on_termination: eni.termination == Termination::Set,
-            addresses: self.store.of_eni(&eni.eni_id).map(|(address, entry)| record_address(address, entry)).collect(),
+            addresses: self
+                .store
+                .of_eni(&eni.eni_id)
+                .filter(|(_, entry)| entry.slot == Slot::Single)
+                .map(|(address, entry)| record_address(address, entry))
+                .collect(),
+            prefixes: self.record_prefixes(&eni.eni_id),
         }
+    }
+
+    fn record_prefixes(&self, id: &EniId) -> Vec<PrefixRecord> {
+        let mut records: Vec<PrefixRecord> = Vec::new();
+        let book = self.store.book(id);
+        let inside = self.store.of_eni(id).filter(|(_, entry)| entry.slot == Slot::Prefix);
+        for (prefix, tally) in book.into_iter().flat_map(crate::store::Book::prefixes) {
+            records.push(PrefixRecord { prefix, partial: tally.total() < PREFIX_ADDRESSES, addresses: Vec::new() });
+        }
+        let mut at = 0;
+        for (address, entry) in inside {
+            // Both are sorted.
+            while records.get(at).is_some_and(|record| !record.prefix.contains(&address)) {
+                at += 1;
+            }
+            let Some(record) = records.get_mut(at) else { break };
+            if record.partial || entry.state != (AddressState::Free { rest: None }) {
+                record.addresses.push(record_address(address, entry));
+            }
+        }
+        records
     }
 }
 
@@ -114,11 +147,16 @@ fn record_address(address: std::net::Ipv4Addr, entry: &Address) -> AddressRecord
 }
 
 fn record_create(request: &crate::lifecycle::Request) -> CreateRecord {
+    let (secondary_addresses, prefixes) = match request.fill {
+        Fill::Addresses(count) => (count, 0),
+        Fill::Prefixes(count) => (0, count),
+    };
     CreateRecord {
         token: request.token.clone(),
         subnet_id: request.subnet_id.clone(),
         security_group_ids: request.security_group_ids.clone(),
-        secondary_addresses: request.secondary,
+        secondary_addresses,
+        prefixes,
         device_index: request.device_index,
         created_at: request.created_at.clone(),
     }

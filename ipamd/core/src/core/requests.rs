@@ -14,8 +14,8 @@ use crate::action::{ActionKind, Fill, SubnetQuery};
 use crate::event::{EniView, Failure, FailureClass, Outcome, SubnetView};
 use crate::ids::{BootTime, DeviceIndex, EniId, SubnetId};
 use crate::lifecycle::{Eni, Phase, Request, Termination, Try, TryState};
-use crate::planner::Addresses;
 use crate::reason::{NoticeLevel, ReasonCode};
+use crate::store::Slot;
 use crate::tags;
 
 use super::ended::unexpected;
@@ -29,8 +29,13 @@ const ENI_LIMIT_BELIEVED: Duration = Duration::from_secs(3_600);
 
 impl Core {
     /// Puts a create intent into the state; `drive_requests` makes the call. `None`: facts or an index are missing.
-    pub(super) fn request_eni(&mut self, turn: &mut Turn, secondary: Addresses) -> Option<()> {
-        let place = self.place_of_new_eni(turn.boot(), secondary.0)?;
+    pub(super) fn request_eni(&mut self, turn: &mut Turn, wanted: Fill) -> Option<()> {
+        let place = self.place_of_new_eni(turn.boot(), wanted.addresses())?;
+        // Of siblings, some may have no prefixes.
+        let fill = match (wanted, self.ask(&place.subnet_id, turn.boot()).slot) {
+            (Fill::Prefixes(_), Slot::Single) => Fill::Addresses(wanted.addresses().min(self.slots_per_eni()?.0)),
+            (wanted, Slot::Single | Slot::Prefix) => wanted,
+        };
         let facts = self.facts.as_ref()?;
         self.next_serial += 1;
         let token = format!("{}-{}-{}", facts.instance_id, self.token_stem, self.next_serial);
@@ -38,7 +43,7 @@ impl Core {
             token: token.clone(),
             subnet_id: place.subnet_id.clone(),
             security_group_ids: facts.security_group_ids.clone(),
-            secondary: secondary.0,
+            fill,
             device_index: self.free_device_index(),
             created_at: tags::rfc3339(turn.now.unix_nanos),
             attempt: Try::due(turn.boot()),
@@ -46,10 +51,10 @@ impl Core {
             since: turn.boot(),
         };
         turn.info(format!(
-            "an ENI with {} addresses of {} is asked for (device index {})",
-            secondary.0, place.subnet_id, request.device_index.0
+            "an ENI with {fill} of {} is asked for (device index {})",
+            place.subnet_id, request.device_index.0
         ));
-        self.asked_of_subnet(&place.subnet_id, secondary.0 + 1);
+        self.asked_of_subnet(&place.subnet_id, fill.addresses() + 1);
         self.requests.insert(token, request);
         self.touch();
         Some(())
@@ -84,12 +89,12 @@ impl Core {
         let kind = ActionKind::CreateEni {
             subnet_id: request.subnet_id.clone(),
             security_group_ids: request.security_group_ids.clone(),
-            fill: Fill::Addresses(request.secondary),
+            fill: request.fill,
             client_token: token.to_owned(),
             description: tags::description(facts),
             tags: tags::of_new_eni(&self.config, facts, token, &request.created_at),
         };
-        let purpose = Purpose::Create { token: token.to_owned(), secondary: request.secondary };
+        let purpose = Purpose::Create { token: token.to_owned(), fill: request.fill };
         let id = self.start(turn, purpose, kind);
         if let Some(request) = self.requests.get_mut(token) {
             request.attempt.state = TryState::Running(id);
@@ -118,13 +123,13 @@ impl Core {
         };
         request.attempt.attempts += 1;
         let attempts = request.attempt.attempts;
-        let subnet_id = request.subnet_id.clone();
+        let (subnet_id, fill) = (request.subnet_id.clone(), request.fill);
         let outdated = self.requests.get(token).is_some_and(|request| self.is_outdated(request));
         let retry = self.failed(turn, what, &failure, attempts);
         self.touch();
         match failure.class {
-            FailureClass::SubnetExhausted => {
-                self.subnet_exhausted(turn, &subnet_id);
+            FailureClass::SubnetExhausted | FailureClass::PrefixesExhausted => {
+                self.subnet_refused(turn, &subnet_id, fill);
                 self.withdraw(token, failure, now);
             }
             FailureClass::AttachmentLimit => {
@@ -178,10 +183,14 @@ impl Core {
         }
         let mut eni = Eni::from_view(view, request.device_index, Phase::Attaching(Try::due(now)), now);
         eni.created = true;
-        turn.info(format!("ENI {} was created with {} addresses", view.eni_id, view.secondary_addresses.len()));
+        let (addresses, prefixes) = (view.secondary_addresses.len(), view.prefixes.len());
+        turn.info(format!("ENI {} was created with {addresses} addresses and {prefixes} prefixes", view.eni_id));
         self.enis.insert(view.eni_id.clone(), eni);
         for address in &view.secondary_addresses {
             self.learn_address(*address, &view.eni_id, None, now);
+        }
+        for prefix in &view.prefixes {
+            self.learn_prefix(*prefix, &view.eni_id, None, now);
         }
     }
 
@@ -190,7 +199,10 @@ impl Core {
         let outdated = self.requests.get(token).is_some_and(|request| self.is_outdated(request));
         let Some(request) = self.requests.get_mut(token) else { return };
         let dead = request.attempt.failure.as_ref().is_some_and(|failure| match failure.class {
-            FailureClass::TokenMismatch | FailureClass::SubnetExhausted | FailureClass::AttachmentLimit => true,
+            FailureClass::TokenMismatch
+            | FailureClass::SubnetExhausted
+            | FailureClass::PrefixesExhausted
+            | FailureClass::AttachmentLimit => true,
             FailureClass::NotFound | FailureClass::Rejected => outdated,
             FailureClass::Throttled
             | FailureClass::AddressLimit
@@ -284,6 +296,14 @@ impl Core {
             Some(ReasonCode::SubnetExhausted),
             format!("{id} has no free address; it is left alone for {} s", hold_off.as_secs()),
         );
+    }
+
+    /// A subnet did not have what was asked of it.
+    pub(super) fn subnet_refused(&mut self, turn: &mut Turn, id: &SubnetId, fill: Fill) {
+        match fill {
+            Fill::Addresses(_) => self.subnet_exhausted(turn, id),
+            Fill::Prefixes(count) => self.prefixes_refused(turn, id, count),
+        }
     }
 
     pub(super) fn subnet_gave(&mut self, id: &SubnetId, now: BootTime) {

@@ -3,15 +3,16 @@
 
 use std::time::Duration;
 
+use crate::action::Fill;
 use crate::ids::{BootTime, Now, RouteTable};
 use crate::lifecycle::{Eni, Request, TryState};
 use crate::planner::Addresses;
 use crate::reason::ReasonCode;
 use crate::snapshot::{
     ActionSnapshot, AddressSnapshot, EniSnapshot, FailureSnapshot, OtherEniSnapshot, PodSnapshot, PoolSnapshot,
-    Snapshot, SubnetSnapshot, WaiterSnapshot, WhySnapshot,
+    PrefixRefusalSnapshot, Snapshot, SubnetSnapshot, WaiterSnapshot, WhySnapshot,
 };
-use crate::store::{AddressState, Tally, Testimony};
+use crate::store::{AddressState, Slot, Testimony, prefix_of};
 
 use super::Core;
 use super::pool::assigning;
@@ -33,35 +34,27 @@ impl Core {
             failures: self.show_failures(now),
             exhausted_subnets: self.show_subnets(now),
             journal: self.journal_report.clone(),
+            prefix_refusals: self.show_refusals(now),
         }
     }
 
     fn show_pool(&self, now: BootTime) -> PoolSnapshot {
         let view = self.pool_view(now);
         let target = self.target(now);
-        let mut all = Tally::default();
-        let mut ready = 0;
-        for (id, tally) in self.store.tallies() {
-            all.free += tally.free;
-            all.allocated += tally.allocated;
-            all.cooling += tally.cooling;
-            all.held += tally.held;
-            all.leaving += tally.leaving;
-            if id.and_then(|id| self.enis.get(id)).is_some_and(Eni::gives_out) {
-                ready += tally.free;
-            }
-        }
+        let all = self.store.all();
+        let serving = self.enis.values().filter(|eni| eni.gives_out());
+        let ready = serving.map(|eni| self.store.tally(&eni.eni_id).free).sum();
         let others = self.others.values().filter(|other| other.network_card == 0).count();
         let others = u32::try_from(others).unwrap_or(u32::MAX);
         PoolSnapshot {
-            targets: self.config.warm,
+            targets: self.policy().map_or(self.config.warm, |policy| policy.warm),
             total: all.total(),
             allocated: all.allocated,
             free: ready,
             cooling: all.cooling,
             held: all.held,
             leaving: all.leaving,
-            coming: view.free.less(Addresses(ready)).0,
+            coming: (view.free + view.outgoing).less(Addresses(ready)).0,
             waiters: self.waiters.len(),
             shortfall: target.shortfall.0,
             surplus: target.surplus.0,
@@ -129,7 +122,8 @@ impl Core {
             allocated: tally.allocated,
             free: tally.free,
             cooling: tally.cooling,
-            assigning: assigning(eni),
+            prefixes: count(self.store.book(&eni.eni_id).map_or(0, |book| book.prefixes().count())),
+            assigning: assigning(eni).map_or(0, Fill::addresses),
             last_failure: failure.map(|failure| format!("{}: {}", failure.code, failure.message)),
         }
     }
@@ -160,7 +154,13 @@ impl Core {
                     AddressState::Held { .. } => ("held", None),
                     AddressState::Leaving { .. } => ("leaving", None),
                 };
-                AddressSnapshot { address, eni_id: entry.eni.clone(), state: state.to_owned(), cooling_for_ms }
+                AddressSnapshot {
+                    address,
+                    eni_id: entry.eni.clone(),
+                    prefix: (entry.slot == Slot::Prefix).then(|| prefix_of(address)),
+                    state: state.to_owned(),
+                    cooling_for_ms,
+                }
             })
             .collect()
     }
@@ -237,6 +237,21 @@ impl Core {
             })
             .collect()
     }
+
+    fn show_refusals(&self, now: BootTime) -> Vec<PrefixRefusalSnapshot> {
+        let refused = self.subnets.iter().filter(|(_, subnet)| subnet.prefixes.refusals > 0);
+        refused
+            .map(|(id, subnet)| PrefixRefusalSnapshot {
+                subnet_id: id.clone(),
+                refusals: subnet.prefixes.refusals,
+                probe_in_ms: subnet.prefixes.refused_until.filter(|until| now < *until).map(|at| millis(at.since(now))),
+            })
+            .collect()
+    }
+}
+
+fn count(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
 }
 
 fn show_request(request: &Request, now: BootTime) -> EniSnapshot {
@@ -251,7 +266,11 @@ fn show_request(request: &Request, now: BootTime) -> EniSnapshot {
         primary_address: None,
         subnet_id: request.subnet_id.clone(),
         created: true,
-        total: request.secondary,
+        total: request.fill.addresses(),
+        prefixes: match request.fill {
+            Fill::Addresses(_) => 0,
+            Fill::Prefixes(count) => count,
+        },
         allocated: 0,
         free: 0,
         cooling: 0,

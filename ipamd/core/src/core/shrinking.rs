@@ -2,33 +2,38 @@
 //! Giving back what is too much: when, and only after three witnesses agree.
 //!
 //! A surplus must have stood for 30 s; the least it was in that time is what may go. ENIs go whole where they can, several
-//! at once; single addresses one call at a time. Between picking and calling, the kernel and EC2 are read anew, and the
-//! journal is asked again: who disagrees stops it. New demand in that time stops it too, and gets what was picked.
+//! at once; single addresses and prefixes one call at a time. What is left of another mode goes too, surplus or not: free
+//! addresses of the kind that slots are not filled with any more. Between picking and calling, the kernel and EC2 are read
+//! anew, and the journal is asked again: who disagrees stops it. New demand in that time stops it too, and gets what was
+//! picked.
 
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use crate::action::ActionKind;
+use ipnet::Ipv4Net;
+
+use crate::action::{ActionKind, Fill};
 use crate::event::{Failure, FailureClass, Outcome};
 use crate::ids::{BootTime, EniId};
-use crate::lifecycle::{Assign, DrainReason, Phase, RELEASE_AGE};
-use crate::planner::Addresses;
-use crate::planner::shrink::{self, Share, Shrinkage};
-use crate::store::AddressState;
+use crate::lifecycle::{Assign, DrainReason, Eni, Phase, RELEASE_AGE};
+use crate::planner::shrink::{self, Allowance, Share, Shrinkage};
+use crate::planner::{Addresses, Slots};
+use crate::store::{AddressState, Slot};
 
 use super::pool::assigning;
-use super::state::{LAG, Purpose, RESOLVE_AFTER, SURPLUS_STANDS, UnassignJob, UnassignStep};
+use super::state::{LAG, Purpose, RESOLVE_AFTER, SURPLUS_STANDS, UnassignJob, UnassignStep, addresses_in};
 use super::{Core, Turn};
 
 /// How often what a call may have taken is asked to go again when that fails, too.
 const LOOK_AGAIN: Duration = Duration::from_secs(20);
 
 impl Core {
-    /// New demand takes back what was picked but not asked for yet.
+    /// New demand takes back what was picked but not asked for yet. What was picked because it is in the way of what is
+    /// missing goes all the same, unless a pod waits for it.
     pub(super) fn recall(&mut self, turn: &mut Turn) {
         let draining = self.enis.values().any(|eni| eni.phase == Phase::Draining(DrainReason::Surplus));
         // What an excluded subnet gives back helps nobody here.
-        let helps = |job: &UnassignJob| self.enis.get(&job.eni_id).is_none_or(|eni| !eni.excluded);
+        let in_the_way = self.waiters.is_empty() && self.job_is_outgoing(turn.boot());
+        let helps = |job: &UnassignJob| !in_the_way && self.enis.get(&job.eni_id).is_none_or(|eni| !eni.excluded);
         let picked = self.shrinking.job.as_ref().is_some_and(|job| job.can_stop() && helps(job));
         if !(draining || picked) || self.target(turn.boot()).shortfall == Addresses::ZERO {
             return;
@@ -47,6 +52,12 @@ impl Core {
         }
     }
 
+    /// Whether the unassign job takes what meets no target.
+    fn job_is_outgoing(&self, now: BootTime) -> bool {
+        let Some(job) = &self.shrinking.job else { return false };
+        self.enis.get(&job.eni_id).is_some_and(|eni| !self.counts(eni, job.slot(), now))
+    }
+
     pub(super) fn shrink(&mut self, turn: &mut Turn) {
         let now = turn.boot();
         if !self.may_scale() {
@@ -55,80 +66,111 @@ impl Core {
             return;
         }
         self.drive_unassign(turn);
-        let Some((shares, surplus)) = self.shares(now) else {
+        let Some((shares, allowance)) = self.shares(now) else {
             self.shrinking.since = None;
             return;
         };
-        let whole = self.policy().is_some_and(|policy| policy.by_whole_enis());
-        if shrink::plan(&shares, surplus, whole).is_none() {
+        if shrink::plan(&shares, allowance).is_none() {
             self.shrinking.since = None;
             return;
         }
+        let surplus = allowance.surplus.0;
         let since = *self.shrinking.since.get_or_insert(now);
-        self.shrinking.floor = if since == now { surplus.0 } else { self.shrinking.floor.min(surplus.0) };
+        self.shrinking.floor = if since == now { surplus } else { self.shrinking.floor.min(surplus) };
         let at = (since + SURPLUS_STANDS).max(self.shrinking.not_before);
         if now < at {
             self.alarm(at);
             return;
         }
-        self.give_back(turn, shares, whole);
+        self.give_back(turn, shares, allowance);
     }
 
-    /// ENIs in service and what is too much; `None`: nothing may go now.
-    fn shares(&mut self, now: BootTime) -> Option<(Vec<Share>, Addresses)> {
+    /// ENIs in service and what may go; `None`: nothing may go now.
+    fn shares(&mut self, now: BootTime) -> Option<(Vec<Share>, Allowance)> {
         let growing = !self.requests.is_empty()
-            || self
-                .enis
-                .values()
-                .any(|eni| eni.is_coming(now) || assigning(eni) > 0 || matches!(eni.assign, Assign::Resolving { .. }));
+            || self.enis.values().any(|eni| {
+                eni.is_coming(now) || assigning(eni).is_some() || matches!(eni.assign, Assign::Resolving { .. })
+            });
         if !self.learned || growing || !self.waiters.is_empty() {
             return None;
         }
         let target = self.target(now);
-        if target.shortfall > Addresses::ZERO {
+        let policy = self.policy()?;
+        let short = target.shortfall > Addresses::ZERO;
+        let outgoing = if short { self.slots_in_the_way(now) } else { Slots(u32::MAX) };
+        if short && outgoing == Slots::ZERO {
             return None;
         }
-        let tallies = self.store.tallies();
         let mut young: Option<BootTime> = None;
         let mut shares = Vec::new();
         for eni in self.enis.values().filter(|eni| eni.gives_out()) {
-            let tally = tallies.get(&Some(&eni.eni_id)).copied().unwrap_or_default();
-            let idle = eni.created
-                && !eni.primary
-                && tally.busy() + tally.leaving == 0
-                && matches!(eni.assign, Assign::Idle | Assign::Resting(_))
-                && !super::places::setting_termination(eni);
-            let old_at = (eni.known_since + RELEASE_AGE).max(eni.keep_until);
+            let (share, old_at) = self.share(eni, now);
+            let idle = share.can_go && !short;
             if idle && now < old_at {
                 young = Some(young.map_or(old_at, |young| young.min(old_at)));
             }
-            shares.push(Share {
-                eni_id: eni.eni_id.clone(),
-                device_index: eni.device_index,
-                allocated: Addresses(tally.allocated),
-                free: Addresses(tally.free),
-                can_go: idle && now >= old_at,
-            });
+            shares.push(Share { can_go: idle && now >= old_at, ..share });
         }
         if let Some(at) = young {
             self.alarm(at);
         }
-        Some((shares, target.surplus))
+        let allowance = Allowance {
+            surplus: target.surplus,
+            by_whole_enis: policy.by_whole_enis(),
+            kept_prefixes: policy.kept_prefixes(),
+            outgoing,
+        };
+        Some((shares, allowance))
     }
 
-    fn give_back(&mut self, turn: &mut Turn, mut shares: Vec<Share>, whole: bool) {
+    /// One ENI as shrinking sees it, and when it is old enough to go.
+    fn share(&self, eni: &Eni, now: BootTime) -> (Share, BootTime) {
+        let all = self.store.tally(&eni.eni_id);
+        let idle = eni.created
+            && !eni.primary
+            && all.busy() + all.leaving == 0
+            && matches!(eni.assign, Assign::Idle | Assign::Resting(_))
+            && !super::places::setting_termination(eni);
+        let mut share = Share {
+            eni_id: eni.eni_id.clone(),
+            device_index: eni.device_index,
+            allocated: Addresses(all.allocated),
+            free: Addresses::ZERO,
+            singles: Slots::ZERO,
+            prefixes: Slots::ZERO,
+            outgoing: (self.mode(), Slots::ZERO),
+            can_go: idle,
+        };
+        if let Some(book) = self.store.book(&eni.eni_id) {
+            for slot in [Slot::Single, Slot::Prefix] {
+                let slots = Slots(book.free_slots(slot));
+                if !self.counts(eni, slot, now) {
+                    share.outgoing = (slot, slots);
+                    continue;
+                }
+                share.free += Addresses(book.of(slot).free);
+                match slot {
+                    Slot::Single => share.singles = slots,
+                    Slot::Prefix => share.prefixes = slots,
+                }
+            }
+        }
+        (share, (eni.known_since + RELEASE_AGE).max(eni.keep_until))
+    }
+
+    fn give_back(&mut self, turn: &mut Turn, mut shares: Vec<Share>, mut allowance: Allowance) {
         let now = turn.boot();
         loop {
-            let surplus = Addresses(self.shrinking.floor);
-            match shrink::plan(&shares, surplus, whole) {
+            allowance.surplus = Addresses(self.shrinking.floor);
+            match shrink::plan(&shares, allowance) {
                 Some(Shrinkage::Release { eni_id, free }) => {
                     self.shrinking.floor -= free.0.min(self.shrinking.floor);
                     shares.retain(|share| share.eni_id != eni_id);
                     self.enter(turn, &eni_id, Phase::Draining(DrainReason::Surplus));
                 }
-                Some(Shrinkage::Unassign { eni_id, count }) if self.shrinking.job.is_none() => {
-                    self.shrinking.floor -= count.0.min(self.shrinking.floor);
-                    self.pick(turn, &eni_id, count);
+                Some(Shrinkage::Unassign { eni_id, fill, counted }) if self.shrinking.job.is_none() => {
+                    self.shrinking.floor -= counted.0.min(self.shrinking.floor);
+                    self.pick(turn, &eni_id, fill);
                     return;
                 }
                 Some(Shrinkage::Unassign { .. }) | None => {
@@ -145,28 +187,21 @@ impl Core {
         }
     }
 
-    /// Picks free addresses: never used ones first, then those free the longest.
-    pub(super) fn pick(&mut self, turn: &mut Turn, id: &EniId, count: Addresses) {
-        let mut free: Vec<(Option<BootTime>, Ipv4Addr)> = self
-            .store
-            .of_eni(id)
-            .filter_map(|(address, entry)| match entry.state {
-                AddressState::Free { rest } => Some((rest.map(|rest| rest.released), address)),
-                AddressState::Allocated(_)
-                | AddressState::Cooling { .. }
-                | AddressState::Held { .. }
-                | AddressState::Leaving { .. } => None,
-            })
-            .collect();
-        free.sort_unstable();
-        free.truncate(count.0 as usize);
-        let addresses: Vec<Ipv4Addr> = free.into_iter().map(|(_, address)| address).collect();
-        for address in &addresses {
-            self.store.set_leaving(*address);
-        }
-        turn.debug(format!("{} free addresses of {id} are too many", addresses.len()));
+    /// Picks free single addresses, never used ones first, then those free the longest; or prefixes that are free as a
+    /// whole, the highest first.
+    pub(super) fn pick(&mut self, turn: &mut Turn, id: &EniId, fill: Fill) {
+        let count = fill.slots() as usize;
+        let blocks: Vec<Ipv4Net> = match fill {
+            Fill::Addresses(_) => self.store.free_singles(id).into_iter().take(count).map(Ipv4Net::from).collect(),
+            Fill::Prefixes(_) => self.store.free_prefixes(id).into_iter().rev().take(count).collect(),
+        };
         let step = UnassignStep::Witnessing(turn.boot());
-        self.shrinking.job = Some(UnassignJob { eni_id: id.clone(), addresses, step, listing_counts_from: None });
+        let job = UnassignJob { eni_id: id.clone(), blocks, step, listing_counts_from: None };
+        for address in job.pool_addresses() {
+            self.store.set_leaving(address);
+        }
+        turn.debug(format!("{} of {id}, free, are too many", job.fill()));
+        self.shrinking.job = Some(job);
     }
 
     fn drive_unassign(&mut self, turn: &mut Turn) {
@@ -180,30 +215,14 @@ impl Core {
         if !self.observe.is_newer_than(since) || !self.describe.is_newer_than(written) || eni.being_written() {
             return;
         }
+        let job = job.clone();
         if !job.can_stop() {
-            let job = job.clone();
             self.unassign_again(turn, job);
             return;
         }
-        let listed =
-            self.described.get(&job.eni_id).map(|view| view.secondary_addresses.as_slice()).unwrap_or_default();
-        let objection = job.addresses.iter().find_map(|address| {
-            let leaving =
-                self.store.get(*address).is_some_and(|entry| matches!(entry.state, AddressState::Leaving { .. }));
-            if !leaving || self.kernel.held.contains_key(address) {
-                Some(format!("{address} is in use"))
-            } else if !listed.contains(address) {
-                Some(format!("EC2 does not list {address}"))
-            } else {
-                None
-            }
-        });
-        match objection {
+        match self.objection_to_unassign(&job) {
             Some(objection) => self.stop_unassign(turn, &objection),
-            None => {
-                let job = job.clone();
-                self.start_unassign(turn, job);
-            }
+            None => self.start_unassign(turn, job),
         }
     }
 
@@ -218,15 +237,37 @@ impl Core {
         }
     }
 
+    /// Why a job must not be carried out; `None`: all witnesses agree.
+    fn objection_to_unassign(&self, job: &UnassignJob) -> Option<String> {
+        let used = job.pool_addresses().into_iter().find(|address| {
+            let entry = self.store.get(*address);
+            !entry.is_some_and(|entry| matches!(entry.state, AddressState::Leaving { .. }))
+                || self.kernel.held.contains_key(address)
+        });
+        if let Some(address) = used {
+            return Some(format!("{address} is in use"));
+        }
+        let unlisted = job.blocks.iter().find(|block| !self.is_listed(&job.eni_id, **block));
+        unlisted.map(|block| format!("EC2 does not list {block}"))
+    }
+
+    /// Whether the last read shows a prefix, or a single address given as /32, on an ENI.
+    fn is_listed(&self, id: &EniId, block: Ipv4Net) -> bool {
+        self.described.get(id).is_some_and(|view| {
+            view.prefixes.contains(&block)
+                || (block.prefix_len() == block.max_prefix_len() && view.secondary_addresses.contains(&block.addr()))
+        })
+    }
+
     /// Puts picked addresses back that were not asked to go yet.
     fn stop_unassign(&mut self, turn: &mut Turn, why: &str) {
         let Some(job) = self.shrinking.job.take_if(|job| job.can_stop()) else { return };
-        for address in &job.addresses {
-            self.store.stay(*address);
+        for address in job.pool_addresses() {
+            self.store.stay(address);
         }
         self.shrinking.since = None;
         self.shrinking.not_before = turn.boot() + SURPLUS_STANDS;
-        turn.info(format!("{} addresses of {} are kept: {why}", job.addresses.len(), job.eni_id));
+        turn.info(format!("{} of {} are kept: {why}", job.fill(), job.eni_id));
     }
 
     pub(super) fn unassign_ended(
@@ -244,11 +285,8 @@ impl Core {
         let Some(job) = self.shrinking.job.take_if(|job| job.eni_id == *id) else { return };
         let failure = match outcome {
             Ok(_) => {
-                for address in &job.addresses {
-                    self.store.forget(*address);
-                    self.unassigned.insert(*address, now);
-                }
-                turn.info(format!("{} addresses of {id} were given back", job.addresses.len()));
+                self.given_back(&job.blocks, now);
+                turn.info(format!("{} of {id} were given back", job.fill()));
                 return;
             }
             Err(failure) => failure,
@@ -269,45 +307,56 @@ impl Core {
         let now = turn.boot();
         let resolved = |job: &mut UnassignJob| matches!(job.step, UnassignStep::Resolving(after) if read_at >= after);
         let Some(job) = self.shrinking.job.take_if(resolved) else { return };
-        let listed = self.described.get(&job.eni_id).map(|view| view.secondary_addresses.clone()).unwrap_or_default();
-        let (listed, gone): (Vec<_>, Vec<_>) = job.addresses.iter().partition(|address| listed.contains(*address));
-        for address in gone {
-            self.store.forget(address);
-            self.unassigned.insert(address, now);
-        }
+        let (listed, gone): (Vec<_>, Vec<_>) =
+            job.blocks.iter().copied().partition(|block| self.is_listed(&job.eni_id, *block));
+        self.given_back(&gone, now);
         if job.listing_counts_from.is_none_or(|from| read_at >= from) {
-            listed.into_iter().for_each(|address| self.store.stay(address));
+            listed.into_iter().flat_map(addresses_in).for_each(|address| self.store.stay(address));
         } else if !listed.is_empty() {
-            self.shrinking.job = Some(UnassignJob { addresses: listed, step: UnassignStep::Witnessing(now), ..job });
+            self.shrinking.job = Some(UnassignJob { blocks: listed, step: UnassignStep::Witnessing(now), ..job });
         }
+    }
+
+    /// EC2 has them back.
+    fn given_back(&mut self, blocks: &[Ipv4Net], now: BootTime) {
+        for address in blocks.iter().copied().flat_map(addresses_in) {
+            self.store.forget(address);
+        }
+        self.unassigned.extend(blocks.iter().map(|block| (*block, now)));
     }
 
     /// What an earlier call may have taken is asked to go again, if nobody objects; the rest needs no call.
     fn unassign_again(&mut self, turn: &mut Turn, job: UnassignJob) {
         let now = turn.boot();
-        let listed = self.described.get(&job.eni_id).map(|view| view.secondary_addresses.clone()).unwrap_or_default();
         let mut again = Vec::new();
-        for address in &job.addresses {
-            if let Some(held) = self.kernel.held.get(address) {
-                self.store.hold(*address, &held.link);
-            } else if listed.contains(address) {
-                again.push(*address);
+        for block in &job.blocks {
+            let held: Vec<_> = addresses_in(*block).filter_map(|address| self.kernel.held.get(&address)).collect();
+            if !held.is_empty() {
+                for held in held {
+                    self.store.hold(held.address, &held.link);
+                }
+                // What else is in a prefix stays with it.
+                addresses_in(*block).for_each(|address| self.store.stay(address));
+            } else if self.is_listed(&job.eni_id, *block) {
+                again.push(*block);
             } else {
-                self.store.forget(*address);
-                self.unassigned.insert(*address, now);
+                self.given_back(&[*block], now);
             }
         }
         self.shrinking.job = None;
         if !again.is_empty() {
-            self.start_unassign(turn, UnassignJob { addresses: again, ..job });
+            self.start_unassign(turn, UnassignJob { blocks: again, ..job });
         }
     }
 
     fn start_unassign(&mut self, turn: &mut Turn, job: UnassignJob) {
-        let (id, addresses) = (job.eni_id.clone(), job.addresses.clone());
-        let purpose = Purpose::Unassign { eni_id: id.clone(), count: addresses.len() };
-        let kind = ActionKind::Unassign { eni_id: id.clone(), addresses, prefixes: Vec::new() };
-        let action = self.start(turn, purpose, kind);
+        let id = job.eni_id.clone();
+        let (addresses, prefixes) = match job.slot() {
+            Slot::Single => (job.pool_addresses(), Vec::new()),
+            Slot::Prefix => (Vec::new(), job.blocks.clone()),
+        };
+        let purpose = Purpose::Unassign { eni_id: id.clone(), fill: job.fill() };
+        let action = self.start(turn, purpose, ActionKind::Unassign { eni_id: id.clone(), addresses, prefixes });
         if let Some(eni) = self.enis.get_mut(&id) {
             eni.unassigning = Some(action);
         }
@@ -320,6 +369,7 @@ fn refused_for_sure(class: FailureClass) -> bool {
     match class {
         FailureClass::Throttled | FailureClass::Denied | FailureClass::Rejected | FailureClass::WrongState => true,
         FailureClass::SubnetExhausted
+        | FailureClass::PrefixesExhausted
         | FailureClass::AddressLimit
         | FailureClass::AttachmentLimit
         | FailureClass::DeviceIndexTaken

@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
+use crate::action::{Fill, prefix_addresses};
 use crate::checkpoint::PlaceStanding as Standing;
 use crate::event::{Failure, FailureClass, HeldAddress};
 use crate::ids::{ActionId, BootTime, DeviceIndex, EniId, MacAddr, SubnetId};
 use crate::lifecycle::Try;
 use crate::reads::Read;
 use crate::reason::{NoticeLevel, ReasonCode};
+use crate::store::Slot;
 
 /// An action under way.
 #[derive(Clone, Debug)]
@@ -27,11 +29,11 @@ pub(crate) struct Flight {
 /// What an action is for: where its outcome belongs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    Create { token: String, secondary: u32 },
+    Create { token: String, fill: Fill },
     Attach { eni_id: EniId, device_index: DeviceIndex },
     Termination { eni_id: EniId },
-    Assign { eni_id: EniId, count: u32 },
-    Unassign { eni_id: EniId, count: usize },
+    Assign { eni_id: EniId, fill: Fill },
+    Unassign { eni_id: EniId, fill: Fill },
     Deconfigure { eni_id: EniId },
     Detach { eni_id: EniId },
     Delete { eni_id: EniId },
@@ -68,11 +70,11 @@ impl Purpose {
 impl fmt::Display for Purpose {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Create { token, secondary } => write!(f, "creating an ENI with {secondary} addresses ({token})"),
+            Self::Create { token, fill } => write!(f, "creating an ENI with {fill} ({token})"),
             Self::Attach { eni_id, device_index } => write!(f, "attaching {eni_id} at device index {}", device_index.0),
             Self::Termination { eni_id } => write!(f, "setting delete-on-termination of {eni_id}"),
-            Self::Assign { eni_id, count } => write!(f, "assigning {count} addresses to {eni_id}"),
-            Self::Unassign { eni_id, count } => write!(f, "unassigning {count} addresses from {eni_id}"),
+            Self::Assign { eni_id, fill } => write!(f, "assigning {fill} to {eni_id}"),
+            Self::Unassign { eni_id, fill } => write!(f, "unassigning {fill} from {eni_id}"),
             Self::Deconfigure { eni_id } => write!(f, "removing the kernel objects of {eni_id}"),
             Self::Detach { eni_id } => write!(f, "detaching {eni_id}"),
             Self::Delete { eni_id } => write!(f, "deleting {eni_id}"),
@@ -93,6 +95,7 @@ pub(crate) fn loudness(class: FailureClass) -> (NoticeLevel, Option<ReasonCode>)
         FailureClass::Rejected => (NoticeLevel::Error, None),
         FailureClass::Throttled => (NoticeLevel::Warn, Some(ReasonCode::Ec2Throttled)),
         FailureClass::SubnetExhausted => (NoticeLevel::Warn, Some(ReasonCode::SubnetExhausted)),
+        FailureClass::PrefixesExhausted => (NoticeLevel::Info, None),
         FailureClass::LinkMissing => (NoticeLevel::Debug, None),
         FailureClass::AddressLimit
         | FailureClass::AttachmentLimit
@@ -176,6 +179,18 @@ pub(crate) struct Subnet {
     /// After a failed one: not before then.
     pub(crate) read_not_before: BootTime,
     pub(crate) read_attempts: u32,
+    pub(crate) prefixes: PrefixSupply,
+}
+
+/// What is known of a subnet's /28s. EC2 shows nobody how fragmented a subnet is: only asking tells.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PrefixSupply {
+    /// It had not even one: single addresses are used until then.
+    pub(crate) refused_until: Option<BootTime>,
+    /// It had fewer than were asked for: one at a time until then.
+    pub(crate) rare_until: Option<BootTime>,
+    /// Times it had not even one.
+    pub(crate) refusals: u32,
 }
 
 /// A subnet that had no address left.
@@ -211,11 +226,12 @@ pub(crate) struct Shrinking {
     pub(crate) not_before: BootTime,
 }
 
-/// Addresses picked to be unassigned.
+/// Slots picked to be unassigned: single addresses or prefixes, never both.
 #[derive(Clone, Debug)]
 pub(crate) struct UnassignJob {
     pub(crate) eni_id: EniId,
-    pub(crate) addresses: Vec<Ipv4Addr>,
+    /// Prefixes, or single addresses as /32.
+    pub(crate) blocks: Vec<Ipv4Net>,
     pub(crate) step: UnassignStep,
     /// A call may have taken them: from when on a read that still lists one proves that it did not. Before, the read may lag
     /// behind the call. `None`: no call was made.
@@ -227,6 +243,31 @@ impl UnassignJob {
     pub(crate) fn can_stop(&self) -> bool {
         matches!(self.step, UnassignStep::Witnessing(_)) && self.listing_counts_from.is_none()
     }
+
+    /// What it takes.
+    pub(crate) fn slot(&self) -> Slot {
+        if self.blocks.iter().all(|block| block.prefix_len() == block.max_prefix_len()) {
+            Slot::Single
+        } else {
+            Slot::Prefix
+        }
+    }
+
+    /// What, and how many.
+    pub(crate) fn fill(&self) -> Fill {
+        self.slot().fill(u32::try_from(self.blocks.len()).unwrap_or(u32::MAX))
+    }
+
+    /// Every pool address that goes with it.
+    pub(crate) fn pool_addresses(&self) -> Vec<Ipv4Addr> {
+        self.blocks.iter().flat_map(|block| addresses_in(*block)).collect()
+    }
+}
+
+/// The pool addresses of a prefix, or of a single address given as /32.
+pub(crate) fn addresses_in(block: Ipv4Net) -> impl Iterator<Item = Ipv4Addr> {
+    let whole = block.prefix_len() < block.max_prefix_len();
+    prefix_addresses(block).take(if whole { usize::MAX } else { 1 })
 }
 
 /// Where an unassign job is.
@@ -251,6 +292,8 @@ pub(crate) struct Undurable {
 pub(crate) const BEING_DETACHED: &str = "being detached";
 /// How long a surplus must have stood before anything goes.
 pub(crate) const SURPLUS_STANDS: Duration = Duration::from_secs(30);
+/// A subnet that had no /28 is asked for one again after so long; a jitter of up to a quarter is added.
+pub(crate) const PREFIX_PROBE: Duration = Duration::from_secs(600);
 /// How long a lagging read may still show what we gave back (the reference's cache of freed addresses).
 pub(crate) const LAG: Duration = Duration::from_secs(60);
 /// An allocation whose host veth has been gone for so long is an orphan.

@@ -5,6 +5,7 @@ mod adds;
 mod failures;
 mod places;
 mod pool;
+mod prefixes;
 mod property;
 mod restart;
 mod unstuck;

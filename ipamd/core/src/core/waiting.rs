@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The queue's three ends: an address, a refusal because nothing can come in time, a refusal because the time is over.
 //!
-//! Addresses are given out from proven ENIs only, and only once the host's own network is set up; the fullest ENI first, so
-//! that the emptiest can be given back. A waiter stays as long as something could come for it inside its budget, counted
+//! Addresses are given out from proven ENIs only, and only once the host's own network is set up; the fullest ENI and
+//! its fullest prefix first, so that the emptiest can be given back. A waiter stays as long as something could come for it inside its budget, counted
 //! from the front of the queue; what could come is in `outlook`.
 
 use crate::action::Reply;
 use crate::ids::{BootTime, EniId};
 use crate::reason::Refusal;
+use crate::store::Slot;
 use crate::waiters::Waiter;
 
 use super::{Core, Turn};
@@ -32,8 +33,8 @@ impl Core {
 
     /// Gives the sandbox an address; `false`: there is none.
     fn serve(&mut self, turn: &mut Turn, key: &crate::ids::AllocationKey) -> bool {
-        let order = self.giving_order();
-        let Some(address) = self.store.choose(order.iter()) else { return false };
+        let order = self.giving_order(turn.boot());
+        let Some(address) = self.store.choose(order.iter().map(|(id, slot)| (id, *slot))) else { return false };
         let Some(waiter) = self.waiters.take(key) else { return true };
         let Some(request) = waiter.calls.first().map(|call| call.request) else { return true };
         let allocation = Self::new_allocation(turn, &waiter.key, &waiter.pod, request);
@@ -50,20 +51,22 @@ impl Core {
         }
     }
 
-    /// ENIs that give addresses out, fullest first.
-    fn giving_order(&self) -> Vec<EniId> {
-        let tallies = self.store.tallies();
-        let mut order: Vec<_> = self
-            .enis
-            .values()
-            .filter(|eni| eni.gives_out())
-            .map(|eni| {
-                let allocated = tallies.get(&Some(&eni.eni_id)).map_or(0, |tally| tally.allocated);
-                (std::cmp::Reverse(allocated), eni.device_index, &eni.eni_id)
-            })
-            .collect();
+    /// ENIs that give addresses out, fullest first; first with what meets the target, then with what is on its way out.
+    /// Where both kinds meet it, prefixes go first: single addresses are given back before them.
+    fn giving_order(&self, now: BootTime) -> Vec<(EniId, Slot)> {
+        let mut order = Vec::new();
+        for eni in self.enis.values().filter(|eni| eni.gives_out()) {
+            let Some(book) = self.store.book(&eni.eni_id) else { continue };
+            for slot in [Slot::Prefix, Slot::Single] {
+                if book.of(slot).free > 0 {
+                    let out = !self.counts(eni, slot, now);
+                    let place = (std::cmp::Reverse(book.all().allocated), eni.device_index);
+                    order.push(((out, slot == Slot::Single, place), (eni.eni_id.clone(), slot)));
+                }
+            }
+        }
         order.sort();
-        order.into_iter().map(|(_, _, id)| id.clone()).collect()
+        order.into_iter().map(|(_, home)| home).collect()
     }
 
     /// Refuses the calls whose time is over.

@@ -26,7 +26,7 @@ pub enum Sent {
 const INVALID_PARAMETER_TEXTS: &[(&str, FailureClass)] = &[
     ("is currently in use", FailureClass::WrongState),
     ("already has an interface attached at device index", FailureClass::DeviceIndexTaken),
-    ("There aren't sufficient free Ipv4 addresses or prefixes", FailureClass::SubnetExhausted),
+    ("There aren't sufficient free Ipv4 addresses or prefixes", FailureClass::PrefixesExhausted),
     ("Some of the specified addresses are not assigned to interface", FailureClass::NotFound),
     ("assigned, but move is not allowed", FailureClass::WrongState),
 ];
@@ -55,7 +55,8 @@ pub fn classify(code: &str, message: &str, sent: Sent) -> FailureClass {
         | "Blocked"
         | "PendingVerification" => FailureClass::Denied,
         "IdempotentParameterMismatch" => FailureClass::TokenMismatch,
-        "InsufficientFreeAddressesInSubnet" | "InsufficientCidrBlocks" => FailureClass::SubnetExhausted,
+        "InsufficientFreeAddressesInSubnet" => FailureClass::SubnetExhausted,
+        "InsufficientCidrBlocks" => FailureClass::PrefixesExhausted,
         "PrivateIpAddressLimitExceeded" | "InvalidInterface.IpAddressLimitExceeded" => FailureClass::AddressLimit,
         "AttachmentLimitExceeded" => FailureClass::AttachmentLimit,
         "InvalidNetworkInterface.InUse"
@@ -78,8 +79,8 @@ pub fn classify(code: &str, message: &str, sent: Sent) -> FailureClass {
 mod tests {
     use super::*;
     use FailureClass::{
-        AddressLimit, AttachmentLimit, Denied, DeviceIndexTaken, NotFound, Rejected, SubnetExhausted, Throttled,
-        TokenMismatch, Transient, Unknown, WrongState,
+        AddressLimit, AttachmentLimit, Denied, DeviceIndexTaken, NotFound, PrefixesExhausted, Rejected,
+        SubnetExhausted, Throttled, TokenMismatch, Transient, Unknown, WrongState,
     };
 
     /// Codes and texts of the EC2 API reference and of public logs of real EC2.
@@ -107,7 +108,7 @@ mod tests {
             "InvalidParameterValue",
             "There aren't sufficient free Ipv4 addresses or prefixes",
             Sent::Once,
-            SubnetExhausted,
+            PrefixesExhausted,
         ),
         (
             "InvalidParameterValue",
@@ -133,7 +134,7 @@ mod tests {
             "InsufficientCidrBlocks",
             "The specified subnet does not have enough free cidr blocks to satisfy the request.",
             Sent::Once,
-            SubnetExhausted,
+            PrefixesExhausted,
         ),
         ("InvalidSubnetID.NotFound", "", Sent::Repeatable, NotFound),
         ("SecurityGroupsPerInterfaceLimitExceeded", "", Sent::Repeatable, Rejected),

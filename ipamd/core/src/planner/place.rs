@@ -11,7 +11,8 @@
 //! | anything else | none, or one of our cluster, or we have no name | usable | usable |
 //! | anything else | other clusters' only | excluded | excluded |
 //!
-//! Order: subnets that refused nothing lately, first those with enough free addresses, most of them first; then one whose
+//! Order: subnets that refused nothing lately, first those with enough free addresses, most of them first (in prefix mode
+//! before all those that have /28s as far as we know); then one whose
 //! rest after a refusal is over (half open: one call at a time finds out whether it gives again); then the one that was
 //! said to have most left; then the one whose rest ends first.
 //!
@@ -48,6 +49,8 @@ pub(crate) struct Place {
     /// Free addresses as EC2 last counted them, what was asked for since taken off.
     pub(crate) free: u32,
     pub(crate) patience: Patience,
+    /// It gives what the node fills slots with: prefixes in prefix mode, as long as it has not refused them lately.
+    pub(crate) fits: bool,
 }
 
 /// What asking a subnet for more is worth now.
@@ -77,7 +80,7 @@ pub(crate) fn choose(places: &[Place], wanted: u32) -> Option<&Place> {
             Patience::Resting { left, .. } if left > 1 => (3, most_first(left)),
             Patience::Resting { until, .. } => (5, u64::try_from(until.0.as_millis()).unwrap_or(u64::MAX)),
         };
-        (class, order, &place.subnet_id)
+        (class, !place.fits, order, &place.subnet_id)
     })
 }
 
@@ -128,7 +131,7 @@ mod tests {
     }
 
     fn place(name: &str, free: u32, patience: Patience) -> Place {
-        Place { subnet_id: name.into(), free, patience }
+        Place { subnet_id: name.into(), free, patience, fits: true }
     }
 
     fn chosen(places: &[Place], wanted: u32) -> &str {
@@ -157,6 +160,13 @@ mod tests {
         assert_eq!(chosen(&[], 1), "none");
         let probed = place("c", 900, Patience::HalfOpen { probed: true });
         assert_eq!(chosen(&[probed, place("d", 0, resting(later, 5))], 10), "d", "one probe at a time");
+    }
+
+    #[test]
+    fn in_prefix_mode_a_sibling_with_prefixes_goes_before_a_larger_one_without() {
+        let without = Place { fits: false, ..place("a", 400, Patience::Ready) };
+        assert_eq!(chosen(&[without.clone(), place("b", 40, Patience::Ready)], 10), "b");
+        assert_eq!(chosen(&[without, place("b", 4, Patience::Ready)], 10), "a", "one with too few is no help");
     }
 
     proptest! {

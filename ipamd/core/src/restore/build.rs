@@ -5,8 +5,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use ipnet::Ipv4Net;
+
+use crate::action::{Fill, prefix_addresses};
 use crate::checkpoint::{
-    AddressRecord, CreateRecord, EniRecord, EniStage, JournalError, OwnJournal, ReferenceAllocation, ReferenceJournal,
+    AddressRecord, CreateRecord, EniRecord, EniStage, JournalError, OwnJournal, PrefixRecord, ReferenceAllocation,
+    ReferenceJournal, UnassignedRecord,
 };
 use crate::config::Config;
 use crate::core::state::{Host, KernelWitness, LAG, RESOLVE_AFTER, Shrinking, UnassignJob, UnassignStep, Zone};
@@ -17,7 +21,7 @@ use crate::lifecycle::{Assign, DetachStep, Eni, Phase, Request, Try};
 use crate::reads::Read;
 use crate::reason::NoticeLevel;
 use crate::restore::Restored;
-use crate::store::{Address, AddressState, Allocation, Rest, Store, Testimony};
+use crate::store::{Address, AddressState, Allocation, Rest, Slot, Store, Testimony};
 use crate::waiters::Waiters;
 
 /// Which journal of our own there is.
@@ -158,7 +162,11 @@ fn restore_own(core: &mut Core, journal: &OwnJournal, turn: &Turn) -> BTreeSet<I
         (subnet.cidr, subnet.standing) = (Some(place.cidr), Some(place.standing));
     }
     core.tombstones_done = journal.tombstones_done.iter().cloned().collect();
-    core.unassigned = journal.unassigned.iter().map(|record| (record.address, since_boot(record.at_nanos))).collect();
+    let block = |record: &UnassignedRecord| match record.prefix {
+        Some(prefix) => prefix,
+        None => Ipv4Net::from(record.address),
+    };
+    core.unassigned = journal.unassigned.iter().map(|record| (block(record), since_boot(record.at_nanos))).collect();
     core.departed =
         journal.departed.iter().map(|record| (record.eni_id.clone(), since_boot(record.at_nanos))).collect();
     for record in &journal.enis {
@@ -168,13 +176,17 @@ fn restore_own(core: &mut Core, journal: &OwnJournal, turn: &Turn) -> BTreeSet<I
         let primary = core.facts.as_ref().is_some_and(|facts| facts.primary_eni_id == record.eni_id);
         core.enis.insert(record.eni_id.clone(), restore_eni(record, primary, turn.boot()));
         for address in &record.addresses {
-            restore_address(core, address, Some(&record.eni_id), turn.boot());
+            restore_address(core, address, (Some(&record.eni_id), Slot::Single), turn.boot());
+        }
+        for prefix in &record.prefixes {
+            restore_prefix(core, prefix, &record.eni_id, turn.boot());
         }
     }
     for address in &journal.homeless {
-        restore_address(core, address, None, turn.boot());
+        restore_address(core, address, (None, Slot::Single), turn.boot());
     }
-    let records = journal.enis.iter().flat_map(|eni| &eni.addresses).chain(&journal.homeless);
+    let inside = journal.enis.iter().flat_map(|eni| &eni.prefixes).flat_map(|prefix| &prefix.addresses);
+    let records = journal.enis.iter().flat_map(|eni| &eni.addresses).chain(inside).chain(&journal.homeless);
     claimed.extend(records.filter(|record| record.allocated).map(|record| record.address));
     core.shrinking.job = journal.enis.iter().find_map(|record| leaving_job(record, turn.boot()));
     for record in &journal.creates {
@@ -224,22 +236,36 @@ fn since_boot(nanos: u64) -> BootTime {
     BootTime(Duration::from_nanos(nanos))
 }
 
-fn restore_address(core: &mut Core, record: &AddressRecord, eni: Option<&EniId>, now: BootTime) {
+fn restore_prefix(core: &mut Core, record: &PrefixRecord, eni: &EniId, now: BootTime) {
+    if !record.partial {
+        for address in prefix_addresses(record.prefix) {
+            core.store.learn(address, (eni, Slot::Prefix), None, now);
+        }
+    }
+    for address in &record.addresses {
+        restore_address(core, address, (Some(eni), Slot::Prefix), now);
+    }
+}
+
+fn restore_address(core: &mut Core, record: &AddressRecord, home: (Option<&EniId>, Slot), now: BootTime) {
+    let (eni, slot) = home;
     let rest = record
         .released_nanos
         .zip(record.cooling_until_nanos)
         .map(|(released, until)| Rest { released: since_boot(released), until: since_boot(until) });
     let state = if record.leaving { AddressState::Leaving { rest } } else { AddressState::resting(rest, now) };
-    core.store.restore(record.address, Address { eni: eni.cloned(), state });
+    core.store.restore(record.address, Address { eni: eni.cloned(), slot, state });
 }
 
 /// An unassign call that may have been made: EC2 tells what is left, asked once the call can hardly be under way any more.
 fn leaving_job(record: &EniRecord, now: BootTime) -> Option<UnassignJob> {
     let leaving = record.addresses.iter().filter(|address| address.leaving);
-    let addresses: Vec<Ipv4Addr> = leaving.map(|address| address.address).collect();
+    let mut blocks: Vec<Ipv4Net> = leaving.map(|address| Ipv4Net::from(address.address)).collect();
+    let leaving = |prefix: &&PrefixRecord| prefix.addresses.iter().any(|address| address.leaving);
+    blocks.extend(record.prefixes.iter().filter(leaving).map(|prefix| prefix.prefix));
     let step = UnassignStep::Resolving(now + RESOLVE_AFTER);
     let listing_counts_from = Some(now + LAG);
-    (!addresses.is_empty()).then(|| UnassignJob { eni_id: record.eni_id.clone(), addresses, step, listing_counts_from })
+    (!blocks.is_empty()).then(|| UnassignJob { eni_id: record.eni_id.clone(), blocks, step, listing_counts_from })
 }
 
 fn restore_create(record: &CreateRecord, now: BootTime) -> Request {
@@ -247,7 +273,10 @@ fn restore_create(record: &CreateRecord, now: BootTime) -> Request {
         token: record.token.clone(),
         subnet_id: record.subnet_id.clone(),
         security_group_ids: record.security_group_ids.clone(),
-        secondary: record.secondary_addresses,
+        fill: match record.prefixes {
+            0 => Fill::Addresses(record.secondary_addresses),
+            prefixes => Fill::Prefixes(prefixes),
+        },
         device_index: record.device_index,
         created_at: record.created_at.clone(),
         attempt: Try::resolving(now),
@@ -281,7 +310,7 @@ fn restore_allocations(
             let rest = Rest { released: turn.boot(), until: turn.boot() + core.config.cooldown };
             let state = AddressState::resting(Some(rest), turn.boot());
             if core.store.get(address).is_none() {
-                core.store.restore(address, Address { eni: None, state });
+                core.store.restore(address, Address { eni: None, slot: Slot::Single, state });
             }
             continue;
         }
@@ -329,14 +358,15 @@ fn allocation(key: AllocationKey, pod: PodRef, allocated_unix_nanos: i64, now: B
 
 fn bind(core: &mut Core, address: Ipv4Addr, mut allocation: Allocation) {
     let known = core.store.get(address);
-    let eni = known.and_then(|entry| entry.eni.clone());
+    let (eni, slot) = known.map_or((None, Slot::Single), |entry| (entry.eni.clone(), entry.slot));
     allocation.before = known.and_then(|entry| entry.state.rest());
-    core.store.restore(address, Address { eni, state: AddressState::Allocated(allocation) });
+    core.store.restore(address, Address { eni, slot, state: AddressState::Allocated(allocation) });
 }
 
 /// Addresses that the kernel has and `ipam.json` does not.
 fn adopt(core: &mut Core, kernel: &KernelView, claimed: &BTreeSet<Ipv4Addr>, turn: &mut Turn) {
     for held in &kernel.held {
+        let slot = core.store.get(held.address).map_or(Slot::Single, |entry| entry.slot);
         let (eni, rest, adoptable) = match core.store.get(held.address) {
             None => (None, None, true),
             Some(entry) => match &entry.state {
@@ -360,7 +390,7 @@ fn adopt(core: &mut Core, kernel: &KernelView, claimed: &BTreeSet<Ipv4Addr>, tur
                 AddressState::Held { rest, link: held.link.clone() }
             }
         };
-        core.store.restore(held.address, Address { eni, state });
+        core.store.restore(held.address, Address { eni, slot, state });
     }
 }
 
@@ -372,8 +402,8 @@ fn rest_claimed(core: &mut Core, claimed: &BTreeSet<Ipv4Addr>, turn: &mut Turn) 
         let Some(entry) = core.store.get(*address) else { continue };
         let free = matches!(entry.state, AddressState::Free { .. } | AddressState::Cooling { .. });
         if free {
-            let eni = entry.eni.clone();
-            core.store.restore(*address, Address { eni, state: AddressState::resting(Some(rest), now) });
+            let (eni, slot) = (entry.eni.clone(), entry.slot);
+            core.store.restore(*address, Address { eni, slot, state: AddressState::resting(Some(rest), now) });
             turn.warn(format!("{address} was allocated by enid.json only: it rests for one cooldown"));
         }
     }

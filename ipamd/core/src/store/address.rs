@@ -1,13 +1,53 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One pool address: its states, with the data that belongs to each.
+//! One pool address: where it is, its states, with the data that belongs to each.
 
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+use crate::action::{Fill, PREFIX_ADDRESSES};
 use crate::ids::{AllocationKey, BootTime, EniId, PodRef, RequestId};
+
+/// What a slot of an ENI holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Slot {
+    /// One address.
+    Single,
+    /// A /28 prefix.
+    Prefix,
+}
+
+impl Slot {
+    /// Addresses that pods get of one slot.
+    pub(crate) fn addresses(self) -> u32 {
+        match self {
+            Self::Single => 1,
+            Self::Prefix => PREFIX_ADDRESSES,
+        }
+    }
+
+    /// So many slots of this kind.
+    pub(crate) fn fill(self, count: u32) -> Fill {
+        match self {
+            Self::Single => Fill::Addresses(count),
+            Self::Prefix => Fill::Prefixes(count),
+        }
+    }
+}
+
+/// The /28 that an address lies in. Prefixes are aligned, so there is one (EC2 user guide, "Prefix delegation").
+pub(crate) fn prefix_of(address: Ipv4Addr) -> Ipv4Net {
+    const LENGTH: u8 = 28;
+    Ipv4Net::new_assert(Ipv4Addr::from(u32::from(address) & !(PREFIX_ADDRESSES - 1)), LENGTH)
+}
 
 /// One pool address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Address {
     /// The ENI that holds it; `None`: an allocation or a cooldown from a journal whose ENI EC2 has not shown yet.
     pub(crate) eni: Option<EniId>,
+    /// Whether it is assigned by itself or inside a prefix; `Single` while the ENI is not known.
+    pub(crate) slot: Slot,
     pub(crate) state: AddressState,
 }
 

@@ -220,6 +220,7 @@ fn most_wanted(rules: &Rules, used: u32, unit: u32) -> u32 {
     match rules.warm {
         // Whole ENIs: what is used, the spare ones, and the rest of the one that was begun.
         WarmTargets::Enis(enis) => used + (enis.max(1) + 1) * rules.per_eni * unit,
+        WarmTargets::Prefixes(prefixes) => used + 16 * prefixes.max(1) + 15,
         WarmTargets::Addresses { warm, minimum } => (used + warm).max(minimum) + unit - 1,
     }
 }

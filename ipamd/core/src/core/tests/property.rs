@@ -8,7 +8,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::world::{Fault, World, key, warm_addresses, warm_enis};
-use crate::config::Config;
+use crate::config::{AddressMode, Config};
 use crate::event::{Event, FailureClass};
 use crate::ids::RequestId;
 
@@ -50,6 +50,12 @@ enum Blow {
     Subnet {
         left: usize,
     },
+    /// Someone takes one address of every /28, or gives them back.
+    Fragment {
+        whole: bool,
+    },
+    /// The daemon is started again in the other mode.
+    SwitchMode,
     /// Someone attaches an ENI.
     Stranger,
     /// The next EC2 reads show what was true now.
@@ -97,6 +103,8 @@ fn blows() -> impl Strategy<Value = Blow> {
         1 => any::<bool>().prop_map(|full| Blow::Disk { full }),
         1 => (0_u64..30_000).prop_map(|delay_ms| Blow::Links { delay_ms }),
         1 => (0_usize..20).prop_map(|left| Blow::Subnet { left }),
+        1 => any::<bool>().prop_map(|whole| Blow::Fragment { whole }),
+        1 => Just(Blow::SwitchMode),
         1 => Just(Blow::Stranger),
         1 => Just(Blow::Lag),
     ]
@@ -108,9 +116,14 @@ fn configs() -> impl Strategy<Value = Config> {
         (0_u32..6, 0_u32..12).prop_map(|(warm, minimum)| warm_addresses(warm, minimum)),
     ];
     let max_enis = proptest::option::of(1_u32..4);
-    (warm, 0_u64..40, max_enis).prop_map(|(config, cooldown, max_enis)| Config {
+    let mode = prop_oneof![
+        Just(AddressMode::SecondaryIps),
+        (0_u32..3).prop_map(|warm_prefixes| AddressMode::Prefixes { warm_prefixes }),
+    ];
+    (warm, 0_u64..40, max_enis, mode).prop_map(|(config, cooldown, max_enis, address_mode)| Config {
         cooldown: Duration::from_secs(cooldown),
         max_enis,
+        address_mode,
         ..config
     })
 }
@@ -139,6 +152,15 @@ fn strike(world: &mut World, blow: &Blow, strangers: &mut u32) {
         Blow::Disk { full } => world.disk_full = *full,
         Blow::Links { delay_ms } => world.link_delay = Duration::from_millis(*delay_ms),
         Blow::Subnet { left } => world.squeeze_subnet(*left),
+        Blow::Fragment { whole: false } => world.fragment_subnet(),
+        Blow::Fragment { whole: true } => world.mend_subnet(usize::MAX),
+        Blow::SwitchMode => {
+            let address_mode = match world.config.address_mode {
+                AddressMode::SecondaryIps => AddressMode::Prefixes { warm_prefixes: 1 },
+                AddressMode::Prefixes { .. } => AddressMode::SecondaryIps,
+            };
+            world.reconfigure(Config { address_mode, ..world.config.clone() });
+        }
         Blow::Stranger => {
             if *strangers == 0 && world.free_index().is_some() {
                 *strangers += 1;
@@ -156,21 +178,27 @@ fn settle(world: &mut World) {
     world.disk_full = false;
     world.link_delay = Duration::from_millis(100);
     world.squeeze_subnet(usize::MAX);
+    world.mend_subnet(usize::MAX);
     world.run_seconds(2 * 3_600);
     let snapshot = world.snapshot();
     assert!(world.deadlines.is_empty(), "unanswered: {:?}", world.deadlines);
     assert!(snapshot.waiters.is_empty());
     let room = snapshot.pool.max_enis.is_none_or(|max| snapshot.pool.enis < max)
-        || snapshot.enis.iter().any(|eni| eni.total < 9);
+        || !world.core.rooms(world.now.boot).is_empty();
     assert!(snapshot.pool.shortfall == 0 || !room, "short of its target: {snapshot:#?}");
     assert!(snapshot.enis.iter().all(|eni| eni.state == "Ready"), "{:#?}", snapshot.enis);
     let ours = world.enis.keys().filter(|id| id.as_str() != "eni-stranger").count();
     assert_eq!(ours, snapshot.enis.len(), "an ENI was leaked: {:?} {:#?}", world.enis.keys(), snapshot.enis);
     for eni in &snapshot.enis {
         let id = eni.eni_id.as_ref().expect("made");
-        let held = world.enis[id].view.secondary_addresses.len();
+        let view = &world.enis[id].view;
+        let held = view.secondary_addresses.len() + view.prefixes.len() * 16;
         assert_eq!(held, eni.total as usize, "{id}: EC2 and the journal disagree");
     }
+    let outgoing = world.core.pool_view(world.now.boot).outgoing.0;
+    // Free addresses of a prefix that a pod has one of stay with it.
+    let stuck = world.config.address_mode == AddressMode::SecondaryIps;
+    assert!(outgoing == 0 || stuck, "{outgoing} addresses of the other kind are left");
     let allocated: Vec<_> = snapshot.pods.iter().map(|pod| pod.address).collect();
     let mut believed: Vec<_> = world.ledger.owner.values().copied().collect();
     believed.sort();

@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use crate::action::{Action, ActionKind, Effects, Reply};
-use crate::config::{Config, WarmTargets};
+use crate::action::{Action, ActionKind, Effects, Fill, Reply, prefix_addresses};
+use crate::config::{AddressMode, Config, WarmTargets};
 use crate::core::Core;
 use crate::event::{AttachmentView, EniView, Event, Failure, FailureClass, InstanceFacts, KernelView, Outcome};
 use crate::ids::{
@@ -93,9 +93,12 @@ pub(super) struct World {
     /// Whether any read ever lagged.
     has_lagged: bool,
     squeezed: BTreeSet<Ipv4Addr>,
+    /// One address of each /28, in someone else's hands.
+    spoiled: BTreeSet<Ipv4Addr>,
     tombstones: BTreeSet<AllocationKey>,
     next_request: u64,
     next_eni: u32,
+    looks: u32,
 }
 
 pub(super) fn key(container: &str) -> AllocationKey {
@@ -108,6 +111,15 @@ pub(super) fn warm_addresses(warm: u32, minimum: u32) -> Config {
 
 pub(super) fn warm_enis(enis: u32) -> Config {
     Config { warm: WarmTargets::Enis(enis), ..Config::default() }
+}
+
+pub(super) fn warm_prefixes(warm_prefixes: u32) -> Config {
+    Config { address_mode: AddressMode::Prefixes { warm_prefixes }, ..Config::default() }
+}
+
+/// Whether an ENI has an address for pods, by itself or in a prefix.
+fn has(view: &EniView, address: Ipv4Addr) -> bool {
+    view.secondary_addresses.contains(&address) || view.prefixes.iter().any(|prefix| prefix.contains(&address))
 }
 
 fn facts(instance_type: &str) -> InstanceFacts {
@@ -194,9 +206,11 @@ impl World {
             lagging: None,
             has_lagged: false,
             squeezed: BTreeSet::new(),
+            spoiled: BTreeSet::new(),
             tombstones: BTreeSet::new(),
             next_request: 0,
             next_eni: 1,
+            looks: 0,
         };
         world.add_primary();
         world.take(effects);
@@ -316,10 +330,7 @@ impl World {
             "{address} was given out before its cooldown ended"
         );
         assert!(self.proven.contains(eni_id), "{address} is on {eni_id}, which is not proven");
-        let on_eni = self
-            .enis
-            .get(eni_id)
-            .is_some_and(|eni| eni.view.attachment.is_some() && eni.view.secondary_addresses.contains(&address));
+        let on_eni = self.enis.get(eni_id).is_some_and(|eni| eni.view.attachment.is_some() && has(&eni.view, address));
         assert!(on_eni, "{address} is not on {eni_id} in EC2");
         let owner = self.pods.iter().find(|(_, held)| **held == address).map(|(owner, _)| owner);
         assert!(owner.is_none_or(|owner| owner == key), "{address} is in use by {owner:?}");
@@ -336,12 +347,14 @@ impl World {
         match &action.kind {
             ActionKind::Unassign { addresses, prefixes, .. } => {
                 addresses.iter().for_each(check);
-                prefixes.iter().for_each(|prefix| prefix.hosts().for_each(|address| check(&address)));
+                prefixes.iter().flat_map(|prefix| prefix_addresses(*prefix)).for_each(|address| check(&address));
             }
             ActionKind::DetachEni { eni_id, .. } | ActionKind::DeleteEni { eni_id } => {
                 assert_ne!(*eni_id, self.facts.primary_eni_id, "the primary ENI");
                 if let Some(eni) = self.enis.get(eni_id) {
                     eni.view.secondary_addresses.iter().for_each(check);
+                    let inside = eni.view.prefixes.iter().flat_map(|prefix| prefix_addresses(*prefix));
+                    inside.for_each(|address| check(&address));
                 }
             }
             ActionKind::ForgetTombstone { key } => {
@@ -393,8 +406,15 @@ impl World {
             assert!(fits || self.core.learned_enis.is_some(), "{reason}: {snapshot:?}");
         }
         for eni in &snapshot.enis {
-            let most = self.core.per_eni().map_or(0, |most| most.0);
-            assert!(eni.total + eni.assigning <= most.max(eni.total), "{eni:?}");
+            let most = self.core.slots_per_eni().map_or(0, |most| most.0);
+            let known = eni.eni_id.as_ref().and_then(|id| self.core.enis.get(id));
+            let assigning = known.and_then(crate::core::pool::assigning).map_or(0, Fill::slots);
+            let slots = known.and_then(|eni| self.core.store.book(&eni.eni_id)).map_or(0, crate::store::Book::slots);
+            assert!(slots + assigning <= most.max(slots), "{eni:?}");
+        }
+        self.looks += 1;
+        if self.looks.is_multiple_of(32) {
+            self.core.store.audit();
         }
         // Advancing again at the same time does nothing.
         let again = self.core.handle(Event::Tick, self.now);
@@ -472,6 +492,24 @@ impl World {
         self.subnet_free.append(&mut self.squeezed);
         while self.subnet_free.len() > left {
             self.squeezed.extend(self.subnet_free.pop_last());
+        }
+    }
+
+    /// Someone takes one address of every /28 that is free as a whole: none is left to be handed out.
+    pub(super) fn fragment_subnet(&mut self) {
+        for prefix in ec2::whole_prefixes(&self.subnet_free) {
+            let address = Ipv4Addr::from(u32::from(prefix.network()) + 7);
+            self.subnet_free.remove(&address);
+            self.spoiled.insert(address);
+        }
+    }
+
+    /// They give so many of them back, the highest first: the lower blocks have single addresses of ours by then.
+    pub(super) fn mend_subnet(&mut self, count: usize) {
+        let back: Vec<Ipv4Addr> = self.spoiled.iter().rev().copied().take(count).collect();
+        for address in back {
+            self.spoiled.remove(&address);
+            self.subnet_free.insert(address);
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{BOOT, World, key};
 use crate::Snapshot;
+use crate::config::Config;
 use crate::core::Core;
 use crate::event::Event;
 use crate::ids::{PodRef, RequestId};
@@ -108,6 +109,20 @@ impl World {
     /// ENIs attached and secondary addresses on them, as EC2 has it.
     pub(in crate::core::tests) fn shape(&self) -> (usize, usize) {
         (self.attached().count(), self.attached().map(|eni| eni.view.secondary_addresses.len()).sum())
+    }
+
+    /// Prefixes and single addresses on attached ENIs, as EC2 has it.
+    pub(in crate::core::tests) fn slots(&self) -> (usize, usize) {
+        let prefixes = self.attached().map(|eni| eni.view.prefixes.len()).sum();
+        (prefixes, self.attached().map(|eni| eni.view.secondary_addresses.len()).sum())
+    }
+
+    /// The daemon is started again with another configuration.
+    pub(in crate::core::tests) fn reconfigure(&mut self, config: Config) {
+        self.config = config;
+        self.restart(|_| true);
+        let facts = self.facts.clone();
+        self.feed(Event::FactsLearned(facts));
     }
 
     pub(in crate::core::tests) fn snapshot(&self) -> Snapshot {

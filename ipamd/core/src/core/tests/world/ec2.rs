@@ -1,24 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 //! EC2 and the kernel: the effect of each action, and what reads show.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
+use ipnet::Ipv4Net;
+
 use super::{FakeEni, World, attachment, failure};
-use crate::action::{ActionKind, CLIENT_TOKEN_TAG};
+use crate::action::{ActionKind, CLIENT_TOKEN_TAG, Fill, prefix_addresses};
 use crate::event::{EniView, FailureClass, HeldAddress, KernelView, Outcome};
 use crate::ids::{AttachmentId, BootTime, DeviceIndex, EniId, MacAddr, SubnetId};
+use crate::store::prefix_of;
 
 impl World {
     /// EC2 and the kernel.
     pub(super) fn perform(&mut self, kind: &ActionKind) -> Outcome {
         match kind {
             ActionKind::CreateEni { subnet_id, fill, client_token, tags, .. } => {
-                self.create(subnet_id, fill.addresses() as usize, client_token, tags)
+                self.create(subnet_id, *fill, client_token, tags)
             }
             ActionKind::AttachEni { eni_id, device_index, .. } => self.attach(eni_id, *device_index),
             ActionKind::SetDeleteOnTermination { eni_id, .. } => self.terminate_with_instance(eni_id),
-            ActionKind::Assign { eni_id, fill } => self.assign(eni_id, fill.addresses() as usize),
-            ActionKind::Unassign { eni_id, addresses, .. } => self.unassign(eni_id, addresses),
+            ActionKind::Assign { eni_id, fill } => self.assign(eni_id, *fill),
+            ActionKind::Unassign { eni_id, addresses, prefixes } => self.unassign(eni_id, addresses, prefixes),
             ActionKind::DetachEni { eni_id, attachment_id } => self.detach(eni_id, attachment_id),
             ActionKind::DeleteEni { eni_id } => self.delete(eni_id),
             ActionKind::DescribeEnis { also, tokens, .. } => self.describe(also, tokens),
@@ -57,13 +61,16 @@ impl World {
         }
     }
 
-    fn create(&mut self, subnet_id: &SubnetId, count: usize, token: &str, tags: &[(String, String)]) -> Outcome {
+    fn create(&mut self, subnet_id: &SubnetId, fill: Fill, token: &str, tags: &[(String, String)]) -> Outcome {
         if let Some(eni) = self.tokens.get(token).and_then(|id| self.enis.get(id)) {
             return Outcome::EniCreated(eni.view.clone());
         }
-        if self.free_in(subnet_id).len() < count + 1 {
-            return Outcome::Failed(failure(FailureClass::SubnetExhausted));
+        if self.free_in(subnet_id).len() <= fill.addresses() as usize {
+            return Outcome::Failed(failure(lacking(fill)));
         }
+        let Some((addresses, prefixes)) = self.take_from_subnet(subnet_id, fill) else {
+            return Outcome::Failed(failure(lacking(fill)));
+        };
         assert!(tags.iter().any(|(name, value)| name == CLIENT_TOKEN_TAG && value == token));
         let primary = self.free_in(subnet_id).pop_first().expect("counted");
         let number = self.next_eni;
@@ -73,7 +80,7 @@ impl World {
         view.mac = MacAddr([2, 0, 0, 1, high, low]);
         view.tags = tags.to_vec();
         view.subnet_id = subnet_id.clone();
-        view.secondary_addresses = (0..count).filter_map(|_| self.free_in(subnet_id).pop_first()).collect();
+        (view.secondary_addresses, view.prefixes) = (addresses, prefixes);
         self.tokens.insert(token.to_owned(), view.eni_id.clone());
         self.enis.insert(view.eni_id.clone(), FakeEni { view: view.clone(), link_at: BootTime::default() });
         Outcome::EniCreated(view)
@@ -117,30 +124,57 @@ impl World {
         }
     }
 
-    fn assign(&mut self, id: &EniId, count: usize) -> Outcome {
-        let Some(eni) = self.enis.get_mut(id) else { return Outcome::Failed(failure(FailureClass::NotFound)) };
-        if eni.view.secondary_addresses.len() + count > self.per_eni {
+    fn assign(&mut self, id: &EniId, fill: Fill) -> Outcome {
+        let Some(eni) = self.enis.get(id) else { return Outcome::Failed(failure(FailureClass::NotFound)) };
+        if eni.view.secondary_addresses.len() + eni.view.prefixes.len() + fill.slots() as usize > self.per_eni {
             return Outcome::Failed(failure(FailureClass::AddressLimit));
         }
         let subnet_id = eni.view.subnet_id.clone();
-        if self.free_in(&subnet_id).len() < count {
-            return Outcome::Failed(failure(FailureClass::SubnetExhausted));
-        }
-        let fresh: Vec<Ipv4Addr> = (0..count).filter_map(|_| self.free_in(&subnet_id).pop_first()).collect();
+        let Some((addresses, prefixes)) = self.take_from_subnet(&subnet_id, fill) else {
+            return Outcome::Failed(failure(lacking(fill)));
+        };
         if let Some(eni) = self.enis.get_mut(id) {
-            eni.view.secondary_addresses.extend(&fresh);
+            eni.view.secondary_addresses.extend(&addresses);
+            eni.view.prefixes.extend(&prefixes);
         }
-        Outcome::Assigned { addresses: fresh, prefixes: Vec::new() }
+        Outcome::Assigned { addresses, prefixes }
     }
 
-    fn unassign(&mut self, id: &EniId, addresses: &[Ipv4Addr]) -> Outcome {
+    /// All of it or nothing, the lowest first.
+    fn take_from_subnet(&mut self, subnet_id: &SubnetId, fill: Fill) -> Option<(Vec<Ipv4Addr>, Vec<Ipv4Net>)> {
+        let free = self.free_in(subnet_id);
+        match fill {
+            Fill::Addresses(count) => {
+                let count = count as usize;
+                let enough = free.len() >= count;
+                enough.then(|| ((0..count).filter_map(|_| free.pop_first()).collect(), Vec::new()))
+            }
+            Fill::Prefixes(count) => {
+                let prefixes: Vec<Ipv4Net> = whole_prefixes(free).into_iter().take(count as usize).collect();
+                if prefixes.len() < count as usize {
+                    return None;
+                }
+                for address in prefixes.iter().flat_map(|prefix| prefix_addresses(*prefix)) {
+                    free.remove(&address);
+                }
+                Some((Vec::new(), prefixes))
+            }
+        }
+    }
+
+    fn unassign(&mut self, id: &EniId, addresses: &[Ipv4Addr], prefixes: &[Ipv4Net]) -> Outcome {
+        assert!(addresses.is_empty() != prefixes.is_empty(), "one kind a call");
         let Some(eni) = self.enis.get_mut(id) else { return Outcome::Failed(failure(FailureClass::NotFound)) };
-        if !addresses.iter().all(|address| eni.view.secondary_addresses.contains(address)) {
+        if !addresses.iter().all(|address| eni.view.secondary_addresses.contains(address))
+            || !prefixes.iter().all(|prefix| eni.view.prefixes.contains(prefix))
+        {
             return Outcome::Failed(failure(FailureClass::WrongState));
         }
         eni.view.secondary_addresses.retain(|address| !addresses.contains(address));
+        eni.view.prefixes.retain(|prefix| !prefixes.contains(prefix));
         let subnet_id = eni.view.subnet_id.clone();
         self.free_in(&subnet_id).extend(addresses);
+        self.free_in(&subnet_id).extend(prefixes.iter().flat_map(|prefix| prefix_addresses(*prefix)));
         Outcome::Done
     }
 
@@ -160,7 +194,8 @@ impl World {
             Some(eni) if eni.view.attachment.is_some() => Outcome::Failed(failure(FailureClass::WrongState)),
             Some(eni) => {
                 let view = eni.view.clone();
-                self.free_in(&view.subnet_id).extend(&view.secondary_addresses);
+                let inside = view.prefixes.iter().flat_map(|prefix| prefix_addresses(*prefix));
+                self.free_in(&view.subnet_id).extend(view.secondary_addresses.iter().copied().chain(inside));
                 self.free_in(&view.subnet_id).insert(view.primary_address);
                 self.enis.remove(id);
                 Outcome::Done
@@ -178,5 +213,21 @@ impl World {
         let shown = lagging.unwrap_or(&self.enis);
         let enis = shown.values().map(|eni| &eni.view).filter(|view| wanted(view)).cloned().collect();
         Outcome::EnisDescribed { enis, read_at: self.now.boot }
+    }
+}
+
+/// The /28s that are free as a whole.
+pub(super) fn whole_prefixes(free: &BTreeSet<Ipv4Addr>) -> Vec<Ipv4Net> {
+    let mut prefixes: Vec<Ipv4Net> = free.iter().map(|address| prefix_of(*address)).collect();
+    prefixes.dedup();
+    prefixes.retain(|prefix| prefix_addresses(*prefix).all(|address| free.contains(&address)));
+    prefixes
+}
+
+/// What EC2 says when a subnet does not have what is asked of it.
+fn lacking(fill: Fill) -> FailureClass {
+    match fill {
+        Fill::Addresses(_) => FailureClass::SubnetExhausted,
+        Fill::Prefixes(_) => FailureClass::PrefixesExhausted,
     }
 }
