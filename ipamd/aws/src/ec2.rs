@@ -19,7 +19,7 @@ use aws_sdk_ec2::config::Config;
 use aws_sdk_ec2::config::retry::RetryConfig;
 use aws_sdk_ec2::types::{NetworkInterfaceAttachmentChanges, ResourceType, Tag, TagSpecification};
 use instance_limits::InstanceLimits;
-use ipamd_core::action::{ActionKind, Fill, SubnetQuery};
+use ipamd_core::action::{ActionKind, Fill, Priority, SubnetQuery};
 use ipamd_core::ec2::Sent;
 use ipamd_core::event::{Failure, FailureClass, Outcome, SubnetView};
 use ipamd_core::ids::{AttachmentId, EniId, SecurityGroupId};
@@ -27,13 +27,13 @@ use ipnet::Ipv4Net;
 use moka::future::Cache;
 
 use crate::config::{ConnectError, Settings, sdk_config};
-use crate::intercept::BucketInterceptor;
+use crate::intercept::{BucketInterceptor, ThrottledCallsAreNotRetried};
 use crate::throttle::Throttle;
 use crate::{limits, view};
 
 mod failure;
 mod reads;
-use failure::{failed, incomplete, not_ec2, own_bucket};
+use failure::{incomplete, not_ec2, own_bucket};
 
 /// How long a subnet's count of free addresses is believed. Other nodes use the subnet too; it only sizes requests.
 const SUBNET_TTL: Duration = Duration::from_secs(30);
@@ -46,6 +46,8 @@ const INSTANCE_TYPE_TTL: Duration = Duration::from_secs(24 * 3600);
 pub struct Ec2 {
     client: Client,
     throttle: Throttle,
+    /// Of the action that is run; that of a look until one is.
+    priority: Priority,
     subnets: Cache<SubnetQuery, Vec<SubnetView>>,
     instance_types: Cache<String, InstanceLimits>,
 }
@@ -63,18 +65,21 @@ impl Ec2 {
 
     fn new(config: aws_sdk_ec2::config::Builder, settings: &Settings) -> Self {
         let throttle = Throttle::new(settings.clock);
-        let config = config.interceptor(BucketInterceptor::new(throttle.clone()));
+        let config =
+            config.interceptor(BucketInterceptor::new(throttle.clone())).retry_classifier(ThrottledCallsAreNotRetried);
         Self {
             client: Client::from_conf(config.build()),
             throttle,
+            priority: Priority::Describe,
             subnets: Cache::builder().max_capacity(64).time_to_live(SUBNET_TTL).build(),
             instance_types: Cache::builder().max_capacity(8).time_to_live(INSTANCE_TYPE_TTL).build(),
         }
     }
 
     /// Runs one action of EC2's. Kernel actions are not ours: they end as `Rejected`.
-    pub async fn run(&self, kind: &ActionKind) -> Outcome {
-        self.dispatch(kind).await.unwrap_or_else(Outcome::Failed)
+    pub async fn run(&self, priority: Priority, kind: &ActionKind) -> Outcome {
+        let edge = Self { priority, ..self.clone() };
+        edge.dispatch(kind).await.unwrap_or_else(Outcome::Failed)
     }
 
     async fn dispatch(&self, kind: &ActionKind) -> Result<Outcome, Failure> {
@@ -122,13 +127,13 @@ impl Ec2 {
             .instance_types(instance_type.into())
             .send()
             .await
-            .map_err(|error| failed(action, Sent::Read, error))?;
+            .map_err(|error| self.failed(action, Sent::Read, error))?;
         let info = answer.instance_types().first();
         info.and_then(limits::from_ec2).ok_or_else(|| incomplete(action, format!("no limits for {instance_type}")))
     }
 
     async fn turn(&self, action: &'static str) -> Result<(), Failure> {
-        self.throttle.turn(action).await.map_err(|wait| own_bucket(action, wait))
+        self.throttle.turn(action, self.priority).await.map_err(|wait| own_bucket(action, wait))
     }
 
     async fn create(&self, kind: &ActionKind) -> Result<Outcome, Failure> {
@@ -155,7 +160,7 @@ impl Ec2 {
             .tag_specifications(specification)
             .send()
             .await
-            .map_err(|error| failed(action, Sent::Repeatable, error))?;
+            .map_err(|error| self.failed(action, Sent::Repeatable, error))?;
         let eni = answer.network_interface().ok_or_else(|| incomplete(action, "no ENI in the answer".to_owned()))?;
         let view = view::eni(eni).map_err(|error| incomplete(action, error.to_string()))?;
         Ok(Outcome::EniCreated(view))
@@ -180,7 +185,7 @@ impl Ec2 {
             .config_override(never_retried())
             .send()
             .await
-            .map_err(|error| failed(action, Sent::Once, error))?;
+            .map_err(|error| self.failed(action, Sent::Once, error))?;
         let id = answer.attachment_id().ok_or_else(|| incomplete(action, "no attachment id".to_owned()))?;
         Ok(Outcome::EniAttached { attachment_id: id.into() })
     }
@@ -198,7 +203,7 @@ impl Ec2 {
             .attachment(changes)
             .send()
             .await
-            .map_err(|error| failed(action, Sent::Repeatable, error))?;
+            .map_err(|error| self.failed(action, Sent::Repeatable, error))?;
         Ok(Outcome::Done)
     }
 
@@ -216,7 +221,7 @@ impl Ec2 {
             .config_override(never_retried())
             .send()
             .await
-            .map_err(|error| failed(action, Sent::Once, error))?;
+            .map_err(|error| self.failed(action, Sent::Once, error))?;
         let addresses = answer.assigned_private_ip_addresses().iter().map(|item| item.private_ip_address());
         let prefixes = answer.assigned_ipv4_prefixes().iter().map(|item| item.ipv4_prefix());
         let unreadable = || incomplete(action, "an assigned address or prefix that is none".to_owned());
@@ -236,7 +241,7 @@ impl Ec2 {
             .set_ipv4_prefixes(texts(prefixes))
             .send()
             .await
-            .map_err(|error| failed(action, Sent::Repeatable, error))?;
+            .map_err(|error| self.failed(action, Sent::Repeatable, error))?;
         Ok(Outcome::Done)
     }
 
@@ -249,7 +254,7 @@ impl Ec2 {
             .set_groups(texts(groups))
             .send()
             .await
-            .map_err(|error| failed(action, Sent::Repeatable, error))?;
+            .map_err(|error| self.failed(action, Sent::Repeatable, error))?;
         Ok(Outcome::Done)
     }
 
@@ -262,7 +267,7 @@ impl Ec2 {
             .set_tags(Some(sdk_tags(tags)))
             .send()
             .await
-            .map_err(|error| failed(action, Sent::Repeatable, error))?;
+            .map_err(|error| self.failed(action, Sent::Repeatable, error))?;
         Ok(Outcome::Done)
     }
 
@@ -270,14 +275,14 @@ impl Ec2 {
         let action = "DetachNetworkInterface";
         self.turn(action).await?;
         let answer = self.client.detach_network_interface().attachment_id(attachment.as_str()).send().await;
-        gone_is_done(answer.map(|_| ()).map_err(|error| failed(action, Sent::Repeatable, error)))
+        gone_is_done(answer.map(|_| ()).map_err(|error| self.failed(action, Sent::Repeatable, error)))
     }
 
     async fn delete(&self, eni: &EniId) -> Result<Outcome, Failure> {
         let action = "DeleteNetworkInterface";
         self.turn(action).await?;
         let answer = self.client.delete_network_interface().network_interface_id(eni.as_str()).send().await;
-        gone_is_done(answer.map(|_| ()).map_err(|error| failed(action, Sent::Repeatable, error)))
+        gone_is_done(answer.map(|_| ()).map_err(|error| self.failed(action, Sent::Repeatable, error)))
     }
 }
 

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Sees every attempt of every EC2 call: charges the SDK's own retries to the action's bucket and notices throttling at
-//! the first attempt, which the caller of the SDK never sees when a retry succeeds.
+//! Sees every attempt of every EC2 call: charges the SDK's own retries to the action's bucket, and tells it whether EC2 took
+//! the request or threw it out as one too many. What was thrown out the SDK does not repeat: it comes back through the
+//! bucket, when the core still wants it.
 
 use aws_sdk_ec2::config::interceptors::{BeforeTransmitInterceptorContextRef, FinalizerInterceptorContextRef};
 use aws_sdk_ec2::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_smithy_runtime_api::box_error::BoxError;
-use aws_smithy_runtime_api::client::orchestrator::Metadata;
+use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
+use aws_smithy_runtime_api::client::orchestrator::{HttpResponse, Metadata};
 use aws_smithy_runtime_api::client::retries::RequestAttempts;
+use aws_smithy_runtime_api::client::retries::classifiers::{ClassifyRetry, RetryAction};
 
 use crate::throttle::Throttle;
 
@@ -49,14 +52,34 @@ impl Intercept for BucketInterceptor {
         _components: &RuntimeComponents,
         cfg: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let Some(response) = context.response().filter(|response| response.status().as_u16() >= 400) else {
-            return Ok(());
-        };
-        let body = response.body().bytes().unwrap_or_default();
-        let is_throttled = body.windows(THROTTLED.len()).any(|window| window == THROTTLED);
-        if let Some(metadata) = cfg.load::<Metadata>().filter(|_| is_throttled) {
+        let (Some(response), Some(metadata)) = (context.response(), cfg.load::<Metadata>()) else { return Ok(()) };
+        if is_throttled(response) {
             self.throttle.slow_down(metadata.name());
+        } else if response.status().as_u16() < 500 {
+            self.throttle.succeeded(metadata.name());
         }
         Ok(())
     }
+}
+
+/// The SDK's retries, but none of a call that EC2 threw out as one too many.
+#[derive(Debug)]
+pub(crate) struct ThrottledCallsAreNotRetried;
+
+impl ClassifyRetry for ThrottledCallsAreNotRetried {
+    fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
+        match context.response() {
+            Some(response) if is_throttled(response) => RetryAction::RetryForbidden,
+            _ => RetryAction::NoActionIndicated,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        "ThrottledCallsAreNotRetried"
+    }
+}
+
+fn is_throttled(response: &HttpResponse) -> bool {
+    let body = response.body().bytes().filter(|_| response.status().as_u16() >= 400).unwrap_or_default();
+    body.windows(THROTTLED.len()).any(|window| window == THROTTLED)
 }

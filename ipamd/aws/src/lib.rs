@@ -11,7 +11,7 @@
 //!
 //! ```text
 //!  ActionKind ─► Ec2::run ─► Throttle (bucket per action, waits or refuses) ─► SDK (standard retry) ─► EC2
-//!                   │                       ▲  charge, slow_down                      │ each attempt
+//!                   │                       ▲  charge, succeeded, slow_down           │ each attempt
 //!  Outcome  ◄── classify, view              └──────── BucketInterceptor ◄─────────────┘
 //! ```
 

@@ -11,11 +11,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ipamd_core::ec2::{Bucket, Ceiling, PATIENCE};
+use ipamd_core::action::Priority;
+use ipamd_core::ec2::{Bucket, Ceiling};
 use ipamd_core::ids::BootTime;
-
-/// Part of a wait that is added at random, so that nodes that were slowed together do not come back together.
-const JITTER: f64 = 0.25;
 
 /// The buckets, shared by all calls of the node. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -34,14 +32,18 @@ impl Throttle {
     }
 
     /// Waits for this action's turn. `Err`: the turn is further away than we wait here.
-    pub(crate) async fn turn(&self, action: &'static str) -> Result<(), Duration> {
-        let wait = self.with(action, |bucket, now| bucket.reserve(now, PATIENCE))?;
+    pub(crate) async fn turn(&self, action: &'static str, priority: Priority) -> Result<(), Duration> {
+        let wait = self.with(action, |bucket, now| bucket.reserve(priority, now))?;
         if !wait.is_zero() {
-            let wait = wait + jitter(wait);
-            tracing::debug!(action, wait_ms = %wait.as_millis(), "waiting for our own request bucket");
+            tracing::debug!(action, ?priority, wait_ms = %wait.as_millis(), "waiting for our own request bucket");
             tokio::time::sleep(wait).await;
         }
         Ok(())
+    }
+
+    /// How long a request of this action and priority would have to wait now.
+    pub(crate) fn wait(&self, action: &str, priority: Priority) -> Duration {
+        self.with(action, |bucket, now| bucket.wait(priority, now))
     }
 
     /// A retry of this action has left.
@@ -49,10 +51,16 @@ impl Throttle {
         self.with(action, |bucket, now| bucket.charge(now));
     }
 
+    /// EC2 took a request of this action.
+    pub(crate) fn succeeded(&self, action: &str) {
+        self.with(action, |bucket, now| bucket.succeeded(now));
+    }
+
     /// EC2 throttled this action.
     pub(crate) fn slow_down(&self, action: &str) {
+        let roll = roll();
         let rate = self.with(action, |bucket, now| {
-            bucket.slow_down(now);
+            bucket.slow_down(now, roll);
             bucket.rate()
         });
         tracing::warn!(action, requests_per_second = rate, "EC2 throttles us, asking less often");
@@ -74,10 +82,9 @@ impl Throttle {
     }
 }
 
-/// A random part of `wait`, up to a quarter of it.
-fn jitter(wait: Duration) -> Duration {
-    let mut byte = [0_u8];
-    // Without randomness there is no jitter; the wait itself stands.
-    let part = getrandom::fill(&mut byte).map_or(0.0, |()| f64::from(byte[0]) / 255.0);
-    wait.mul_f64(JITTER * part)
+/// A random number from 0 to 1.
+fn roll() -> f64 {
+    let mut bytes = [0_u8; 4];
+    // Without randomness there is no jitter; the middle stands.
+    getrandom::fill(&mut bytes).map_or(0.5, |()| f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX))
 }

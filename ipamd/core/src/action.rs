@@ -59,11 +59,26 @@ pub struct Allocated {
     pub table: RouteTable,
 }
 
+/// What goes first when this node's requests to EC2 are held back; the first is the most urgent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Priority {
+    /// ADDs wait for what it brings.
+    Waiting,
+    /// It fills the warm pool.
+    Warm,
+    /// It gives something back, or tidies up.
+    Release,
+    /// It only looks.
+    Describe,
+}
+
 /// A call to EC2 or the kernel, with the id under which its outcome is reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Action {
     /// Given back in `Event::ActionEnded`.
     pub id: ActionId,
+    /// How urgent it is.
+    pub priority: Priority,
     /// What to do.
     pub kind: ActionKind,
 }

@@ -6,7 +6,8 @@
 //!
 //! | class | first | at most |
 //! |---|---|---|
-//! | Throttled | 1 s | 60 s, full jitter above the half |
+//! | Throttled, `retry_after` said (our own bucket, which has jittered it) | that | that |
+//! | Throttled otherwise | 1 s | 60 s, full jitter above the half |
 //! | Transient, Unknown, NotFound, WrongState, DeviceIndexTaken, TokenMismatch | 0.5 s | 30 s |
 //! | Denied, SubnetExhausted, PrefixesExhausted, AddressLimit, AttachmentLimit | 30 s | 120 s, and up to a quarter more |
 //! | Rejected | 60 s | 600 s |
@@ -23,6 +24,9 @@ use crate::event::{Failure, FailureClass};
 
 /// `attempt`: tries that failed so far, the one just failed included (1 for the first). `salt`: differs between nodes.
 pub(crate) fn delay(failure: &Failure, attempt: u32, salt: u64) -> Duration {
+    if let (FailureClass::Throttled, Some(after)) = (failure.class, failure.retry_after) {
+        return after;
+    }
     let (first, most) = match failure.class {
         FailureClass::Throttled => (1_000, 60_000),
         FailureClass::Transient

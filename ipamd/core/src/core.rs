@@ -35,6 +35,7 @@ mod shrinking;
 mod slow;
 pub(crate) mod state;
 mod undurable;
+mod urgency;
 mod waiting;
 
 #[cfg(test)]
@@ -76,6 +77,8 @@ pub struct Core {
     /// Create calls, by token.
     pub(crate) requests: BTreeMap<String, Request>,
     pub(crate) waiters: Waiters,
+    /// Whether any waited when the state was last advanced.
+    pub(crate) waited: bool,
     pub(crate) subnets: BTreeMap<SubnetId, Subnet>,
     pub(crate) zone: Zone,
     /// Whether Kubernetes may put pods here: the node is not cordoned.
@@ -250,8 +253,9 @@ impl Core {
         self.next_action += 1;
         let id = ActionId(self.next_action);
         turn.debug(format!("starting {purpose}"));
+        let priority = self.priority(&purpose);
         self.in_flight.insert(id, slow::flight(purpose, turn.boot()));
-        turn.fx.actions.push(Action { id, kind });
+        turn.fx.actions.push(Action { id, priority, kind });
         id
     }
 

@@ -8,5 +8,5 @@
 mod bucket;
 mod classify;
 
-pub use bucket::{Bucket, Ceiling, PATIENCE};
+pub use bucket::{Bucket, Ceiling};
 pub use classify::{Sent, classify};

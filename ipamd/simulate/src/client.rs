@@ -2,7 +2,8 @@
 //! A node's EC2 client: its own request bucket, the SDK's retries, time limits, and what a lost answer means.
 //!
 //! Decides when an attempt leaves and whether another follows; the attempt itself is the world's. The bucket and the meaning
-//! of error codes are the daemon's own (`ipamd_core::ec2`); the retries are those of the AWS SDK's `standard` mode.
+//! of error codes are the daemon's own (`ipamd_core::ec2`); the retries are those of the AWS SDK's `standard` mode,
+//! save that a client with a bucket repeats no throttled call: it comes back through the bucket.
 //!
 //! ```text
 //!   call ─► bucket ──wait──► attempt ─► answered well ─────────────────────► Ok(XML)
@@ -18,7 +19,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ipamd_core::ec2::{Bucket, Ceiling, PATIENCE, Sent, classify};
+use ipamd_core::action::Priority;
+use ipamd_core::ec2::{Bucket, Ceiling, Sent, classify};
 use ipamd_core::event::{Failure, FailureClass};
 use vpc_model::Response;
 
@@ -37,13 +39,22 @@ pub struct Ec2Call {
     pub params: Vec<(String, String)>,
     /// What it may have done when its answer is lost.
     pub sent: Sent,
+    /// How urgent it is, if its client has a bucket of its own.
+    pub priority: Priority,
 }
 
 impl Ec2Call {
     /// A call without parameters yet.
     #[must_use]
     pub fn new(action: &'static str, sent: Sent) -> Self {
-        Self { action, params: Vec::new(), sent }
+        Self { action, params: Vec::new(), sent, priority: Priority::Waiting }
+    }
+
+    /// With another priority than that of a waiting ADD.
+    #[must_use]
+    pub fn at(mut self, priority: Priority) -> Self {
+        self.priority = priority;
+        self
     }
 
     /// With one more parameter.
@@ -157,12 +168,11 @@ impl Client {
     }
 
     /// How long a new call waits before it leaves.
-    pub(crate) fn admit(&mut self, action: &'static str, now: Duration) -> Result<Duration, Failure> {
+    pub(crate) fn admit(&mut self, call: &Ec2Call, now: Duration) -> Result<Duration, Failure> {
         if !self.manners.bucket {
             return Ok(Duration::ZERO);
         }
-        let wait = self.bucket(action, now).reserve(now, PATIENCE).map_err(|wait| own_bucket(action, wait))?;
-        Ok(wait + wait.mul_f64(0.25 * self.rng.fraction()))
+        self.bucket(call.action, now).reserve(call.priority, now).map_err(|wait| own_bucket(call.action, wait))
     }
 
     fn bucket(&mut self, action: &'static str, now: Duration) -> &mut Bucket {
@@ -177,15 +187,25 @@ impl Client {
         (attempt, spent): (u32, Duration),
         now: Duration,
     ) -> Verdict {
-        let (failure, repeatable) = match returned {
-            Return::Answer(response) if response.status < 300 => return Verdict::Ended(Ok(response.body)),
+        let (mut failure, repeatable) = match returned {
+            Return::Answer(response) if response.status < 300 => {
+                if self.manners.bucket {
+                    self.bucket(call.action, now).succeeded(now);
+                }
+                return Verdict::Ended(Ok(response.body));
+            }
             Return::Answer(response) => refused(call, &response),
             Return::TimedOut => (lost(call, "Timeout"), true),
             Return::Broken => (lost(call, "ConnectionLost"), true),
             Return::Refused(failure) => return Verdict::Ended(Err(failure)),
         };
         if failure.class == FailureClass::Throttled && self.manners.bucket {
-            self.bucket(call.action, now).slow_down(now);
+            // Not the SDK's to repeat: the bucket says when.
+            let roll = self.rng.fraction();
+            let bucket = self.bucket(call.action, now);
+            bucket.slow_down(now, roll);
+            failure.retry_after = Some(bucket.wait(call.priority, now));
+            return Verdict::Ended(Err(failure));
         }
         let may_repeat = repeatable && (self.manners.repeats_once || call.sent != Sent::Once);
         if !may_repeat || attempt >= self.manners.attempts {
@@ -256,19 +276,30 @@ mod tests {
     }
 
     #[test]
-    fn a_throttled_read_is_repeated_twice_and_slows_its_bucket() {
+    fn a_throttled_read_is_not_repeated_and_slows_its_bucket() {
+        let mut client = Client::new(Manners::ours(Duration::from_secs(10)), Rng::new(1, Stream::Latency));
+        let read = Ec2Call::new("DescribeNetworkInterfaces", Sent::Read).at(Priority::Describe);
+        let returned = response(503, "RequestLimitExceeded");
+        let verdict = client.judge(&read, returned, (1, Duration::ZERO), Duration::ZERO);
+        let Verdict::Ended(Err(failure)) = verdict else { panic!("{verdict:?}") };
+        assert_eq!(failure.class, FailureClass::Throttled);
+        let told = client.admit(&read, Duration::ZERO).expect_err("the bucket is empty").retry_after;
+        assert_eq!(told, failure.retry_after);
+    }
+
+    #[test]
+    fn a_failing_read_is_repeated_twice() {
         let mut client = Client::new(Manners::ours(Duration::from_secs(10)), Rng::new(1, Stream::Latency));
         let read = Ec2Call::new("DescribeNetworkInterfaces", Sent::Read);
         let mut verdicts = Vec::new();
         for attempt in 1..=3 {
-            let returned = response(503, "RequestLimitExceeded");
+            let returned = response(500, "InternalError");
             verdicts.push(client.judge(&read, returned, (attempt, Duration::ZERO), Duration::ZERO));
         }
         assert!(matches!(verdicts[0], Verdict::Again(pause) if pause < Duration::from_secs(1)), "{verdicts:?}");
         assert!(matches!(verdicts[1], Verdict::Again(_)));
         let Verdict::Ended(Err(failure)) = &verdicts[2] else { panic!("{verdicts:?}") };
-        assert_eq!(failure.class, FailureClass::Throttled);
-        assert!(client.admit("DescribeNetworkInterfaces", Duration::ZERO).expect("short") > Duration::ZERO);
+        assert_eq!(failure.class, FailureClass::Transient);
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod translate;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ipamd_core::action::{Action, ActionKind, Effects, Reply};
+use ipamd_core::action::{Action, ActionKind, Effects, Priority, Reply};
 use ipamd_core::event::{Failure, InstanceFacts, Outcome};
 use ipamd_core::ids::{ActionId, Now};
 use ipamd_core::{BootTime, Config, Core, Event, Restored};
@@ -88,7 +88,7 @@ impl Strategy for Ours {
 /// What a call was for.
 #[derive(Debug)]
 enum Purpose {
-    Action(ActionId, Operation),
+    Action(ActionId, Priority, Operation),
     Kernel(ActionId),
 }
 
@@ -165,8 +165,8 @@ impl Daemon {
             kind => {
                 let Some((operation, request)) = Operation::start(kind, turn.boot()) else { return };
                 let call = self.number();
-                self.calls.insert(call, Purpose::Action(action.id, operation));
-                turn.steps.push(Step::Ec2 { call, request });
+                self.calls.insert(call, Purpose::Action(action.id, action.priority, operation));
+                turn.steps.push(Step::Ec2 { call, request: request.at(action.priority) });
                 return;
             }
         };
@@ -176,12 +176,12 @@ impl Daemon {
     }
 
     fn ec2_answered(&mut self, call: CallId, answer: Result<String, Failure>, turn: &mut Turn) {
-        let Some(Purpose::Action(id, mut operation)) = self.calls.remove(&call) else { return };
+        let Some(Purpose::Action(id, priority, mut operation)) = self.calls.remove(&call) else { return };
         match operation.answered(answer) {
             Next::Call(request) => {
                 let call = self.number();
-                self.calls.insert(call, Purpose::Action(id, operation));
-                turn.steps.push(Step::Ec2 { call, request });
+                self.calls.insert(call, Purpose::Action(id, priority, operation));
+                turn.steps.push(Step::Ec2 { call, request: request.at(priority) });
             }
             Next::Ended(outcome) => self.feed(Event::ActionEnded { id, outcome }, turn),
         }

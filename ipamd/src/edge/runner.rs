@@ -57,7 +57,7 @@ async fn run_ec2(mut slot: Ec2Slot, inbox: Inbox, action: Action) {
     // No sender any more: the daemon is going.
     let Some(ec2) = ec2 else { return };
     let started = clock::boot();
-    let outcome = ec2.run(&action.kind).await;
+    let outcome = ec2.run(action.priority, &action.kind).await;
     log_end(action.id, &outcome, started);
     inbox.ended(action.id, outcome);
 }

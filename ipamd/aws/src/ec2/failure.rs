@@ -13,10 +13,24 @@ use ipamd_core::action::ActionKind;
 use ipamd_core::ec2::{Sent, classify};
 use ipamd_core::event::{Failure, FailureClass};
 
+use super::Ec2;
 use crate::chain;
 
-/// The failure behind an SDK error.
-pub(super) fn failed<E>(action: &str, sent: Sent, error: SdkError<E, HttpResponse>) -> Failure
+impl Ec2 {
+    /// The failure behind an SDK error; one that is throttled says when our own bucket lets the next request go.
+    pub(super) fn failed<E>(&self, action: &'static str, sent: Sent, error: SdkError<E, HttpResponse>) -> Failure
+    where
+        E: ProvideErrorMetadata + RequestId + Error + Send + Sync + 'static,
+    {
+        let mut failure = failed(action, sent, error);
+        if failure.class == FailureClass::Throttled {
+            failure.retry_after = Some(self.throttle.wait(action, self.priority));
+        }
+        failure
+    }
+}
+
+fn failed<E>(action: &str, sent: Sent, error: SdkError<E, HttpResponse>) -> Failure
 where
     E: ProvideErrorMetadata + RequestId + Error + Send + Sync + 'static,
 {

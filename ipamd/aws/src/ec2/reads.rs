@@ -13,7 +13,7 @@ use ipamd_core::ids::{EniId, InstanceId, VpcId};
 use ipamd_core::tags::{CLUSTER_TAG, INSTANCE_TAG};
 
 use super::Ec2;
-use super::failure::{failed, incomplete};
+use super::failure::incomplete;
 use crate::view;
 
 /// Most items in one page of a description (EC2 API reference: 5 to 1000).
@@ -72,7 +72,7 @@ impl Ec2 {
                 .set_next_token(next_token)
                 .send()
                 .await
-                .map_err(|error| failed(action, Sent::Read, error))?;
+                .map_err(|error| self.failed(action, Sent::Read, error))?;
             for eni in page.network_interfaces() {
                 enis.push(view::eni(eni).map_err(|error| incomplete(action, error.to_string()))?);
             }
@@ -112,7 +112,7 @@ impl Ec2 {
                 .set_next_token(next_token)
                 .send()
                 .await
-                .map_err(|error| failed(action, Sent::Read, error))?;
+                .map_err(|error| self.failed(action, Sent::Read, error))?;
             for subnet in page.subnets() {
                 views.push(subnet_view(subnet).map_err(|error| incomplete(action, error))?);
             }

@@ -103,7 +103,7 @@ impl Bench {
     }
 
     async fn run(&self, kind: ActionKind) -> Outcome {
-        self.ec2.run(&kind).await
+        self.ec2.run(Priority::Waiting, &kind).await
     }
 
     fn finish(self) {
@@ -354,14 +354,16 @@ async fn an_eni_without_ipv4_is_described_and_a_managed_one_is_foreign() {
     bench.finish();
 }
 
+const ONE_SUBNET: [(&str, &str); 3] =
+    [("Filter.1.Name", "subnet-id"), ("Filter.1.Value.1", "subnet-1"), ("MaxResults", "1000")];
+const SUBNET: &str = "<subnetSet><item><subnetId>subnet-1</subnetId><cidrBlock>10.0.1.0/24</cidrBlock>\
+    <availableIpAddressCount>77</availableIpAddressCount></item></subnetSet>";
+
 #[tokio::test]
-async fn a_throttled_attempt_is_retried_by_the_sdk_and_slows_our_bucket() {
-    let params = [("Filter.1.Name", "subnet-id"), ("Filter.1.Value.1", "subnet-1"), ("MaxResults", "1000")];
-    let content = "<subnetSet><item><subnetId>subnet-1</subnetId><cidrBlock>10.0.1.0/24</cidrBlock>\
-        <availableIpAddressCount>77</availableIpAddressCount></item></subnetSet>";
+async fn a_failed_read_is_repeated_by_the_sdk_and_its_answer_cached() {
     let bench = Bench::new(vec![
-        error("DescribeSubnets", &params, (503, "RequestLimitExceeded", "Request limit exceeded.")),
-        ok("DescribeSubnets", &params, content),
+        error("DescribeSubnets", &ONE_SUBNET, (500, "InternalError", "An internal error has occurred")),
+        ok("DescribeSubnets", &ONE_SUBNET, SUBNET),
     ])
     .await;
     let kind = ActionKind::DescribeSubnets(SubnetQuery::Id("subnet-1".into()));
@@ -370,8 +372,38 @@ async fn a_throttled_attempt_is_retried_by_the_sdk_and_slows_our_bucket() {
         let (cidr, available) = (views[0].cidr, views[0].available);
         assert_eq!((cidr, available), ("10.0.1.0/24".parse().unwrap(), 77), "the second answer is the cached first");
     }
+    bench.finish();
+}
+
+#[tokio::test]
+async fn equal_reads_at_once_are_one_call() {
+    let answer = Step { delay: Duration::from_millis(100), ..ok("DescribeSubnets", &ONE_SUBNET, SUBNET) };
+    let bench = Bench::new(vec![answer]).await;
+    let kind = ActionKind::DescribeSubnets(SubnetQuery::Id("subnet-1".into()));
+    let reads = (0..8).map(|_| (bench.ec2.clone(), kind.clone()));
+    let reads: Vec<_> =
+        reads.map(|(ec2, kind)| tokio::spawn(async move { ec2.run(Priority::Describe, &kind).await })).collect();
+    for read in reads {
+        assert!(matches!(read.await.unwrap(), Outcome::SubnetsDescribed(_)));
+    }
+    bench.finish();
+}
+
+#[tokio::test]
+async fn a_throttled_call_is_not_repeated_by_the_sdk_and_comes_back_when_our_bucket_says() {
+    let throttled = (503, "RequestLimitExceeded", "Request limit exceeded.");
+    let bench = Bench::new(vec![error("DescribeSubnets", &ONE_SUBNET, throttled)]).await;
+    let kind = ActionKind::DescribeSubnets(SubnetQuery::Id("subnet-1".into()));
+    let Outcome::Failed(failure) = bench.run(kind.clone()).await else { panic!("not throttled") };
+    assert_eq!((failure.class, failure.code.as_str()), (FailureClass::Throttled, "RequestLimitExceeded"));
+    // A quarter of two a second, and up to two tokens' time.
+    assert!(failure.retry_after.is_some_and(|after| after <= Duration::from_secs(4)), "{failure:?}");
     let rate = bench.ec2.throttle.rate("DescribeSubnets");
-    assert!(rate < 1.9, "throttled attempts must have halved the rate: {rate}");
+    assert!(rate < 0.6, "a throttled call quarters the rate: {rate}");
+    // A look waits behind everything else: it is refused without a call.
+    let Outcome::Failed(failure) = bench.ec2.run(Priority::Describe, &kind).await else { panic!("not held back") };
+    assert_eq!((failure.class, failure.code.as_str()), (FailureClass::Throttled, "OwnRequestLimit"));
+    assert!(failure.retry_after.is_some_and(|after| after > Duration::from_secs(8)), "{failure:?}");
     bench.finish();
 }
 
@@ -513,7 +545,7 @@ async fn a_refused_connection_proves_that_nothing_was_sent() {
     drop(listener);
     let ec2 = client(&endpoint, Duration::from_secs(2));
     let kind = ActionKind::Assign { eni_id: "eni-1".into(), fill: Fill::Addresses(1) };
-    let failure = failure(ec2.run(&kind).await);
+    let failure = failure(ec2.run(Priority::Waiting, &kind).await);
     assert_eq!((failure.class, failure.code.as_str()), (FailureClass::Transient, "NoConnection"), "{failure:?}");
 }
 

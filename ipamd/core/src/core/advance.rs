@@ -23,6 +23,7 @@ impl Core {
         self.recall(turn);
         self.serve_waiters(turn);
         self.answer_expired(turn);
+        self.hurry(now);
         self.forget_tombstones(turn);
         self.drive_host(turn);
         self.drive_subnets(turn);

@@ -4,7 +4,7 @@
 //! An ADD for a key that holds an address gets the same one, whatever its ENI is doing. Any other goes to the queue's end;
 //! `advance` serves it in the same turn when an address is free. A DEL always succeeds, at once, and waits for nobody.
 
-use crate::action::{Action, ActionKind, Allocated, Reply};
+use crate::action::{Action, ActionKind, Allocated, Priority, Reply};
 use crate::ids::{ActionId, AllocationKey, DeviceIndex, EniId, PodRef, RequestId, RouteTable};
 use crate::reason::{ReasonCode, Refusal};
 use crate::store::{Allocation, Testimony};
@@ -69,7 +69,8 @@ impl Core {
         for key in std::mem::take(&mut self.forgets) {
             self.next_action += 1;
             let id = ActionId(self.next_action);
-            turn.fx.actions.push(Action { id, kind: ActionKind::ForgetTombstone { key } });
+            let kind = ActionKind::ForgetTombstone { key };
+            turn.fx.actions.push(Action { id, priority: Priority::Release, kind });
         }
     }
 

@@ -93,6 +93,7 @@ fn blank(config: Config, boot_id: String, turn: &Turn) -> Core {
         others: BTreeMap::new(),
         requests: BTreeMap::new(),
         waiters: Waiters::default(),
+        waited: false,
         subnets: BTreeMap::new(),
         zone: Zone::default(),
         schedulable: true,

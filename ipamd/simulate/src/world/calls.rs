@@ -24,7 +24,7 @@ impl<S: Strategy> World<S> {
         self.checker.emitted(id, &request, &self.vpc, &self.nodes[id.0].enis);
         let node = &mut self.nodes[id.0];
         let life = node.life;
-        match node.client.admit(request.action, now.0) {
+        match node.client.admit(&request, now.0) {
             Ok(wait) => {
                 let open = OpenCall { request: Rc::new(request), began: now, attempt: 1 };
                 node.calls.insert(call, open);
