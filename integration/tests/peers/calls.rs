@@ -5,6 +5,7 @@
 //! attach.first: AttachNetworkInterface NetworkInterfaceId=$first InstanceId=$node DeviceIndex=1 -> att=attachmentId
 //! name          action                 parameters, $x a value kept under x                      what to keep of the answer
 //! page.first: DescribeNetworkInterfaces MaxResults=5 -> #networkInterfaceSet                    only how long a list is
+//! tags.51: CreateTags ResourceId.1=$x Tag.1..51.Key=k#                                          51 parameters, # the number
 //! ```
 //!
 //! Invariant: a name that is kept is kept at every emulator, or the run fails: later calls mean the same thing everywhere.
@@ -62,12 +63,21 @@ fn call(line: &str) -> Option<Call> {
     let mut words = rest.split_whitespace();
     let action = words.next()?.to_owned();
     let pair = |word: &str| word.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let params = words.map(pair).collect::<Option<Vec<_>>>()?;
+    let params = words.map(|word| pair(word).and_then(many)).collect::<Option<Vec<_>>>()?.concat();
     let kept = |(name, path): (String, String)| (name, path.split('/').map(str::to_owned).collect());
     let count = keep.strip_prefix('#').map(str::to_owned);
     let keep = if count.is_some() { "" } else { keep };
     let keep = keep.split_whitespace().map(|word| pair(word).map(kept)).collect::<Option<Vec<_>>>()?;
     Some(Call { name: name.to_owned(), action, params, keep, count })
+}
+
+/// `Tag.1..51.Key=k#` as 51 parameters; any other as itself.
+fn many((name, value): (String, String)) -> Option<Vec<(String, String)>> {
+    let Some((before, after)) = name.split_once("..") else { return Some(vec![(name, value)]) };
+    let (list, first) = before.rsplit_once('.')?;
+    let (last, rest) = after.split_once('.').map_or((after, String::new()), |(last, rest)| (last, format!(".{rest}")));
+    let numbers = first.parse::<u32>().ok()?..=last.parse().ok()?;
+    Some(numbers.map(|number| (format!("{list}.{number}{rest}"), value.replace('#', &number.to_string()))).collect())
 }
 
 /// The addresses that calls name: those are compared, all others are free to choose.
@@ -137,6 +147,9 @@ mod tests {
         assert_eq!(calls[0].params[1], ("Filter.1.Name".to_owned(), "tag:k".to_owned()));
         assert_eq!(calls[0].keep[0], ("att".to_owned(), vec!["set".to_owned(), "attachmentId".to_owned()]));
         assert_eq!((calls[1].keep.len(), calls[1].count.as_deref()), (0, Some("set")));
+        let calls = parse("t: Tag Tag.1..3.Key=k# Value.9..10=v\n").unwrap();
+        let names: Vec<String> = calls[0].params.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(names, ["Tag.1.Key=k1", "Tag.2.Key=k2", "Tag.3.Key=k3", "Value.9=v", "Value.10=v"]);
         assert!(parse("a Assign\n").is_err() && parse("a: X p\n").is_err());
         assert!(parse("a: X\na: Y\n").is_err(), "two calls of one name");
     }

@@ -73,6 +73,11 @@ impl Emulators {
         self.peers.iter().map(Peer::said).collect()
     }
 
+    /// The versions of all packages of the peers.
+    pub(crate) fn versions(&self) -> Vec<(String, String)> {
+        self.peers.iter().flat_map(Peer::versions).collect()
+    }
+
     /// The answers of each, in the order of [`WHICH`].
     pub(crate) fn run(&self, list: &[Call]) -> [BTreeMap<String, Outcome>; 3] {
         let mut addresses = setup::addresses();
@@ -152,12 +157,22 @@ impl Peer {
         self
     }
 
-    fn said(&self) -> String {
+    fn report(&self) -> serde_json::Value {
         let report = std::fs::read(self.folder.path().join("peer.json")).unwrap();
-        let report: serde_json::Value = serde_json::from_slice(&report).unwrap();
+        serde_json::from_slice(&report).unwrap()
+    }
+
+    /// Its packages and their versions.
+    fn versions(&self) -> Vec<(String, String)> {
+        let report = self.report();
         let versions = report["versions"].as_object().unwrap().iter();
+        versions.map(|(package, version)| (package.clone(), version.as_str().unwrap().to_owned())).collect()
+    }
+
+    fn said(&self) -> String {
         let versions: Vec<String> =
-            versions.map(|(package, version)| format!("{package} {}", version.as_str().unwrap())).collect();
+            self.versions().iter().map(|(package, version)| format!("{package} {version}")).collect();
+        let report = self.report();
         let mends = report["mends"].as_array().unwrap().iter();
         let mends: Vec<&str> = mends.map(|mend| mend.as_str().unwrap()).collect();
         format!("{}: {}; mended: {}", self.which.name(), versions.join(", "), mends.join(", "))

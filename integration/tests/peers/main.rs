@@ -41,6 +41,9 @@ fn three_emulators_of_ec2_answer_alike_but_for_the_listed_deviations() {
     for line in emulators.said() {
         println!("{line}");
     }
+    for (package, version) in emulators.versions() {
+        assert!(DEVIATIONS.contains(&version), "deviations.md does not speak of {package} {version}");
+    }
     let answers = emulators.run(&calls);
     let seen = compare::all(&calls, &answers);
     println!("{} calls to each, {} deviations", calls.len(), seen.len());
