@@ -33,6 +33,7 @@ use integration::sandbox::{Added, NetnsPath, Sandbox};
 use integration::strace::{Cut, Recording, Scope, Strace};
 use integration::topology::{Latency, NodeSpec, READY, Subnet, Topology, TopologySpec};
 use serde_json::Value;
+use vpc_model::{InstanceId, InstanceState, Vpc};
 
 /// Short, so that a small node lives through hundreds of pods; long enough to be noticed when it is not kept.
 const COOLDOWN: Duration = Duration::from_secs(1);
@@ -435,8 +436,21 @@ fn a_daemon_killed_at_any_call_of_its_first_start_leaves_no_eni_behind() {
         settled(&topology, &node);
         node.runtime.del(&sandbox, NetnsPath::Given).unwrap();
         node.kill();
+        terminate(&topology, &node);
     }
     report.print("first start", &recording, started);
+}
+
+/// The instance goes, and its ENIs with it: the subnets hold no more than a dozen nodes at one time.
+fn terminate(topology: &Topology, node: &Node) {
+    let id = InstanceId(topology.instance(&node.name).unwrap().id);
+    let terminated = |vpc: &mut Vpc, now| vpc.set_instance_state(&id, InstanceState::Terminated, now);
+    topology.emulator.with_model(terminated).unwrap();
+    let gone = eventually("its ENIs are gone", Duration::from_secs(5), || {
+        let left = topology.emulator.with_model(|vpc, _| vpc.enis().filter(|eni| eni.attachment().is_none()).count());
+        if left == 0 { Ok(()) } else { Err(format!("{left} ENIs unattached")) }
+    });
+    gone.unwrap_or_else(|error| panic!("{}: {error}", node.name));
 }
 
 /// The node has its primary ENI and warm ones, all full, the daemon knows it, and no ENI lies about.
