@@ -10,8 +10,7 @@
 //! and the pods that lived through it all are still reached.
 //!
 //! `make test` cuts at every call that could change something outside the process, at a start's every other, at ten of a first
-//! start; `make kill`
-//! (ENID_KILL=all) at every single call, and at a hundred of a first start that reach out.
+//! start's; `make kill` (ENID_KILL=all) at every single call, and at a hundred of a first start's.
 #![expect(
     clippy::unwrap_used,
     clippy::disallowed_methods,
