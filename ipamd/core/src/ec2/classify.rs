@@ -22,13 +22,26 @@ pub enum Sent {
     Once,
 }
 
-/// Texts of `InvalidParameterValue` and what they mean.
+/// What `InvalidParameterValue` can mean, by the fixed part of its text, and the class that follows. Any other text is
+/// [`FailureClass::Rejected`].
 const INVALID_PARAMETER_TEXTS: &[(&str, FailureClass)] = &[
+    // Delete of an ENI whose detach is not finished: later.
     ("is currently in use", FailureClass::WrongState),
+    // Attach: another index.
     ("already has an interface attached at device index", FailureClass::DeviceIndexTaken),
+    // Prefixes, and the subnet has too few addresses in all.
     ("There aren't sufficient free Ipv4 addresses or prefixes", FailureClass::PrefixesExhausted),
+    // Unassign: done before, as a description will show.
     ("Some of the specified addresses are not assigned to interface", FailureClass::NotFound),
+    // Assign of a named address that another ENI has.
     ("assigned, but move is not allowed", FailureClass::WrongState),
+    // A named address or prefix that no repetition makes right.
+    ("does not fall within the subnet's address range", FailureClass::Rejected),
+    ("is in subnet's reserved address range", FailureClass::Rejected),
+    // Unassign of the primary address: our view of the ENI is wrong.
+    ("cannot be unassigned", FailureClass::Rejected),
+    // A value of the wrong form or range: a bug of ours.
+    ("for parameter", FailureClass::Rejected),
 ];
 
 /// The kind of failure behind EC2's error `code` and `message`.
@@ -118,6 +131,20 @@ mod tests {
         ),
         ("InvalidParameterValue", "[10.0.1.5] assigned, but move is not allowed.", Sent::Once, WrongState),
         ("InvalidParameterValue", "Address 10.0.1.1 is in subnet's reserved address range", Sent::Once, Rejected),
+        (
+            "InvalidParameterValue",
+            "Address 10.9.1.1 does not fall within the subnet's address range",
+            Sent::Once,
+            Rejected,
+        ),
+        (
+            "InvalidParameterValue",
+            "The primary IP address 10.0.1.10 of interface eni-x cannot be unassigned",
+            Sent::Repeatable,
+            Rejected,
+        ),
+        ("InvalidParameterValue", "Value (-1) for parameter deviceIndex is invalid.", Sent::Once, Rejected),
+        ("InvalidParameterValue", "A text that nobody has seen yet", Sent::Once, Rejected),
         ("InvalidParameterCombination", "You may not attach a network interface …", Sent::Once, Rejected),
         ("AttachmentLimitExceeded", "Interface count 4 exceeds the limit for m5.large", Sent::Once, AttachmentLimit),
         ("OperationNotPermitted", "You are not allowed to manage 'ela-attach' attachments.", Sent::Once, WrongState),
@@ -142,6 +169,18 @@ mod tests {
         ("UnsupportedOperation", "", Sent::Once, Rejected),
         ("SomethingNew", "", Sent::Once, Rejected),
     ];
+
+    #[test]
+    fn each_meaning_of_invalid_parameter_value_is_told_apart_and_shown_by_a_real_text() {
+        assert!(INVALID_PARAMETER_TEXTS.len() >= 8);
+        for (text, class) in INVALID_PARAMETER_TEXTS {
+            let shown =
+                TABLE.iter().find(|(code, message, ..)| *code == "InvalidParameterValue" && message.contains(text));
+            let (_, message, _, expected) = shown.unwrap_or_else(|| panic!("no example of {text}"));
+            let meanings = INVALID_PARAMETER_TEXTS.iter().filter(|(other, _)| message.contains(other));
+            assert_eq!((meanings.count(), expected), (1, class), "{message}");
+        }
+    }
 
     #[test]
     fn every_documented_code_has_its_class() {
