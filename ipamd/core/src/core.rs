@@ -49,6 +49,7 @@ use crate::action::{Action, ActionKind, Effects};
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::event::{EniView, Event, Failure, InstanceFacts};
+use crate::faults::Fault;
 use crate::ids::{ActionId, AllocationKey, BootTime, EniId, Now, SubnetId};
 use crate::lifecycle::{Eni, Request};
 use crate::reads::Read;
@@ -63,6 +64,8 @@ use state::{Flight, Hold, Host, KernelWitness, LastFailure, Other, Purpose, Shri
 #[derive(Debug)]
 pub struct Core {
     pub(crate) config: Config,
+    /// A mistake put back on purpose, to show that it is found; the daemon has none.
+    pub(crate) fault: Option<Fault>,
     pub(crate) boot_id: String,
     /// Part of client tokens that no earlier run can have used.
     pub(crate) token_stem: String,
@@ -169,6 +172,18 @@ impl Core {
         (core, effects)
     }
 
+    /// With a mistake put back, to show that the simulation finds it.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_fault(mut self, fault: Option<Fault>) -> Self {
+        self.fault = fault;
+        self
+    }
+
+    pub(crate) fn makes(&self, fault: Fault) -> bool {
+        self.fault == Some(fault)
+    }
+
     /// Takes one event. `now` never runs backwards.
     ///
     /// The effects of one call are worked off, or handed back by [`Event::PersistFailed`], before the next event is fed.
@@ -218,6 +233,12 @@ impl Core {
     #[must_use]
     pub fn next_deadline(&self) -> Option<BootTime> {
         self.wake
+    }
+
+    /// Whether the last write of the journal failed and is yet to be tried again.
+    #[must_use]
+    pub fn is_undurable(&self) -> bool {
+        self.undurable.is_some()
     }
 
     /// Both journal files of the present state: what must be durable when [`Effects::persist`] says so.

@@ -25,6 +25,8 @@ pub mod config;
 pub mod core;
 pub mod ec2;
 pub mod event;
+#[doc(hidden)]
+pub mod faults;
 pub mod ids;
 mod lifecycle;
 mod planner;

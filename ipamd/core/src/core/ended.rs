@@ -10,6 +10,7 @@ use ipnet::Ipv4Net;
 
 use crate::action::Fill;
 use crate::event::{Failure, FailureClass, Outcome};
+use crate::faults::Fault;
 use crate::ids::{ActionId, BootTime, EniId, MacAddr};
 use crate::lifecycle::{Assign, DetachStep, Phase, Termination, Try, TryState};
 
@@ -290,6 +291,7 @@ impl Core {
                 Assign::Idle
             }
             FailureClass::AddressLimit => Assign::Resolving { after: now, limit_hit: Some(fill.slots()) },
+            FailureClass::Unknown if self.makes(Fault::RepeatsAssign) => Assign::Resting(retry),
             FailureClass::Unknown | FailureClass::Transient | FailureClass::NotFound | FailureClass::WrongState => {
                 Assign::Resolving { after: retry.max(now + RESOLVE_AFTER), limit_hit: None }
             }

@@ -14,6 +14,7 @@ use ipnet::Ipv4Net;
 
 use crate::action::prefix_addresses;
 use crate::event::{EniView, Failure, InstanceFacts, Outcome};
+use crate::faults::Fault;
 use crate::ids::{BootTime, DeviceIndex, EniId};
 use crate::lifecycle::{Assign, DetachStep, Eni, Phase, Try, TryState};
 use crate::store::{AddressState, Rest, Slot, prefix_of};
@@ -27,6 +28,8 @@ use super::{Core, Turn};
 const CAP_BELIEVED: Duration = Duration::from_secs(600);
 /// An ENI that EC2 does not show is looked for again after that time before it is given up.
 pub(super) const SECOND_LOOK: Duration = Duration::from_secs(10);
+/// How often one that stays missing is looked for at least.
+pub(super) const LONGEST_MISSING_LOOK: Duration = Duration::from_secs(900);
 
 /// Where EC2 shows an ENI.
 enum Place<'a> {
@@ -277,6 +280,9 @@ impl Core {
             }
             self.take_addresses(turn, view, read_at);
             return;
+        }
+        if self.makes(Fault::AbsenceIsDetached) && self.enis.get(id).is_some_and(|eni| !eni.primary) {
+            return self.gone(turn, id, "a read does not show it");
         }
         let now = turn.boot();
         let in_use = self.store.tally(id).busy() > 0;

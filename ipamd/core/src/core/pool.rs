@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::action::{ActionKind, Fill};
 use crate::config::{AddressMode, WarmTargets};
+use crate::faults::Fault;
 use crate::ids::{BootTime, EniId, SubnetId};
 use crate::lifecycle::{Assign, Eni, Request};
 use crate::planner::grow::{self, Ask, GrowView, Growth, Room};
@@ -105,15 +106,19 @@ impl Core {
                 if self.counts(eni, slot, now) {
                     view.total += Addresses(tally.free);
                     view.free += Addresses(tally.free);
+                    if self.makes(Fault::CoolingIsFree) {
+                        view.free += Addresses(tally.cooling);
+                    }
                 } else {
                     view.outgoing += Addresses(tally.free);
                 }
             }
-            let assigning = Addresses(assigning(eni).map_or(0, Fill::addresses));
+            let forgets = self.makes(Fault::ForgetsInFlight);
+            let assigning = Addresses(assigning(eni).filter(|_| !forgets).map_or(0, Fill::addresses));
             view.total += assigning;
             view.free += assigning;
         }
-        for request in self.requests.values() {
+        for request in self.requests.values().filter(|_| !self.makes(Fault::ForgetsInFlight)) {
             view.total += Addresses(request.fill.addresses());
             view.free += Addresses(request.fill.addresses());
         }

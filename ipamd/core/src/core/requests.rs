@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::action::{ActionKind, Fill, SubnetQuery};
 use crate::event::{EniView, Failure, FailureClass, Outcome, SubnetView};
+use crate::faults::Fault;
 use crate::ids::{BootTime, DeviceIndex, EniId, SubnetId};
 use crate::lifecycle::{Eni, Phase, Request, Termination, Try, TryState};
 use crate::reason::{NoticeLevel, ReasonCode};
@@ -278,6 +279,9 @@ impl Core {
     }
 
     pub(super) fn subnet_exhausted(&mut self, turn: &mut Turn, id: &SubnetId) {
+        if self.makes(Fault::IgnoresExhaustion) {
+            return;
+        }
         let now = turn.boot();
         let subnet = self.subnets.entry(id.clone()).or_default();
         let standing = subnet.exhausted.filter(|exhausted| now < exhausted.until);

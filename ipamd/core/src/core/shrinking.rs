@@ -13,6 +13,7 @@ use ipnet::Ipv4Net;
 
 use crate::action::{ActionKind, Fill};
 use crate::event::{Failure, FailureClass, Outcome};
+use crate::faults::Fault;
 use crate::ids::{BootTime, EniId};
 use crate::lifecycle::{Assign, DrainReason, Eni, Phase, RELEASE_AGE};
 use crate::planner::shrink::{self, Allowance, Share, Shrinkage};
@@ -197,8 +198,10 @@ impl Core {
         };
         let step = UnassignStep::Witnessing(turn.boot());
         let job = UnassignJob { eni_id: id.clone(), blocks, step, listing_counts_from: None };
-        for address in job.pool_addresses() {
-            self.store.set_leaving(address);
+        if !self.makes(Fault::ReleasesByStaleView) {
+            for address in job.pool_addresses() {
+                self.store.set_leaving(address);
+            }
         }
         turn.debug(format!("{} of {id}, free, are too many", job.fill()));
         self.shrinking.job = Some(job);
@@ -220,7 +223,7 @@ impl Core {
             self.unassign_again(turn, job);
             return;
         }
-        match self.objection_to_unassign(&job) {
+        match self.objection_to_unassign(&job).filter(|_| !self.makes(Fault::ReleasesByStaleView)) {
             Some(objection) => self.stop_unassign(turn, &objection),
             None => self.start_unassign(turn, job),
         }

@@ -83,6 +83,7 @@ fn blank(config: Config, boot_id: String, turn: &Turn) -> Core {
     let start_seconds = turn.now.unix_nanos.div_euclid(1_000_000_000);
     Core {
         config,
+        fault: None,
         boot_id,
         token_stem: format!("{start_seconds:x}"),
         facts: None,

@@ -291,3 +291,19 @@ fn calls_in_twelve_minutes(kind: &'static str, class: FailureClass) -> u32 {
     assert_eq!(world.enis.len(), 1, "{kind} {class:?}: {:#?}", world.snapshot().enis);
     calls
 }
+
+/// Found by simulation: an ENI that somebody detached under living pods was looked for every 30 s for as long as they lived.
+#[test]
+fn an_eni_that_stays_away_is_looked_for_less_and_less_often() {
+    let mut world = World::new("m5.large", warm_addresses(0, 12));
+    world.run_seconds(60);
+    let adds: Vec<_> = (0..12).map(|pod| world.add(&format!("pod-{pod}"))).collect();
+    world.run_seconds(30);
+    world.assert_served(&adds);
+    let secondary = world.enis.values_mut().find(|eni| eni.view.eni_id != "eni-0".into()).expect("a secondary ENI");
+    secondary.view.attachment = None;
+    let before = world.count("describe");
+    world.run_seconds(5 * 3_600);
+    let looks = world.count("describe") - before;
+    assert!((3..=40).contains(&looks), "{looks} reads of EC2 in five hours");
+}
