@@ -10,6 +10,7 @@ use lexopt::prelude::{Long, Short, Value, ValueExt};
 
 pub mod cleanup_host;
 pub mod plan_host;
+pub mod simulate;
 pub mod status;
 mod table;
 
@@ -24,6 +25,9 @@ usage: ipamd [run]                     run the daemon (configuration: environmen
        ipamd plan-host                 print what would be written to the kernel, as ip and nft commands; writes nothing
        ipamd cleanup-host              uninstall, once the daemon is stopped: remove our nft table, rules and routes;
                                        living pods keep their addresses, but no longer reach the internet
+       ipamd simulate --instance-type TYPE --pods FILE [--with 'NAME=value …'] [--reference 'NAME=value …'] [--svg FILE]
+                                       what settings would cost on a trace of pods: addresses held, waits, EC2 calls; one
+                                       column each --with (this daemon) and --reference (amazon-vpc-cni-k8s, as a model)
        ipamd version                   print the version
        ipamd --help                    print this
 
@@ -46,6 +50,8 @@ pub enum Command {
     PlanHost,
     /// Remove what is ours.
     CleanupHost,
+    /// Simulate settings on a trace of pods.
+    Simulate(simulate::Simulation),
     /// Print the version.
     Version,
     /// Print the help.
@@ -93,10 +99,36 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, l
                     _ => return Err("--address belongs to `status`".into()),
                 }
             }
+            Long(name @ ("instance-type" | "pods" | "with" | "reference" | "svg")) => {
+                let name = name.to_owned();
+                let value = parser.value()?;
+                match &mut command {
+                    Some(Command::Simulate(simulation)) => simulate_option(simulation, &name, value)?,
+                    _ => return Err(format!("--{name} belongs to `simulate`").into()),
+                }
+            }
             other => return Err(other.unexpected()),
         }
     }
-    Ok(command.unwrap_or(Command::Run))
+    match &command {
+        Some(Command::Simulate(simulation))
+            if simulation.instance_type.is_empty() || simulation.pods.as_os_str().is_empty() =>
+        {
+            Err("simulate needs --instance-type and --pods".into())
+        }
+        _ => Ok(command.unwrap_or(Command::Run)),
+    }
+}
+
+fn simulate_option(simulation: &mut simulate::Simulation, name: &str, value: OsString) -> Result<(), lexopt::Error> {
+    match name {
+        "instance-type" => simulation.instance_type = value.string()?,
+        "pods" => simulation.pods = value.into(),
+        "svg" => simulation.svg = Some(value.into()),
+        "with" => simulation.columns.push((simulate::Whose::Ours, value.string()?)),
+        _ => simulation.columns.push((simulate::Whose::Reference, value.string()?)),
+    }
+    Ok(())
 }
 
 fn named(word: &str) -> Result<Command, lexopt::Error> {
@@ -105,6 +137,7 @@ fn named(word: &str) -> Result<Command, lexopt::Error> {
         "status" => Command::Status { json: false, address: None },
         "plan-host" => Command::PlanHost,
         "cleanup-host" => Command::CleanupHost,
+        "simulate" => Command::Simulate(simulate::Simulation::default()),
         "version" => Command::Version,
         "help" => Command::Help,
         _ => return Err(format!("no such command `{word}`").into()),
@@ -135,6 +168,16 @@ mod tests {
         assert_eq!(parsed(&["cleanup-host"]), Ok(Command::CleanupHost));
         assert_eq!(parsed(&["version"]), Ok(Command::Version));
         assert_eq!(parsed(&["status", "--help"]), Ok(Command::Help));
+        let words =
+            ["simulate", "--instance-type", "m5.large", "--pods", "t.csv", "--with", "A=1 B=2", "--reference", ""];
+        let simulation = simulate::Simulation {
+            instance_type: "m5.large".to_owned(),
+            pods: "t.csv".into(),
+            columns: vec![(simulate::Whose::Ours, "A=1 B=2".to_owned()), (simulate::Whose::Reference, String::new())],
+            svg: None,
+        };
+        assert_eq!(parsed(&words), Ok(Command::Simulate(simulation)));
+        assert!(parsed(&["simulate", "--pods", "x"]).unwrap_err().contains("--instance-type"));
         let unix = Some(Bind::Unix("/run/x".into()));
         let words = ["status", "-o", "json", "--address", "unix:/run/x"];
         assert_eq!(parsed(&words), Ok(Command::Status { json: true, address: unix }));

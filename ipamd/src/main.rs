@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         Ok(Command::Help) => print(cli::HELP),
         // An uninstall must not fail for a mistake in the environment.
         Ok(Command::CleanupHost) => ended(cleanup_host()),
+        Ok(Command::Simulate(simulation)) => simulate(&simulation),
         Ok(Command::Version) => print(concat!("ipamd ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(command) => configured(command),
         Err(error) => {
@@ -42,6 +43,16 @@ fn configured(command: Command) -> ExitCode {
     ended(perform(command, config, &notes))
 }
 
+fn simulate(simulation: &cli::simulate::Simulation) -> ExitCode {
+    match simulation.columns() {
+        Ok(columns) => ended(cli::simulate::run(simulation, &columns, &mut std::io::stdout().lock())),
+        Err(mistakes) => {
+            mistakes.iter().for_each(|mistake| complain(&format!("ipamd: {mistake}")));
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
 fn ended(result: Result<(), String>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -60,7 +71,7 @@ fn perform(command: Command, config: Config, notes: &[Note]) -> Result<(), Strin
         }),
         Command::Status { json, address } => cli::status::run(&config, address, json, &mut std::io::stdout().lock()),
         Command::PlanHost => cli::plan_host::run(&config, &mut std::io::stdout().lock()),
-        Command::CleanupHost | Command::Help | Command::Version => Ok(()),
+        Command::CleanupHost | Command::Simulate(_) | Command::Help | Command::Version => Ok(()),
     }
 }
 

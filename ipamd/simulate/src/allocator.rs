@@ -56,6 +56,8 @@ pub struct Found {
 pub struct Turn {
     /// The time.
     pub now: Now,
+    /// Whether writes must be [`Step::Write`]: the daemon may be killed before its next turn, or someone reads every file.
+    pub eager: bool,
     /// Whether files cannot be written now. A [`Step::Write`] given all the same is lost.
     pub disk_full: bool,
     /// What it wants done, in order.
@@ -68,7 +70,7 @@ impl Turn {
     /// An empty turn.
     #[must_use]
     pub fn new(now: Now) -> Self {
-        Self { now, disk_full: false, steps: Vec::new(), log: None }
+        Self { now, eager: true, disk_full: false, steps: Vec::new(), log: None }
     }
 
     /// The time since boot.
@@ -156,6 +158,11 @@ pub enum Step {
         /// With what.
         bytes: Vec<u8>,
     },
+    /// The same with what [`Allocator::file`] says after this turn, which is asked for only when somebody reads it.
+    WriteLater {
+        /// Which.
+        file: File,
+    },
     /// The answer to an ADD.
     AddReply {
         /// Which call.
@@ -239,6 +246,11 @@ pub struct Holdings {
 pub trait Allocator: Debug {
     /// Takes one input.
     fn handle(&mut self, input: Input, turn: &mut Turn);
+
+    /// What a file of [`Step::WriteLater`] holds now.
+    fn file(&self, _file: File) -> Vec<u8> {
+        Vec::new()
+    }
 
     /// When [`Input::Tick`] is wanted at the latest; `None`: never.
     fn next_deadline(&self) -> Option<BootTime>;

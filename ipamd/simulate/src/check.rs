@@ -95,6 +95,8 @@ pub struct Rules {
     pub per_eni: u32,
     /// What it is to keep free.
     pub warm: WarmTargets,
+    /// Whether slots are filled with /28 prefixes where they can be.
+    pub prefixes: bool,
     /// Addresses at which it stops keeping any free.
     pub max_pods: Option<u32>,
 }
@@ -160,6 +162,12 @@ impl Checker {
         self.nodes[id.0].bereft.contains(&address)
     }
 
+    /// Whether somebody took this ENI away.
+    #[must_use]
+    pub fn was_taken(&self, id: NodeId, eni: &ipamd_core::ids::EniId) -> bool {
+        self.nodes[id.0].taken.contains(&EniId::from(eni.as_str()))
+    }
+
     pub(crate) fn time_is(&mut self, now: BootTime) {
         if self.looks_away {
             return;
@@ -215,8 +223,10 @@ impl Checker {
         }
     }
 
-    pub(crate) fn taken_away(&mut self, id: NodeId, addresses: impl Iterator<Item = std::net::Ipv4Addr>) {
-        self.nodes[id.0].bereft.extend(addresses);
+    pub(crate) fn taken_away(&mut self, id: NodeId, eni: &vpc_model::Eni) {
+        let ledger = &mut self.nodes[id.0];
+        ledger.bereft.extend(eni.addresses());
+        ledger.taken.insert(eni.id.clone());
     }
 
     pub(crate) fn asked(&mut self, id: NodeId, (request, key): (RequestId, &AllocationKey), deadline: BootTime) {
@@ -273,14 +283,14 @@ impl Checker {
         self.nodes[id.0].released(key, now);
     }
 
-    pub(crate) fn emitted(&mut self, id: NodeId, call: &Ec2Call, vpc: &Vpc, enis: &[EniId]) {
+    pub(crate) fn emitted(&mut self, id: NodeId, call: &Ec2Call, (vpc, kernel): (&Vpc, &Kernel), enis: &[EniId]) {
         if self.looks_away {
             return;
         }
         let now = self.now;
         let ledger = &mut self.nodes[id.0];
         ledger.enis = enis.to_vec();
-        let verdict = ledger.takes_nothing_in_use(call, vpc, now).and_then(|()| ledger.asks(call, vpc, now));
+        let verdict = ledger.takes_nothing_in_use(call, vpc, now).and_then(|()| ledger.asks(call, (vpc, kernel), now));
         self.judge(id, verdict);
     }
 

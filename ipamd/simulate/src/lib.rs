@@ -15,20 +15,25 @@
 //!   client answer             EC2 calls: bucket, retries; answers read
 //!   layout kernel world       VPCs, nodes, runtime, VPC, blows; one queue of happenings
 //!   check stats trace         invariants, measures, a readable account
+//!   pods figures              traces of pods; what settings cost on them, as table and plot
+//!   seed                      a life with faults, drawn from a number; what must hold in the end
 //! ```
 
 pub mod allocator;
 pub mod answer;
 pub mod check;
 pub mod client;
+pub mod figures;
 pub mod kernel;
 pub mod layout;
 pub mod ours;
 pub mod pace;
+pub mod pods;
 pub mod queue;
 pub mod reference;
 pub mod rng;
 pub mod scale;
+pub mod seed;
 pub mod stats;
 pub mod trace;
 pub mod world;

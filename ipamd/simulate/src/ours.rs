@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use ipamd_core::action::{Action, ActionKind, Effects, Priority, Reply};
 use ipamd_core::event::{Failure, InstanceFacts, Outcome};
+use ipamd_core::faults::Fault;
 use ipamd_core::ids::{ActionId, Now};
 use ipamd_core::{BootTime, Config, Core, Event, Restored};
 
@@ -35,13 +36,21 @@ const PERSIST_ATTEMPTS: u32 = 3;
 pub struct Ours {
     name: String,
     config: Config,
+    fault: Option<Fault>,
 }
 
 impl Ours {
     /// The daemon with this configuration.
     #[must_use]
     pub fn new(name: impl Into<String>, config: Config) -> Self {
-        Self { name: name.into(), config }
+        Self { name: name.into(), config, fault: None }
+    }
+
+    /// With a mistake put back into the core.
+    #[must_use]
+    pub fn with_fault(mut self, fault: Option<Fault>) -> Self {
+        self.fault = fault;
+        self
     }
 
     /// Its configuration.
@@ -71,7 +80,7 @@ impl Strategy for Ours {
         let restored = Restored::read(reference.as_deref(), own.as_deref(), kernel, boot_id);
         let (core, effects) = Core::new(self.config.clone(), restored, turn.now);
         let mut daemon = Daemon {
-            core,
+            core: core.with_fault(self.fault),
             calls: BTreeMap::new(),
             next_call: 0,
             facts: None,
@@ -124,9 +133,13 @@ impl Daemon {
                 break;
             }
             if !turn.disk_full {
-                let written = self.core.checkpoint();
-                turn.steps.push(Step::Write { file: File::Own, bytes: written.own_json });
-                turn.steps.push(Step::Write { file: File::Reference, bytes: written.reference_json });
+                if turn.eager {
+                    let written = self.core.checkpoint();
+                    turn.steps.push(Step::Write { file: File::Own, bytes: written.own_json });
+                    turn.steps.push(Step::Write { file: File::Reference, bytes: written.reference_json });
+                } else {
+                    turn.steps.extend([File::Own, File::Reference].map(|file| Step::WriteLater { file }));
+                }
                 break;
             }
             let message = "writing the journal: no space left on device".to_owned();
@@ -252,6 +265,14 @@ impl Allocator for Daemon {
                     self.feed(Event::Tick, turn);
                 }
             }
+        }
+    }
+
+    fn file(&self, file: File) -> Vec<u8> {
+        let written = self.core.checkpoint();
+        match file {
+            File::Own => written.own_json,
+            File::Reference => written.reference_json,
         }
     }
 

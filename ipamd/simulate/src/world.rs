@@ -104,6 +104,7 @@ pub struct World<S: Strategy> {
     next_request: u64,
     checker: Checker,
     trace: Trace,
+    eager: bool,
 }
 
 impl<S: Strategy> World<S> {
@@ -129,6 +130,7 @@ impl<S: Strategy> World<S> {
             next_request: 0,
             checker: Checker::default(),
             trace: Trace::default(),
+            eager: false,
         }
     }
 
@@ -144,6 +146,27 @@ impl<S: Strategy> World<S> {
     /// Keeps the lines of what happens from now on.
     pub fn keep_trace(&mut self) {
         self.trace.keep();
+    }
+
+    /// Has files written at every step, and not only when a kill is near.
+    pub fn write_eagerly(&mut self, eager: bool) {
+        (0..self.nodes.len()).for_each(|index| self.read_disk(NodeId(index)));
+        self.eager = eager;
+    }
+
+    /// Whether files are written at every step.
+    #[must_use]
+    pub fn is_eager(&self) -> bool {
+        self.eager
+    }
+
+    /// Puts the bytes of files that were written into [`Node::disk`]. The daemon must be between two turns.
+    pub fn read_disk(&mut self, id: NodeId) {
+        let node = &mut self.nodes[id.0];
+        let Some(daemon) = &node.daemon else { return };
+        for file in std::mem::take(&mut node.unread) {
+            node.disk.insert(file, daemon.file(file));
+        }
     }
 
     /// The lines of what happened.
@@ -189,6 +212,14 @@ impl<S: Strategy> World<S> {
     #[must_use]
     pub fn nodes(&self) -> &[Node<S::Allocator>] {
         &self.nodes
+    }
+
+    /// Slots besides the primary address that EC2 allows an ENI of this node.
+    #[must_use]
+    pub fn slots_per_eni(&self, id: NodeId) -> usize {
+        let instance = &self.nodes[id.0].instance;
+        let limits = self.vpc.instances().find(|other| other.id == *instance).map(|instance| instance.limits);
+        limits.map_or(0, |limits| limits.secondary_slots_per_eni() as usize)
     }
 
     /// The VPC as it really is.
@@ -270,6 +301,7 @@ impl<S: Strategy> World<S> {
     fn turn(&self, id: NodeId) -> Turn {
         let mut turn = Turn::new(self.both_clocks());
         turn.disk_full = self.nodes[id.0].disk_full;
+        turn.eager = self.eager || self.nodes[id.0].dies_in.is_some();
         turn.log = self.trace.is_kept().then(Vec::new);
         turn
     }
@@ -365,7 +397,14 @@ impl<S: Strategy> World<S> {
             Step::Write { file, bytes } => {
                 let node = &mut self.nodes[id.0];
                 if !node.disk_full {
+                    node.unread.remove(&file);
                     node.disk.insert(file, bytes);
+                }
+            }
+            Step::WriteLater { file } => {
+                let node = &mut self.nodes[id.0];
+                if !node.disk_full {
+                    node.unread.insert(file);
                 }
             }
             Step::AddReply { request, result } => self.add_replied(id, request, result),

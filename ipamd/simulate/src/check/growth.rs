@@ -10,15 +10,19 @@ use std::time::Duration;
 use ipamd_core::BootTime;
 use ipamd_core::config::WarmTargets;
 use ipamd_core::event::{Failure, FailureClass};
+use ipamd_core::ids::MacAddr;
 use vpc_model::Vpc;
 
 use crate::client::Ec2Call;
+use crate::kernel::Kernel;
 
 use super::ledger::{Ledger, Verdict, param};
 use super::{Invariant, Rules};
 
 /// How long an account may differ after something went wrong: a read that lags and the next one.
 const UNSURE: Duration = Duration::from_secs(180);
+/// An ENI that is not set up after that time may be replaced.
+const LATE: Duration = Duration::from_secs(10);
 /// Over which time calls are counted.
 const WINDOW: Duration = Duration::from_secs(600);
 /// Calls in that time that need no explanation: a start, a verify, a pool that moves.
@@ -89,7 +93,7 @@ impl Growth {
 
 impl Ledger {
     /// A call is made.
-    pub(super) fn asks(&mut self, call: &Ec2Call, vpc: &Vpc, now: BootTime) -> Verdict {
+    pub(super) fn asks(&mut self, call: &Ec2Call, (vpc, kernel): (&Vpc, &Kernel), now: BootTime) -> Verdict {
         self.growth.count_call(now)?;
         let count = |name| param(call, name).and_then(|value| value.parse::<u32>().ok()).unwrap_or(0);
         match call.action {
@@ -103,7 +107,7 @@ impl Ledger {
                 }
                 let (addresses, prefixes) = (count("SecondaryPrivateIpAddressCount"), count("Ipv4PrefixCount"));
                 self.fits(&eni, addresses + prefixes, vpc, now)?;
-                self.is_missing(addresses, prefixes, vpc, now)?;
+                self.is_missing((addresses, prefixes), (vpc, kernel), now)?;
                 *self.growth.assigning.entry(eni).or_default() += addresses + prefixes;
             }
             "CreateNetworkInterface" => {
@@ -111,7 +115,7 @@ impl Ledger {
                 let (addresses, prefixes) = (count("SecondaryPrivateIpAddressCount"), count("Ipv4PrefixCount"));
                 if !self.growth.creating.contains_key(&token) {
                     self.one_more_eni_fits(vpc, now)?;
-                    self.is_missing(addresses, prefixes, vpc, now)?;
+                    self.is_missing((addresses, prefixes), (vpc, kernel), now)?;
                 }
                 self.growth.creating.insert(token, addresses + prefixes);
             }
@@ -119,6 +123,11 @@ impl Ledger {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Slots that calls under way will fill.
+    pub(super) fn slots_under_way(&self) -> u32 {
+        self.growth.assigning.values().chain(self.growth.creating.values()).sum()
     }
 
     /// Slots of an ENI, calls under way counted.
@@ -136,8 +145,11 @@ impl Ledger {
 
     fn one_more_eni_fits(&self, vpc: &Vpc, now: BootTime) -> Verdict {
         let Some(rules) = self.rules.filter(|_| self.growth.is_calm(now)) else { return Ok(()) };
-        // One that is detached already is on its way out.
-        let here = self.enis.iter().filter_map(|id| vpc.eni(id)).filter(|eni| eni.attachment().is_some()).count();
+        // One that EC2 is detaching is on its way out: its slot is free when the new one is there to take it.
+        let stays = |eni: &&vpc_model::Eni| {
+            eni.attachment().is_some_and(|it| !matches!(it.phase, vpc_model::AttachmentPhase::Detaching { .. }))
+        };
+        let here = self.enis.iter().filter_map(|id| vpc.eni(id)).filter(stays).count();
         let all = u32::try_from(here + self.growth.creating.len()).unwrap_or(u32::MAX);
         if all < rules.max_enis {
             return Ok(());
@@ -151,16 +163,27 @@ impl Ledger {
     }
 
     /// No more than is missing by the targets, with what is on its way; a whole ENI or prefix more where those are the unit.
-    fn is_missing(&self, addresses: u32, prefixes: u32, vpc: &Vpc, now: BootTime) -> Verdict {
+    fn is_missing(&self, (addresses, prefixes): (u32, u32), (vpc, kernel): (&Vpc, &Kernel), now: BootTime) -> Verdict {
         let calm = self.growth.is_calm(now) && self.is_calm(now);
-        let Some(rules) = self.rules.filter(|_| calm) else { return Ok(()) };
+        // Single addresses in place of prefixes: the subnet has none, and the account is in two units.
+        let Some(rules) = self.rules.filter(|rules| calm && !(rules.prefixes && prefixes == 0)) else { return Ok(()) };
+        // One that does not come up is replaced, and then there are both.
+        let late = |eni: &vpc_model::Eni| {
+            eni.attachment()
+                .is_some_and(|it| now.0.saturating_sub(it.attach_time) > LATE && !kernel.is_set_up(MacAddr(eni.mac.0)))
+        };
+        // One that somebody took away holds addresses that are of no use.
+        let taken = |eni: &vpc_model::Eni| self.taken.contains(&eni.id);
+        if self.enis.iter().filter_map(|id| vpc.eni(id)).any(|eni| taken(eni) || late(eni)) {
+            return Ok(());
+        }
         let held: usize = self
             .enis
             .iter()
             .filter_map(|id| vpc.eni(id))
             .map(|eni| eni.secondaries.len() + 16 * eni.prefixes.len())
             .sum();
-        let under_way: u32 = self.growth.assigning.values().chain(self.growth.creating.values()).sum();
+        let under_way = self.slots_under_way();
         let unit = if prefixes > 0 { 16 } else { 1 };
         let all = u32::try_from(held).unwrap_or(u32::MAX) + unit * under_way;
         let resting = u32::try_from(self.rests.values().filter(|until| now < **until).count()).unwrap_or(u32::MAX);
@@ -198,7 +221,8 @@ impl Ledger {
 
     pub(super) fn returned(&mut self, call: &Ec2Call, answer: &Result<String, Failure>, now: BootTime) {
         let Err(failure) = answer else { return };
-        self.growth.troubled(now);
+        // No excuse for more calls, but the accounts may differ.
+        self.growth.unsure_until = now + UNSURE;
         match call.action {
             "AssignPrivateIpAddresses" => {
                 let eni = param(call, "NetworkInterfaceId").unwrap_or_default().to_owned();

@@ -41,6 +41,8 @@ pub(super) struct Ledger {
     by_address: BTreeMap<Ipv4Addr, AllocationKey>,
     pub(super) rests: BTreeMap<Ipv4Addr, BootTime>,
     pub(super) bereft: BTreeSet<Ipv4Addr>,
+    /// ENIs that somebody took away.
+    pub(super) taken: BTreeSet<EniId>,
     waiting: VecDeque<Waiting>,
     /// ADDs whose caller went away: an answer may still come, or not.
     pub(super) forgotten: BTreeSet<RequestId>,
@@ -62,6 +64,7 @@ impl Ledger {
             by_address: BTreeMap::new(),
             rests: BTreeMap::new(),
             bereft: BTreeSet::new(),
+            taken: BTreeSet::new(),
             waiting: VecDeque::new(),
             forgotten: BTreeSet::new(),
             first_deadline: None,
@@ -171,10 +174,13 @@ impl Ledger {
         }
         self.owners.insert(key.clone(), address);
         self.by_address.insert(address, key.clone());
-        if self.bereft.contains(&address) {
+        let id = EniId::from(allocated.eni_id.as_str());
+        if self.bereft.contains(&address) || self.taken.contains(&id) {
+            // It cannot know yet that somebody took the ENI away.
+            self.bereft.insert(address);
             return Ok(());
         }
-        let eni = vpc.eni(&EniId::from(allocated.eni_id.as_str()));
+        let eni = vpc.eni(&id);
         let proven = eni.is_some_and(|eni| holds(eni, address) && kernel.is_set_up(MacAddr(eni.mac.0)));
         if proven {
             Ok(())
@@ -208,26 +214,25 @@ impl Ledger {
         if !quiet || hopeless {
             return Ok(());
         }
-        let room = self.enis.iter().filter_map(|id| vpc.eni(id)).find(|eni| {
-            let full = eni.slots() > rules.per_eni as usize;
-            let subnet = vpc.subnets().find(|subnet| subnet.id == eni.subnet);
-            !full && kernel.is_set_up(MacAddr(eni.mac.0)) && subnet.is_some_and(|subnet| subnet.free_addresses() >= 16)
+        let rooms = self.enis.iter().filter_map(|id| vpc.eni(id)).filter_map(|eni| {
+            let subnet = vpc.subnets().find(|subnet| subnet.id == eni.subnet)?;
+            let usable = kernel.is_set_up(MacAddr(eni.mac.0)) && subnet.free_addresses() >= 16;
+            usable.then(|| rules.per_eni.saturating_sub(u32::try_from(eni.slots() - 1).unwrap_or(u32::MAX)))
         });
-        match room {
-            None => Ok(()),
-            Some(eni) => {
-                let text = format!(
-                    "an ADD is refused after {:.1} s ({}: {}), but {} holds {} of {} and its subnet has addresses",
-                    waited.as_secs_f64(),
-                    refusal.code,
-                    refusal.cause,
-                    eni.id,
-                    eni.slots() - 1,
-                    rules.per_eni
-                );
-                Err((Invariant::InVain, text))
-            }
+        let room: u32 = rooms.sum();
+        // Who came earlier gets it first.
+        let taken = self.slots_under_way() + self.waiters();
+        if room <= taken {
+            return Ok(());
         }
+        let text = format!(
+            "an ADD is refused after {:.1} s ({}: {}), but its ENIs have room for {room}, of which {taken} are spoken for, and \
+             the subnet has addresses",
+            waited.as_secs_f64(),
+            refusal.code,
+            refusal.cause,
+        );
+        Err((Invariant::InVain, text))
     }
 
     pub(super) fn released(&mut self, key: &AllocationKey, now: BootTime) {

@@ -4,8 +4,7 @@
 use std::time::Duration;
 
 use ipamd_core::BootTime;
-use ipamd_core::ids::MacAddr;
-use vpc_model::{AttachFault, AttachFaultKind, Delivery, Effect, Fault, ImdsFault, Lags};
+use vpc_model::{AttachFault, AttachFaultKind, Delivery, Effect, Fault, Lags};
 
 use crate::allocator::Strategy;
 use crate::client::Ec2Call;
@@ -141,14 +140,13 @@ impl<S: Strategy> World<S> {
                 let instance = Some(self.nodes[node.0].instance.to_string());
                 self.vpc.order_attach_fault(AttachFault { instance, count: Some(count), kind });
             }
-            Blow::Imds { node, count } => {
-                let instance = Some(self.nodes[node.0].instance.to_string());
-                let fault = ImdsFault { instance, path_prefix: String::new(), status: 503, count: Some(count) };
-                self.vpc.order_imds_fault(fault);
-            }
+            Blow::Imds { node, count } => self.nodes[node.0].imds_fails = count,
             Blow::Disk { node, full } => self.nodes[node.0].disk_full = full,
             Blow::Kernel { node, kind } => self.nodes[node.0].kernel.order_fault(kind),
-            Blow::Kill { node, after } => self.nodes[node.0].dies_in = Some(after),
+            Blow::Kill { node, after } => {
+                self.read_disk(node);
+                self.nodes[node.0].dies_in = Some(after);
+            }
             Blow::Vanish { node, which } => self.vanish(node, which),
             Blow::EniTaken { node, which } => self.take_eni(node, which),
             Blow::Throttle { bucket } => self.throttle(bucket),
@@ -178,19 +176,19 @@ impl<S: Strategy> World<S> {
     /// Somebody with the account's credentials takes an ENI away, whoever uses its addresses.
     fn take_eni(&mut self, id: NodeId, which: u64) {
         let now = self.queue.now();
-        let taken: Vec<(vpc_model::EniId, String, MacAddr)> = self.nodes[id.0]
+        let taken: Vec<(vpc_model::EniId, String)> = self.nodes[id.0]
             .enis
             .iter()
             .filter_map(|eni| self.vpc.eni(eni))
             .filter_map(|eni| {
                 let attachment = eni.attachment().filter(|attachment| attachment.device_index > 0)?;
-                Some((eni.id.clone(), attachment.id.to_string(), MacAddr(eni.mac.0)))
+                Some((eni.id.clone(), attachment.id.to_string()))
             })
             .collect();
         let index = usize::try_from(which).unwrap_or(0).checked_rem(taken.len());
-        let Some((eni, attachment, _)) = index.and_then(|index| taken.get(index)) else { return };
+        let Some((eni, attachment)) = index.and_then(|index| taken.get(index)) else { return };
         if let Some(lost) = self.vpc.eni(eni) {
-            self.checker.taken_away(id, lost.addresses());
+            self.checker.taken_away(id, lost);
         }
         let params = [("AttachmentId".to_owned(), attachment.clone())];
         self.vpc.ec2(&vpc_model::Caller::default(), "DetachNetworkInterface", &params, now.0);
@@ -229,6 +227,7 @@ impl<S: Strategy> World<S> {
         self.vpc.change_settings(|settings| settings.lags = Lags::default());
         for node in &mut self.nodes {
             node.disk_full = false;
+            node.imds_fails = 0;
             node.dies_in = None;
             node.kernel.clear_faults();
         }

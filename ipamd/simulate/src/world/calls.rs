@@ -21,7 +21,8 @@ impl<S: Strategy> World<S> {
     pub(super) fn call_ec2(&mut self, id: NodeId, call: CallId, request: Ec2Call) {
         let now = self.queue.now();
         self.trace.note(now, id, || format!("#{} {}", call.0, brief(&request)));
-        self.checker.emitted(id, &request, &self.vpc, &self.nodes[id.0].enis);
+        let node = &self.nodes[id.0];
+        self.checker.emitted(id, &request, (&self.vpc, &node.kernel), &node.enis);
         let node = &mut self.nodes[id.0];
         let life = node.life;
         match node.client.admit(&request, now.0) {
@@ -147,14 +148,15 @@ impl<S: Strategy> World<S> {
             return;
         }
         let now = self.queue.now();
-        let instance = self.nodes[id.0].instance.clone();
-        let probe = self.vpc.imds(&instance, "/latest/meta-data/instance-id", now.0);
-        let answer = match self.vpc.imds_view(&instance, now.0).filter(|_| probe.status == 200) {
+        let node = &mut self.nodes[id.0];
+        let fails = node.imds_fails > 0;
+        node.imds_fails = node.imds_fails.saturating_sub(1);
+        let answer = match self.vpc.imds_view(&node.instance, now.0).filter(|_| !fails) {
             Some(view) => Ok(Box::new(view)),
             None => Err(Failure {
                 class: FailureClass::Transient,
                 code: "ImdsUnavailable".to_owned(),
-                message: format!("IMDS answered {}", probe.status),
+                message: "IMDS does not answer".to_owned(),
                 retry_after: None,
             }),
         };

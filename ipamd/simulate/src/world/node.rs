@@ -43,7 +43,11 @@ pub struct Node<A> {
     /// When the tick comes that is in the queue.
     pub(crate) tick_at: Option<BootTime>,
     pub(crate) disk: BTreeMap<File, Vec<u8>>,
+    /// Files that were written since, their bytes not asked for yet.
+    pub(crate) unread: BTreeSet<File>,
     pub(crate) disk_full: bool,
+    /// Reads of IMDS that fail yet.
+    pub(crate) imds_fails: u32,
     /// DELs left on disk.
     pub(crate) tombstones: BTreeSet<AllocationKey>,
     /// Of these, those that this life has been told of.
@@ -75,7 +79,9 @@ impl<A> Node<A> {
             calls: BTreeMap::new(),
             tick_at: None,
             disk: BTreeMap::new(),
+            unread: BTreeSet::new(),
             disk_full: false,
+            imds_fails: 0,
             tombstones: BTreeSet::new(),
             told: BTreeSet::new(),
             kernel: Kernel::default(),
@@ -108,7 +114,7 @@ impl<A> Node<A> {
         &self.kernel
     }
 
-    /// The files of the state folder.
+    /// The files of the state folder, but for those written since the last [`super::World::read_disk`].
     #[must_use]
     pub fn disk(&self) -> &BTreeMap<File, Vec<u8>> {
         &self.disk

@@ -359,6 +359,8 @@ impl<S: Strategy> World<S> {
                 return;
             }
         }
-        self.queue.put(self.now() + SCAN, Happening::Scan(id, life));
+        if !self.nodes[id.0].tombstones.is_empty() {
+            self.queue.put(self.now() + SCAN, Happening::Scan(id, life));
+        }
     }
 }

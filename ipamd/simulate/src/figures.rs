@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What settings cost on a trace of pods: addresses held, waits, EC2 calls, side by side, as a table and as a plot.
+//!
+//! Every column meets the same pods, latencies and kubelet (the real one). Nothing goes wrong in these worlds but what the
+//! limits and EC2's own throttle make go wrong.
+
+mod plot;
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::rc::Rc;
+use std::time::Duration;
+
+use ipamd_core::{BootTime, Config};
+use vpc_model::ConfigError;
+
+use crate::allocator::Strategy;
+use crate::layout::Layout;
+use crate::ours::Ours;
+use crate::pace::Pace;
+use crate::pods::TracedPod;
+use crate::reference::{Reference, Settings};
+use crate::stats::Stats;
+use crate::world::{NodeId, PodPlan, World};
+
+pub use plot::svg;
+
+/// How long is watched after the last pod has come or gone.
+const AFTER: Duration = Duration::from_secs(600);
+/// Seed of latencies.
+const SEED: u64 = 1;
+
+/// One column: whose algorithm, with which settings.
+#[derive(Clone, Debug)]
+pub enum Column {
+    /// Our daemon's.
+    Ours(String, Box<Config>),
+    /// The model of the reference's.
+    Reference(String, Settings),
+}
+
+/// What one column measured.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// The column's name.
+    pub name: String,
+    /// What its node did.
+    pub stats: Stats,
+    /// Until when it was watched.
+    pub end: BootTime,
+}
+
+/// Runs a trace on one node of a type.
+///
+/// # Errors
+/// A type that is not in the table.
+pub fn run(instance_type: &str, pods: &[TracedPod], column: &Column) -> Result<Measured, ConfigError> {
+    match column {
+        Column::Ours(name, config) => measure(instance_type, pods, Ours::new(name.clone(), (**config).clone())),
+        Column::Reference(name, settings) => {
+            measure(instance_type, pods, Reference::new(name.clone(), settings.clone()))
+        }
+    }
+}
+
+fn measure<S: Strategy>(instance_type: &str, pods: &[TracedPod], strategy: S) -> Result<Measured, ConfigError> {
+    let vpc = Layout::one(instance_type, 19).build(SEED)?;
+    let instance = vpc.instances().next().map(|instance| instance.id.clone());
+    let mut world = World::for_figures(vpc, Pace::default(), SEED);
+    let name = strategy.name().to_owned();
+    if let Some(instance) = instance {
+        world.add_node(Rc::new(strategy), &instance, BootTime::default());
+    }
+    for pod in pods {
+        let TracedPod { name, starts, ends } = pod.clone();
+        world.plan_pod(PodPlan { node: NodeId(0), name, starts, ends });
+    }
+    let last = pods.iter().map(|pod| pod.ends.unwrap_or(pod.starts)).max().unwrap_or_default();
+    let end = last + AFTER;
+    world.run_until(end);
+    Ok(Measured { name, stats: world.nodes()[0].stats().clone(), end })
+}
+
+/// A number of the table.
+type Figure = (&'static str, fn(&Measured) -> String);
+
+const FIGURES: [Figure; 10] = [
+    ("addresses held, p50", |it| it.stats.held.percentile(50, it.end).to_string()),
+    ("addresses held, p95", |it| it.stats.held.percentile(95, it.end).to_string()),
+    ("addresses held, most", |it| it.stats.held.max().to_string()),
+    ("pods at once, most", |it| it.stats.pods.max().to_string()),
+    ("addresses held per pod", |it| {
+        let pods = it.stats.pods.integral(it.end);
+        if pods > 0.0 { format!("{:.2}", it.stats.held.integral(it.end) / pods) } else { "-".to_owned() }
+    }),
+    ("wait for an address, p50", |it| seconds(it.stats.waits.percentile(50))),
+    ("wait for an address, p99", |it| seconds(it.stats.waits.percentile(99))),
+    ("wait for an address, longest", |it| seconds(it.stats.waits.percentile(100))),
+    ("ADDs refused", |it| it.stats.refusals.values().sum::<u32>().to_string()),
+    ("EC2 calls", |it| it.stats.all_calls().to_string()),
+];
+
+fn seconds(time: Duration) -> String {
+    format!("{:.2} s", time.as_secs_f64())
+}
+
+/// The columns side by side, calls by kind below.
+#[must_use]
+pub fn table(columns: &[Measured]) -> String {
+    let mut rows: Vec<Vec<String>> =
+        vec![std::iter::once(String::new()).chain(columns.iter().map(|it| it.name.clone())).collect()];
+    for (name, figure) in FIGURES {
+        rows.push(std::iter::once(name.to_owned()).chain(columns.iter().map(figure)).collect());
+    }
+    let actions: BTreeSet<&str> = columns.iter().flat_map(|it| it.stats.calls.keys().copied()).collect();
+    for action in actions {
+        let count = |it: &Measured| it.stats.calls.get(action).copied().unwrap_or(0).to_string();
+        rows.push(std::iter::once(format!("  {action}")).chain(columns.iter().map(count)).collect());
+    }
+    let widths: Vec<usize> = (0..=columns.len())
+        .map(|column| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0))
+        .collect();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            // Writing to a text cannot fail.
+            let _ = if line.is_empty() { write!(line, "{cell:<width$}") } else { write!(line, "  {cell:>width$}") };
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ipamd_core::config::WarmTargets;
+
+    #[test]
+    fn fewer_warm_addresses_hold_less_and_every_pod_gets_one() {
+        let pods = crate::pods::parse(include_str!("../traces/ci.csv")).unwrap();
+        let ours = |name: &str, warm| Column::Ours(name.to_owned(), Box::new(Config { warm, ..Config::default() }));
+        let columns = [
+            ours("eni", WarmTargets::Enis(1)),
+            ours("few", WarmTargets::Addresses { warm: 5, minimum: 10 }),
+            Column::Reference("reference".to_owned(), Settings::default()),
+        ];
+        let measured: Vec<Measured> = columns.iter().map(|column| run("m5.4xlarge", &pods, column).unwrap()).collect();
+        for column in &measured {
+            assert_eq!(column.stats.waits.count(), pods.len(), "{}: every pod gets an address", column.name);
+        }
+        let held = |index: usize| measured[index].stats.held.integral(measured[index].end);
+        assert!(held(1) < held(0));
+        let text = table(&measured);
+        assert!(text.contains("addresses held, p95") && text.contains("AssignPrivateIpAddresses"), "{text}");
+        let plot = svg(&measured);
+        assert!(plot.starts_with("<svg") && plot.trim_end().ends_with("</svg>"));
+        assert_eq!(plot.matches("<polyline").count(), 4, "one line a column, and the pods");
+    }
+}

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `ipamd simulate`: what settings would cost on a trace of pods, before they are chosen. No AWS account, no kernel: the
+//! real core against the VPC model, under a virtual clock (crate `ipamd-simulate`).
+//!
+//! A column is a set of settings as in the environment, for our daemon (`--with`) or for the model of the reference
+//! (`--reference`). Nothing of this process's own environment counts.
+
+#![expect(clippy::disallowed_methods, reason = "reads the trace and writes the plot")]
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+
+use ipamd_core::Config;
+use ipamd_core::config::{self, AddressMode, WarmTargets};
+use ipamd_simulate::figures::{self, Column};
+use ipamd_simulate::pods;
+use ipamd_simulate::reference::{Mode, Settings, Targets};
+
+/// What to simulate.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Simulation {
+    /// Type of the node.
+    pub instance_type: String,
+    /// The trace, CSV.
+    pub pods: PathBuf,
+    /// Columns in order: whose algorithm, and its settings as `NAME=value …`.
+    pub columns: Vec<(Whose, String)>,
+    /// Where the plot goes; `None`: nowhere.
+    pub svg: Option<PathBuf>,
+}
+
+/// Whose algorithm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// This daemon's.
+    Ours,
+    /// amazon-vpc-cni-k8s, as a model.
+    Reference,
+}
+
+impl Simulation {
+    /// The columns' configurations; defaults when there is none.
+    ///
+    /// # Errors
+    /// Every mistake of every column.
+    pub fn columns(&self) -> Result<Vec<Column>, Vec<String>> {
+        let defaults = [(Whose::Ours, String::new())];
+        let wanted = if self.columns.is_empty() { defaults.as_slice() } else { self.columns.as_slice() };
+        let mut columns = Vec::new();
+        let mut mistakes = Vec::new();
+        for (whose, text) in wanted {
+            match parse(text) {
+                Ok(config) => columns.push(column(*whose, text, config)),
+                Err(errors) => mistakes.extend(errors),
+            }
+        }
+        if mistakes.is_empty() { Ok(columns) } else { Err(mistakes) }
+    }
+}
+
+fn parse(text: &str) -> Result<Config, Vec<String>> {
+    let mut variables = BTreeMap::new();
+    let mut mistakes = Vec::new();
+    for word in text.split_whitespace() {
+        match word.split_once('=') {
+            Some((name, _)) if config::VARIABLES.iter().all(|variable| variable.name != name) => {
+                mistakes.push(format!("{word}: no such variable"));
+            }
+            Some((name, value)) => {
+                variables.insert(name.to_owned(), value.to_owned());
+            }
+            None => mistakes.push(format!("{word}: NAME=value is wanted")),
+        }
+    }
+    match config::parse(&variables) {
+        Ok((config, _)) if mistakes.is_empty() => Ok(config),
+        Ok(_) => Err(mistakes),
+        Err(errors) => Err(mistakes.into_iter().chain(errors.iter().map(ToString::to_string)).collect()),
+    }
+}
+
+fn column(whose: Whose, text: &str, config: Config) -> Column {
+    let settings = if text.trim().is_empty() { "defaults" } else { text.trim() };
+    match whose {
+        Whose::Ours => Column::Ours(settings.to_owned(), Box::new(config)),
+        Whose::Reference => Column::Reference(format!("reference: {settings}"), reference(&config)),
+    }
+}
+
+/// The same settings as the reference understands them.
+fn reference(config: &Config) -> Settings {
+    let mut targets = Targets::default();
+    match config.warm {
+        WarmTargets::Enis(enis) => targets.warm_enis = enis,
+        WarmTargets::Prefixes(prefixes) => targets.warm_prefixes = prefixes,
+        WarmTargets::Addresses { warm, minimum } => {
+            targets.warm_addresses = warm;
+            targets.minimum_addresses = minimum;
+        }
+    }
+    let mode = match config.address_mode {
+        AddressMode::SecondaryIps => Mode::Addresses,
+        AddressMode::Prefixes { warm_prefixes } => {
+            targets.warm_prefixes = warm_prefixes;
+            Mode::Prefixes
+        }
+    };
+    Settings {
+        mode,
+        targets,
+        max_enis: config.max_enis,
+        max_pods: config.max_pods,
+        cooldown: config.cooldown,
+        http_timeout: config.http_timeout,
+        ..Settings::default()
+    }
+}
+
+/// Runs every column and prints the table; writes the plot.
+///
+/// # Errors
+/// The trace cannot be read, the type is not known, the plot cannot be written.
+pub fn run(simulation: &Simulation, columns: &[Column], out: &mut dyn Write) -> Result<(), String> {
+    let name = simulation.pods.display();
+    let text = std::fs::read_to_string(&simulation.pods).map_err(|error| format!("reading {name}: {error}"))?;
+    let pods = pods::parse(&text).map_err(|error| format!("{name}: {error}"))?;
+    let measured = columns
+        .iter()
+        .map(|column| figures::run(&simulation.instance_type, &pods, column))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| error.to_string())?;
+    let title = format!("{}: {} pods of {name}\n\n", simulation.instance_type, pods.len());
+    let table = title + &figures::table(&measured);
+    out.write_all(table.as_bytes()).map_err(|error| format!("writing the table: {error}"))?;
+    if let Some(path) = &simulation.svg {
+        std::fs::write(path, figures::svg(&measured))
+            .map_err(|error| format!("writing {}: {error}", path.display()))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_settings_as_in_the_environment_and_every_mistake_is_told() {
+        let mut simulation = Simulation {
+            columns: vec![
+                (Whose::Ours, "WARM_IP_TARGET=5 MINIMUM_IP_TARGET=10".to_owned()),
+                (Whose::Reference, String::new()),
+            ],
+            ..Simulation::default()
+        };
+        let columns = simulation.columns().unwrap();
+        let Column::Ours(name, config) = &columns[0] else { panic!("{columns:?}") };
+        assert_eq!(name, "WARM_IP_TARGET=5 MINIMUM_IP_TARGET=10");
+        assert_eq!(config.warm, WarmTargets::Addresses { warm: 5, minimum: 10 });
+        assert!(matches!(&columns[1], Column::Reference(name, _) if name == "reference: defaults"));
+        simulation.columns = vec![(Whose::Ours, "WARM_IP_TARGET=x NONSENSE=1 alone".to_owned())];
+        assert_eq!(simulation.columns().unwrap_err().len(), 3);
+    }
+}
