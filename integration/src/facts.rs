@@ -38,6 +38,8 @@ pub struct EniFacts {
     pub primary: Ipv4Addr,
     /// Secondary addresses, oldest first.
     pub secondary: Vec<Ipv4Addr>,
+    /// /28 prefixes, oldest first.
+    pub prefixes: Vec<Ipv4Net>,
 }
 
 /// The instance called `name`; `None`: there is none.
@@ -70,6 +72,7 @@ pub fn enis(vpc: &Vpc, name: &str) -> Option<Vec<EniFacts>> {
             device_index: attachment.device_index,
             primary: eni.primary?,
             secondary: eni.secondaries.clone(),
+            prefixes: eni.prefixes.clone(),
         })
     });
     let mut enis: Vec<EniFacts> = attached.collect();

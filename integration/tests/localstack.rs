@@ -48,6 +48,7 @@ fn the_daemons_ec2_life_runs_against_localstack() {
     assert_eq!(primary.len(), 1, "only the primary ENI before the daemon starts: {primary:?}");
     node.unset("AWS_ENDPOINT_URL_EC2");
     node.set("AWS_ENDPOINT_URL", &format!("http://{ENDPOINT}"));
+    node.set("WARM_ENI_TARGET", "1");
     node.set("IP_COOLDOWN_PERIOD", "2");
     node.start().unwrap();
     node.wait_ready(Duration::from_secs(60)).unwrap();

@@ -131,6 +131,7 @@ fn start(topology: &mut Topology, console: &Console) -> Result<(), DemoError> {
         "2. The daemon on each node, told where its EC2 and IMDS are, and to cool addresses {cooldown} s"
     ));
     for node in &mut topology.nodes {
+        node.set("WARM_ENI_TARGET", "1");
         node.set("IP_COOLDOWN_PERIOD", &COOLDOWN.as_secs().to_string());
         node.start()?;
     }

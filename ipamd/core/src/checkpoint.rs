@@ -148,6 +148,9 @@ pub struct OwnJournal {
     /// Serial number of the next create call's token.
     #[serde(default)]
     pub next_serial: u64,
+    /// What the adaptive policy remembers; absent while it has nothing to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adaptive: Option<AdaptiveRecord>,
     /// Addresses given back a short time ago, which EC2 may still list, sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unassigned: Vec<UnassignedRecord>,
@@ -160,6 +163,21 @@ pub struct OwnJournal {
     /// Subnets of the zone as their tags had them, sorted by id; what stands when EC2 does not answer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub places: Vec<PlaceRecord>,
+}
+
+/// What was observed of this node's ADDs and ENIs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AdaptiveRecord {
+    /// The largest burst of ADDs, in thousandths,
+    pub peak_milli: u64,
+    /// and when it was that large, since boot.
+    pub peak_at_nanos: u64,
+    /// How long an ENI takes until it gives addresses out.
+    pub lead_nanos: u64,
+    /// When the first ADD came, since boot; absent: none has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_add_nanos: Option<u64>,
 }
 
 /// An address or prefix that was given back.

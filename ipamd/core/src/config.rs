@@ -137,15 +137,17 @@ pub enum AddressMode {
     SecondaryIps,
     /// /28 prefixes where the instance type and the subnet have them, single addresses elsewhere.
     Prefixes {
-        /// Free prefixes to keep (`WARM_PREFIX_TARGET`), when no address target is set.
-        warm_prefixes: u32,
+        /// Free prefixes to keep (`WARM_PREFIX_TARGET`), when no address target is set; `None`: not set either.
+        warm_prefixes: Option<u32>,
     },
 }
 
 /// How large the warm pool is: one policy, never both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WarmTargets {
-    /// Spare ENIs' worth of addresses (`WARM_ENI_TARGET`); the policy when no address target is set.
+    /// No target is set: as many free addresses as come while an ENI is being made, by what was observed.
+    Adaptive,
+    /// Spare ENIs' worth of addresses (`WARM_ENI_TARGET`).
     Enis(u32),
     /// Spare /28 prefixes (`WARM_PREFIX_TARGET`): what takes the place of an ENI target in prefix mode.
     Prefixes(u32),
@@ -265,7 +267,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             address_mode: AddressMode::SecondaryIps,
-            warm: WarmTargets::Enis(1),
+            warm: WarmTargets::Adaptive,
             max_enis: None,
             max_pods: None,
             cooldown: Duration::from_secs(30),

@@ -52,6 +52,7 @@ use crate::event::{EniView, Event, Failure, InstanceFacts};
 use crate::faults::Fault;
 use crate::ids::{ActionId, AllocationKey, BootTime, EniId, Now, SubnetId};
 use crate::lifecycle::{Eni, Request};
+use crate::planner::adaptive::Adaptive;
 use crate::reads::Read;
 use crate::reason::{Notice, NoticeLevel, ReasonCode};
 use crate::restore::{self, Restored};
@@ -73,6 +74,8 @@ pub struct Core {
     pub(crate) facts_failure: Option<Failure>,
     pub(crate) limits: Option<InstanceLimits>,
     pub(crate) store: Store,
+    /// What was observed of ADDs and ENIs, for a node without warm targets.
+    pub(crate) adaptive: Adaptive,
     /// ENIs that serve pods, or will.
     pub(crate) enis: BTreeMap<EniId, Eni>,
     /// Attached ENIs that are left alone.

@@ -218,6 +218,8 @@ pub(crate) struct Eni {
     pub(crate) missing_since: Option<BootTime>,
     /// Its link appeared while a configuration was under way: try again at once when that fails.
     pub(crate) link_seen: bool,
+    /// When it was asked for, until it is proven; `None`: not by this process.
+    pub(crate) asked_at: Option<BootTime>,
     /// Whether it was reported as stuck.
     pub(crate) stuck_reported: bool,
     /// Its subnet is excluded: what is free on it is not given out.
@@ -249,6 +251,7 @@ impl Eni {
             keep_until: BootTime::default(),
             missing_since: None,
             link_seen: false,
+            asked_at: None,
             stuck_reported: false,
             excluded: false,
         }

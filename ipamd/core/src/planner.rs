@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The pool planner: pure functions from what there is to what should be asked for.
 //!
-//! [`target`] says how much is missing or too much, [`grow`] how a shortfall is spread over ENIs that have room and new
+//! [`adaptive`] says how much to keep free when no target is set, [`target`] says how much is missing or too much, [`grow`] how a shortfall is spread over ENIs that have room and new
 //! ones, [`shrink`] which ENI or addresses a surplus is taken from, [`place`] in which subnet an ENI is made. None of them keeps state: asked twice about the same
 //! situation they answer the same, and once what they ask for is counted as coming they ask for nothing more. When to act
 //! (hold-off, witnesses, hysteresis) is the core's business.
 
+pub(crate) mod adaptive;
 pub(crate) mod grow;
 pub(crate) mod place;
 pub(crate) mod shrink;

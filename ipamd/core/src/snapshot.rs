@@ -57,6 +57,9 @@ pub struct Snapshot {
 pub struct PoolSnapshot {
     /// The policy.
     pub targets: WarmTargets,
+    /// Free addresses to keep by it now; 0 while limits are not known.
+    #[serde(default)]
+    pub wanted: u32,
     /// Addresses held, in every state; primary addresses not counted.
     pub total: u32,
     /// Bound to a sandbox.

@@ -95,7 +95,7 @@ fn summary(snapshot: &Snapshot) -> String {
         )
     });
     let pool = &snapshot.pool;
-    let PoolSnapshot { total, allocated, free, cooling, held, leaving, coming, shortfall, surplus, .. } = pool;
+    let PoolSnapshot { total, allocated, free, cooling, held, leaving, coming, wanted, shortfall, surplus, .. } = pool;
     let most = pool.max_enis.map_or("?".to_owned(), |most| most.to_string());
     let each = pool.addresses_per_eni.map_or("?".to_owned(), |each| each.to_string());
     let serving = if snapshot.serving { "yes" } else { "not yet: no address of this boot proven" };
@@ -106,7 +106,7 @@ fn summary(snapshot: &Snapshot) -> String {
          pool     {total} addresses: {allocated} used, {free} free, {cooling} cooling, {held} held, {leaving} leaving, \
          {coming} coming\n\
          ENIs     {} of {most}, {each} addresses each\n\
-         target   {}; missing {shortfall}, too many {surplus}\n\
+         target   {} ({wanted} free); missing {shortfall}, too many {surplus}\n\
          why      {}{bound}\n",
         pool.enis,
         target(pool.targets),
@@ -116,6 +116,7 @@ fn summary(snapshot: &Snapshot) -> String {
 
 fn target(targets: WarmTargets) -> String {
     match targets {
+        WarmTargets::Adaptive => "adaptive".to_owned(),
         WarmTargets::Enis(enis) => format!("WARM_ENI_TARGET={enis}"),
         WarmTargets::Prefixes(prefixes) => format!("WARM_PREFIX_TARGET={prefixes}"),
         WarmTargets::Addresses { warm, minimum } => format!("WARM_IP_TARGET={warm} MINIMUM_IP_TARGET={minimum}"),

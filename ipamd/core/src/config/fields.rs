@@ -24,27 +24,31 @@ const LONGEST_TAG_VALUE: usize = 255;
 const RESERVED_TAG_TEXT: &str = "k8s.amazonaws.com";
 
 pub(super) fn warm_targets(reader: &mut Reader<'_>) -> WarmTargets {
-    let enis = reader.number("WARM_ENI_TARGET", 0, MOST_ENIS).unwrap_or(1);
+    let enis = reader.number("WARM_ENI_TARGET", 0, MOST_ENIS);
     let warm = reader.number("WARM_IP_TARGET", 0, MOST_ADDRESSES).unwrap_or(0);
     let minimum = reader.number("MINIMUM_IP_TARGET", 0, MOST_ADDRESSES).unwrap_or(0);
-    if warm == 0 && minimum == 0 { WarmTargets::Enis(enis) } else { WarmTargets::Addresses { warm, minimum } }
+    if warm == 0 && minimum == 0 {
+        // The reference takes 1 for an ENI target that is not set.
+        enis.map_or(WarmTargets::Adaptive, WarmTargets::Enis)
+    } else {
+        WarmTargets::Addresses { warm, minimum }
+    }
 }
 
 pub(super) fn address_mode(reader: &mut Reader<'_>, warm: WarmTargets) -> AddressMode {
     const WARM: &str = "WARM_PREFIX_TARGET";
-    let warm_prefixes = reader.number(WARM, 0, MOST_ADDRESSES / PREFIX_ADDRESSES).unwrap_or(0);
+    let warm_prefixes = reader.number(WARM, 0, MOST_ADDRESSES / PREFIX_ADDRESSES);
     if !reader.boolean("ENABLE_PREFIX_DELEGATION", false) {
-        if warm_prefixes > 0 {
+        if let Some(warm_prefixes) = warm_prefixes.filter(|prefixes| *prefixes > 0) {
             reader.note(WARM, format!("{warm_prefixes} is accepted, but has no effect without prefix delegation"));
         }
         return AddressMode::SecondaryIps;
     }
-    // The reference's entrypoint refuses to start then.
-    if warm_prefixes == 0 && !matches!(warm, WarmTargets::Addresses { .. }) {
-        let text = reader.text(WARM).unwrap_or_default();
+    // The reference's entrypoint refuses to start then; with none of them set, too.
+    if warm_prefixes == Some(0) && !matches!(warm, WarmTargets::Addresses { .. }) {
         let needs = "with ENABLE_PREFIX_DELEGATION one of WARM_PREFIX_TARGET, WARM_IP_TARGET and MINIMUM_IP_TARGET must \
-                     be above 0";
-        reader.error(WARM, &text, needs);
+                     be above 0, or all unset";
+        reader.error(WARM, "0", needs);
     }
     AddressMode::Prefixes { warm_prefixes }
 }

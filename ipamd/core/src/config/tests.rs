@@ -124,7 +124,9 @@ fn every_setting_that_means_another_network_is_refused() {
 #[test]
 fn an_address_target_takes_the_place_of_the_eni_target() {
     assert_eq!(parsed(&[("WARM_ENI_TARGET", "2")]).warm, WarmTargets::Enis(2));
-    assert_eq!(parsed(&[("WARM_IP_TARGET", "0")]).warm, WarmTargets::Enis(1));
+    assert_eq!(parsed(&[("WARM_IP_TARGET", "0")]).warm, WarmTargets::Adaptive, "0 is none, as in the reference");
+    assert_eq!(parsed(&[]).warm, WarmTargets::Adaptive);
+    assert_eq!(parsed(MANIFEST).warm, WarmTargets::Enis(1));
     assert_eq!(
         parsed(&[("WARM_ENI_TARGET", "2"), ("MINIMUM_IP_TARGET", "5")]).warm,
         WarmTargets::Addresses { warm: 0, minimum: 5 }
@@ -134,10 +136,18 @@ fn an_address_target_takes_the_place_of_the_eni_target() {
 #[test]
 fn prefix_delegation_needs_a_target_as_in_the_reference() {
     let on = ("ENABLE_PREFIX_DELEGATION", "true");
-    assert_eq!(parsed(&[on, ("WARM_PREFIX_TARGET", "1")]).address_mode, AddressMode::Prefixes { warm_prefixes: 1 });
-    assert_eq!(parsed(&[on, ("WARM_IP_TARGET", "5")]).address_mode, AddressMode::Prefixes { warm_prefixes: 0 });
+    assert_eq!(
+        parsed(&[on, ("WARM_PREFIX_TARGET", "1")]).address_mode,
+        AddressMode::Prefixes { warm_prefixes: Some(1) }
+    );
+    assert_eq!(parsed(&[on, ("WARM_IP_TARGET", "5")]).address_mode, AddressMode::Prefixes { warm_prefixes: None });
     assert_eq!(parsed(&[("WARM_PREFIX_TARGET", "1")]).address_mode, AddressMode::SecondaryIps);
-    for set in [&[on][..], &[on, ("WARM_PREFIX_TARGET", "0"), ("WARM_ENI_TARGET", "1")]] {
+    let adapts = parsed(&[on]);
+    assert_eq!(
+        (adapts.address_mode, adapts.warm),
+        (AddressMode::Prefixes { warm_prefixes: None }, WarmTargets::Adaptive)
+    );
+    for set in [&[on, ("WARM_PREFIX_TARGET", "0")][..], &[on, ("WARM_PREFIX_TARGET", "0"), ("WARM_ENI_TARGET", "1")]] {
         let errors = parse(&source(set)).expect_err("no target");
         assert_eq!(errors.iter().map(|error| error.variable.as_str()).collect::<Vec<_>>(), ["WARM_PREFIX_TARGET"]);
         assert!(errors[0].to_string().contains("MINIMUM_IP_TARGET"), "{}", errors[0]);

@@ -95,9 +95,9 @@ const NO_EFFECT: &[(&str, Verdict)] = &[("*", Noted("has no effect yet"))];
 pub const VARIABLES: &[Variable] = &[
     row(
         "WARM_ENI_TARGET",
-        ("whole number", "1", "ENIs"),
+        ("whole number", "", "ENIs"),
         Honoured,
-        "Spare ENIs' worth of free addresses to keep; not used when an address target is set.",
+        "Spare ENIs' worth of free addresses to keep; not used when an address target is set. No target set: the pool adapts.",
     ),
     row(
         "WARM_IP_TARGET",
@@ -113,7 +113,7 @@ pub const VARIABLES: &[Variable] = &[
     ),
     row(
         "WARM_PREFIX_TARGET",
-        ("whole number", "0", "prefixes"),
+        ("whole number", "", "prefixes"),
         Honoured,
         "Free /28 prefixes to keep in prefix mode; not used when an address target is set.",
     ),

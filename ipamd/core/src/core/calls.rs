@@ -37,6 +37,12 @@ impl Core {
                 return;
             }
         }
+        if self.store.address_of(&key).is_none() && self.waiters.iter().all(|waiter| waiter.key != key) {
+            self.adaptive.arrived(turn.boot());
+            if self.adapts() {
+                self.touch();
+            }
+        }
         self.waiters.join(key, pod, call, turn.boot());
     }
 

@@ -129,6 +129,9 @@ impl Core {
         let failure = match outcome {
             Ok(Outcome::EniConfigured) => {
                 self.serving = true;
+                if let Some(asked_at) = eni.asked_at.take() {
+                    self.adaptive.eni_took(now.since(asked_at));
+                }
                 self.enter(turn, id, Phase::Ready);
                 return;
             }

@@ -12,6 +12,7 @@ use crate::config::{AddressMode, WarmTargets};
 use crate::faults::Fault;
 use crate::ids::{BootTime, EniId, SubnetId};
 use crate::lifecycle::{Assign, Eni, Request};
+use crate::planner::adaptive;
 use crate::planner::grow::{self, Ask, GrowView, Growth, Room};
 use crate::planner::place::Patience;
 use crate::planner::target::{self, Policy, PoolView, Target};
@@ -81,15 +82,39 @@ impl Core {
         }
     }
 
-    pub(super) fn policy(&self) -> Option<Policy> {
-        let warm = match (self.config.address_mode, self.config.warm) {
-            (AddressMode::Prefixes { warm_prefixes }, WarmTargets::Enis(_)) if self.mode() == Slot::Prefix => {
-                WarmTargets::Prefixes(warm_prefixes)
+    /// The targets of the node's mode. In prefix mode an ENI target means nothing, as in the reference.
+    pub(super) fn warm_targets(&self) -> WarmTargets {
+        match (self.mode(), self.config.address_mode, self.config.warm) {
+            (_, _, warm @ WarmTargets::Addresses { .. }) => warm,
+            (Slot::Prefix, AddressMode::Prefixes { warm_prefixes }, _) => {
+                warm_prefixes.map_or(WarmTargets::Adaptive, WarmTargets::Prefixes)
             }
-            (AddressMode::Prefixes { .. } | AddressMode::SecondaryIps, warm) => warm,
-        };
+            (Slot::Single | Slot::Prefix, _, warm) => warm,
+        }
+    }
+
+    /// Whether no target is set.
+    pub(super) fn adapts(&self) -> bool {
+        self.warm_targets() == WarmTargets::Adaptive
+    }
+
+    pub(super) fn policy(&self, now: BootTime) -> Option<Policy> {
+        let per_eni = self.per_eni()?;
         let max_pods = self.config.max_pods.map(Addresses);
-        Some(Policy { warm, per_eni: self.per_eni()?, max_pods })
+        let policy = |warm, band| Some(Policy { warm, per_eni, max_pods, band });
+        match self.warm_targets() {
+            WarmTargets::Adaptive => {
+                let first = match self.mode() {
+                    Slot::Single => per_eni,
+                    Slot::Prefix => Addresses(Slot::Prefix.addresses()),
+                };
+                let pods = Addresses(self.store.all().allocated);
+                let node = adaptive::Node { pods, per_eni: self.slots_per_eni()?.of(Slot::Single), first };
+                let wish = self.adaptive.wish(&node, now);
+                policy(WarmTargets::Addresses { warm: wish.wanted.0, minimum: wish.minimum.0 }, wish.band)
+            }
+            warm => policy(warm, Addresses::ZERO),
+        }
     }
 
     /// What there is and what is coming.
@@ -127,12 +152,12 @@ impl Core {
 
     /// What is missing or too much; nothing of either while limits are not known.
     pub(super) fn target(&self, now: BootTime) -> Target {
-        self.policy().map(|policy| target::target(&self.pool_view(now), &policy)).unwrap_or_default()
+        self.policy(now).map(|policy| target::target(&self.pool_view(now), &policy)).unwrap_or_default()
     }
 
     /// Whether something would be missing without this request.
     pub(super) fn is_needed(&self, now: BootTime, request: &Request) -> bool {
-        let Some(policy) = self.policy() else { return true };
+        let Some(policy) = self.policy(now) else { return true };
         let mut view = self.pool_view(now);
         view.total = view.total.less(Addresses(request.fill.addresses()));
         view.free = view.free.less(Addresses(request.fill.addresses()));
@@ -195,7 +220,7 @@ impl Core {
         if !self.learned || !self.places_known() || !self.may_scale() {
             return None;
         }
-        let policy = self.policy()?;
+        let policy = self.policy(now)?;
         let per_eni = self.slots_per_eni()?;
         let place = self.place_of_new_eni(now, policy.per_eni.0);
         let in_main = |eni: &Eni| place.as_ref().is_some_and(|place| place.subnet_id == eni.subnet_id);

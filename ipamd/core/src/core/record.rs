@@ -3,12 +3,13 @@
 
 use crate::action::{Fill, PREFIX_ADDRESSES};
 use crate::checkpoint::{
-    AddressRecord, Checkpoint, CreateRecord, DepartedRecord, EniRecord, EniStage, OWN_VERSION, OwnJournal, PlaceRecord,
-    PrefixRecord, REFERENCE_VERSION, ReferenceAllocation, ReferenceJournal, ReferenceMetadata, UnassignedRecord,
-    encode,
+    AdaptiveRecord, AddressRecord, Checkpoint, CreateRecord, DepartedRecord, EniRecord, EniStage, OWN_VERSION,
+    OwnJournal, PlaceRecord, PrefixRecord, REFERENCE_VERSION, ReferenceAllocation, ReferenceJournal, ReferenceMetadata,
+    UnassignedRecord, encode,
 };
 use crate::ids::{BootTime, EniId};
 use crate::lifecycle::{DetachStep, Eni, Phase, Termination};
+use crate::planner::adaptive::Adaptive;
 use crate::store::{Address, AddressState, Slot, Testimony};
 
 use super::Core;
@@ -59,6 +60,7 @@ impl Core {
                 .collect(),
             tombstones_done: self.tombstones_done.iter().cloned().collect(),
             next_serial: self.next_serial,
+            adaptive: self.record_adaptive(),
             unassigned: self
                 .unassigned
                 .iter()
@@ -111,6 +113,17 @@ impl Core {
                 .collect(),
             prefixes: self.record_prefixes(&eni.eni_id),
         }
+    }
+
+    fn record_adaptive(&self) -> Option<AdaptiveRecord> {
+        let memory = self.adaptive.memory();
+        let (peak_milli, peak_at) = memory.peak;
+        (self.adapts() && self.adaptive != Adaptive::default()).then(|| AdaptiveRecord {
+            peak_milli,
+            peak_at_nanos: nanos(peak_at),
+            lead_nanos: nanos(BootTime(memory.lead)),
+            first_add_nanos: memory.first_add.map(nanos),
+        })
     }
 
     fn record_prefixes(&self, id: &EniId) -> Vec<PrefixRecord> {

@@ -184,6 +184,7 @@ impl Core {
         }
         let mut eni = Eni::from_view(view, request.device_index, Phase::Attaching(Try::due(now)), now);
         eni.created = true;
+        eni.asked_at = Some(request.since).filter(|_| !request.maybe_created);
         let (addresses, prefixes) = (view.secondary_addresses.len(), view.prefixes.len());
         turn.info(format!("ENI {} was created with {addresses} addresses and {prefixes} prefixes", view.eni_id));
         self.enis.insert(view.eni_id.clone(), eni);

@@ -47,7 +47,8 @@ impl Core {
         let others = self.others.values().filter(|other| other.network_card == 0).count();
         let others = u32::try_from(others).unwrap_or(u32::MAX);
         PoolSnapshot {
-            targets: self.policy().map_or(self.config.warm, |policy| policy.warm),
+            targets: self.warm_targets(),
+            wanted: self.policy(now).map_or(0, |policy| policy.wanted_free().0),
             total: all.total(),
             allocated: all.allocated,
             free: ready,

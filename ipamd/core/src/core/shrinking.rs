@@ -96,7 +96,7 @@ impl Core {
             return None;
         }
         let target = self.target(now);
-        let policy = self.policy()?;
+        let policy = self.policy(now)?;
         let short = target.shortfall > Addresses::ZERO;
         let outgoing = if short { self.slots_in_the_way(now) } else { Slots(u32::MAX) };
         if short && outgoing == Slots::ZERO {

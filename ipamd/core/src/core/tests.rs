@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The whole machine against a tiny EC2 and kernel (`world`), which check the invariants at every step.
 
+mod adaptive;
 mod adds;
 mod failures;
 mod places;

@@ -12,6 +12,9 @@
 //! surplus        max(min(F - wanted, T - M), 0)     only when nothing is short
 //! ```
 //!
+//! With a band (the adaptive policy has one, see `adaptive`) a shortfall is met to wanted + band, and only what is free above
+//! that is too much.
+//!
 //! Both are counts of addresses; that a prefix comes and goes as 16 is the business of `grow` and `shrink`. Only addresses
 //! of the kinds that the node fills slots with now are counted: free ones of the other kind (left by another mode, or by a
 //! time without prefixes) are on their way out. Those in use count in T.
@@ -46,6 +49,8 @@ pub(crate) struct Policy {
     pub(crate) per_eni: Addresses,
     /// Warm targets grow the pool no further than this.
     pub(crate) max_pods: Option<Addresses>,
+    /// Free addresses beyond the wanted ones that are asked for with them, and not given back.
+    pub(crate) band: Addresses,
 }
 
 /// The difference between the two; never both above zero.
@@ -62,12 +67,13 @@ impl Policy {
             WarmTargets::Enis(enis) => Addresses(enis.saturating_mul(self.per_eni.0).max(1)),
             WarmTargets::Prefixes(prefixes) => Addresses(prefixes.saturating_mul(PREFIX_ADDRESSES).max(1)),
             WarmTargets::Addresses { warm, .. } => Addresses(warm),
+            WarmTargets::Adaptive => Addresses(1),
         }
     }
 
     fn minimum(&self) -> Addresses {
         match self.warm {
-            WarmTargets::Enis(_) | WarmTargets::Prefixes(_) => Addresses::ZERO,
+            WarmTargets::Adaptive | WarmTargets::Enis(_) | WarmTargets::Prefixes(_) => Addresses::ZERO,
             WarmTargets::Addresses { minimum, .. } => Addresses(minimum),
         }
     }
@@ -81,7 +87,7 @@ impl Policy {
     pub(crate) fn kept_prefixes(&self) -> u32 {
         match self.warm {
             WarmTargets::Prefixes(prefixes) => prefixes,
-            WarmTargets::Enis(_) | WarmTargets::Addresses { .. } => 0,
+            WarmTargets::Adaptive | WarmTargets::Enis(_) | WarmTargets::Addresses { .. } => 0,
         }
     }
 }
@@ -93,12 +99,14 @@ pub(crate) fn target(view: &PoolView, policy: &Policy) -> Target {
     let shortfall = if full {
         waiting.less(view.free)
     } else {
-        (wanted + waiting).less(view.free).max(policy.minimum().less(view.total))
+        let warm = (wanted + waiting).less(view.free);
+        let warm = if warm > Addresses::ZERO { warm + policy.band } else { warm };
+        warm.max(policy.minimum().less(view.total))
     };
     let surplus = if shortfall > Addresses::ZERO || view.waiting > Addresses::ZERO {
         Addresses::ZERO
     } else {
-        view.free.less(wanted).min(view.total.less(policy.minimum()))
+        view.free.less(wanted + policy.band).min(view.total.less(policy.minimum()))
     };
     Target { shortfall, surplus }
 }
@@ -111,7 +119,8 @@ mod tests {
     fn low(warm: WarmTargets, held: (u32, u32), max_pods: Option<u32>, per_eni: u32) -> bool {
         let (total, pods) = held;
         let view = PoolView { total: Addresses(total), free: Addresses(total - pods), ..PoolView::default() };
-        let policy = Policy { warm, per_eni: Addresses(per_eni), max_pods: max_pods.map(Addresses) };
+        let policy =
+            Policy { warm, per_eni: Addresses(per_eni), max_pods: max_pods.map(Addresses), band: Addresses::ZERO };
         target(&view, &policy).shortfall > Addresses::ZERO
     }
 
@@ -157,7 +166,8 @@ mod tests {
 
     #[test]
     fn free_addresses_on_their_way_out_serve_who_waits_and_meet_no_target() {
-        let policy = Policy { warm: WarmTargets::Prefixes(1), per_eni: Addresses(144), max_pods: None };
+        let policy =
+            Policy { warm: WarmTargets::Prefixes(1), per_eni: Addresses(144), max_pods: None, band: Addresses::ZERO };
         let view = PoolView { outgoing: Addresses(4), waiting: Addresses(6), ..PoolView::default() };
         assert_eq!(target(&view, &policy).shortfall, Addresses(18));
     }
@@ -168,6 +178,7 @@ mod tests {
             warm: WarmTargets::Addresses { warm: 0, minimum: 2 },
             per_eni: Addresses(9),
             max_pods: Some(Addresses(2)),
+            band: Addresses::ZERO,
         };
         let view = PoolView { total: Addresses(2), free: Addresses(0), waiting: Addresses(3), ..PoolView::default() };
         assert_eq!(target(&view, &policy), Target { shortfall: Addresses(3), surplus: Addresses::ZERO });
@@ -179,10 +190,12 @@ mod tests {
             (0_u32..4).prop_map(WarmTargets::Prefixes),
             (0_u32..40, 0_u32..40).prop_map(|(warm, minimum)| WarmTargets::Addresses { warm, minimum }),
         ];
-        (warm, 1_u32..50, proptest::option::of(0_u32..250)).prop_map(|(warm, per_eni, max_pods)| Policy {
+        let max_pods = proptest::option::of(0_u32..250);
+        (warm, 1_u32..50, max_pods, 0_u32..9).prop_map(|(warm, per_eni, max_pods, band)| Policy {
             warm,
             per_eni: Addresses(per_eni),
             max_pods: max_pods.map(Addresses),
+            band: Addresses(band),
         })
     }
 

@@ -18,6 +18,7 @@ use crate::core::{Core, Turn, kernel::testifies};
 use crate::event::KernelView;
 use crate::ids::{AllocationKey, BootTime, EniId, PodRef};
 use crate::lifecycle::{Assign, DetachStep, Eni, Phase, Request, Try};
+use crate::planner::adaptive::{Adaptive, Memory};
 use crate::reads::Read;
 use crate::reason::NoticeLevel;
 use crate::restore::Restored;
@@ -90,6 +91,7 @@ fn blank(config: Config, boot_id: String, turn: &Turn) -> Core {
         facts_failure: None,
         limits: None,
         store: Store::default(),
+        adaptive: Adaptive::default(),
         enis: BTreeMap::new(),
         others: BTreeMap::new(),
         requests: BTreeMap::new(),
@@ -158,6 +160,13 @@ fn restore_own(core: &mut Core, journal: &OwnJournal, turn: &Turn) -> BTreeSet<I
     let mut claimed = BTreeSet::new();
     core.facts = journal.facts.clone();
     core.next_serial = journal.next_serial;
+    if let Some(record) = &journal.adaptive {
+        core.adaptive = Adaptive::from(Memory {
+            peak: (record.peak_milli, since_boot(record.peak_at_nanos)),
+            lead: Duration::from_nanos(record.lead_nanos),
+            first_add: record.first_add_nanos.map(since_boot),
+        });
+    }
     core.zone.known = journal.facts.is_some();
     for place in &journal.places {
         let subnet = core.subnets.entry(place.subnet_id.clone()).or_default();
@@ -229,6 +238,7 @@ fn restore_eni(record: &EniRecord, primary: bool, now: BootTime) -> Eni {
         keep_until: BootTime::default(),
         missing_since: None,
         link_seen: false,
+        asked_at: None,
         stuck_reported: false,
         excluded: false,
     }

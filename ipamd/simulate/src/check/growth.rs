@@ -244,6 +244,8 @@ fn most_wanted(rules: &Rules, used: u32, unit: u32) -> u32 {
     match rules.warm {
         // Whole ENIs: what is used, the spare ones, and the rest of the one that was begun.
         WarmTargets::Enis(enis) => used + (enis.max(1) + 1) * rules.per_eni * unit,
+        // What comes within the time that an ENI takes, which is in use by then, and the rest of an ENI that was begun.
+        WarmTargets::Adaptive => 2 * used + 3 * rules.per_eni * unit + 32,
         WarmTargets::Prefixes(prefixes) => used + 16 * prefixes.max(1) + 15,
         WarmTargets::Addresses { warm, minimum } => (used + warm).max(minimum) + unit - 1,
     }

@@ -11,7 +11,7 @@ use crate::ids::RequestId;
 
 /// An address target in prefix mode.
 fn targets(warm: u32, minimum: u32) -> Config {
-    Config { address_mode: AddressMode::Prefixes { warm_prefixes: 1 }, ..warm_addresses(warm, minimum) }
+    Config { address_mode: AddressMode::Prefixes { warm_prefixes: Some(1) }, ..warm_addresses(warm, minimum) }
 }
 
 fn add_all(world: &mut World, pods: std::ops::Range<u32>) -> Vec<RequestId> {
@@ -199,7 +199,7 @@ fn free_addresses_of_the_other_kind_serve_who_would_wait() {
 
 #[test]
 fn a_type_without_prefixes_gets_single_addresses_and_says_so() {
-    let config = Config { address_mode: AddressMode::Prefixes { warm_prefixes: 1 }, ..warm_enis(1) };
+    let config = Config { address_mode: AddressMode::Prefixes { warm_prefixes: Some(1) }, ..warm_enis(1) };
     let mut world = World::new("m4.large", config);
     world.run_seconds(60);
     assert!(world.noticed("takes no prefixes"));

@@ -112,13 +112,14 @@ fn blows() -> impl Strategy<Value = Blow> {
 
 fn configs() -> impl Strategy<Value = Config> {
     let warm = prop_oneof![
+        Just(Config::default()),
         (0_u32..3).prop_map(warm_enis),
         (0_u32..6, 0_u32..12).prop_map(|(warm, minimum)| warm_addresses(warm, minimum)),
     ];
     let max_enis = proptest::option::of(1_u32..4);
     let mode = prop_oneof![
         Just(AddressMode::SecondaryIps),
-        (0_u32..3).prop_map(|warm_prefixes| AddressMode::Prefixes { warm_prefixes }),
+        proptest::option::of(0_u32..3).prop_map(|warm_prefixes| AddressMode::Prefixes { warm_prefixes }),
     ];
     (warm, 0_u64..40, max_enis, mode).prop_map(|(config, cooldown, max_enis, address_mode)| Config {
         cooldown: Duration::from_secs(cooldown),
@@ -156,7 +157,7 @@ fn strike(world: &mut World, blow: &Blow, strangers: &mut u32) {
         Blow::Fragment { whole: true } => world.mend_subnet(usize::MAX),
         Blow::SwitchMode => {
             let address_mode = match world.config.address_mode {
-                AddressMode::SecondaryIps => AddressMode::Prefixes { warm_prefixes: 1 },
+                AddressMode::SecondaryIps => AddressMode::Prefixes { warm_prefixes: Some(1) },
                 AddressMode::Prefixes { .. } => AddressMode::SecondaryIps,
             };
             world.reconfigure(Config { address_mode, ..world.config.clone() });

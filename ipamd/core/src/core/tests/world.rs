@@ -114,7 +114,7 @@ pub(super) fn warm_enis(enis: u32) -> Config {
 }
 
 pub(super) fn warm_prefixes(warm_prefixes: u32) -> Config {
-    Config { address_mode: AddressMode::Prefixes { warm_prefixes }, ..Config::default() }
+    Config { address_mode: AddressMode::Prefixes { warm_prefixes: Some(warm_prefixes) }, ..Config::default() }
 }
 
 /// Whether an ENI has an address for pods, by itself or in a prefix.
