@@ -68,8 +68,8 @@ fn world_of(plan: &Plan, fault: Option<Fault>) -> World<Ours> {
                 max_enis: limits.max_enis_on_default_card().min(plan.config.max_enis.unwrap_or(u32::MAX)),
                 per_eni: limits.secondary_slots_per_eni(),
                 warm: match (plan.config.address_mode, plan.config.warm) {
-                    (AddressMode::Prefixes { warm_prefixes }, WarmTargets::Enis(_)) => {
-                        WarmTargets::Prefixes(warm_prefixes)
+                    (AddressMode::Prefixes { warm_prefixes }, WarmTargets::Enis(_) | WarmTargets::Adaptive) => {
+                        warm_prefixes.map_or(WarmTargets::Adaptive, WarmTargets::Prefixes)
                     }
                     (_, warm) => warm,
                 },

@@ -22,7 +22,7 @@ fn at(seconds: u64) -> BootTime {
 
 fn prefixes() -> Config {
     let warm = WarmTargets::Prefixes(1);
-    Config { address_mode: AddressMode::Prefixes { warm_prefixes: 1 }, warm, ..Config::default() }
+    Config { address_mode: AddressMode::Prefixes { warm_prefixes: Some(1) }, warm, ..Config::default() }
 }
 
 fn addresses(warm: u32, minimum: u32) -> Config {

@@ -92,6 +92,8 @@ fn column(whose: Whose, text: &str, config: Config) -> Column {
 fn reference(config: &Config) -> Settings {
     let mut targets = Targets::default();
     match config.warm {
+        // The reference's own defaults.
+        WarmTargets::Adaptive => {}
         WarmTargets::Enis(enis) => targets.warm_enis = enis,
         WarmTargets::Prefixes(prefixes) => targets.warm_prefixes = prefixes,
         WarmTargets::Addresses { warm, minimum } => {
@@ -102,7 +104,7 @@ fn reference(config: &Config) -> Settings {
     let mode = match config.address_mode {
         AddressMode::SecondaryIps => Mode::Addresses,
         AddressMode::Prefixes { warm_prefixes } => {
-            targets.warm_prefixes = warm_prefixes;
+            targets.warm_prefixes = warm_prefixes.unwrap_or(targets.warm_prefixes);
             Mode::Prefixes
         }
     };

@@ -316,13 +316,15 @@ impl Plan {
 
 fn settings(rng: &mut Rng) -> Config {
     let small = |rng: &mut Rng, most| u32::try_from(rng.below(most)).unwrap_or(0);
-    let warm = if rng.chance(500) {
+    let warm = if rng.chance(250) {
+        WarmTargets::Adaptive
+    } else if rng.chance(500) {
         WarmTargets::Enis(small(rng, 3))
     } else {
         WarmTargets::Addresses { warm: small(rng, 8), minimum: small(rng, 14) }
     };
     let address_mode = if rng.chance(300) {
-        AddressMode::Prefixes { warm_prefixes: small(rng, 3) }
+        AddressMode::Prefixes { warm_prefixes: rng.chance(700).then(|| small(rng, 3)) }
     } else {
         AddressMode::SecondaryIps
     };
