@@ -10,5 +10,6 @@ mod prefixes;
 mod property;
 mod restart;
 mod unstuck;
+mod urgency;
 mod witness;
 mod world;

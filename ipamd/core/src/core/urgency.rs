@@ -18,9 +18,10 @@ use super::state::Purpose;
 impl Core {
     /// How urgent an action of this purpose is now.
     pub(super) fn priority(&self, purpose: &Purpose) -> Priority {
-        let waiting = !self.waiters.is_empty();
+        // A node without any address is not ready: what brings the first ones is waited for as much as by an ADD.
+        let waiting = !self.waiters.is_empty() || !self.learned || self.store.iter().next().is_none();
         match purpose {
-            // What ADDs can wait for: addresses, and the reads without which nothing is asked for.
+            // What is waited for: addresses, and the reads without which nothing is asked for.
             Purpose::Create { .. }
             | Purpose::Attach { .. }
             | Purpose::Assign { .. }
