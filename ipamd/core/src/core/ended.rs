@@ -14,7 +14,7 @@ use crate::faults::Fault;
 use crate::ids::{ActionId, BootTime, EniId, MacAddr};
 use crate::lifecycle::{Assign, DetachStep, Phase, Termination, Try, TryState};
 
-use super::state::{Purpose, RESOLVE_AFTER};
+use super::state::{LAG, Purpose, RESOLVE_AFTER};
 use super::{Core, Turn};
 
 impl Core {
@@ -68,11 +68,13 @@ impl Core {
             }
             FailureClass::AttachmentLimit => {
                 self.learn_eni_limit(turn);
-                self.enter(turn, id, Phase::Deleting(Try::due(now)));
+                let due = self.deletable_at(id, now);
+                self.enter(turn, id, Phase::Deleting(Try::due(due)));
             }
             FailureClass::Rejected => {
                 self.hold_creates(failure, now);
-                self.enter(turn, id, Phase::Deleting(Try::due(now)));
+                let due = self.deletable_at(id, now);
+                self.enter(turn, id, Phase::Deleting(Try::due(due)));
             }
             FailureClass::DeviceIndexTaken | FailureClass::WrongState => {
                 self.resolve(id, failure, if attempts == 1 { now } else { retry });
@@ -213,6 +215,12 @@ impl Core {
             | FailureClass::LinkMissing
             | FailureClass::Kernel => self.resolve(id, failure, retry),
         }
+    }
+
+    /// When an ENI that was never attached can be deleted. One made a moment ago may be unknown to the call, and its "not
+    /// found" would be taken for done.
+    pub(super) fn deletable_at(&self, id: &EniId, now: BootTime) -> BootTime {
+        self.enis.get(id).map_or(now, |eni| now.max(eni.known_since + LAG))
     }
 
     /// The ENI is detached, or about to be: it is deleted as soon as EC2 lets us.

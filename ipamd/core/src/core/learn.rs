@@ -246,7 +246,8 @@ impl Core {
                 attempt.attempts += 1;
                 if attempt.attempts >= MOST_LOOKS {
                     // A read may lag: only the delete call's answer is proof.
-                    self.enter(turn, id, Phase::Deleting(Try::due(now)));
+                    let due = self.deletable_at(id, now);
+                    self.enter(turn, id, Phase::Deleting(Try::due(due)));
                 } else {
                     attempt.state = TryState::Due(now + Duration::from_secs(1));
                 }
@@ -419,7 +420,9 @@ impl Core {
         if let (Some(asked), Some(per_eni)) = (limit_hit, per_eni)
             && listed.saturating_add(asked) <= per_eni.0
         {
-            eni.learned_cap = Some((listed, now + CAP_BELIEVED));
+            // Of one known for a short time only, the read may lag behind what an earlier process asked for.
+            let believed = if now.since(eni.known_since) < CAP_BELIEVED { LAG } else { CAP_BELIEVED };
+            eni.learned_cap = Some((listed, now + believed));
             turn.warn(format!(
                 "EC2 lets {id} hold no more than {listed} addresses and prefixes: taken for its limit for a while"
             ));

@@ -174,7 +174,9 @@ impl Ledger {
         };
         // One that somebody took away holds addresses that are of no use.
         let taken = |eni: &vpc_model::Eni| self.taken.contains(&eni.id);
-        if self.enis.iter().filter_map(|id| vpc.eni(id)).any(|eni| taken(eni) || late(eni)) {
+        // On the way back to prefixes, single addresses are held that do not count any more.
+        let mixed = |eni: &vpc_model::Eni| rules.prefixes && !eni.secondaries.is_empty();
+        if self.enis.iter().filter_map(|id| vpc.eni(id)).any(|eni| taken(eni) || late(eni) || mixed(eni)) {
             return Ok(());
         }
         let held: usize = self
