@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! recent   + 1 with each ADD, halves every lead          up to 2 x rate x lead when ADDs come evenly
-//! peak     the highest recent, halves every 30 min       bursts are remembered for the next one
+//! peak     the highest recent, halves every 30 min, in   bursts are remembered for the next one
+//!          steps of 4
 //!
 //! wanted   max(floor, recent, min(peak, ceiling))        refilled when fewer are free
 //! band     as much again as the floor                    refilled to wanted + band, given back above it
@@ -15,13 +16,13 @@
 //! minimum  an ENI's worth (a prefix in prefix mode) of all addresses, until ten minutes after the first ADD
 //! ```
 //!
-//! The band keeps a pod that comes or goes from costing a call to EC2 each time. The minimum is what WARM_ENI_TARGET=1 gives a
+//! The steps keep what fades from being given back one address and two calls to EC2 at a time. The band keeps a pod that comes or goes from costing a call to EC2 each time. The minimum is what WARM_ENI_TARGET=1 gives a
 //! fresh node's first burst of pods; after it, a node with few pods holds 8 to 16 free addresses and not one or two ENIs.
 //! `recent` is not under the ceiling: as long as pods come that fast, it is used up within a lead.
 //!
 //! Worked example, m5.4xlarge (29 addresses an ENI), lead 6 s: a fresh node holds 29. 40 pods come at once: recent 40, so
 //! 40 free ones and the band of 8 are wanted at once; a minute later recent is 0 and the peak still 40, but the ceiling is
-//! 16 + 12 = 28: 28 to 36 free ones are kept. An hour later the peak is 10: 10 to 18 are kept, and 8 to 16 two hours later.
+//! 16 + 12 = 28: 28 to 36 free ones are kept. An hour later the peak is 10: 12 to 20 are kept, and 8 to 16 two hours later.
 //!
 //! Pure: time is an argument and never runs backwards. Constants: an attach "within 5 s" and a create call before it
 //! (cilium #16494) for the first lead; floor, band and ceiling so that a node holds at most 1.3 x its pods and 16 more.
@@ -33,6 +34,8 @@ use crate::ids::BootTime;
 
 const FLOOR: u32 = 8;
 const CEILING: u32 = 16;
+/// What fades does so in steps of so many addresses.
+const STEP: u32 = 4;
 /// In hundredths of a pod.
 const CEILING_PER_POD_PCT: u32 = 30;
 const MEMORY: Duration = Duration::from_secs(1_800);
@@ -127,7 +130,7 @@ impl Adaptive {
         let band = Addresses(FLOOR.min(node.per_eni.0 / 2));
         let ceiling = Addresses(CEILING.saturating_add(node.pods.0.saturating_mul(CEILING_PER_POD_PCT) / 100));
         let recent = whole(self.recent.milli_at(now, self.lead));
-        let peak = whole(self.peak.milli_at(now, MEMORY));
+        let peak = Addresses(whole(self.peak.milli_at(now, MEMORY)).0.next_multiple_of(STEP));
         let starting = self.first_add.is_none_or(|first| now.since(first) < START);
         Wish {
             wanted: floor.max(recent).max(peak.min(ceiling)),
@@ -174,7 +177,7 @@ mod tests {
         (0..40).for_each(|_| adaptive.arrived(at(10_000)));
         assert_eq!(wish(&adaptive, 40, 10_000), (40, 8, 29));
         assert_eq!(wish(&adaptive, 40, 70_000), (28, 8, 29), "under the ceiling");
-        assert_eq!(wish(&adaptive, 40, 3_610_000), (10, 8, 0), "an hour later");
+        assert_eq!(wish(&adaptive, 40, 3_610_000), (12, 8, 0), "an hour later");
         assert_eq!(wish(&adaptive, 40, 7_210_000), (8, 8, 0));
     }
 
