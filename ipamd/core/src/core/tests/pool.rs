@@ -213,6 +213,7 @@ fn a_wrong_limit_of_ours_is_learned_from_ec2() {
     fewer.run_seconds(60);
     assert_eq!(fewer.shape(), (2, 18));
     assert!(fewer.noticed("takes no more ENIs"));
+    fewer.run_seconds(60);
     assert_eq!(fewer.enis.len(), 2, "the ENI that could not be attached is deleted");
 }
 
