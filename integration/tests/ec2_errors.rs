@@ -140,8 +140,7 @@ fn an_instance_that_takes_no_more_enis_is_full_at_what_it_has_and_leaks_none() {
         if left == 0 { Ok(()) } else { Err(format!("{left} unattached ENIs")) }
     });
     deleted.unwrap();
-    // Counted over a minute now: a slot that comes free is waited for by trying, less than once in three seconds.
-    assert!(topology.calls("AttachNetworkInterface") <= 20, "{} tries", topology.calls("AttachNetworkInterface"));
+    assert!(topology.calls("AttachNetworkInterface") <= 3, "{} tries", topology.calls("AttachNetworkInterface"));
     for pod in &pods {
         pod.reached_from(&n1.netns).unwrap();
     }

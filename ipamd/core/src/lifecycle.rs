@@ -220,6 +220,8 @@ pub(crate) struct Eni {
     pub(crate) link_seen: bool,
     /// When it was asked for, until it is proven; `None`: not by this process.
     pub(crate) asked_at: Option<BootTime>,
+    /// Whether it was attached before it came to be deleted: EC2 may still count its slot as taken.
+    pub(crate) was_attached: bool,
     /// Whether it was reported as stuck.
     pub(crate) stuck_reported: bool,
     /// Its subnet is excluded: what is free on it is not given out.
@@ -252,6 +254,7 @@ impl Eni {
             missing_since: None,
             link_seen: false,
             asked_at: None,
+            was_attached: view.attachment.is_some(),
             stuck_reported: false,
             excluded: false,
         }

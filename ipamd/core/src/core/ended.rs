@@ -68,13 +68,11 @@ impl Core {
             }
             FailureClass::AttachmentLimit => {
                 self.learn_eni_limit(turn);
-                let due = self.deletable_at(id, now);
-                self.enter(turn, id, Phase::Deleting(Try::due(due)));
+                self.delete_unattached(turn, id);
             }
             FailureClass::Rejected => {
                 self.hold_creates(failure, now);
-                let due = self.deletable_at(id, now);
-                self.enter(turn, id, Phase::Deleting(Try::due(due)));
+                self.delete_unattached(turn, id);
             }
             FailureClass::DeviceIndexTaken | FailureClass::WrongState => {
                 self.resolve(id, failure, if attempts == 1 { now } else { retry });
@@ -100,6 +98,9 @@ impl Core {
     pub(super) fn attached(&mut self, turn: &mut Turn, id: &EniId) {
         let now = turn.boot();
         self.creates_held = None;
+        if let Some(eni) = self.enis.get_mut(id) {
+            eni.was_attached = true;
+        }
         self.enter(turn, id, Phase::Configuring(Try::due(now)));
         if let Some(eni) = self.enis.get_mut(id).filter(|eni| eni.created && eni.termination == Termination::LeftAlone)
         {
@@ -217,10 +218,12 @@ impl Core {
         }
     }
 
-    /// When an ENI that was never attached can be deleted. One made a moment ago may be unknown to the call, and its "not
-    /// found" would be taken for done.
-    pub(super) fn deletable_at(&self, id: &EniId, now: BootTime) -> BootTime {
-        self.enis.get(id).map_or(now, |eni| now.max(eni.known_since + LAG))
+    /// An ENI that was never attached is not going to be: it is deleted once every call knows it. One made a moment ago may
+    /// be unknown to the call, and its "not found" would be taken for done.
+    pub(super) fn delete_unattached(&mut self, turn: &mut Turn, id: &EniId) {
+        let now = turn.boot();
+        let due = self.enis.get(id).map_or(now, |eni| now.max(eni.known_since + LAG));
+        self.enter(turn, id, Phase::Deleting(Try::due(due)));
     }
 
     /// The ENI is detached, or about to be: it is deleted as soon as EC2 lets us.

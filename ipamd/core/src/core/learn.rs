@@ -246,8 +246,7 @@ impl Core {
                 attempt.attempts += 1;
                 if attempt.attempts >= MOST_LOOKS {
                     // A read may lag: only the delete call's answer is proof.
-                    let due = self.deletable_at(id, now);
-                    self.enter(turn, id, Phase::Deleting(Try::due(due)));
+                    self.delete_unattached(turn, id);
                 } else {
                     attempt.state = TryState::Due(now + Duration::from_secs(1));
                 }

@@ -242,7 +242,7 @@ impl Core {
 
     /// Whether an ENI that was detached a moment ago may still have its slot in EC2.
     pub(super) fn a_slot_comes_free(&self) -> bool {
-        self.enis.values().any(|eni| matches!(eni.phase, Phase::Deleting(_)))
+        self.enis.values().any(|eni| eni.was_attached && matches!(eni.phase, Phase::Deleting(_)))
             || self.others.values().any(|other| other.why == BEING_DETACHED)
     }
 

@@ -239,6 +239,8 @@ fn restore_eni(record: &EniRecord, primary: bool, now: BootTime) -> Eni {
         missing_since: None,
         link_seen: false,
         asked_at: None,
+        // Not in the journal: one that is being deleted counts as attached until now, as most are.
+        was_attached: record.stage != EniStage::Attaching,
         stuck_reported: false,
         excluded: false,
     }

@@ -217,6 +217,17 @@ fn a_wrong_limit_of_ours_is_learned_from_ec2() {
     assert_eq!(fewer.enis.len(), 2, "the ENI that could not be attached is deleted");
 }
 
+/// An ENI that was never attached frees no slot when it goes: nobody waits for one.
+#[test]
+fn enis_made_together_in_vain_are_not_attached_again_and_again_while_one_of_them_waits_to_be_deleted() {
+    let mut world = World::new("m5.large", warm_addresses(27, 0));
+    world.max_enis = 1;
+    world.run_seconds(50);
+    assert_eq!((world.count("create"), world.count("attach")), (2, 2));
+    world.run_seconds(80);
+    assert_eq!(world.enis.len(), 1);
+}
+
 #[test]
 fn a_lost_answer_to_assign_is_looked_up_and_not_repeated() {
     let mut world = World::new("m5.large", warm_addresses(4, 0));
