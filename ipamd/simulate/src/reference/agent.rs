@@ -18,7 +18,7 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ipamd_core::event::{Failure, FailureClass};
+use ipamd_core::event::{EniView, Failure, FailureClass};
 use ipamd_core::ids::{AllocationKey, MacAddr};
 use ipnet::Ipv4Net;
 use vpc_model::imds::{ImdsEni, ImdsView};
@@ -176,7 +176,7 @@ impl Agent {
     }
 
     /// Every ENI that IMDS lists, as EC2 describes it; ids that EC2 does not know are left out.
-    pub(super) async fn describe_all(&self, view: &ImdsView) -> Result<Vec<ipamd_core::event::EniView>, Failure> {
+    pub(super) async fn describe_all(&self, view: &ImdsView) -> Result<Vec<EniView>, Failure> {
         let mut ids: Vec<&str> = view.enis.iter().map(|eni| eni.eni_id.as_str()).collect();
         let mut attempt = 1;
         loop {
@@ -262,15 +262,23 @@ impl Agent {
 
     async fn delete_leaked(&self) {
         let Ok(xml) = self.desk.ec2(wire::describe_available(&self.identity.vpc)).await else { return };
+        // Ids only: thousands of nodes may each have a thousand in hand.
+        for eni in self.leaked(&xml) {
+            let _ = self.delete(&eni).await;
+        }
+    }
+
+    /// The ENIs that an answer shows and that are old enough to have leaked; the first page only.
+    fn leaked(&self, xml: &str) -> Vec<String> {
         let (_, _, young) = LEAKS;
-        for eni in answer::enis(&xml).unwrap_or_default() {
+        let is_old = |eni: &EniView| {
             let tag = eni.tags.iter().find(|(key, _)| key == wire::CREATED_TAG);
             let created = tag.and_then(|(_, value)| value.parse().ok()).map(Duration::from_secs);
-            let old = created.is_some_and(|created| self.now().saturating_sub(created) >= young);
-            if old && eni.description.starts_with(wire::DESCRIPTION) {
-                let _ = self.delete(eni.eni_id.as_str()).await;
-            }
-        }
+            created.is_some_and(|created| self.now().saturating_sub(created) >= young)
+        };
+        let enis = answer::enis(xml).unwrap_or_default().into_iter();
+        let leaked = enis.filter(|eni| eni.description.starts_with(wire::DESCRIPTION) && is_old(eni));
+        leaked.map(|eni| eni.eni_id.as_str().to_owned()).collect()
     }
 
     /// DeleteNetworkInterface; an ENI that is gone counts as deleted.
