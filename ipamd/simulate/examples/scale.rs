@@ -14,6 +14,8 @@ use ipamd_core::config::WarmTargets;
 use ipamd_simulate::ours::Ours;
 use ipamd_simulate::reference::{Reference, Settings, Targets};
 use ipamd_simulate::scale::{Fleet, Outcome, run};
+use ipamd_simulate::stats::Times;
+use vpc_model::ConfigError;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -36,22 +38,34 @@ fn main() -> ExitCode {
     }
 }
 
-fn outcomes(fleet: &Fleet) -> Result<Vec<Outcome>, vpc_model::ConfigError> {
-    let ours = |name: &str, warm| Ours::new(name, Config { warm, ..Config::default() });
-    let reference = |name: &str, targets| Reference::new(name, Settings { targets, ..Settings::default() });
+/// Each strategy in a thread of its own: a world is big, and knows nothing of the others.
+fn outcomes(fleet: &Fleet) -> Result<Vec<Outcome>, ConfigError> {
     let (warm_addresses, minimum_addresses) = (5, 10);
     let addresses = WarmTargets::Addresses { warm: warm_addresses, minimum: minimum_addresses };
     let by_address = Targets { warm_addresses, minimum_addresses, ..Targets::default() };
-    let told = |outcome: Outcome| {
-        eprintln!("{}: done", outcome.name);
-        outcome
-    };
-    Ok(vec![
-        told(run(ours("ours, WARM_ENI_TARGET=1", WarmTargets::Enis(1)), fleet)?),
-        told(run(reference("reference, WARM_ENI_TARGET=1", Targets::default()), fleet)?),
-        told(run(ours("ours, WARM_IP_TARGET=5 MINIMUM_IP_TARGET=10", addresses), fleet)?),
-        told(run(reference("reference, WARM_IP_TARGET=5 MINIMUM_IP_TARGET=10", by_address), fleet)?),
-    ])
+    std::thread::scope(|scope| {
+        let started = [
+            scope.spawn(|| ours("ours, nothing set", WarmTargets::Adaptive, fleet)),
+            scope.spawn(|| ours("ours, WARM_ENI_TARGET=1", WarmTargets::Enis(1), fleet)),
+            scope.spawn(|| reference("reference, WARM_ENI_TARGET=1", Targets::default(), fleet)),
+            scope.spawn(|| ours("ours, WARM_IP_TARGET=5 MINIMUM_IP_TARGET=10", addresses, fleet)),
+            scope.spawn(|| reference("reference, WARM_IP_TARGET=5 MINIMUM_IP_TARGET=10", by_address, fleet)),
+        ];
+        started.into_iter().map(|thread| thread.join().expect("a run that panics has said why")).collect()
+    })
+}
+
+fn ours(name: &str, warm: WarmTargets, fleet: &Fleet) -> Result<Outcome, ConfigError> {
+    run(Ours::new(name, Config { warm, ..Config::default() }), fleet).inspect(done)
+}
+
+fn reference(name: &str, targets: Targets, fleet: &Fleet) -> Result<Outcome, ConfigError> {
+    let settings = Settings { targets, seed: fleet.seed, ..Settings::default() };
+    run(Reference::new(name, settings), fleet).inspect(done)
+}
+
+fn done(outcome: &Outcome) {
+    eprintln!("{}: done", outcome.name);
 }
 
 fn print(fleet: &Fleet, outcomes: &[Outcome]) {
@@ -64,9 +78,7 @@ fn print(fleet: &Fleet, outcomes: &[Outcome]) {
     );
     println!("|---|---|---|---|---|---|---|---|---|---|");
     for outcome in outcomes {
-        let three = |times: &ipamd_simulate::stats::Times| {
-            [50, 99, 100].map(|part| times.percentile(part).as_secs().to_string()).join(" | ")
-        };
+        let three = |times: &Times| [50, 99, 100].map(|part| times.percentile(part).as_secs().to_string()).join(" | ");
         let own = [50, 99].map(|part| outcome.own_wait.percentile(part).as_secs().to_string()).join(" | ");
         let (first, all) = (three(&outcome.first_pod), three(&outcome.all_pods));
         println!("| {} | {first} | {all} | {own} | {} |", outcome.name, outcome.unfinished);

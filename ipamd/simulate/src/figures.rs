@@ -84,7 +84,7 @@ fn measure<S: Strategy>(instance_type: &str, pods: &[TracedPod], strategy: S) ->
 /// A number of the table.
 type Figure = (&'static str, fn(&Measured) -> String);
 
-const FIGURES: [Figure; 10] = [
+const FIGURES: [Figure; 11] = [
     ("addresses held, p50", |it| it.stats.held.percentile(50, it.end).to_string()),
     ("addresses held, p95", |it| it.stats.held.percentile(95, it.end).to_string()),
     ("addresses held, most", |it| it.stats.held.max().to_string()),
@@ -93,12 +93,39 @@ const FIGURES: [Figure; 10] = [
         let pods = it.stats.pods.integral(it.end);
         if pods > 0.0 { format!("{:.2}", it.stats.held.integral(it.end) / pods) } else { "-".to_owned() }
     }),
+    ("addresses held per pod, p95", |it| {
+        let hundredths = per_pod(&it.stats, it.end, 95);
+        format!("{}.{:02}", hundredths / 100, hundredths % 100)
+    }),
     ("wait for an address, p50", |it| seconds(it.stats.waits.percentile(50))),
     ("wait for an address, p99", |it| seconds(it.stats.waits.percentile(99))),
     ("wait for an address, longest", |it| seconds(it.stats.waits.percentile(100))),
     ("ADDs refused", |it| it.stats.refusals.values().sum::<u32>().to_string()),
     ("EC2 calls", |it| it.stats.all_calls().to_string()),
 ];
+
+/// Addresses held per pod, in hundredths: what is not exceeded for this part of the time in which there is a pod.
+fn per_pod(stats: &Stats, end: BootTime, part: u32) -> u32 {
+    let changes = stats.held.points().iter().chain(stats.pods.points()).map(|(at, _)| *at);
+    let mut moments: Vec<BootTime> = changes.filter(|at| *at < end).chain([end]).collect();
+    moments.sort_unstable();
+    moments.dedup();
+    let mut ratios = Vec::new();
+    for pair in moments.windows(2) {
+        let (held, pods) = (stats.held.at(pair[0]), stats.pods.at(pair[0]));
+        if let Some(ratio) = (held * 100).checked_div(pods) {
+            ratios.push((ratio, pair[1].since(pair[0])));
+        }
+    }
+    ratios.sort_unstable();
+    let wanted = ratios.iter().map(|(_, stood)| *stood).sum::<Duration>() * part / 100;
+    let mut sum = Duration::ZERO;
+    let reached = |(_, stood): &&(u32, Duration)| {
+        sum += *stood;
+        sum >= wanted
+    };
+    ratios.iter().find(reached).map_or(0, |(ratio, _)| *ratio)
+}
 
 fn seconds(time: Duration) -> String {
     format!("{:.2} s", time.as_secs_f64())
@@ -137,6 +164,20 @@ pub fn table(columns: &[Measured]) -> String {
 mod tests {
     use super::*;
     use ipamd_core::config::WarmTargets;
+
+    #[test]
+    fn addresses_per_pod_count_each_moment_with_a_pod_as_long_as_it_lasts() {
+        let at = |seconds| BootTime(Duration::from_secs(seconds));
+        let mut stats = Stats::default();
+        for (second, held) in [(0, 10), (200, 20)] {
+            stats.held.set(at(second), held);
+        }
+        for (second, pods) in [(0, 0), (130, 5), (220, 20), (230, 0)] {
+            stats.pods.set(at(second), pods);
+        }
+        // 100 for 10 s, 200 for 70 s, 400 for 20 s.
+        assert_eq!([10, 80, 81, 95].map(|part| per_pod(&stats, at(300), part)), [100, 200, 400, 400]);
+    }
 
     #[test]
     fn fewer_warm_addresses_hold_less_and_every_pod_gets_one() {

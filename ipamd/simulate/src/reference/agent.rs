@@ -261,9 +261,10 @@ impl Agent {
     }
 
     async fn delete_leaked(&self) {
-        let Ok(xml) = self.desk.ec2(wire::describe_available(&self.identity.vpc)).await else { return };
-        // Ids only: thousands of nodes may each have a thousand in hand.
-        for eni in self.leaked(&xml) {
+        let described = self.desk.ec2(wire::describe_available(&self.identity.vpc)).await;
+        // Ids only, and the answer is dropped here: thousands of nodes may each have a thousand ENIs in hand.
+        let leaked = described.map(|xml| self.leaked(&xml)).unwrap_or_default();
+        for eni in leaked {
             let _ = self.delete(&eni).await;
         }
     }
