@@ -23,20 +23,6 @@ use vpc_model::{Delivery, Effect, Fault};
 /// More than the primary ENI holds, so an ENI has to be made, attached and configured.
 const PODS: usize = 14;
 
-fn fault(action: &str, code: &str) -> Fault {
-    Fault {
-        action: action.to_owned(),
-        when: Default::default(),
-        code: code.to_owned(),
-        message: None,
-        status: None,
-        count: Some(1),
-        skip: 0,
-        effect: Effect::Before,
-        delivery: Delivery::Answer,
-    }
-}
-
 /// Fills the node with `faults` on order, deletes everything, and looks at EC2.
 fn survives(faults: &[Fault]) {
     let mut topology = Topology::build(&TopologySpec::one("m5.large")).unwrap();
@@ -104,25 +90,24 @@ fn fill(topology: &Topology) -> Vec<Pod> {
 fn throttling_delays_and_does_not_break_growth() {
     let codes =
         ["CreateNetworkInterface", "AttachNetworkInterface", "AssignPrivateIpAddresses", "DescribeNetworkInterfaces"];
-    survives(&codes.map(|action| fault(action, "RequestLimitExceeded")));
+    survives(&codes.map(|action| Fault::once(action, "RequestLimitExceeded")));
 }
 
 #[test]
 fn an_exhausted_subnet_that_gets_space_again_is_used_again() {
-    survives(&[fault("CreateNetworkInterface", "InsufficientFreeAddressesInSubnet")]);
+    survives(&[Fault::once("CreateNetworkInterface", "InsufficientFreeAddressesInSubnet")]);
 }
 
 #[test]
 fn an_eni_that_holds_more_than_the_daemon_believes_is_looked_at_again() {
-    survives(&[fault("AssignPrivateIpAddresses", "PrivateIpAddressLimitExceeded")]);
+    survives(&[Fault::once("AssignPrivateIpAddresses", "PrivateIpAddressLimitExceeded")]);
 }
 
 /// Not a retry loop: the ENI made in vain is deleted, and the node is full with what it has.
 #[test]
 fn an_instance_that_takes_no_more_enis_is_full_at_what_it_has_and_leaks_none() {
     let mut topology = Topology::build(&TopologySpec::one("m5.large")).unwrap();
-    let mut refused = fault("AttachNetworkInterface", "AttachmentLimitExceeded");
-    refused.count = None;
+    let refused = Fault::always("AttachNetworkInterface", "AttachmentLimitExceeded");
     topology.emulator.with_model(|vpc, _| vpc.order_fault(refused));
     topology.start(&[]).unwrap();
     let n1 = topology.node("n1");
@@ -148,50 +133,52 @@ fn an_instance_that_takes_no_more_enis_is_full_at_what_it_has_and_leaks_none() {
 
 #[test]
 fn a_taken_device_index_is_replaced_by_another() {
-    let mut taken = fault("AttachNetworkInterface", "InvalidParameterValue");
+    let mut taken = Fault::once("AttachNetworkInterface", "InvalidParameterValue");
     taken.message = Some("Instance 'i-0' already has an interface attached at device index '1'.".to_owned());
     survives(&[taken]);
 }
 
 #[test]
 fn an_eni_that_ec2_does_not_know_yet_is_attached_later() {
-    survives(&[fault("AttachNetworkInterface", "InvalidNetworkInterfaceID.NotFound")]);
+    survives(&[Fault::once("AttachNetworkInterface", "InvalidNetworkInterfaceID.NotFound")]);
 }
 
 #[test]
 fn an_eni_in_another_state_than_the_call_needs_is_looked_at_again() {
-    survives(&[fault("AttachNetworkInterface", "IncorrectState")]);
+    survives(&[Fault::once("AttachNetworkInterface", "IncorrectState")]);
 }
 
 #[test]
 fn a_denial_that_is_mended_is_forgotten() {
-    survives(&[fault("CreateNetworkInterface", "UnauthorizedOperation")]);
+    survives(&[Fault::once("CreateNetworkInterface", "UnauthorizedOperation")]);
 }
 
 #[test]
 fn a_client_token_that_ec2_has_seen_with_other_parameters_is_replaced() {
-    survives(&[fault("CreateNetworkInterface", "IdempotentParameterMismatch")]);
+    survives(&[Fault::once("CreateNetworkInterface", "IdempotentParameterMismatch")]);
 }
 
 #[test]
 fn server_errors_are_tried_again() {
     survives(&[
-        fault("CreateNetworkInterface", "InternalError"),
-        fault("AttachNetworkInterface", "ServiceUnavailable"),
+        Fault::once("CreateNetworkInterface", "InternalError"),
+        Fault::once("AttachNetworkInterface", "ServiceUnavailable"),
     ]);
 }
 
 #[test]
 fn a_create_whose_answer_is_lost_makes_one_eni_and_leaks_none() {
-    let mut lost = fault("CreateNetworkInterface", "InternalError");
+    let mut lost = Fault::once("CreateNetworkInterface", "InternalError");
     (lost.effect, lost.delivery) = (Effect::After, Delivery::Close);
     survives(&[lost]);
 }
 
 #[test]
 fn an_attach_and_an_assign_whose_answers_are_lost_are_found_out_by_reading() {
-    let mut lost =
-        [fault("AttachNetworkInterface", "InternalError"), fault("AssignPrivateIpAddresses", "InternalError")];
+    let mut lost = [
+        Fault::once("AttachNetworkInterface", "InternalError"),
+        Fault::once("AssignPrivateIpAddresses", "InternalError"),
+    ];
     for fault in &mut lost {
         (fault.effect, fault.delivery) = (Effect::After, Delivery::Close);
     }
@@ -201,8 +188,7 @@ fn an_attach_and_an_assign_whose_answers_are_lost_are_found_out_by_reading() {
 #[test]
 fn a_request_that_ec2_will_never_take_is_not_hammered_and_names_itself_in_the_refusal() {
     let mut topology = Topology::build(&TopologySpec::one("m5.large")).unwrap();
-    let mut rejected = fault("CreateNetworkInterface", "InvalidParameterCombination");
-    rejected.count = None;
+    let rejected = Fault::always("CreateNetworkInterface", "InvalidParameterCombination");
     topology.emulator.with_model(|vpc, _| vpc.order_fault(rejected));
     topology.start(&[]).unwrap();
     let n1 = topology.node("n1");

@@ -16,7 +16,7 @@ use integration::pods::{self, Pod};
 use integration::probe::{EchoServer, reach_both};
 use integration::topology::{NodeSpec, READY, Subnet, Topology, TopologySpec};
 use ipnet::Ipv4Net;
-use vpc_model::{Delivery, Effect, Fault};
+use vpc_model::Fault;
 
 /// A surplus stands for 30 s, an ENI is at least a minute old, and the machine may be busy.
 const DRAINED: Duration = Duration::from_secs(180);
@@ -150,15 +150,9 @@ fn on_a_fragmented_subnet_pods_get_single_addresses_and_prefixes_once_there_are_
 fn the_refusal_without_a_code_of_its_own_is_understood_too() {
     let mut topology = Topology::build(&TopologySpec::one("m5.large")).unwrap();
     let fault = |prefixes: u32| Fault {
-        action: "AssignPrivateIpAddresses".to_owned(),
         when: [("Ipv4PrefixCount".to_owned(), prefixes.to_string())].into(),
-        code: "InvalidParameterValue".to_owned(),
         message: Some("There aren't sufficient free Ipv4 addresses or prefixes".to_owned()),
-        status: None,
-        count: None,
-        skip: 0,
-        effect: Effect::Before,
-        delivery: Delivery::Answer,
+        ..Fault::always("AssignPrivateIpAddresses", "InvalidParameterValue")
     };
     // However many are asked for at once.
     topology.emulator.with_model(|vpc, _| (1..5).for_each(|prefixes| vpc.order_fault(fault(prefixes))));

@@ -13,20 +13,11 @@ use integration::eventually::{eventually, pass};
 use integration::pods;
 use integration::sandbox::NetnsPath;
 use integration::topology::{READY, Topology, TopologySpec};
-use vpc_model::{Delivery, Effect, Fault, ImdsFault};
+use vpc_model::{Delivery, Fault, ImdsFault};
 
-fn always(action: &str, code: &str, delivery: Delivery) -> Fault {
-    Fault {
-        action: action.to_owned(),
-        when: Default::default(),
-        code: code.to_owned(),
-        message: None,
-        status: None,
-        count: None,
-        skip: 0,
-        effect: Effect::Before,
-        delivery,
-    }
+/// No call of EC2 is answered.
+fn silent() -> Fault {
+    Fault { delivery: Delivery::Hang, ..Fault::always("*", "InternalError") }
 }
 
 /// Within 15 s the node says why it cannot give addresses, in `ipamd status` and in the refusal of an ADD.
@@ -44,15 +35,12 @@ fn names_its_cause(fault: Fault, sign: &str) {
 
 #[test]
 fn a_new_node_that_may_not_read_enis_says_so() {
-    names_its_cause(
-        always("DescribeNetworkInterfaces", "UnauthorizedOperation", Delivery::Answer),
-        "UnauthorizedOperation",
-    );
+    names_its_cause(Fault::always("DescribeNetworkInterfaces", "UnauthorizedOperation"), "UnauthorizedOperation");
 }
 
 #[test]
 fn a_new_node_whose_ec2_does_not_answer_says_so() {
-    names_its_cause(always("*", "InternalError", Delivery::Hang), "has not answered for");
+    names_its_cause(silent(), "has not answered for");
 }
 
 #[test]
@@ -60,7 +48,7 @@ fn a_node_with_a_journal_serves_its_pool_while_ec2_does_not_answer() {
     let mut topology = Topology::build(&TopologySpec::one("m5.large")).unwrap();
     topology.start(&[]).unwrap();
     let first = pods::start(topology.node("n1"), 2, 2, &AtomicUsize::new(0)).unwrap();
-    topology.emulator.with_model(|vpc, _| vpc.order_fault(always("*", "InternalError", Delivery::Hang)));
+    topology.emulator.with_model(|vpc, _| vpc.order_fault(silent()));
     let n1 = topology.node_mut("n1");
     n1.kill();
     let began = Instant::now();
@@ -84,9 +72,7 @@ fn each_denied_action_is_named_and_an_optional_one_costs_nothing() {
     ] {
         let mut topology = Topology::build(&TopologySpec::one("m5.large")).unwrap();
         topology.start(&[("WARM_IP_TARGET", "1")]).unwrap();
-        topology
-            .emulator
-            .with_model(|vpc, _| vpc.order_fault(always(action, "UnauthorizedOperation", Delivery::Answer)));
+        topology.emulator.with_model(|vpc, _| vpc.order_fault(Fault::always(action, "UnauthorizedOperation")));
         let n1 = topology.node("n1");
         let mut refused = None;
         let mut running = Vec::new();

@@ -45,6 +45,28 @@ pub struct Fault {
     pub delivery: Delivery,
 }
 
+impl Fault {
+    /// The next call of `action` (`*` for any) fails with `code`, before it has an effect, and the caller is told.
+    pub fn once(action: &str, code: &str) -> Self {
+        Self { count: Some(1), ..Self::always(action, code) }
+    }
+
+    /// Every call of `action` (`*` for any) fails like that until the fault is taken away.
+    pub fn always(action: &str, code: &str) -> Self {
+        Self {
+            action: action.to_owned(),
+            when: BTreeMap::new(),
+            code: code.to_owned(),
+            message: None,
+            status: None,
+            count: None,
+            skip: 0,
+            effect: Effect::default(),
+            delivery: Delivery::default(),
+        }
+    }
+}
+
 /// Whether a failing call takes place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -3,9 +3,13 @@
 //!
 //! Invariant: a description that cannot be read whole is a failure, never a shorter list.
 
+use std::error::Error;
 use std::sync::Arc;
 
+use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_ec2::operation::RequestId;
 use aws_sdk_ec2::types::{Filter, Subnet};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use ipamd_core::action::{CLIENT_TOKEN_TAG, SubnetQuery};
 use ipamd_core::ec2::Sent;
 use ipamd_core::event::{EniView, Failure, Outcome, SubnetView};
@@ -60,27 +64,11 @@ impl Ec2 {
     /// All pages of DescribeNetworkInterfaces under all of the filters.
     async fn described(&self, filters: Vec<Filter>) -> Result<Vec<EniView>, Failure> {
         let action = "DescribeNetworkInterfaces";
-        let mut enis = Vec::new();
-        let mut next_token = None;
-        loop {
-            self.turn(action).await?;
-            let page = self
-                .client
-                .describe_network_interfaces()
-                .set_filters(Some(filters.clone()))
-                .max_results(PAGE)
-                .set_next_token(next_token)
-                .send()
-                .await
-                .map_err(|error| self.failed(action, Sent::Read, error))?;
-            for eni in page.network_interfaces() {
-                enis.push(view::eni(eni).map_err(|error| incomplete(action, error.to_string()))?);
-            }
-            next_token = page.next_token().filter(|token| !token.is_empty()).map(str::to_owned);
-            if next_token.is_none() {
-                return Ok(enis);
-            }
-        }
+        let first = self.client.describe_network_interfaces().set_filters(Some(filters)).max_results(PAGE);
+        let ask = |token| first.clone().set_next_token(token).send();
+        let pages = self.pages(action, ask, |page| page.next_token()).await?;
+        let enis = pages.iter().flat_map(|page| page.network_interfaces());
+        enis.map(|eni| view::eni(eni).map_err(|error| incomplete(action, error.to_string()))).collect()
     }
 
     pub(super) async fn subnets(&self, query: &SubnetQuery) -> Result<Outcome, Failure> {
@@ -100,31 +88,41 @@ impl Ec2 {
                 vec![filter("vpc-id", [vpc_id.to_string()]), filter("availability-zone", [availability_zone.clone()])]
             }
         };
-        let mut views = Vec::new();
-        let mut next_token = None;
-        loop {
-            self.turn(action).await?;
-            let page = self
-                .client
-                .describe_subnets()
-                .set_filters(Some(filters.clone()))
-                .max_results(PAGE)
-                .set_next_token(next_token)
-                .send()
-                .await
-                .map_err(|error| self.failed(action, Sent::Read, error))?;
-            for subnet in page.subnets() {
-                views.push(subnet_view(subnet).map_err(|error| incomplete(action, error))?);
-            }
-            next_token = page.next_token().filter(|token| !token.is_empty()).map(str::to_owned);
-            if next_token.is_none() {
-                break;
-            }
-        }
+        let first = self.client.describe_subnets().set_filters(Some(filters)).max_results(PAGE);
+        let ask = |token| first.clone().set_next_token(token).send();
+        let pages = self.pages(action, ask, |page| page.next_token()).await?;
+        let subnets = pages.iter().flat_map(|page| page.subnets());
+        let mut views = subnets
+            .map(|subnet| subnet_view(subnet).map_err(|error| incomplete(action, error)))
+            .collect::<Result<Vec<_>, _>>()?;
         views.sort_by(|a, b| a.subnet_id.cmp(&b.subnet_id));
         match query {
             SubnetQuery::Id(id) if views.is_empty() => Err(incomplete(action, format!("no {id} in the answer"))),
             SubnetQuery::Id(_) | SubnetQuery::Zone { .. } => Ok(views),
+        }
+    }
+
+    /// Every page of a description. Each is a request of its own, to our bucket too; the last has no token or an empty one.
+    async fn pages<P, E, F>(
+        &self,
+        action: &'static str,
+        ask: impl Fn(Option<String>) -> F,
+        token: impl Fn(&P) -> Option<&str>,
+    ) -> Result<Vec<P>, Failure>
+    where
+        F: Future<Output = Result<P, SdkError<E, HttpResponse>>>,
+        E: ProvideErrorMetadata + RequestId + Error + Send + Sync + 'static,
+    {
+        let mut pages = Vec::new();
+        let mut next = None;
+        loop {
+            self.turn(action).await?;
+            let page = ask(next).await.map_err(|error| self.failed(action, Sent::Read, error))?;
+            next = token(&page).filter(|token| !token.is_empty()).map(str::to_owned);
+            pages.push(page);
+            if next.is_none() {
+                return Ok(pages);
+            }
         }
     }
 }

@@ -115,17 +115,8 @@ impl<S: Strategy> World<S> {
             fault.node.is_none_or(|node| node == id) && (fault.action == "*" || fault.action == request.action)
         })?;
         fault.count -= 1;
-        Some(Fault {
-            action: request.action.to_owned(),
-            when: Default::default(),
-            code: fault.code.to_owned(),
-            message: None,
-            status: None,
-            count: Some(1),
-            skip: 0,
-            effect: fault.effect,
-            delivery: fault.delivery,
-        })
+        let met = Fault::once(request.action, fault.code);
+        Some(Fault { effect: fault.effect, delivery: fault.delivery, ..met })
     }
 
     pub(super) fn strike(&mut self, blow: Blow) {
