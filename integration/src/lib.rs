@@ -12,6 +12,7 @@ pub mod emulator;
 pub mod eventually;
 pub mod fabric;
 pub mod facts;
+pub mod holdings;
 pub mod imds_http;
 pub mod netns;
 pub mod node;

@@ -2,25 +2,17 @@
 //! Pods come and go: no address has two holders, none comes back before its cooldown is over, nothing is left at the end.
 #![expect(clippy::disallowed_methods, reason = "records when calls were made")]
 
-use std::net::Ipv4Addr;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use integration::eventually::{eventually, pass};
+use integration::holdings::{Holding, check_rests};
 use integration::sandbox::NetnsPath;
 use integration::topology::{Topology, TopologySpec};
 
 const COOLDOWN: Duration = Duration::from_secs(1);
 const CHURN: Duration = Duration::from_secs(20);
 const WORKERS: u64 = 6;
-
-/// From when a pod certainly had its address until when it certainly still had it.
-#[derive(Clone, Copy, Debug)]
-struct Holding {
-    address: Ipv4Addr,
-    added: Instant,
-    deleting: Instant,
-}
 
 #[test]
 fn twenty_seconds_of_adds_and_dels_give_no_address_twice_and_none_before_its_cooldown_is_over() {
@@ -51,14 +43,9 @@ fn twenty_seconds_of_adds_and_dels_give_no_address_twice_and_none_before_its_coo
         }
     });
 
-    let mut holdings = holdings.into_inner().unwrap();
-    holdings.sort_by_key(|holding| (holding.address, holding.added));
+    let holdings = holdings.into_inner().unwrap();
     assert!(holdings.len() > 100, "only {} pods in {CHURN:?}", holdings.len());
-    for pair in holdings.windows(2).filter(|pair| pair[0].address == pair[1].address) {
-        // The release came after `deleting`, the next allocation before `added`: at least the cooldown lies between.
-        let rest = pair[1].added.saturating_duration_since(pair[0].deleting);
-        assert!(rest >= COOLDOWN, "{} rested {rest:?} only", pair[0].address);
-    }
+    check_rests(holdings, COOLDOWN).unwrap();
 
     let gone = eventually("nothing of a pod is left", Duration::from_secs(10), || {
         let left = n1.leftovers().unwrap().of_pods();

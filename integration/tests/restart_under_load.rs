@@ -15,12 +15,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::Ipv4Addr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use integration::eventually::{eventually, pass};
+use integration::holdings::{Holding, check_rests};
 use integration::node::Node;
 use integration::sandbox::{NetnsPath, Runtime, Sandbox};
 use integration::topology::{NodeSpec, READY, Subnet, Topology, TopologySpec};
@@ -36,19 +36,11 @@ const LIFE: Duration = Duration::from_secs(1);
 /// Pods at work at one time: more than live in the second that each has, since an ADD may wait for the daemon.
 const WORKERS: usize = 60;
 
-/// From when a pod certainly had its address until when it certainly still had it, and how long its ADD took.
-#[derive(Clone, Copy, Debug)]
-struct Holding {
-    address: Ipv4Addr,
-    added: Instant,
-    deleting: Instant,
-    took: Duration,
-}
-
 /// What became of the pods.
 #[derive(Default)]
 struct Tally {
-    holdings: Mutex<Vec<Holding>>,
+    /// Each with how long its ADD took.
+    holdings: Mutex<Vec<(Holding, Duration)>>,
     failures: Mutex<Vec<String>>,
 }
 
@@ -59,8 +51,8 @@ fn live(world: &World, runtime: &Runtime, number: u32, tally: &Tally) {
         Ok(added) => {
             let at = Instant::now();
             pass(LIFE);
-            let holding = Holding { address: added.address, added: at, deleting: Instant::now(), took: added.took };
-            tally.holdings.lock().unwrap().push(holding);
+            let holding = Holding { address: added.address, added: at, deleting: Instant::now() };
+            tally.holdings.lock().unwrap().push((holding, added.took));
         }
         Err(error) => tally.failures.lock().unwrap().push(error.to_string()),
     }
@@ -117,15 +109,6 @@ fn load(topology: &mut Topology, tally: &Tally) -> u32 {
     })
 }
 
-/// No address had two holders, and none came back before its cooldown was over.
-fn check_rests(holdings: &mut [Holding]) {
-    holdings.sort_by_key(|holding| (holding.address, holding.added));
-    for pair in holdings.windows(2).filter(|pair| pair[0].address == pair[1].address) {
-        let rest = pair[1].added.saturating_duration_since(pair[0].deleting);
-        assert!(rest >= COOLDOWN, "{} rested {rest:?} only", pair[0].address);
-    }
-}
-
 /// Nothing of a pod in the kernel, the journal or the tombstones, and EC2 and the daemon have the same addresses.
 fn check_leaks(topology: &Topology) {
     let n1 = topology.node("n1");
@@ -176,8 +159,7 @@ fn twenty_pods_a_second_for_a_minute_while_the_daemon_is_ended_every_two_seconds
     let took = start.elapsed();
 
     let failures = tally.failures.into_inner().unwrap();
-    let mut holdings = tally.holdings.into_inner().unwrap();
-    let mut times: Vec<Duration> = holdings.iter().map(|holding| holding.took).collect();
+    let (holdings, mut times): (Vec<Holding>, Vec<Duration>) = tally.holdings.into_inner().unwrap().into_iter().unzip();
     times.sort();
     let quantile = |percent: usize| times.get(times.len() * percent / 100).copied().unwrap_or_default();
     let addresses: BTreeSet<_> = holdings.iter().map(|holding| holding.address).collect();
@@ -193,7 +175,7 @@ fn twenty_pods_a_second_for_a_minute_while_the_daemon_is_ended_every_two_seconds
     assert!(failures.is_empty(), "{} calls failed, first {:?}", failures.len(), failures.first());
     assert!(restarts >= 25, "the daemon was ended {restarts} times only");
     assert!(took < LOAD + LOAD / 2, "the machine is too slow for this load: {took:?}");
-    check_rests(&mut holdings);
+    check_rests(holdings, COOLDOWN).unwrap();
     topology.node("n1").wait_ready(READY).unwrap();
     check_leaks(&topology);
 }
