@@ -77,7 +77,7 @@ impl Lags {
 }
 
 /// How many calls EC2 takes.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ThrottleSettings {
     /// `false`: no limit.

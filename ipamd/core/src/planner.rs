@@ -73,3 +73,6 @@ impl AddAssign for Addresses {
         *self = *self + rhs;
     }
 }
+
+#[cfg(test)]
+mod tests;

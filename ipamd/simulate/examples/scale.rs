@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Prints what a fleet that joins all at once waits for, and what it asks of EC2: ours and the reference, same seed.
 //!
-//! `cargo run --release -p ipamd-simulate --example scale -- [nodes] [seed]`; 5,000 nodes and seed 1 when not given. The
-//! output is the table of `docs/scale.md`.
+//! `cargo run --release -p ipamd-simulate --example scale -- [nodes] [seed] [run,…]`; 5,000 nodes, seed 1 and all runs
+//! when not given. Runs: see [`RUNS`]. As many go at once as there are processors. The output is the table of
+//! `docs/scale.md`.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the edge of a program that prints a table")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,16 +18,23 @@ use ipamd_simulate::scale::{Fleet, Outcome, run};
 use ipamd_simulate::stats::Times;
 use vpc_model::ConfigError;
 
+/// What is compared: how it is chosen, and how it is called.
+const RUNS: [(&str, &str); 5] = [
+    ("adaptive", "ours, nothing set"),
+    ("enis", "ours, WARM_ENI_TARGET=1"),
+    ("reference-enis", "reference, WARM_ENI_TARGET=1"),
+    ("addresses", "ours, WARM_IP_TARGET=5 MINIMUM_IP_TARGET=10"),
+    ("reference-addresses", "reference, WARM_IP_TARGET=5 MINIMUM_IP_TARGET=10"),
+];
+
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1);
-    let mut number = |default: u64| arguments.next().map_or(Some(default), |text| text.parse().ok());
-    let (Some(nodes), Some(seed)) = (number(5_000).and_then(|nodes| u32::try_from(nodes).ok()), number(1)) else {
-        eprintln!("usage: scale [nodes] [seed]");
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some((fleet, runs)) = read(&arguments) else {
+        let names = RUNS.map(|(run, _)| run).join(",");
+        eprintln!("usage: scale [nodes] [seed] [run,…]\nruns: {names}");
         return ExitCode::from(64);
     };
-    let joining = Duration::from_millis(u64::from(nodes) * 60).max(Duration::from_secs(15));
-    let fleet = Fleet { joining, ..Fleet::of(nodes, seed) };
-    match outcomes(&fleet) {
+    match outcomes(&fleet, &runs) {
         Ok(outcomes) => {
             print(&fleet, &outcomes);
             ExitCode::SUCCESS
@@ -38,21 +46,51 @@ fn main() -> ExitCode {
     }
 }
 
-/// Each strategy in a thread of its own: a world is big, and knows nothing of the others.
-fn outcomes(fleet: &Fleet) -> Result<Vec<Outcome>, ConfigError> {
+/// What the arguments ask for; `None`: nothing that there is.
+fn read(arguments: &[String]) -> Option<(Fleet, Vec<(&'static str, &'static str)>)> {
+    let number = |index: usize, default: u64| arguments.get(index).map_or(Some(default), |text| text.parse().ok());
+    let (nodes, seed) = (u32::try_from(number(0, 5_000)?).ok()?, number(1, 1)?);
+    let runs = match arguments.get(2) {
+        None => RUNS.to_vec(),
+        Some(names) => {
+            let known = |name: &str| RUNS.into_iter().find(|(run, _)| *run == name);
+            names.split(',').map(known).collect::<Option<_>>()?
+        }
+    };
+    let joining = Duration::from_millis(u64::from(nodes) * 60).max(Duration::from_secs(15));
+    Some((Fleet { joining, ..Fleet::of(nodes, seed) }, runs))
+}
+
+/// Each run in a thread of its own: a world is big, and knows nothing of the others.
+fn outcomes(fleet: &Fleet, runs: &[(&str, &str)]) -> Result<Vec<Outcome>, ConfigError> {
+    let at_once = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let mut outcomes = Vec::new();
+    for some in runs.chunks(at_once) {
+        let ended: Result<Vec<Outcome>, ConfigError> = std::thread::scope(|scope| {
+            let start = |(run, name): &(&str, &str)| {
+                let (run, name) = ((*run).to_owned(), (*name).to_owned());
+                scope.spawn(move || outcome(&run, &name, fleet))
+            };
+            let started: Vec<_> = some.iter().map(start).collect();
+            started.into_iter().map(|thread| thread.join().expect("a run that panics has said why")).collect()
+        });
+        outcomes.extend(ended?);
+    }
+    Ok(outcomes)
+}
+
+fn outcome(run: &str, name: &str, fleet: &Fleet) -> Result<Outcome, ConfigError> {
     let (warm_addresses, minimum_addresses) = (5, 10);
     let addresses = WarmTargets::Addresses { warm: warm_addresses, minimum: minimum_addresses };
-    let by_address = Targets { warm_addresses, minimum_addresses, ..Targets::default() };
-    std::thread::scope(|scope| {
-        let started = [
-            scope.spawn(|| ours("ours, nothing set", WarmTargets::Adaptive, fleet)),
-            scope.spawn(|| ours("ours, WARM_ENI_TARGET=1", WarmTargets::Enis(1), fleet)),
-            scope.spawn(|| reference("reference, WARM_ENI_TARGET=1", Targets::default(), fleet)),
-            scope.spawn(|| ours("ours, WARM_IP_TARGET=5 MINIMUM_IP_TARGET=10", addresses, fleet)),
-            scope.spawn(|| reference("reference, WARM_IP_TARGET=5 MINIMUM_IP_TARGET=10", by_address, fleet)),
-        ];
-        started.into_iter().map(|thread| thread.join().expect("a run that panics has said why")).collect()
-    })
+    match run {
+        "adaptive" => ours(name, WarmTargets::Adaptive, fleet),
+        "enis" => ours(name, WarmTargets::Enis(1), fleet),
+        "addresses" => ours(name, addresses, fleet),
+        "reference-addresses" => {
+            reference(name, Targets { warm_addresses, minimum_addresses, ..Targets::default() }, fleet)
+        }
+        _ => reference(name, Targets::default(), fleet),
+    }
 }
 
 fn ours(name: &str, warm: WarmTargets, fleet: &Fleet) -> Result<Outcome, ConfigError> {

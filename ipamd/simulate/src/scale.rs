@@ -15,7 +15,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ipamd_core::BootTime;
-use vpc_model::{ConfigError, InstanceId};
+use vpc_model::{ConfigError, InstanceId, ThrottleSettings};
 
 use crate::allocator::Strategy;
 use crate::layout::Layout;
@@ -46,6 +46,8 @@ pub struct Fleet {
     pub watched: Duration,
     /// Until when calls are counted.
     pub calls_until: Duration,
+    /// EC2's request buckets.
+    pub throttle: ThrottleSettings,
     /// What chance is drawn from.
     pub seed: u64,
 }
@@ -62,6 +64,7 @@ impl Fleet {
             pods: 5,
             watched: Duration::from_secs(4 * 3_600),
             calls_until: Duration::from_secs(3_600),
+            throttle: ThrottleSettings::default(),
             seed,
         }
     }
@@ -138,7 +141,10 @@ fn join<S: Strategy>(strategy: S, fleet: &Fleet) -> Result<(World<S>, Vec<BootTi
         Layout { instance_types: vec![fleet.instance_type.clone(); count], subnets: fleet.subnets, subnet_length: 16 };
     let mut vpc = layout.build(fleet.seed)?;
     // The quota of a Region is 5,000 by default; accounts of this size have it raised.
-    vpc.change_settings(|settings| settings.quotas.network_interfaces = 100_000);
+    vpc.change_settings(|settings| {
+        settings.quotas.network_interfaces = 100_000;
+        settings.throttle = fleet.throttle.clone();
+    });
     let instances: Vec<InstanceId> = (0..count)
         .filter_map(|index| vpc.instance_named(&format!("n{index}")))
         .map(|instance| instance.id.clone())
