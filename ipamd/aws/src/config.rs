@@ -16,13 +16,16 @@ use aws_smithy_http_client::{Builder, ConnectorBuilder};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use ipamd_core::ids::BootTime;
 
+/// Limit of making a connection, name resolution and TLS included; the SDK's own default is 3.1 s.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// Attempts of a call that may be repeated; the SDK's own default and the reference's.
 const ATTEMPTS: u32 = 3;
 
 /// What the daemon's configuration says about AWS.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Limit of one attempt (`HTTP_TIMEOUT`); a call with all its retries may take twice as long.
+    /// Limit of one call with all its attempts (`HTTP_TIMEOUT`).
     pub http_timeout: Duration,
     /// `AWS_EC2_ENDPOINT`: where EC2 answers, before the SDK's own endpoint variables.
     pub ec2_endpoint: Option<String>,
@@ -57,9 +60,14 @@ pub(crate) fn retries() -> RetryConfig {
     RetryConfig::standard().with_max_attempts(ATTEMPTS)
 }
 
-/// Time limits of a call.
+/// Time limits of a call. An answer may take as long as the whole call may: a second attempt is for what fails at once or does
+/// not connect, and a call that is sent once waits no shorter than the others.
 pub(crate) fn timeouts(http_timeout: Duration) -> TimeoutConfig {
-    TimeoutConfig::builder().operation_attempt_timeout(http_timeout).operation_timeout(http_timeout * 2).build()
+    TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT.min(http_timeout))
+        .operation_attempt_timeout(http_timeout)
+        .operation_timeout(http_timeout)
+        .build()
 }
 
 /// The shared configuration: credentials chain, region, endpoints.
@@ -75,4 +83,17 @@ pub(crate) async fn sdk_config(settings: &Settings, region: &str) -> Result<SdkC
         .load()
         .await;
     Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_with_the_default_limit_connects_within_five_seconds_and_ends_within_ten() {
+        let limits = timeouts(Duration::from_secs(10));
+        assert!(limits.connect_timeout().is_some_and(|limit| limit <= Duration::from_secs(5)));
+        assert!(limits.operation_timeout().is_some_and(|limit| limit <= Duration::from_secs(10)));
+        assert!(limits.operation_attempt_timeout() <= limits.operation_timeout());
+    }
 }

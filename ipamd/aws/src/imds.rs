@@ -10,6 +10,7 @@
 //! Source: EC2 user guide, "Instance metadata categories".
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use aws_config::BehaviorVersion;
 use aws_config::imds::Client;
@@ -27,6 +28,10 @@ use crate::config::imds_http_client;
 
 /// Root of everything we read.
 const ROOT: &str = "/latest/meta-data/";
+
+/// Limit of one read with its token and all its attempts. A connection may take a second, an answer as well: the SDK's
+/// defaults, under which a read without an answer is over after one or two.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// HTTP's answer to a token that is not (or no longer) valid.
 const UNAUTHORIZED: u16 = 401;
@@ -72,7 +77,7 @@ impl Imds {
             .with_http_client(imds_http_client())
             .with_behavior_version(Some(BehaviorVersion::v2026_01_12()));
         let classifier = SharedRetryClassifier::new(RefusedTokensAreNotRetried::default());
-        Client::builder().configure(&provider).retry_classifier(classifier)
+        Client::builder().configure(&provider).retry_classifier(classifier).operation_timeout(READ_TIMEOUT)
     }
 
     /// One item below `/latest/meta-data/`, trimmed; `Ok(None)`: IMDS has no such item.

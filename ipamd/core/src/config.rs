@@ -120,7 +120,7 @@ pub struct Config {
     pub log: LogConfig,
     /// Where introspection is served; `None`: it is off.
     pub introspection: Option<Bind>,
-    /// Time limit of one HTTP request to EC2 (`HTTP_TIMEOUT`).
+    /// Time limit of one call to EC2, all its attempts included (`HTTP_TIMEOUT`).
     pub http_timeout: Duration,
     /// Base URL of EC2 (`AWS_EC2_ENDPOINT`, else `AWS_ENDPOINT_URL_EC2`, else `AWS_ENDPOINT_URL`); `None`: the region's own.
     pub ec2_endpoint: Option<String>,

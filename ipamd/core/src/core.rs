@@ -59,7 +59,9 @@ use crate::restore::{self, Restored};
 use crate::snapshot::Snapshot;
 use crate::store::Store;
 use crate::waiters::Waiters;
-use state::{Flight, Hold, Host, KernelWitness, LastFailure, Other, Purpose, Shrinking, Subnet, Undurable, Zone};
+use state::{
+    Drift, Flight, Hold, Host, KernelWitness, LastFailure, Other, Purpose, Shrinking, Subnet, Undurable, Zone,
+};
 
 /// The pure core: owned by the driver, fed with events, never blocking.
 #[derive(Debug)]
@@ -109,6 +111,8 @@ pub struct Core {
     pub(crate) forgets: Vec<AllocationKey>,
     /// The journal does not say what cools: addresses of the first read rest until then.
     pub(crate) quarantine: Option<BootTime>,
+    /// Where EC2's word differs from ours about what is in use.
+    pub(crate) drift: Drift,
     /// What the start had to report of the journal, for operators.
     pub(crate) journal_report: Vec<String>,
     /// ENIs the instance takes by EC2's own word, and until when we believe that.

@@ -49,6 +49,9 @@ pub struct Snapshot {
     /// Subnets that had no /28 when asked for one, by id.
     #[serde(default)]
     pub prefix_refusals: Vec<PrefixRefusalSnapshot>,
+    /// Where EC2's word differs from ours.
+    #[serde(default)]
+    pub drift: DriftSnapshot,
 }
 
 /// The pool in numbers.
@@ -256,4 +259,16 @@ pub struct PrefixRefusalSnapshot {
     pub refusals: u32,
     /// When it is asked again; `None`: with the next need.
     pub probe_in_ms: Option<u64>,
+}
+
+/// What is here by our journal and was not shown when EC2 was read last: kept, and not given out anew.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DriftSnapshot {
+    /// ENIs, sorted.
+    pub eni_ids: Vec<EniId>,
+    /// Addresses in use on ENIs that are shown, sorted.
+    pub addresses: Vec<Ipv4Addr>,
+    /// How often an ENI or an address in use went missing since the start.
+    pub found: u64,
 }

@@ -125,7 +125,7 @@ impl Manners {
             repeats_once: false,
             bucket: true,
             attempt_timeout: http_timeout,
-            call_timeout: http_timeout * 2,
+            call_timeout: http_timeout,
         }
     }
 }

@@ -83,6 +83,7 @@ pub fn render(snapshot: &Snapshot) -> String {
         actions(snapshot),
         failures(snapshot),
         journal(snapshot),
+        drift(snapshot),
     ];
     sections.iter().filter(|section| !section.is_empty()).cloned().collect::<Vec<_>>().join("\n")
 }
@@ -206,6 +207,12 @@ fn failures(snapshot: &Snapshot) -> String {
 fn journal(snapshot: &Snapshot) -> String {
     let rows: Vec<_> = snapshot.journal.iter().map(|line| vec![line.clone()]).collect();
     table("the journal at the last start", &["what"], &rows)
+}
+
+fn drift(snapshot: &Snapshot) -> String {
+    let enis = snapshot.drift.eni_ids.iter().map(|eni| vec![eni.to_string()]);
+    let addresses = snapshot.drift.addresses.iter().map(|address| vec![address.to_string()]);
+    table("kept although EC2 does not show it", &["what"], &enis.chain(addresses).collect::<Vec<_>>())
 }
 
 fn name(namespace: &str, name: &str) -> String {

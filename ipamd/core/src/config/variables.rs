@@ -326,7 +326,12 @@ pub const VARIABLES: &[Variable] = &[
     row("AWS_ENDPOINT_URL", ("URL", "", ""), Honoured, "Base URL of every AWS service; the two above go first."),
     row("AWS_EC2_METADATA_SERVICE_ENDPOINT", ("URL", "", ""), Honoured, "Base URL of the instance metadata service."),
     row("AWS_REGION", TEXT, Elsewhere, "Read by the AWS SDK; the daemon takes the region from instance metadata."),
-    row("HTTP_TIMEOUT", ("whole number", "10", "seconds"), Honoured, "Time limit of one request to EC2, at least 10."),
+    row(
+        "HTTP_TIMEOUT",
+        ("whole number", "10", "seconds"),
+        Honoured,
+        "Time limit of one call to EC2 with all its attempts, at least 10.",
+    ),
     row(
         "VPC_CNI_VERSION",
         TEXT,

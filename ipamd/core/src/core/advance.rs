@@ -20,6 +20,7 @@ impl Core {
         }
         self.mark_excluded(turn);
         self.end_cooldowns(now);
+        self.forget_what_ec2_does_not_list(turn);
         self.recall(turn);
         self.serve_waiters(turn);
         self.answer_expired(turn);

@@ -294,6 +294,7 @@ impl Core {
         }
         let Some(since) = eni.missing_since else {
             eni.missing_since = Some(read_at);
+            self.drift.found += 1;
             turn.error(format!("EC2 does not show ENI {id} attached: it gives no address out until it does"));
             return;
         };
@@ -396,12 +397,32 @@ impl Core {
             .filter(|(address, entry)| !listed.contains(&block(*address, entry.slot)))
             .map(|(address, entry)| (address, matches!(entry.state, AddressState::Free { .. })))
             .collect();
+        let of_this: Vec<Ipv4Addr> = self.store.of_eni(&view.eni_id).map(|(address, _)| address).collect();
+        for address in of_this.into_iter().filter(|address| unlisted.iter().all(|(missing, _)| missing != address)) {
+            self.drift.addresses.remove(&address);
+        }
         for (address, free) in unlisted {
             if free {
                 self.store.forget(address);
                 turn.warn(format!("EC2 no longer lists the free address {address} on {}: forgotten", view.eni_id));
-            } else {
+            } else if self.drift.addresses.insert(address) {
+                self.drift.found += 1;
                 turn.error(format!("EC2 does not list {address} on {}, but it is in use: kept", view.eni_id));
+            }
+        }
+    }
+
+    /// What EC2 did not list while it was in use is not given out again on our own word: as soon as it is free it is forgotten.
+    /// A read that lists it, because the one before lagged, brings it back.
+    pub(super) fn forget_what_ec2_does_not_list(&mut self, turn: &mut Turn) {
+        let in_use = |address: &Ipv4Addr| {
+            self.store.get(*address).is_some_and(|entry| !matches!(entry.state, AddressState::Free { .. }))
+        };
+        let over: Vec<Ipv4Addr> = self.drift.addresses.iter().copied().filter(|address| !in_use(address)).collect();
+        for address in over {
+            self.drift.addresses.remove(&address);
+            if self.store.forget(address) {
+                turn.warn(format!("{address} is in use no more, and EC2 did not list it: forgotten"));
             }
         }
     }

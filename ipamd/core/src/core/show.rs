@@ -9,8 +9,8 @@ use crate::lifecycle::{Eni, Request, TryState};
 use crate::planner::Addresses;
 use crate::reason::ReasonCode;
 use crate::snapshot::{
-    ActionSnapshot, AddressSnapshot, EniSnapshot, FailureSnapshot, OtherEniSnapshot, PodSnapshot, PoolSnapshot,
-    PrefixRefusalSnapshot, Snapshot, SubnetSnapshot, WaiterSnapshot, WhySnapshot,
+    ActionSnapshot, AddressSnapshot, DriftSnapshot, EniSnapshot, FailureSnapshot, OtherEniSnapshot, PodSnapshot,
+    PoolSnapshot, PrefixRefusalSnapshot, Snapshot, SubnetSnapshot, WaiterSnapshot, WhySnapshot,
 };
 use crate::store::{AddressState, Slot, Testimony, prefix_of};
 
@@ -35,6 +35,7 @@ impl Core {
             exhausted_subnets: self.show_subnets(now),
             journal: self.journal_report.clone(),
             prefix_refusals: self.show_refusals(now),
+            drift: self.show_drift(),
         }
     }
 
@@ -237,6 +238,15 @@ impl Core {
                 })
             })
             .collect()
+    }
+
+    fn show_drift(&self) -> DriftSnapshot {
+        let missing = self.enis.values().filter(|eni| eni.missing_since.is_some());
+        DriftSnapshot {
+            eni_ids: missing.map(|eni| eni.eni_id.clone()).collect(),
+            addresses: self.drift.addresses.iter().copied().collect(),
+            found: self.drift.found,
+        }
     }
 
     fn show_refusals(&self, now: BootTime) -> Vec<PrefixRefusalSnapshot> {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The smaller parts of the core's state: what is under way, what the kernel showed, subnets, shrinking.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -278,6 +278,15 @@ pub(crate) enum UnassignStep {
     Running,
     /// It failed: a read since then tells what is left.
     Resolving(BootTime),
+}
+
+/// What is here by our journal and was not shown by EC2. ENIs say so themselves (`Eni::missing_since`).
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Drift {
+    /// Addresses in use.
+    pub(crate) addresses: BTreeSet<Ipv4Addr>,
+    /// How often an ENI or an address in use went missing since the start.
+    pub(crate) found: u64,
 }
 
 /// The journal cannot be written.

@@ -3,6 +3,7 @@
 
 mod adaptive;
 mod adds;
+mod drift;
 mod failures;
 mod places;
 mod pool;

@@ -13,7 +13,7 @@ use crate::checkpoint::{
     ReferenceJournal, UnassignedRecord,
 };
 use crate::config::Config;
-use crate::core::state::{Host, KernelWitness, LAG, RESOLVE_AFTER, Shrinking, UnassignJob, UnassignStep, Zone};
+use crate::core::state::{Drift, Host, KernelWitness, LAG, RESOLVE_AFTER, Shrinking, UnassignJob, UnassignStep, Zone};
 use crate::core::{Core, Turn, kernel::testifies};
 use crate::event::KernelView;
 use crate::ids::{AllocationKey, BootTime, EniId, PodRef};
@@ -113,6 +113,7 @@ fn blank(config: Config, boot_id: String, turn: &Turn) -> Core {
         tombstones_done: VecDeque::new(),
         forgets: Vec::new(),
         quarantine: None,
+        drift: Drift::default(),
         journal_report: Vec::new(),
         learned_enis: None,
         creates_held: None,

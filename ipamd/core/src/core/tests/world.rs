@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use ipnet::Ipv4Net;
+
 use crate::action::{Action, ActionKind, Effects, Fill, Reply, prefix_addresses};
 use crate::config::{AddressMode, Config, WarmTargets};
 use crate::core::Core;
@@ -43,6 +45,23 @@ pub(super) struct FakeEni {
     pub(super) view: EniView,
     /// When its link appears in the kernel.
     pub(super) link_at: BootTime,
+}
+
+/// What EC2 has and does not show.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Hidden {
+    pub(super) enis: BTreeSet<EniId>,
+    /// Single addresses as /32.
+    pub(super) blocks: BTreeSet<Ipv4Net>,
+}
+
+impl Hidden {
+    fn of(&self, view: &EniView) -> Option<EniView> {
+        let mut view = view.clone();
+        view.secondary_addresses.retain(|address| !self.blocks.contains(&Ipv4Net::from(*address)));
+        view.prefixes.retain(|prefix| !self.blocks.contains(prefix));
+        (!self.enis.contains(&view.eni_id)).then_some(view)
+    }
 }
 
 /// What the test believes of an address, from replies and DELs alone.
@@ -90,6 +109,8 @@ pub(super) struct World {
     proven: BTreeSet<EniId>,
     /// Reads until then show these ENIs.
     lagging: Option<(BootTime, BTreeMap<EniId, FakeEni>)>,
+    /// What reads do not show although it is there.
+    pub(super) hidden: Hidden,
     /// Whether any read ever lagged.
     has_lagged: bool,
     squeezed: BTreeSet<Ipv4Addr>,
@@ -204,6 +225,7 @@ impl World {
             calls: BTreeMap::new(),
             proven: BTreeSet::new(),
             lagging: None,
+            hidden: Hidden::default(),
             has_lagged: false,
             squeezed: BTreeSet::new(),
             spoiled: BTreeSet::new(),

@@ -211,7 +211,8 @@ impl World {
         };
         let lagging = self.lagging.as_ref().filter(|(until, _)| self.now.boot < *until).map(|(_, enis)| enis);
         let shown = lagging.unwrap_or(&self.enis);
-        let enis = shown.values().map(|eni| &eni.view).filter(|view| wanted(view)).cloned().collect();
+        let views = shown.values().map(|eni| &eni.view).filter(|view| wanted(view));
+        let enis = views.filter_map(|view| self.hidden.of(view)).collect();
         Outcome::EnisDescribed { enis, read_at: self.now.boot }
     }
 }
