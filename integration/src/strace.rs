@@ -90,13 +90,32 @@ impl Strace {
         words
     }
 
+    /// A command that makes calls of a running thread fail for as long as it runs itself: `when` is strace's, such as `3` for the
+    /// third call from now or `1+` for every one.
+    #[must_use]
+    pub fn failing(&self, thread: u32, call: &str, (error, when): (&str, &str)) -> Vec<String> {
+        let mut words = self.program();
+        words.extend(["-qqq", "-o", "/dev/null", "-p"].map(str::to_owned));
+        words.extend([
+            thread.to_string(),
+            format!("-etrace={call}"),
+            format!("-einject={call}:error={error}:when={when}"),
+        ]);
+        words
+    }
+
+    fn program(&self) -> Vec<String> {
+        let libraries = self.libraries.iter();
+        let mut words: Vec<String> = libraries
+            .flat_map(|folder| ["/usr/bin/env".to_owned(), format!("LD_LIBRARY_PATH={}", folder.display())])
+            .collect();
+        words.push(self.path.display().to_string());
+        words
+    }
+
     /// The tracer is a grandchild (`-D`): who starts the command has the command itself for a child.
     fn start(&self, file: &Path) -> Vec<String> {
-        let mut words = Vec::new();
-        if let Some(libraries) = &self.libraries {
-            words.extend(["/usr/bin/env".to_owned(), format!("LD_LIBRARY_PATH={}", libraries.display())]);
-        }
-        words.push(self.path.display().to_string());
+        let mut words = self.program();
         words.extend(["-D", "-f", "-qqq", "-E", "LD_LIBRARY_PATH", "-o"].map(str::to_owned));
         words.push(file.display().to_string());
         words

@@ -90,6 +90,15 @@ impl World {
         rustix::mount::mount("enid", folder, "tmpfs", MountFlags::empty(), options.as_c_str())
             .map_err(failed("mounting a small tmpfs"))
     }
+
+    /// Shows `file` in place of the host's `path`, which must be there.
+    ///
+    /// # Errors
+    /// The mount is refused.
+    pub fn show_file(&self, file: &Path, path: &Path) -> Result<(), WorldError> {
+        let doing = format!("mounting {} on {}", file.display(), path.display());
+        rustix::mount::mount_bind(file, path).map_err(failed(&doing))
+    }
 }
 
 /// Moves the calling thread into new namespaces of the given kinds.

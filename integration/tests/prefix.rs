@@ -16,7 +16,7 @@ use integration::pods::{self, Pod};
 use integration::probe::{EchoServer, reach_both};
 use integration::topology::{NodeSpec, READY, Subnet, Topology, TopologySpec};
 use ipnet::Ipv4Net;
-use vpc_model::Fault;
+use vpc_model::{AddressChoice, Fault};
 
 /// A surplus stands for 30 s, an ENI is at least a minute old, and the machine may be busy.
 const DRAINED: Duration = Duration::from_secs(180);
@@ -144,6 +144,37 @@ fn on_a_fragmented_subnet_pods_get_single_addresses_and_prefixes_once_there_are_
     assert!(later.iter().all(|pod| prefixes.iter().any(|prefix| prefix.contains(&pod.added.address))));
     check_packets(&topology, &pods, "n2");
     check_packets(&topology, &later, "n2");
+}
+
+#[test]
+fn with_one_address_taken_in_every_block_thirty_pods_start_and_the_first_block_that_comes_free_is_a_prefix_of_ours() {
+    let mut spec = TopologySpec::one("m5.xlarge");
+    spec.nodes.push(NodeSpec::new("n2", "m5.large", Subnet::B));
+    let mut topology = Topology::build(&spec).unwrap();
+    // Single addresses from below, so that the highest blocks stay without ours.
+    topology.emulator.with_model(|vpc, _| vpc.change_settings(|settings| settings.choice = AddressChoice::Lowest));
+    let mut spoilers = fragment(&topology);
+    start_daemon(&mut topology, PREFIX_MODE);
+    let pods = start(topology.node("n1"), 30);
+    let slowest = pods.iter().map(|pod| pod.added.took).max().unwrap();
+    assert!(slowest < Duration::from_secs(10), "inside one ADD's budget: {slowest:?}");
+    assert!(slots(&topology).0.is_empty());
+    let status = topology.node("n1").status().unwrap();
+    let subnet = topology.emulator.with_model(|vpc, _| vpc.subnet_named("a").unwrap().id.to_string());
+    assert_eq!(status["prefixRefusals"][0]["subnetId"], *subnet, "{}", status["prefixRefusals"]);
+
+    let last = spoilers.pop().unwrap();
+    assert_eq!(topology.emulator.ec2("DeleteNetworkInterface", &[("NetworkInterfaceId", &last)]).status, 200);
+    // The memory of the refusal lasts ten minutes, but not beyond the daemon's life.
+    topology.node_mut("n1").kill();
+    start_daemon(&mut topology, &[]);
+    // More than the single addresses that are left over: the node must grow.
+    let more = start(topology.node("n1"), 20);
+    let (prefixes, _) = slots(&topology);
+    assert_eq!(prefixes, ["10.0.1.224/28".parse().unwrap()]);
+    assert!(more.iter().any(|pod| prefixes[0].contains(&pod.added.address)));
+    check_packets(&topology, &pods, "n2");
+    check_packets(&topology, &more, "n2");
 }
 
 #[test]

@@ -147,9 +147,13 @@ impl Vpc {
     /// good.
     pub fn imds(&mut self, instance: &InstanceId, path: &str, now: Duration) -> ImdsAnswer {
         self.settle(now);
+        self.blindness.imds_was_read(path);
         let delay = Duration::from_millis(self.settings.latencies.imds_ms);
         if let Some(status) = self.faults.meet_imds(instance.as_str(), path) {
             return ImdsAnswer { delay, ..ImdsAnswer::refusal(status) };
+        }
+        if let Some(text) = self.blindness.imds_texts.get(path) {
+            return ImdsAnswer { status: 200, body: text.clone(), delay };
         }
         match self.imds_view(instance, now) {
             Some(view) => ImdsAnswer { delay, ..view.read(path) },
@@ -166,7 +170,8 @@ impl Vpc {
         let is_there = |attachment: &Attachment| !matches!(attachment.phase, AttachmentPhase::Attaching { .. });
         let attached = |eni: &&Eni| eni.attachment().is_some_and(is_there);
         let seen = self.enis.seen_of_instance(&instance.id, now, lag);
-        let enis: Vec<ImdsEni> = seen.into_iter().filter(attached).filter_map(|eni| self.imds_eni(eni)).collect();
+        let shown = seen.into_iter().filter(attached).filter_map(|eni| self.blindness.imds.shown(eni));
+        let enis: Vec<ImdsEni> = shown.filter_map(|eni| self.imds_eni(&eni)).collect();
         let is_primary = |eni: &&ImdsEni| eni.device_index == 0 && eni.network_card == 0;
         let primary = enis.iter().find(is_primary).and_then(|eni| eni.addresses.first().copied());
         let hour = Duration::from_secs(now.as_secs() / 3_600 * 3_600);

@@ -25,6 +25,7 @@
 mod actions;
 mod assign;
 mod attach;
+mod blind;
 mod config;
 mod control;
 mod create;
@@ -51,6 +52,7 @@ mod vpc;
 mod xml;
 
 pub use assign::MoveError;
+pub use blind::Hidden;
 pub use config::{
     ConfigError, InstanceSpec, InterfaceSpec, ReservationSpec, SecurityGroupSpec, SubnetSpec, VpcConfig, VpcSpec,
 };

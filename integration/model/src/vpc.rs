@@ -20,6 +20,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::actions::{self, Known};
+use crate::blind::Blindness;
 use crate::config::{ConfigError, DEFAULT_EPOCH, VpcConfig};
 use crate::enis::Enis;
 use crate::error::{Ec2Error, http_status};
@@ -88,6 +89,7 @@ pub struct Vpc {
     pub(crate) epoch_unix_seconds: u64,
     pub(crate) settings: Settings,
     pub(crate) faults: Faults,
+    pub(crate) blindness: Blindness,
     pub(crate) ids: IdSource,
     pub(crate) vpcs: BTreeMap<VpcId, VpcRecord>,
     pub(crate) subnets: BTreeMap<SubnetId, Subnet>,
@@ -115,6 +117,7 @@ impl Vpc {
             epoch_unix_seconds: config.epoch_unix_seconds.unwrap_or(DEFAULT_EPOCH),
             settings: config.settings.clone(),
             faults: Faults::default(),
+            blindness: Blindness::default(),
             ids: IdSource::new(seed),
             vpcs: BTreeMap::new(),
             subnets: BTreeMap::new(),

@@ -239,6 +239,24 @@ impl Node {
         self.environment.remove(variable);
     }
 
+    /// A variable of the daemon's environment.
+    #[must_use]
+    pub fn variable(&self, variable: &str) -> Option<&str> {
+        self.environment.get(variable).map(String::as_str)
+    }
+
+    /// What is sent to this TCP port of the node's loopback is lost, without an answer, until the node ends.
+    ///
+    /// # Errors
+    /// nft refuses.
+    pub fn black_hole(&self, port: u16) -> Result<(), NodeError> {
+        self.nft(&format!(
+            "add table inet black-hole-{port}\n\
+             add chain inet black-hole-{port} in {{ type filter hook input priority -400; }}\n\
+             add rule inet black-hole-{port} in meta iif lo meta l4proto {{ tcp, udp }} th dport {port} drop\n"
+        ))
+    }
+
     /// The folder of the daemon's state.
     #[must_use]
     pub fn state_folder(&self) -> PathBuf {

@@ -6,6 +6,7 @@
 //!
 //! Source: EC2 API reference, DescribeNetworkInterfaces (filters), NetworkInterface (fields).
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -66,6 +67,7 @@ impl Vpc {
         let ids = params.list("NetworkInterfaceId");
         ids.iter().try_for_each(|id| check_eni_id(id))?;
         let seen = self.candidates(&ids, &filters, now, lag);
+        let seen: Vec<Cow<'_, Eni>> = seen.into_iter().filter_map(|eni| self.blindness.describe.shown(eni)).collect();
         if let Some(missing) = ids.iter().find(|id| !seen.iter().any(|eni| eni.id.as_str() == id.as_str())) {
             return Err(Ec2Error::eni_not_found(missing));
         }
@@ -75,7 +77,7 @@ impl Vpc {
             .map(|eni| (eni.id.0.clone(), eni))
             .collect();
         let page = Page::with_ids("NetworkInterfaceId");
-        write_page(params, "networkInterfaceSet", entries, &page, |xml, eni| self.write_eni(xml, eni))
+        write_page(params, "networkInterfaceSet", entries, &page, |xml, eni| self.write_eni(xml, &eni))
     }
 
     /// The ENIs of these ids, or those that can pass the filters, sorted by id: by id or instance they are looked up, and

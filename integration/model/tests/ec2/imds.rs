@@ -8,13 +8,13 @@ use vpc_model::ImdsFault;
 use crate::common::World;
 
 impl World {
-    fn imds(&mut self, instance: &str, path: &str) -> (u16, String) {
+    pub(crate) fn imds(&mut self, instance: &str, path: &str) -> (u16, String) {
         let (id, now) = (self.instance(instance), self.now);
         let answer = self.vpc.imds(&id, path, now);
         (answer.status, answer.body)
     }
 
-    fn meta(&mut self, instance: &str, path: &str) -> String {
+    pub(crate) fn meta(&mut self, instance: &str, path: &str) -> String {
         let (status, body) = self.imds(instance, &format!("/latest/meta-data/{path}"));
         assert_eq!(status, 200, "{path}: {body}");
         body

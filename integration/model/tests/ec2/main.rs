@@ -6,6 +6,7 @@
 
 mod address;
 mod attach;
+mod blind;
 mod common;
 mod consistency;
 mod create;
