@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test scale compare simulate soak kill explore build binaries plugin lint fmt fmt-check clippy check-deps limits proto bless bench check check-slim tools localstack moto
+.PHONY: help demo test fill decision scale compare simulate soak kill explore build binaries plugin lint fmt fmt-check clippy check-deps limits proto bless bench check check-slim tools localstack moto
 
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 # In a shell that sourced scripts/sdk.sh this is the folder of one SDK: make chooses anew.
@@ -47,6 +47,14 @@ test: build plugin tools localstack moto ## every test (needs root)
 kill: build plugin tools ## kill -9 of plugin and daemon at every single system call, some minutes (needs root; `make test` cuts where it matters)
 	$(call say,kill -9 at every system call)
 	@$(sdk); ENID_KILL=all scripts/nextest.sh run --config $$ENID_SDK --workspace -E 'package(integration) & binary(kill)' --success-output immediate
+
+fill: binaries plugin tools ## from no pod to 110 and 232 on an m5.4xlarge, real processes and the simulation: docs/fill.md (needs root; ROUNDS=3)
+	$(call say,filling a node)
+	@$(sdk); cargo run --quiet --config "$$ENID_SDK" -p integration --example fill -- $(or $(ROUNDS),3)
+	@$(sdk); cargo run --quiet --config "$$ENID_SDK" -p ipamd-simulate --example filling
+
+decision: ## what a decision of the core costs with 750 addresses, optimised: docs/fill.md
+	@cargo run --quiet --release -p ipamd-core --example decision
 
 scale: ## simulate 5,000 nodes joining at once, ours and the reference: the tables of docs/scale.md (long; NODES=1000)
 	@cargo run --quiet --release -p ipamd-simulate --example scale -- $(or $(NODES),5000)
