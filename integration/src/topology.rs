@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
-use vpc_model::{InstanceSpec, Settings, SubnetSpec, VpcConfig, VpcSpec};
+use vpc_model::{InstanceSpec, InterfaceSpec, SecurityGroupSpec, Settings, SubnetSpec, VpcConfig, VpcSpec};
 
 use crate::emulator::Emulator;
 use crate::fabric::Fabric;
@@ -30,6 +30,9 @@ pub const READY: Duration = Duration::from_secs(20);
 
 /// Seed of the model: which free addresses EC2 picks, and its ids.
 const SEED: u64 = 1;
+
+/// A security group that no ENI has at the start; they have the VPC's default one.
+pub const SECOND_GROUP: &str = "sg-0123456789abcdef0";
 
 /// The topology cannot be built or asked.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +83,10 @@ pub struct NodeSpec {
     pub name: String,
     /// Instance type.
     pub instance_type: String,
+    /// The known type whose limits it has, when its own is one that nobody knows.
+    pub limits_of: Option<String>,
+    /// ENIs that it is launched with besides the primary one.
+    pub network_interfaces: Vec<InterfaceSpec>,
     /// Subnet of its primary ENI.
     pub subnet: Subnet,
     /// rp_filter of the host before Enid starts.
@@ -90,7 +97,14 @@ impl NodeSpec {
     /// A node with systemd's rp_filter.
     #[must_use]
     pub fn new(name: &str, instance_type: &str, subnet: Subnet) -> Self {
-        Self { name: name.to_owned(), instance_type: instance_type.to_owned(), subnet, rp_filter: RpFilter::default() }
+        Self {
+            name: name.to_owned(),
+            instance_type: instance_type.to_owned(),
+            limits_of: None,
+            network_interfaces: Vec::new(),
+            subnet,
+            rp_filter: RpFilter::default(),
+        }
     }
 }
 
@@ -240,13 +254,14 @@ fn config(spec: &TopologySpec) -> VpcConfig {
             name: node.name.clone(),
             id: None,
             instance_type: node.instance_type.clone(),
+            limits_of: node.limits_of.clone(),
             subnet: node.subnet.name().to_owned(),
             private_address: Some(Ipv4Addr::new(a, b, c, host)),
             public_address: Some(Ipv4Addr::new(203, 0, 113, host)),
             security_groups: Vec::new(),
             role: Some("node".to_owned()),
             tags: Default::default(),
-            network_interfaces: Vec::new(),
+            network_interfaces: node.network_interfaces.clone(),
         }
     });
     VpcConfig {
@@ -260,7 +275,12 @@ fn config(spec: &TopologySpec) -> VpcConfig {
             tags: Default::default(),
         }],
         subnets: vec![subnet(Subnet::A), subnet(Subnet::B)],
-        security_groups: Vec::new(),
+        security_groups: vec![SecurityGroupSpec {
+            name: "second".to_owned(),
+            id: Some(SECOND_GROUP.to_owned()),
+            vpc: "v".to_owned(),
+            tags: Default::default(),
+        }],
         instances: instances.collect(),
         settings,
     }

@@ -18,9 +18,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipam_api::server::{ConnectionEvent, ServeError, ServeOptions, Services, bind, serve};
-use ipamd_aws::Settings;
+use ipamd_aws::{Imds, Settings};
 use ipamd_core::action::Effects;
-use ipamd_core::config::Note;
+use ipamd_core::config::{Note, Provisioning};
 use ipamd_core::event::InstanceFacts;
 use ipamd_core::{Config, Core, Restored};
 use tokio::net::UnixListener;
@@ -149,7 +149,7 @@ async fn serve_until_stopped(config: Config, folder: PathBuf, found: Found) -> R
         inbox: receiver,
         store: found.store,
         tombstones: Tombstones::new(&folder),
-        runner: Runner { inbox: inbox.clone(), host, ec2: ec2.subscribe() },
+        runner: Runner { inbox: inbox.clone(), host, ec2: ec2.subscribe(), imds: imds_only(&config) },
         ready: ReadyMarker::new(&folder, found.boot_id),
         heartbeat: edges.heartbeat.clone(),
         waiting: std::collections::HashMap::new(),
@@ -159,13 +159,19 @@ async fn serve_until_stopped(config: Config, folder: PathBuf, found: Found) -> R
     tokio::spawn(links::listen(config.veth_prefix.clone(), inbox.clone()));
     let settings =
         Settings { http_timeout: config.http_timeout, ec2_endpoint: config.ec2_endpoint.clone(), clock: clock::boot };
-    tokio::spawn(FactsEdge { settings, inbox: inbox.clone(), ec2, facts: edges.facts }.run());
+    let provisioning = config.provisioning;
+    tokio::spawn(FactsEdge { settings, provisioning, inbox: inbox.clone(), ec2, facts: edges.facts }.run());
     let signals = stop_at_signal(inbox, stop).map_err(step::<io::Error>("signals"))?;
     driver.run(effects).await;
     signals.abort();
     // The listener closed at the signal; what is open gets its answer.
     let _ = timeout(LAST_ANSWERS, rpc).await;
     Ok(())
+}
+
+/// Instance metadata in EC2's place, where EC2 must not be asked.
+fn imds_only(config: &Config) -> Option<Imds> {
+    (config.provisioning == Provisioning::ImdsOnly).then(Imds::new)
 }
 
 /// Serves the plugin; the sender stops it.

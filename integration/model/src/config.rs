@@ -121,8 +121,12 @@ pub struct InstanceSpec {
     /// `i-…`; drawn from the seed when absent.
     #[serde(default)]
     pub id: Option<String>,
-    /// Its type, of the limits table.
+    /// Its type, of the limits table unless `limits_of` is given.
     pub instance_type: String,
+    /// The type of the table whose limits it has: its own type is newer than the table, and DescribeInstanceTypes does not
+    /// know it either.
+    #[serde(default)]
+    pub limits_of: Option<String>,
     /// Name of the subnet of its primary ENI.
     pub subnet: String,
     /// Primary address of its primary ENI; chosen when absent.

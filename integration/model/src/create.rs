@@ -181,6 +181,7 @@ impl Vpc {
             tags: new.tags,
             created,
             state: EniState::Pending { until: created + Duration::from_millis(self.settings.latencies.pending_ms) },
+            odd: None,
         };
         self.enis.insert(eni, since);
         Ok(id)

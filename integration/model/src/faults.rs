@@ -76,6 +76,8 @@ pub enum Effect {
     Before,
     /// It has its effect, and the answer says that it failed (unless it was refused anyway).
     After,
+    /// It has none, and the answer is a success without content: a description shows nothing.
+    Empty,
 }
 
 /// What the caller gets.

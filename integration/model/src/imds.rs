@@ -197,14 +197,20 @@ impl Vpc {
     fn imds_eni(&self, eni: &Eni) -> Option<ImdsEni> {
         let attachment = eni.attachment()?;
         let subnet = self.subnets.get(&eni.subnet)?;
+        let odd = eni.odd.as_deref();
+        if odd.is_some_and(|odd| odd.hidden_from_imds) {
+            return None;
+        }
+        let elsewhere = odd.and_then(|odd| odd.elsewhere.clone());
+        let (vpc_id, subnet_id) = elsewhere.unwrap_or_else(|| (eni.vpc.to_string(), eni.subnet.to_string()));
         Some(ImdsEni {
             mac: eni.mac,
             eni_id: eni.id.to_string(),
             device_index: attachment.device_index,
             network_card: attachment.network_card,
-            subnet_id: eni.subnet.to_string(),
+            subnet_id,
             subnet_cidr: subnet.cidr_block(),
-            vpc_id: eni.vpc.to_string(),
+            vpc_id,
             vpc_cidrs: self.vpcs.get(&eni.vpc).map(|vpc| vpc.cidr_blocks.clone()).unwrap_or_default(),
             security_groups: eni
                 .security_groups
@@ -214,7 +220,7 @@ impl Vpc {
                     (id.to_string(), name.unwrap_or_default())
                 })
                 .collect(),
-            addresses: eni.addresses().collect(),
+            addresses: eni.addresses().filter(|_| odd.is_none_or(|odd| !odd.without_ipv4)).collect(),
             prefixes: eni.prefixes.clone(),
             public_address: eni.public,
         })

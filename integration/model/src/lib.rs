@@ -39,6 +39,7 @@ mod history;
 mod ids;
 pub mod imds;
 mod modify;
+mod odd;
 mod params;
 mod reservations;
 mod settings;
@@ -61,6 +62,7 @@ pub use error::{Ec2Error, http_status};
 pub use events::{Assigned, AttachedEni, FabricEvent};
 pub use faults::{AttachFault, AttachFaultKind, Delivery, Effect, Fault, ImdsFault};
 pub use ids::{AttachmentId, BadMac, EniId, IdSource, InstanceId, MacAddr, SecurityGroupId, SubnetId, VpcId};
+pub use odd::Oddity;
 pub use settings::{AddressChoice, Bucket, Lags, Latencies, Quotas, Settings, ThrottleSettings};
 pub use state::{
     Attachment, AttachmentPhase, CidrReservation, Eni, EniState, Instance, InstanceState, InterfaceType, Link,

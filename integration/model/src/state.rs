@@ -25,6 +25,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{AttachmentId, EniId, InstanceId, MacAddr, SecurityGroupId, SubnetId, VpcId};
+use crate::odd::Oddity;
 use crate::space::Space;
 
 /// Tags of a resource.
@@ -249,6 +250,8 @@ pub struct Eni {
     pub created: Duration,
     /// What it is doing.
     pub state: EniState,
+    /// How it looks to those who describe it, when that is not what it is.
+    pub odd: Option<Box<Oddity>>,
 }
 
 /// What an ENI is doing.

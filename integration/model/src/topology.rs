@@ -111,8 +111,9 @@ impl Vpc {
         let referrer = format!("instance `{}`", spec.name);
         let subnet = SubnetId(self.resolve(&referrer, "subnet", &spec.subnet)?);
         let (vpc, zone) = (self.subnets[&subnet].vpc.clone(), self.subnets[&subnet].availability_zone.clone());
-        let Some(limits) = instance_limits::lookup(&spec.instance_type) else {
-            return Err(ConfigError::InstanceType { name: spec.name, instance_type: spec.instance_type });
+        let limited_as = spec.limits_of.as_ref().unwrap_or(&spec.instance_type);
+        let Some(limits) = instance_limits::lookup(limited_as) else {
+            return Err(ConfigError::InstanceType { name: spec.name, instance_type: limited_as.clone() });
         };
         let groups: Vec<SecurityGroupId> = spec
             .security_groups

@@ -143,6 +143,7 @@ impl Vpc {
         let fault = self.faults.meet_call(action, params);
         let outcome = match &fault {
             Some(fault) if fault.effect == Effect::Before => Err(injected(fault)),
+            Some(fault) if fault.effect == Effect::Empty => Ok(Xml::inside(|_| {})),
             _ => self.admit_and_act(action, params),
         };
         let outcome = match (&fault, outcome) {

@@ -187,5 +187,7 @@ fn failure(path: &str, error: &ImdsError) -> Failure {
     Failure { class, code: code.to_owned(), message, retry_after: None }
 }
 
+mod enis;
+
 #[cfg(test)]
 mod tests;

@@ -40,19 +40,28 @@ pub(crate) fn eni(eni: &NetworkInterface) -> Result<EniView, ViewError> {
         .collect::<Result<_, _>>()?;
     Ok(EniView {
         mac: parsed(&id, "macAddress", eni.mac_address())?,
+        vpc_id: eni.vpc_id().map(Into::into),
         subnet_id: SubnetId(subnet),
         primary_address,
         secondary_addresses,
         prefixes,
+        security_group_ids: eni.groups().iter().filter_map(|group| group.group_id()).map(Into::into).collect(),
         attachment: eni.attachment().map(|attachment| attachment_view(&id, attachment)).transpose()?,
         status: eni.status().map(|status| status.as_str().to_owned()).unwrap_or_default(),
         interface_type: eni.interface_type().map_or("interface", |kind| kind.as_str()).to_owned(),
-        foreign: eni.requester_managed().unwrap_or(false)
-            || eni.operator().and_then(|operator| operator.managed()).unwrap_or(false),
+        foreign: is_foreign(eni),
         description: eni.description().unwrap_or_default().to_owned(),
         tags: tags(eni.tag_set()),
         eni_id: EniId(id),
     })
+}
+
+/// Whether it belongs to an AWS service, or to another account than the instance it is attached to.
+fn is_foreign(eni: &NetworkInterface) -> bool {
+    let instance_owner = eni.attachment().and_then(|attachment| attachment.instance_owner_id());
+    let of_another_account = eni.owner_id().zip(instance_owner).is_some_and(|(owner, instance)| owner != instance);
+    let managed = eni.operator().and_then(|operator| operator.managed());
+    of_another_account || eni.requester_managed().unwrap_or(false) || managed.unwrap_or(false)
 }
 
 /// Tags with a key; one without a value has an empty one.

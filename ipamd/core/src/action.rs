@@ -235,7 +235,8 @@ pub enum ActionKind {
     /// DescribeSubnets, all pages.
     DescribeSubnets(SubnetQuery),
     /// DescribeNetworkInterfaces for ENIs of the VPC that carry the instance tag ([`crate::tags::INSTANCE_TAG`]) and are attached to nothing:
-    /// what nodes that are gone may have left behind.
+    /// what nodes that are gone may have left behind. Then for the primary ENIs of the instances in those tags: which are
+    /// not gone.
     DescribeLeakedEnis {
         /// The VPC.
         vpc_id: VpcId,

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::InstanceFacts;
 use crate::ids::{AllocationKey, AttachmentId, DeviceIndex, EniId, MacAddr, PodRef, SecurityGroupId, SubnetId};
+use crate::planner::guess::Guess;
 
 #[cfg(test)]
 mod tests;
@@ -160,6 +161,12 @@ pub struct OwnJournal {
     /// Until when, since boot, addresses that EC2 shows for the first time rest: an earlier journal was lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quarantine_until_nanos: Option<u64>,
+    /// Limits of the instance type, when the compiled-in table does not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<LimitsRecord>,
+    /// The instance takes fewer ENIs than its type's limits say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learned_enis: Option<EniLimitRecord>,
     /// Subnets of the zone as their tags had them, sorted by id; what stands when EC2 does not answer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub places: Vec<PlaceRecord>,
@@ -201,6 +208,45 @@ pub struct DepartedRecord {
     pub eni_id: EniId,
     /// When, since boot.
     pub at_nanos: u64,
+}
+
+/// Limits of an instance type that the compiled-in table does not have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LimitsRecord {
+    /// Whose they are.
+    pub instance_type: String,
+    /// Its network cards, in index order.
+    pub cards: Vec<CardRecord>,
+    /// Index of the default card.
+    pub default_card: u8,
+    /// IPv4 slots of an ENI, its own address included.
+    pub ipv4_per_eni: u16,
+    /// Whether it takes /28 prefixes.
+    pub takes_prefixes: bool,
+    /// What the limits were guessed from; absent: EC2 told them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guess: Option<Guess>,
+}
+
+/// Limits of one network card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CardRecord {
+    /// Its index.
+    pub index: u8,
+    /// ENIs it can hold.
+    pub max_enis: u16,
+}
+
+/// What EC2's refusal to attach another ENI taught.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EniLimitRecord {
+    /// ENIs that the instance takes.
+    pub enis: u32,
+    /// Until when that is believed, since boot.
+    pub until_nanos: u64,
 }
 
 /// One subnet of the zone.
@@ -249,6 +295,9 @@ pub struct EniRecord {
     pub stage: EniStage,
     /// Whether it was made for us (our tag): only then is it ever detached and deleted.
     pub created: bool,
+    /// It is being deleted and never was attached: it may be so young that not every call knows it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub never_attached: bool,
     /// Whether delete-on-termination is set.
     pub delete_on_termination: bool,
     /// Its single pool addresses, sorted.

@@ -24,7 +24,9 @@ mod calls;
 mod drive;
 mod ended;
 pub(crate) mod kernel;
+pub(crate) mod leaked;
 pub(crate) mod learn;
+mod limits;
 mod outlook;
 mod places;
 mod pool;
@@ -35,6 +37,7 @@ mod shrinking;
 mod slow;
 pub(crate) mod state;
 mod undurable;
+mod upkeep;
 mod urgency;
 mod waiting;
 
@@ -53,6 +56,7 @@ use crate::faults::Fault;
 use crate::ids::{ActionId, AllocationKey, BootTime, EniId, Now, SubnetId};
 use crate::lifecycle::{Eni, Request};
 use crate::planner::adaptive::Adaptive;
+use crate::planner::guess::Guess;
 use crate::reads::Read;
 use crate::reason::{Notice, NoticeLevel, ReasonCode};
 use crate::restore::{self, Restored};
@@ -89,6 +93,11 @@ pub struct Core {
     pub(crate) waited: bool,
     pub(crate) subnets: BTreeMap<SubnetId, Subnet>,
     pub(crate) zone: Zone,
+    /// Limits that nobody tells, as far as EC2's refusals have taught them.
+    pub(crate) guess: Option<Guess>,
+    pub(crate) sweep: leaked::Sweep,
+    /// Something changed then that a description must show.
+    pub(crate) describe_after: Option<BootTime>,
     /// Whether Kubernetes may put pods here: the node is not cordoned.
     pub(crate) schedulable: bool,
     pub(crate) describe: Read,
@@ -204,11 +213,11 @@ impl Core {
         match event {
             Event::FactsLearned(facts) => self.facts_learned(turn, facts),
             Event::FactsUnavailable(failure) => self.facts_unavailable(turn, failure),
-            Event::LimitsLearned(limits) => {
-                self.limits = Some(limits);
-                self.tell_mode(turn);
-            }
+            Event::LimitsLearned(limits) => self.limits_learned(turn, limits),
+            Event::LimitsUnavailable(failure) => self.limits_unavailable(turn, &failure),
+            Event::EnisChanged => self.describe_after = Some(turn.boot()),
             Event::NodeSchedulable(schedulable) => self.schedulable = schedulable,
+            Event::SweeperElected(elected) => self.sweeper_elected(turn.boot(), elected),
             Event::AddRequested { request, key, pod, deadline } => {
                 self.add_requested(turn, key, pod, crate::waiters::Call { request, deadline });
             }

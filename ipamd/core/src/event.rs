@@ -2,6 +2,7 @@
 //! What the core is told. The driver turns everything that happens (calls, outcomes of actions, netlink events, time)
 //! into one of these.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -23,8 +24,15 @@ pub enum Event {
     FactsUnavailable(Failure),
     /// The limits of the instance type: from the table, or from DescribeInstanceTypes.
     LimitsLearned(InstanceLimits),
+    /// The limits of the instance type are in no table, and EC2 does not tell them (yet).
+    LimitsUnavailable(Failure),
+    /// Instance metadata shows other ENIs, addresses or prefixes than before: EC2 (or metadata itself, where EC2 is not asked)
+    /// is to be read again.
+    EnisChanged,
     /// Whether Kubernetes may put pods on this node (`false`: it is cordoned). Until told, it may.
     NodeSchedulable(bool),
+    /// Whether this node is the one that sweeps leaked ENIs for its cluster. Never said: nobody elects one.
+    SweeperElected(bool),
     /// An ADD call. The daemon must answer before `deadline`.
     AddRequested {
         /// Names the call in the reply.
@@ -113,6 +121,8 @@ pub struct EniView {
     pub eni_id: EniId,
     /// Its MAC.
     pub mac: MacAddr,
+    /// Its VPC; `None`: not told.
+    pub vpc_id: Option<VpcId>,
     /// Its subnet.
     pub subnet_id: SubnetId,
     /// Primary address: never a pool address.
@@ -121,13 +131,15 @@ pub struct EniView {
     pub secondary_addresses: Vec<Ipv4Addr>,
     /// /28 prefixes, any order.
     pub prefixes: Vec<Ipv4Net>,
+    /// Its security groups; empty: not told.
+    pub security_group_ids: Vec<SecurityGroupId>,
     /// `None`: not attached.
     pub attachment: Option<AttachmentView>,
     /// EC2's status text (an open set: `pending`, `available`, `in-use`, …).
     pub status: String,
     /// `interface`, `efa`, `efa-only`, `trunk`, `branch`, …
     pub interface_type: String,
-    /// Managed by an AWS service (requester-managed or with an operator): never ours to touch.
+    /// Managed by an AWS service (requester-managed or with an operator) or of another account: never ours to touch.
     pub foreign: bool,
     /// Description.
     pub description: String,
@@ -223,8 +235,13 @@ pub enum Outcome {
     },
     /// `DescribeSubnets`: those that EC2 knows, sorted by id.
     SubnetsDescribed(Vec<SubnetView>),
-    /// `DescribeLeakedEnis`, sorted by id.
-    LeakedEnisDescribed(Vec<EniView>),
+    /// `DescribeLeakedEnis`.
+    LeakedEnisDescribed {
+        /// Unattached ENIs, sorted by id.
+        enis: Vec<EniView>,
+        /// Of the instances that they were made for by their tags, those that have an ENI attached: that are there.
+        living: BTreeSet<InstanceId>,
+    },
     /// `ObserveKernel`.
     KernelObserved(KernelView),
     /// Actions without an answer: unassign, detach, delete, delete-on-termination, security groups, tags, deconfigure.

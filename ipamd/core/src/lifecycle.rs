@@ -226,6 +226,23 @@ pub(crate) struct Eni {
     pub(crate) stuck_reported: bool,
     /// Its subnet is excluded: what is free on it is not given out.
     pub(crate) excluded: bool,
+    pub(crate) upkeep: Upkeep,
+}
+
+/// What is known of an ENI's security groups and tags, and of bringing them up to date.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Upkeep {
+    /// The groups it has; `None`: not known.
+    pub(crate) groups: Option<Vec<SecurityGroupId>>,
+    /// Tags that it should have and has not.
+    pub(crate) missing_tags: Vec<(String, String)>,
+    /// When they were last added: reads may lag.
+    pub(crate) tagged_at: Option<BootTime>,
+    /// A call is under way.
+    pub(crate) running: bool,
+    pub(crate) attempts: u32,
+    /// Not before then: the last call failed.
+    pub(crate) not_before: BootTime,
 }
 
 impl Eni {
@@ -257,6 +274,7 @@ impl Eni {
             was_attached: view.attachment.is_some(),
             stuck_reported: false,
             excluded: false,
+            upkeep: Upkeep::default(),
         }
     }
 
@@ -281,7 +299,7 @@ impl Eni {
         match &self.phase {
             _ if self.excluded => false,
             Phase::Attaching(_) => true,
-            Phase::Configuring(_) => !self.is_late(now),
+            Phase::Configuring(_) => !self.is_late(now) && self.missing_since.is_none(),
             Phase::Ready | Phase::Draining(_) | Phase::Detaching(_) | Phase::Deleting(_) => false,
         }
     }

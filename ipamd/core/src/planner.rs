@@ -8,6 +8,7 @@
 
 pub(crate) mod adaptive;
 pub(crate) mod grow;
+pub(crate) mod guess;
 pub(crate) mod place;
 pub(crate) mod shrink;
 pub(crate) mod target;

@@ -83,10 +83,12 @@ fn eni(node: Node<'_, '_>) -> Result<EniView, Unreadable> {
     Ok(EniView {
         eni_id: EniId(value(node, "networkInterfaceId")?),
         mac: value(node, "macAddress")?,
+        vpc_id: text(node, "vpcId").map(Into::into),
         subnet_id: SubnetId(value(node, "subnetId")?),
         primary_address,
         secondary_addresses: listed.into_iter().filter(|address| *address != primary_address).collect(),
         prefixes: items(node, "ipv4PrefixSet").map(|item| value(item, "ipv4Prefix")).collect::<Result<_, _>>()?,
+        security_group_ids: items(node, "groupSet").filter_map(|item| text(item, "groupId")).map(Into::into).collect(),
         attachment: child(node, "attachment").map(attachment).transpose()?,
         status: text(node, "status").unwrap_or_default().to_owned(),
         interface_type: text(node, "interfaceType").unwrap_or("interface").to_owned(),

@@ -44,6 +44,7 @@ impl Layout {
             name: format!("n{index}"),
             id: None,
             instance_type: kind.clone(),
+            limits_of: None,
             subnet: format!("s{}", index % self.subnets.max(1)),
             private_address: None,
             public_address: None,

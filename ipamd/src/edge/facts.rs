@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Who we are: asks IMDS until it answers, connects EC2, learns the limits, then looks for changes every 30 s.
 //!
+//! Where ENIs are someone else's business it also watches what metadata shows of them, every 10 s, and says so when that
+//! changes. Where EC2 must not be asked it never connects.
+//!
 //! Never blocks the daemon: with facts in the journal pods are served while this goes on.
 
 #![expect(clippy::disallowed_methods, reason = "the polling edge: IMDS has no events")]
@@ -10,7 +13,8 @@ use std::time::Duration;
 use instance_limits::InstanceLimits;
 use ipamd_aws::{Ec2, Imds, Settings};
 use ipamd_core::Event;
-use ipamd_core::event::InstanceFacts;
+use ipamd_core::config::Provisioning;
+use ipamd_core::event::{EniView, Failure, FailureClass, InstanceFacts};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -19,14 +23,20 @@ use crate::inbox::Inbox;
 /// Tries while IMDS or EC2 does not answer: the pause doubles from the first to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Limits are got along without: DescribeInstanceTypes that is denied is asked again every 10 min.
+const LIMITS_PAUSE: Duration = Duration::from_secs(600);
 
 /// How often VPC blocks and security groups are read again (the reference's period).
 const REFRESH: Duration = Duration::from_secs(30);
+
+/// How often metadata's ENIs are compared where someone else attaches them: a read of one's own host, no call to EC2.
+const WATCH: Duration = Duration::from_secs(10);
 
 /// What the edge tells to whom.
 #[derive(Debug)]
 pub(crate) struct FactsEdge {
     pub(crate) settings: Settings,
+    pub(crate) provisioning: Provisioning,
     pub(crate) inbox: Inbox,
     /// For actions that wait for EC2.
     pub(crate) ec2: watch::Sender<Option<Ec2>>,
@@ -46,6 +56,9 @@ impl FactsEdge {
         let mut facts = self.first_facts(&imds).await;
         self.connect(&facts).await;
         self.tell(&facts);
+        if !self.provisioning.is_full() {
+            tokio::spawn(watch_enis(imds.clone(), facts.clone(), self.inbox.clone()));
+        }
         self.learn_limits(&facts).await;
         loop {
             sleep(REFRESH).await;
@@ -87,7 +100,7 @@ impl FactsEdge {
 
     /// Makes EC2 available for the region, unless it is already.
     async fn connect(&self, facts: &InstanceFacts) {
-        if self.ec2.borrow().is_some() {
+        if self.ec2.borrow().is_some() || self.provisioning == Provisioning::ImdsOnly {
             return;
         }
         match Ec2::connect(&self.settings, &facts.region).await {
@@ -111,6 +124,10 @@ impl FactsEdge {
         if self.learn_listed_limits(facts) {
             return;
         }
+        if self.provisioning == Provisioning::ImdsOnly {
+            self.inbox.event(Event::LimitsUnavailable(not_asked()));
+            return;
+        }
         let limits = self.ask_limits(&facts.instance_type).await;
         self.inbox.event(Event::LimitsLearned(limits));
     }
@@ -125,11 +142,39 @@ impl FactsEdge {
                     Ok(limits) => return limits,
                     Err(failure) => {
                         tracing::warn!(instance_type, error = %failure.message, "limits are not known, asking again");
+                        self.inbox.event(Event::LimitsUnavailable(failure));
                     }
                 }
             }
             sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(LIMITS_PAUSE);
         }
+    }
+}
+
+/// Says when metadata shows other ENIs, addresses or prefixes than before.
+async fn watch_enis(imds: Imds, facts: InstanceFacts, inbox: Inbox) {
+    let mut before: Option<Vec<EniView>> = None;
+    loop {
+        match imds.enis(&facts.instance_id).await {
+            Ok(now) => {
+                if before.as_ref().is_some_and(|before| *before != now) {
+                    tracing::info!(enis = now.len(), "instance metadata shows other ENIs or addresses");
+                    inbox.event(Event::EnisChanged);
+                }
+                before = Some(now);
+            }
+            Err(failure) => tracing::debug!(error = %failure.message, "IMDS does not tell the ENIs"),
+        }
+        sleep(WATCH).await;
+    }
+}
+
+fn not_asked() -> Failure {
+    Failure {
+        class: FailureClass::Denied,
+        code: "ImdsOnly".to_owned(),
+        message: "EC2 is not asked (ENABLE_IMDS_ONLY_MODE)".to_owned(),
+        retry_after: None,
     }
 }

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Starts the core's actions: EC2's as a task each, the kernel's on the host thread. Their outcomes come back as events.
 //!
+//! Where EC2 must not be asked (ENABLE_IMDS_ONLY_MODE) its reads are answered from instance metadata; the core starts no
+//! other action of EC2's then, and one that it started all the same would fail here.
+//!
 //! Invariant: every action that is started ends with exactly one `ActionEnded`.
 
-use ipamd_aws::Ec2;
-use ipamd_core::action::{Action, ActionKind};
-use ipamd_core::event::Outcome;
+use ipamd_aws::{Ec2, Imds};
+use ipamd_core::action::{Action, ActionKind, SubnetQuery};
+use ipamd_core::event::{Failure, FailureClass, Outcome};
 use ipamd_core::ids::ActionId;
 use tokio::sync::watch;
 
@@ -22,6 +25,8 @@ pub(crate) struct Runner {
     pub(crate) inbox: Inbox,
     pub(crate) host: Host,
     pub(crate) ec2: Ec2Slot,
+    /// What answers EC2's reads where EC2 must not be asked.
+    pub(crate) imds: Option<Imds>,
 }
 
 impl Runner {
@@ -46,7 +51,10 @@ impl Runner {
             | ActionKind::DeleteEni { .. }
             | ActionKind::DescribeEnis { .. }
             | ActionKind::DescribeSubnets(_) => {
-                tokio::spawn(run_ec2(self.ec2.clone(), self.inbox.clone(), action));
+                match &self.imds {
+                    Some(imds) => tokio::spawn(run_imds(imds.clone(), self.inbox.clone(), action)),
+                    None => tokio::spawn(run_ec2(self.ec2.clone(), self.inbox.clone(), action)),
+                };
             }
         }
     }
@@ -60,6 +68,30 @@ async fn run_ec2(mut slot: Ec2Slot, inbox: Inbox, action: Action) {
     let outcome = ec2.run(action.priority, &action.kind).await;
     log_end(action.id, &outcome, started);
     inbox.ended(action.id, outcome);
+}
+
+async fn run_imds(imds: Imds, inbox: Inbox, action: Action) {
+    let started = clock::boot();
+    let outcome = ask_imds(&imds, &action.kind, started).await.unwrap_or_else(Outcome::Failed);
+    log_end(action.id, &outcome, started);
+    inbox.ended(action.id, outcome);
+}
+
+async fn ask_imds(imds: &Imds, kind: &ActionKind, read_at: ipamd_core::BootTime) -> Result<Outcome, Failure> {
+    match kind {
+        ActionKind::DescribeEnis { instance_id, .. } => {
+            Ok(Outcome::EnisDescribed { enis: imds.enis(instance_id).await?, read_at })
+        }
+        ActionKind::DescribeSubnets(SubnetQuery::Id(id)) => {
+            Ok(Outcome::SubnetsDescribed(imds.subnet(id).await?.into_iter().collect()))
+        }
+        _ => Err(Failure {
+            class: FailureClass::Rejected,
+            code: "ImdsOnly".to_owned(),
+            message: "EC2 is not asked (ENABLE_IMDS_ONLY_MODE)".to_owned(),
+            retry_after: None,
+        }),
+    }
 }
 
 /// One line at the end of every action; failures are the core's to judge, so they are no warnings here.

@@ -73,6 +73,7 @@ impl Vpc {
         }
         let entries = seen
             .into_iter()
+            .filter(|eni| eni.odd.as_ref().is_none_or(|odd| !odd.hidden_from_describe))
             .filter(|eni| passes(&filters, &eni.tags, |name| self.eni_values(eni, name)))
             .map(|eni| (eni.id.0.clone(), eni))
             .collect();
@@ -158,7 +159,13 @@ impl Vpc {
         self.write_eni_core(xml, eni);
         xml.leaf("availabilityZone", &eni.availability_zone);
         xml.leaf("availabilityZoneId", self.zone_id(&eni.availability_zone));
-        xml.leaf("requesterManaged", false);
+        xml.leaf("requesterManaged", eni.odd.as_ref().is_some_and(|odd| odd.requester_managed));
+        if let Some(operator) = eni.odd.as_ref().and_then(|odd| odd.operator.as_ref()) {
+            xml.element("operator", |xml| {
+                xml.leaf("managed", true);
+                xml.leaf("principal", operator);
+            });
+        }
         xml.tags(&eni.tags);
         if let Some(attachment) = eni.attachment() {
             self.write_attachment(xml, attachment, true);
@@ -167,21 +174,28 @@ impl Vpc {
 
     /// The fields that DescribeInstances shows as well.
     pub(super) fn write_eni_core(&self, xml: &mut Xml, eni: &Eni) {
+        let odd = eni.odd.as_deref();
+        let (vpc, subnet) = match odd.and_then(|odd| odd.elsewhere.as_ref()) {
+            Some((vpc, subnet)) => (vpc.as_str(), subnet.as_str()),
+            None => (eni.vpc.as_str(), eni.subnet.as_str()),
+        };
         xml.leaf("networkInterfaceId", &eni.id);
-        xml.leaf("subnetId", &eni.subnet);
-        xml.leaf("vpcId", &eni.vpc);
+        xml.leaf("subnetId", subnet);
+        xml.leaf("vpcId", vpc);
         xml.leaf("description", &eni.description);
-        xml.leaf("ownerId", &self.account_id);
+        xml.leaf("ownerId", odd.and_then(|odd| odd.owner.as_ref()).unwrap_or(&self.account_id));
         xml.leaf("status", eni.state.name());
         xml.leaf("macAddress", eni.mac);
-        if let Some(primary) = eni.primary {
+        let shows_ipv4 = odd.is_none_or(|odd| !odd.without_ipv4);
+        if let Some(primary) = eni.primary.filter(|_| shows_ipv4) {
             xml.leaf("privateIpAddress", primary);
             xml.leaf("privateDnsName", self.private_dns_name(primary));
         }
         xml.leaf("sourceDestCheck", eni.source_dest_check);
-        xml.leaf("interfaceType", eni.interface_type.name());
+        let kind = odd.and_then(|odd| odd.interface_type.as_deref());
+        xml.leaf("interfaceType", kind.unwrap_or_else(|| eni.interface_type.name()));
         self.write_groups(xml, &eni.security_groups);
-        xml.list("privateIpAddressesSet", eni.addresses(), |xml, address| {
+        xml.list("privateIpAddressesSet", eni.addresses().filter(|_| shows_ipv4), |xml, address| {
             let primary = eni.primary == Some(address);
             xml.leaf("privateIpAddress", address);
             xml.leaf("privateDnsName", self.private_dns_name(address));
@@ -193,7 +207,8 @@ impl Vpc {
         if !eni.prefixes.is_empty() {
             xml.list("ipv4PrefixSet", &eni.prefixes, |xml, prefix| xml.leaf("ipv4Prefix", prefix));
         }
-        xml.list("ipv6AddressesSet", [(); 0], |_, ()| {});
+        let ipv6 = odd.and_then(|odd| odd.ipv6);
+        xml.list("ipv6AddressesSet", ipv6, |xml, address| xml.leaf("ipv6Address", address));
         self.write_association(xml, eni);
     }
 

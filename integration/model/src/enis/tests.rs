@@ -25,6 +25,7 @@ fn eni(id: &str) -> Eni {
         tags: crate::state::Tags::new(),
         created: Duration::ZERO,
         state: EniState::Pending { until: second(2) },
+        odd: None,
     }
 }
 

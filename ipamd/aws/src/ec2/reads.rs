@@ -3,6 +3,7 @@
 //!
 //! Invariant: a description that cannot be read whole is a failure, never a shorter list.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::sync::Arc;
 
@@ -58,7 +59,16 @@ impl Ec2 {
         filters.extend(cluster.map(|name| filter(&format!("tag:{CLUSTER_TAG}"), [name.to_owned()])));
         let mut enis = self.described(filters).await?;
         enis.sort_by(|a, b| a.eni_id.cmp(&b.eni_id));
-        Ok(Outcome::LeakedEnisDescribed(enis))
+        let makers = enis.iter().flat_map(|eni| &eni.tags).filter(|(key, _)| key == INSTANCE_TAG);
+        let makers: BTreeSet<String> = makers.map(|(_, maker)| maker.clone()).collect();
+        let mut living = BTreeSet::new();
+        for makers in makers.into_iter().collect::<Vec<_>>().chunks(FILTER_VALUES) {
+            let mut primary = vec![filter("attachment.device-index", ["0".to_owned()])];
+            primary.push(filter("attachment.instance-id", makers.to_vec()));
+            let attachments = self.described(primary).await?.into_iter().filter_map(|eni| eni.attachment);
+            living.extend(attachments.filter_map(|attachment| attachment.instance_id));
+        }
+        Ok(Outcome::LeakedEnisDescribed { enis, living })
     }
 
     /// All pages of DescribeNetworkInterfaces under all of the filters.

@@ -463,10 +463,19 @@ async fn groups_and_tags_of_an_eni_are_set_and_leaked_ones_are_found_by_tag() {
         ("Filter.4.Value.1", "blue"),
         ("MaxResults", "1000"),
     ];
-    let found = format!(
-        "<networkInterfaceSet><item>{}</item></networkInterfaceSet>",
-        eni_xml("eni-7", 10, "<status>available</status>")
-    );
+    let of = "<tagSet><item><key>node.k8s.amazonaws.com/instance_id</key><value>i-2</value></item></tagSet>";
+    let item = |xml: String| format!("<networkInterfaceSet><item>{xml}</item></networkInterfaceSet>");
+    let found = item(eni_xml("eni-7", 10, &format!("<status>available</status>{of}")));
+    let makers = [
+        ("Filter.1.Name", "attachment.device-index"),
+        ("Filter.1.Value.1", "0"),
+        ("Filter.2.Name", "attachment.instance-id"),
+        ("Filter.2.Value.1", "i-2"),
+        ("MaxResults", "1000"),
+    ];
+    let attached = "<attachment><attachmentId>eni-attach-1</attachmentId><deviceIndex>0</deviceIndex>\
+                    <instanceId>i-2</instanceId><status>attached</status></attachment>";
+    let primary = item(eni_xml("eni-6", 20, attached));
     let bench = Bench::new(vec![
         ok(
             "ModifyNetworkInterfaceAttribute",
@@ -479,6 +488,7 @@ async fn groups_and_tags_of_an_eni_are_set_and_leaked_ones_are_found_by_tag() {
             "<return>true</return>",
         ),
         ok("DescribeNetworkInterfaces", &leaked, &found),
+        ok("DescribeNetworkInterfaces", &makers, &primary),
     ])
     .await;
     let groups = vec!["sg-1".into(), "sg-2".into()];
@@ -487,8 +497,9 @@ async fn groups_and_tags_of_an_eni_are_set_and_leaked_ones_are_found_by_tag() {
     let tag = ActionKind::TagEni { eni_id: "eni-1".into(), tags: vec![("k".to_owned(), "v".to_owned())] };
     assert!(matches!(bench.run(tag).await, Outcome::Done));
     let read = ActionKind::DescribeLeakedEnis { vpc_id: "vpc-1".into(), cluster_name: Some("blue".to_owned()) };
-    let Outcome::LeakedEnisDescribed(enis) = bench.run(read).await else { panic!("not read") };
+    let Outcome::LeakedEnisDescribed { enis, living } = bench.run(read).await else { panic!("not read") };
     assert_eq!(enis[0].eni_id, "eni-7".into());
+    assert_eq!(living.into_iter().collect::<Vec<_>>(), ["i-2".into()]);
     bench.finish();
 }
 

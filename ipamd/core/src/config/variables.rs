@@ -153,25 +153,23 @@ pub const VARIABLES: &[Variable] = &[
         Honoured,
         "Make new ENIs in any subnet of VPC and zone that its tags offer; excluded subnets serve no new pod.",
     ),
+    row("DISABLE_LEAKED_ENI_CLEANUP", BOOL_FALSE, Honoured, "Stop the sweep of leaked ENIs."),
     row(
-        "DISABLE_LEAKED_ENI_CLEANUP",
-        BOOL_FALSE,
-        ByValue(&[
-            ("true", Same),
-            ("*", Noted("ENIs leaked by other nodes are not swept yet; our own are, by journal and tag")),
-        ]),
-        "Stop the sweep of leaked ENIs.",
+        "ENID_LEAKED_ENI_AGE",
+        ("whole number", "300", "seconds"),
+        Honoured,
+        "How long an ENI must have been seen unattached before it is deleted as leaked; at least 5.",
     ),
     row(
         "DISABLE_NETWORK_RESOURCE_PROVISIONING",
         BOOL_FALSE,
-        ByValue(MUST_BE_FALSE),
+        Honoured,
         "Leave ENIs and addresses to someone else: serve what is there, follow what comes, change nothing.",
     ),
     row(
         "ENABLE_IMDS_ONLY_MODE",
         BOOL_FALSE,
-        ByValue(MUST_BE_FALSE),
+        Honoured,
         "Never call EC2: instance metadata tells what there is; implies DISABLE_NETWORK_RESOURCE_PROVISIONING.",
     ),
     row(

@@ -18,12 +18,14 @@ impl Core {
             }
             self.undurable = None;
         }
+        self.update_guess();
         self.mark_excluded(turn);
         self.end_cooldowns(now);
         self.forget_what_ec2_does_not_list(turn);
         self.recall(turn);
         self.serve_waiters(turn);
         self.answer_expired(turn);
+        self.hurry_subnets();
         self.hurry(now);
         self.forget_tombstones(turn);
         self.drive_host(turn);
@@ -36,6 +38,8 @@ impl Core {
         self.shrink(turn);
         self.drive_reads(turn);
         self.drive_zone(turn);
+        self.drive_upkeep(turn);
+        self.drive_sweep(turn);
         self.tell_slow_calls(turn);
         self.growth_alarms(now);
         self.waiting_alarm();

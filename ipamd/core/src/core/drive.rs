@@ -273,6 +273,9 @@ impl Core {
                 wanted = wanted.min(after);
             }
         };
+        if let Some(after) = self.describe_after {
+            want(after);
+        }
         for request in self.requests.values() {
             if let TryState::Resolving(after) = request.attempt.state {
                 want(after);

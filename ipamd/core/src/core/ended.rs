@@ -12,7 +12,7 @@ use crate::action::Fill;
 use crate::event::{Failure, FailureClass, Outcome};
 use crate::faults::Fault;
 use crate::ids::{ActionId, BootTime, EniId, MacAddr};
-use crate::lifecycle::{Assign, DetachStep, Phase, Termination, Try, TryState};
+use crate::lifecycle::{Assign, DetachStep, Eni, Phase, Termination, Try, TryState};
 
 use super::state::{LAG, Purpose, RESOLVE_AFTER};
 use super::{Core, Turn};
@@ -38,6 +38,12 @@ impl Core {
             Purpose::Describe => self.describe_ended(turn, &purpose, outcome),
             Purpose::Subnet { subnet_id } => self.subnet_ended(turn, &purpose, subnet_id, outcome),
             Purpose::Zone => self.zone_ended(turn, &purpose, outcome),
+            Purpose::Groups { eni_id, groups } => self.groups_ended(turn, &purpose, (eni_id, groups), outcome),
+            Purpose::Tags { eni_id } => self.tags_ended(turn, &purpose, eni_id, outcome),
+            Purpose::Sweep => self.sweep_ended(turn, &purpose, outcome),
+            Purpose::MarkLeaked { eni_id } | Purpose::DeleteLeaked { eni_id } => {
+                self.leaked_job_ended(turn, &purpose, eni_id, outcome);
+            }
             Purpose::Host => self.host_ended(turn, &purpose, outcome),
             Purpose::Observe => self.observe_ended(turn, &purpose, (flight.since, outcome)),
         }
@@ -150,6 +156,10 @@ impl Core {
 
     /// A link with this MAC is there: an ENI that waits for it is set up at once.
     pub(super) fn link_appeared(&mut self, now: BootTime, mac: MacAddr) {
+        // Where someone else attaches ENIs, an unknown link may be one.
+        if !self.may_write() && self.enis.values().all(|eni| eni.mac != mac) {
+            self.describe_after = Some(now);
+        }
         for eni in self.enis.values_mut().filter(|eni| eni.mac == mac) {
             if let Phase::Configuring(attempt) = &mut eni.phase {
                 match &mut attempt.state {
@@ -328,7 +338,13 @@ impl Core {
         let now = turn.boot();
         let Some(eni) = self.enis.get(id) else { return 0 };
         let primary = eni.primary_address;
-        let known = |address: Ipv4Addr| self.store.get(address).is_some_and(|entry| entry.eni.is_some());
+        // An address of an ENI that is lost, or whose delete call has not been answered, may be given anew: it is on this one.
+        let stays = |eni: &Eni| eni.missing_since.is_none() && !matches!(eni.phase, Phase::Deleting(_));
+        let has = |home: &EniId| home == id || self.enis.get(home).is_some_and(stays);
+        let known = |address: Ipv4Addr| {
+            let entry = self.store.get(address);
+            entry.and_then(|entry| entry.eni.as_ref()).is_some_and(has)
+        };
         let fresh: Vec<_> =
             addresses.iter().copied().filter(|address| *address != primary && !known(*address)).collect();
         let whole: Vec<_> = prefixes

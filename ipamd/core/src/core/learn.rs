@@ -104,6 +104,9 @@ impl Core {
         for id in known {
             self.compare(turn, &id, read_at);
         }
+        for view in &views {
+            self.note_upkeep(view, now);
+        }
         self.resolve_requests(read_at, now);
         self.resolve_unassign(turn, read_at);
         if !self.learned {
@@ -303,7 +306,7 @@ impl Core {
         }
         let created = eni.created;
         match place {
-            Place::Detached(_) | Place::Unknown if created => self.detached(turn, id),
+            Place::Detached(_) | Place::Unknown if created && self.may_write() => self.detached(turn, id),
             // Ours to delete, as soon as whoever detaches it is done.
             Place::Leaving if created && self.leaves_this_instance(id) => {}
             Place::Detached(_) | Place::Leaving | Place::Unknown => {
@@ -437,8 +440,12 @@ impl Core {
             return;
         }
         eni.assign = Assign::Idle;
-        if let (Some(asked), Some(per_eni)) = (limit_hit, per_eni)
-            && listed.saturating_add(asked) <= per_eni.0
+        let refused = limit_hit.map(|asked| listed.saturating_add(asked));
+        if refused.is_some_and(|refused| self.guess_addresses_refused(turn, id, refused)) {
+            return;
+        }
+        if let (Some(refused), Some(per_eni), Some(eni)) = (refused, per_eni, self.enis.get_mut(id))
+            && refused <= per_eni.0
         {
             // Of one known for a short time only, the read may lag behind what an earlier process asked for.
             let believed = if now.since(eni.known_since) < CAP_BELIEVED { LAG } else { CAP_BELIEVED };
@@ -487,10 +494,12 @@ fn primary_eni(facts: &InstanceFacts, now: BootTime) -> Eni {
     let view = EniView {
         eni_id: facts.primary_eni_id.clone(),
         mac: facts.primary_mac,
+        vpc_id: Some(facts.vpc_id.clone()),
         subnet_id: facts.subnet_id.clone(),
         primary_address: facts.primary_address,
         secondary_addresses: Vec::new(),
         prefixes: Vec::new(),
+        security_group_ids: Vec::new(),
         attachment: None,
         status: String::new(),
         interface_type: String::new(),

@@ -40,7 +40,8 @@ impl Core {
     pub(super) fn outlook(&self, now: BootTime) -> Outlook {
         let mut outlook = Outlook::default();
         // Not enough is known to say no: whatever is missing may come, but not before it is tried again.
-        if !self.learned || !self.places_known() || self.facts.is_none() || self.limits.is_none() {
+        let guessing = self.guess.is_some_and(|guess| guess.is_open());
+        if !self.learned || !self.places_known() || self.facts.is_none() || self.limits.is_none() || guessing {
             let from = if self.facts.is_some() && !self.learned { self.describe.not_before } else { now };
             outlook.add(from, u32::MAX);
         }
@@ -318,7 +319,13 @@ impl Core {
                 refusal(ReasonCode::AllCooling, cause, Some(wait))
             }
             None => {
-                let cause = format!("every address this node may hold is in use ({})", self.numbers(now));
+                let mut cause = format!("every address this node may hold is in use ({})", self.numbers(now));
+                if let Some((enis, _)) = self.learned_enis.filter(|(_, until)| now < *until) {
+                    cause.push_str(&format!(
+                        "; EC2 attaches no more than {enis} ENIs (AttachmentLimitExceeded): on many types volumes take the \
+                         same places; MAX_ENI and fewer pods on the node keep out of their way"
+                    ));
+                }
                 refusal(ReasonCode::NodeFull, cause, None)
             }
         }

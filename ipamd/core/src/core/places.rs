@@ -3,8 +3,8 @@
 //!
 //! The rules are `planner::place`'s. Here is what they need: the zone's subnets as last described, what was asked of each
 //! since, and what each refused. Nothing waits for a description but the very first start; later ones refresh the memory
-//! beside whatever goes on. A failed description leaves the last good answer standing; without one the primary ENI's subnet
-//! is usable and no other.
+//! beside whatever goes on. A failed description leaves the last good answer standing, and so does one without the primary
+//! ENI's subnet, which is there: it is no answer. Without a good one the primary ENI's subnet is usable and no other.
 //!
 //! ```text
 //!   start ──► described ──growth, older than 10 min──► described again       idle: every 6 h
@@ -18,7 +18,7 @@ use std::time::Duration;
 use crate::action::{ActionKind, Fill, SubnetQuery};
 use crate::checkpoint::PlaceStanding as Standing;
 use crate::config::SubnetChoice;
-use crate::event::{Failure, Outcome, SubnetView};
+use crate::event::{Failure, FailureClass, Outcome, SubnetView};
 use crate::ids::{BootTime, EniId, SubnetId};
 use crate::lifecycle::{Assign, DrainReason, Eni, Phase, RELEASE_AGE, Termination, TryState};
 use crate::planner::place::{self, Patience, Place};
@@ -103,12 +103,18 @@ impl Core {
         let began = self.zone.read.running.map_or(now, |(_, began)| began);
         self.zone.known = true;
         let failure = match outcome {
-            Ok(Outcome::SubnetsDescribed(views)) => {
+            Ok(Outcome::SubnetsDescribed(views)) if self.is_whole(&views) => {
                 self.zone.read.succeeded(began, now);
                 self.zone.used = false;
                 self.zone_described(turn, views);
                 return;
             }
+            Ok(Outcome::SubnetsDescribed(views)) => Failure {
+                class: FailureClass::Transient,
+                code: "PrimarySubnetMissing".to_owned(),
+                message: format!("{} subnets of the zone are described, without the primary ENI's", views.len()),
+                retry_after: None,
+            },
             Ok(_) => unexpected(),
             Err(failure) => failure,
         };
@@ -117,6 +123,11 @@ impl Core {
         let retry = self.failed(turn, what, &failure, attempts);
         // Optional for growth: the last good answer stands, so there is no hurry.
         self.zone.read.failed(failure, retry.max(now + AFTER_FAILURE));
+    }
+
+    /// A description of the zone has the primary ENI's subnet.
+    fn is_whole(&self, views: &[SubnetView]) -> bool {
+        self.facts.as_ref().is_some_and(|facts| views.iter().any(|view| view.subnet_id == facts.subnet_id))
     }
 
     fn zone_described(&mut self, turn: &mut Turn, views: Vec<SubnetView>) {

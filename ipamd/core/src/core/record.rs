@@ -3,9 +3,9 @@
 
 use crate::action::{Fill, PREFIX_ADDRESSES};
 use crate::checkpoint::{
-    AdaptiveRecord, AddressRecord, Checkpoint, CreateRecord, DepartedRecord, EniRecord, EniStage, OWN_VERSION,
-    OwnJournal, PlaceRecord, PrefixRecord, REFERENCE_VERSION, ReferenceAllocation, ReferenceJournal, ReferenceMetadata,
-    UnassignedRecord, encode,
+    AdaptiveRecord, AddressRecord, Checkpoint, CreateRecord, DepartedRecord, EniLimitRecord, EniRecord, EniStage,
+    OWN_VERSION, OwnJournal, PlaceRecord, PrefixRecord, REFERENCE_VERSION, ReferenceAllocation, ReferenceJournal,
+    ReferenceMetadata, UnassignedRecord, encode,
 };
 use crate::ids::{BootTime, EniId};
 use crate::lifecycle::{DetachStep, Eni, Phase, Termination};
@@ -76,6 +76,8 @@ impl Core {
                 .map(|(eni_id, at)| DepartedRecord { eni_id: eni_id.clone(), at_nanos: nanos(*at) })
                 .collect(),
             quarantine_until_nanos: self.quarantine.map(nanos),
+            limits: self.record_limits(),
+            learned_enis: self.learned_enis.map(|(enis, until)| EniLimitRecord { enis, until_nanos: nanos(until) }),
             places: self.record_places(),
         }
     }
@@ -104,6 +106,7 @@ impl Core {
                 Phase::Deleting(_) => EniStage::Deleting,
             },
             created: eni.created,
+            never_attached: matches!(eni.phase, Phase::Deleting(_)) && !eni.was_attached,
             delete_on_termination: eni.termination == Termination::Set,
             addresses: self
                 .store

@@ -59,6 +59,11 @@ fn is_remote(purpose: &Purpose) -> bool {
         | Purpose::Delete { .. }
         | Purpose::Describe
         | Purpose::Zone
+        | Purpose::Groups { .. }
+        | Purpose::Tags { .. }
+        | Purpose::Sweep
+        | Purpose::MarkLeaked { .. }
+        | Purpose::DeleteLeaked { .. }
         | Purpose::Subnet { .. } => true,
         Purpose::Deconfigure { .. } | Purpose::Configure { .. } | Purpose::Host | Purpose::Observe => false,
     }

@@ -11,7 +11,7 @@ use ipnet::Ipv4Net;
 use crate::action::{Fill, prefix_addresses};
 use crate::checkpoint::PlaceStanding as Standing;
 use crate::event::{Failure, FailureClass, HeldAddress};
-use crate::ids::{ActionId, BootTime, DeviceIndex, EniId, MacAddr, SubnetId};
+use crate::ids::{ActionId, BootTime, DeviceIndex, EniId, MacAddr, SecurityGroupId, SubnetId};
 use crate::lifecycle::Try;
 use crate::reads::Read;
 use crate::reason::{NoticeLevel, ReasonCode};
@@ -41,6 +41,11 @@ pub(crate) enum Purpose {
     Describe,
     Subnet { subnet_id: SubnetId },
     Zone,
+    Groups { eni_id: EniId, groups: Vec<SecurityGroupId> },
+    Tags { eni_id: EniId },
+    Sweep,
+    MarkLeaked { eni_id: EniId },
+    DeleteLeaked { eni_id: EniId },
     Host,
     Observe,
 }
@@ -61,6 +66,11 @@ impl Purpose {
             Self::Describe => "describe",
             Self::Subnet { .. } => "subnet",
             Self::Zone => "zone",
+            Self::Groups { .. } => "security-groups",
+            Self::Tags { .. } => "tags",
+            Self::Sweep => "leaked-enis",
+            Self::MarkLeaked { .. } => "mark-leaked",
+            Self::DeleteLeaked { .. } => "delete-leaked",
             Self::Host => "host",
             Self::Observe => "observe",
         }
@@ -82,6 +92,11 @@ impl fmt::Display for Purpose {
             Self::Describe => f.write_str("reading the instance's ENIs from EC2"),
             Self::Subnet { subnet_id } => write!(f, "reading {subnet_id} from EC2"),
             Self::Zone => f.write_str("reading the zone's subnets from EC2"),
+            Self::Groups { eni_id, .. } => write!(f, "setting the security groups of {eni_id}"),
+            Self::Tags { eni_id } => write!(f, "adding tags to {eni_id}"),
+            Self::Sweep => f.write_str("looking for leaked ENIs in EC2"),
+            Self::MarkLeaked { eni_id } => write!(f, "marking {eni_id} as leaked"),
+            Self::DeleteLeaked { eni_id } => write!(f, "deleting the leaked {eni_id}"),
             Self::Host => f.write_str("setting up the host's network"),
             Self::Observe => f.write_str("reading the kernel's state"),
         }
@@ -198,6 +213,8 @@ pub(crate) struct PrefixSupply {
 pub(crate) struct Exhausted {
     /// Nothing is asked of it before then,
     pub(crate) until: BootTime,
+    /// or then, if a pod waits,
+    pub(crate) sooner: BootTime,
     /// except what it was said to have left since; `None`: not known.
     pub(crate) left: Option<u32>,
     /// Whether it is to be asked how much it has left.

@@ -44,8 +44,14 @@ impl Core {
             | Purpose::Unassign { .. }
             | Purpose::Deconfigure { .. }
             | Purpose::Detach { .. }
-            | Purpose::Delete { .. } => Priority::Release,
-            Purpose::Describe | Purpose::Subnet { .. } | Purpose::Zone | Purpose::Observe => Priority::Describe,
+            | Purpose::Delete { .. }
+            | Purpose::Groups { .. }
+            | Purpose::Tags { .. }
+            | Purpose::MarkLeaked { .. }
+            | Purpose::DeleteLeaked { .. } => Priority::Release,
+            Purpose::Describe | Purpose::Subnet { .. } | Purpose::Zone | Purpose::Sweep | Purpose::Observe => {
+                Priority::Describe
+            }
         }
     }
 

@@ -99,6 +99,9 @@ fn blank(config: Config, boot_id: String, turn: &Turn) -> Core {
         waited: false,
         subnets: BTreeMap::new(),
         zone: Zone::default(),
+        guess: None,
+        sweep: Default::default(),
+        describe_after: None,
         schedulable: true,
         describe: Read::default(),
         described: BTreeMap::new(),
@@ -169,6 +172,10 @@ fn restore_own(core: &mut Core, journal: &OwnJournal, turn: &Turn) -> BTreeSet<I
         });
     }
     core.zone.known = journal.facts.is_some();
+    if let Some(limits) = &journal.limits {
+        core.restore_limits(limits);
+    }
+    core.learned_enis = journal.learned_enis.map(|limit| (limit.enis, since_boot(limit.until_nanos)));
     for place in &journal.places {
         let subnet = core.subnets.entry(place.subnet_id.clone()).or_default();
         (subnet.cidr, subnet.standing) = (Some(place.cidr), Some(place.standing));
@@ -212,6 +219,8 @@ fn restore_eni(record: &EniRecord, primary: bool, now: BootTime) -> Eni {
         EniStage::Attaching => Phase::Attaching(Try::resolving(now)),
         EniStage::Attached => Phase::Configuring(Try::due(now)),
         EniStage::Detaching => Phase::Detaching(DetachStep::Detach(Try::resolving(now))),
+        // As in `delete_unattached`: "not found" would be taken for done.
+        EniStage::Deleting if record.never_attached => Phase::Deleting(Try::due(now + LAG)),
         EniStage::Deleting => Phase::Deleting(Try::due(now)),
     };
     Eni {
@@ -240,10 +249,10 @@ fn restore_eni(record: &EniRecord, primary: bool, now: BootTime) -> Eni {
         missing_since: None,
         link_seen: false,
         asked_at: None,
-        // Not in the journal: one that is being deleted counts as attached until now, as most are.
-        was_attached: record.stage != EniStage::Attaching,
+        was_attached: record.stage != EniStage::Attaching && !record.never_attached,
         stuck_reported: false,
         excluded: false,
+        upkeep: crate::lifecycle::Upkeep::default(),
     }
 }
 

@@ -6,11 +6,13 @@
 //!
 //! Invariant: `read_at` of a description is taken when the action starts.
 
+use std::collections::BTreeSet;
+
 use ipamd_core::BootTime;
 use ipamd_core::action::{ActionKind, CLIENT_TOKEN_TAG, Fill, SubnetQuery};
 use ipamd_core::ec2::Sent;
 use ipamd_core::event::{EniView, Failure, FailureClass, Outcome};
-use ipamd_core::ids::{EniId, VpcId};
+use ipamd_core::ids::{EniId, InstanceId, VpcId};
 use ipamd_core::tags::{CLUSTER_TAG, INSTANCE_TAG};
 
 use crate::answer::{self, Unreadable};
@@ -33,7 +35,7 @@ enum Goal {
     Attach,
     Assign,
     Subnets,
-    Leaked,
+    Leaked(Leaked),
     /// Nothing in the answer matters; an object that is gone is done too, when `gone_is_done`.
     Done {
         gone_is_done: bool,
@@ -49,6 +51,16 @@ struct Describe {
     /// Ids that were asked for and, once the first call has answered, are asked for by filter.
     also: Vec<EniId>,
     tokens: Vec<String>,
+}
+
+/// Unattached ENIs, and which of the instances that they were made for are there.
+#[derive(Debug, Default)]
+struct Leaked {
+    /// `None`: the first call has not answered.
+    found: Option<Vec<EniView>>,
+    /// Instances that are still to be asked for.
+    makers: Vec<String>,
+    living: BTreeSet<InstanceId>,
 }
 
 /// What comes next.
@@ -107,7 +119,7 @@ impl Operation {
             }
             ActionKind::DescribeSubnets(query) => (subnets(query), Goal::Subnets),
             ActionKind::DescribeLeakedEnis { vpc_id, cluster_name } => {
-                (leaked(vpc_id, cluster_name.as_deref()), Goal::Leaked)
+                (leaked(vpc_id, cluster_name.as_deref()), Goal::Leaked(Leaked::default()))
             }
             ActionKind::ConfigureEni(_)
             | ActionKind::DeconfigureEni(_)
@@ -143,11 +155,7 @@ impl Operation {
                 subnets.sort_by(|a, b| a.subnet_id.cmp(&b.subnet_id));
                 Outcome::SubnetsDescribed(subnets)
             }
-            Goal::Leaked => {
-                let mut enis = answer::enis(xml)?;
-                enis.sort_by(|a, b| a.eni_id.cmp(&b.eni_id));
-                Outcome::LeakedEnisDescribed(enis)
-            }
+            Goal::Leaked(leaked) => return leaked.read(xml),
             Goal::Done { .. } => Outcome::Done,
             Goal::Describe(describe) => return describe.read(xml),
         }))
@@ -179,6 +187,29 @@ impl Describe {
         enis.sort_by(|a, b| a.eni_id.cmp(&b.eni_id));
         enis.dedup_by(|a, b| a.eni_id == b.eni_id);
         Ok(Next::Ended(Outcome::EnisDescribed { enis, read_at: self.read_at }))
+    }
+}
+
+impl Leaked {
+    fn read(&mut self, xml: &str) -> Result<Next, Unreadable> {
+        let mut enis = answer::enis(xml)?;
+        if self.found.is_none() {
+            let makers = enis.iter().flat_map(|eni| &eni.tags).filter(|(key, _)| key == INSTANCE_TAG);
+            let makers: BTreeSet<String> = makers.map(|(_, maker)| maker.clone()).collect();
+            self.makers = makers.into_iter().collect();
+            enis.sort_by(|a, b| a.eni_id.cmp(&b.eni_id));
+            self.found = Some(enis);
+        } else {
+            let attachments = enis.into_iter().filter_map(|eni| eni.attachment);
+            self.living.extend(attachments.filter_map(|attachment| attachment.instance_id));
+        }
+        if !self.makers.is_empty() {
+            let makers = self.makers.drain(..self.makers.len().min(FILTER_VALUES));
+            let call = described_by("attachment.instance-id", makers);
+            return Ok(Next::Call(call.with_filter("attachment.device-index", [0])));
+        }
+        let enis = self.found.take().unwrap_or_default();
+        Ok(Next::Ended(Outcome::LeakedEnisDescribed { enis, living: std::mem::take(&mut self.living) }))
     }
 }
 

@@ -290,7 +290,7 @@ impl Plan {
                 ("AttachmentLimitExceeded", ..) => Kind::FewerEnis,
                 (_, Delivery::Answer, _) => Kind::ServerError,
                 (_, _, Effect::After) => Kind::LostAnswer,
-                (_, _, Effect::Before) => Kind::LostRequest,
+                (_, _, Effect::Before | Effect::Empty) => Kind::LostRequest,
             },
             Blow::Lags(lags) if lags.describe_ms > 0 => Kind::Lag,
             Blow::Pace(pace) if pace.attach != self.pace.attach => Kind::SlowAttach,

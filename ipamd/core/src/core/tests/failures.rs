@@ -120,7 +120,7 @@ fn a_link_that_appears_is_set_up_at_once() {
 fn a_taken_device_index_is_left_to_whoever_has_it() {
     let mut world = World::new("m5.xlarge", warm_addresses(0, 0));
     world.run_seconds(5);
-    world.attach_stranger("eni-user", 1, |view| view.interface_type = "efa".into());
+    world.attach_stranger("eni-user", 1, |view| view.interface_type = "efa-only".into());
     let requests: Vec<_> = (0..20).map(|pod| world.add(&format!("pod-{pod}"))).collect();
     world.run_seconds(19);
     world.assert_served(&requests);

@@ -72,6 +72,30 @@ fn a_subnet_that_refused_is_asked_by_one_call_at_a_time_once_it_has_rested() {
     assert_eq!(world.snapshot().pool.shortfall, 0);
 }
 
+/// The warm pool is short of one address for hours, and nobody waits.
+#[test]
+fn a_subnet_that_stays_exhausted_is_asked_seldom_and_at_once_when_a_pod_waits_for_it() {
+    let config = Config { subnets: SubnetChoice::Primary, ..warm_addresses(6, 0) };
+    let mut world = World::new("m5.large", config);
+    world.squeeze_subnet(5);
+    world.run_seconds(3_600);
+    let asked = |world: &World| world.count("assign") + world.count("create") + world.count("subnet");
+    let first = asked(&world);
+    assert!(first <= 18, "{first} calls in the first hour");
+    world.run_seconds(3_600);
+    assert!(asked(&world) - first <= 5, "{} calls in the second hour", asked(&world) - first);
+    // Someone leaves; nothing tells the node so, but the next pods that find no address do.
+    for pod in 0..5 {
+        let pod = world.add(&format!("pod-{pod}"));
+        world.run_seconds(1);
+        world.assert_served(&[pod]);
+    }
+    world.squeeze_subnet(usize::MAX);
+    let waits = world.add("waits");
+    world.run_seconds(3);
+    world.assert_served(&[waits]);
+}
+
 #[test]
 fn without_discovery_only_the_primary_subnet_is_used_and_no_tags_are_read() {
     let config = Config { subnets: SubnetChoice::Primary, ..warm_enis(1) };
@@ -112,6 +136,27 @@ fn the_last_good_answer_stands_when_later_ones_fail_even_after_a_restart() {
     world.run_seconds(60);
     world.assert_served(&pods);
     assert_eq!(world.subnets_in_use(), ["subnet-2", "subnet-2"], "the excluded primary subnet is not fallen back to");
+}
+
+#[test]
+fn an_empty_answer_is_none_and_the_last_good_one_stands() {
+    let mut world = zone(warm_addresses(2, 0));
+    world.subnet_tags = tags(EXCLUDED);
+    let mut world = born(world);
+    world.run_seconds(20);
+    assert_eq!(world.subnets_in_use(), ["subnet-2"]);
+    world.zone_hidden = true;
+    world.run_seconds(8 * 3_600);
+    for restart in [false, true] {
+        if restart {
+            world.restart(|_| true);
+        }
+        let pods: Vec<_> = (0..8).map(|pod| world.add(&format!("pod-{restart}-{pod}"))).collect();
+        world.run_seconds(19);
+        world.assert_served(&pods);
+        assert!(!world.subnets_in_use().contains(&"subnet-1".to_owned()), "{:?}", world.subnets_in_use());
+    }
+    assert!(world.noticed("without the primary ENI's"));
 }
 
 #[test]

@@ -153,7 +153,7 @@ fn demand_takes_back_what_was_picked_to_go() {
 fn max_eni_and_enis_of_others_take_slots() {
     let config = Config { max_enis: Some(3), ..warm_addresses(25, 0) };
     let mut world = World::unborn("m5.xlarge", config);
-    world.attach_stranger("eni-efa", 1, |view| view.interface_type = "efa".into());
+    world.attach_stranger("eni-efa", 1, |view| view.interface_type = "efa-only".into());
     let facts = world.facts.clone();
     world.feed(crate::Event::FactsLearned(facts));
     world.run_seconds(60);
@@ -197,7 +197,7 @@ fn an_exhausted_subnet_gives_what_it_has_left_and_is_then_left_alone() {
     world.run_seconds(600);
     assert!(world.count("assign") - assigns <= 14, "{} calls in ten minutes", world.count("assign") - assigns);
     world.subnet_free.extend((20_000..20_100).map(|host| std::net::Ipv4Addr::from(0x0a00_0000 + host)));
-    world.run_seconds(130);
+    world.run_seconds(1_800);
     assert_eq!(world.shape(), (2, 10), "4 pods and 6 free ones");
 }
 

@@ -166,7 +166,7 @@ fn strike(world: &mut World, blow: &Blow, strangers: &mut u32) {
             if *strangers == 0 && world.free_index().is_some() {
                 *strangers += 1;
                 let index = world.free_index().unwrap_or_default();
-                world.attach_stranger("eni-stranger", index, |view| view.interface_type = "efa".into());
+                world.attach_stranger("eni-stranger", index, |view| view.interface_type = "efa-only".into());
             }
         }
         Blow::Lag => world.lag(),

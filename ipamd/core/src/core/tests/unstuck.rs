@@ -319,3 +319,19 @@ fn an_eni_made_a_moment_ago_is_not_deleted_before_every_call_knows_it() {
     world.run_seconds(60);
     assert_eq!(world.count("delete"), 1);
 }
+
+/// The daemon is killed between the refused attach and the delete: the next one knows no better when EC2 learned of the ENI.
+#[test]
+fn nor_does_the_next_daemon_delete_it_before_when_this_one_is_killed() {
+    for seconds in [2, 30, 59] {
+        let mut world = World::new("m5.large", warm_addresses(0, 12));
+        world.max_enis = 1;
+        world.run_seconds(seconds);
+        assert_eq!((world.count("create"), world.count("delete")), (1, 0));
+        world.restart(|_| true);
+        world.run_seconds(59);
+        assert_eq!(world.count("delete"), 0, "killed after {seconds} s");
+        world.run_seconds(10);
+        assert_eq!((world.count("delete"), world.enis.len()), (1, 1), "killed after {seconds} s");
+    }
+}

@@ -11,14 +11,13 @@ use crate::action::{ActionKind, CLIENT_TOKEN_TAG, Fill, prefix_addresses};
 use crate::event::{EniView, FailureClass, HeldAddress, KernelView, Outcome};
 use crate::ids::{AttachmentId, BootTime, DeviceIndex, EniId, MacAddr, SubnetId};
 use crate::store::prefix_of;
+use crate::tags::{CLUSTER_TAG, INSTANCE_TAG};
 
 impl World {
     /// EC2 and the kernel.
     pub(super) fn perform(&mut self, kind: &ActionKind) -> Outcome {
         match kind {
-            ActionKind::CreateEni { subnet_id, fill, client_token, tags, .. } => {
-                self.create(subnet_id, *fill, client_token, tags)
-            }
+            ActionKind::CreateEni { .. } => self.create(kind),
             ActionKind::AttachEni { eni_id, device_index, .. } => self.attach(eni_id, *device_index),
             ActionKind::SetDeleteOnTermination { eni_id, .. } => self.terminate_with_instance(eni_id),
             ActionKind::Assign { eni_id, fill } => self.assign(eni_id, *fill),
@@ -26,8 +25,14 @@ impl World {
             ActionKind::DetachEni { eni_id, attachment_id } => self.detach(eni_id, attachment_id),
             ActionKind::DeleteEni { eni_id } => self.delete(eni_id),
             ActionKind::DescribeEnis { also, tokens, .. } => self.describe(also, tokens),
-            ActionKind::SetSecurityGroups { .. } | ActionKind::TagEni { .. } => Outcome::Done,
-            ActionKind::DescribeLeakedEnis { .. } => Outcome::LeakedEnisDescribed(Vec::new()),
+            ActionKind::SetSecurityGroups { eni_id, security_group_ids } => {
+                self.change(eni_id, |view| view.security_group_ids.clone_from(security_group_ids))
+            }
+            ActionKind::TagEni { eni_id, tags } => self.change(eni_id, |view| {
+                view.tags.retain(|(key, _)| tags.iter().all(|(name, _)| name != key));
+                view.tags.extend_from_slice(tags);
+            }),
+            ActionKind::DescribeLeakedEnis { cluster_name, .. } => self.describe_leaked(cluster_name.as_deref()),
             ActionKind::DescribeSubnets(query) => Outcome::SubnetsDescribed(self.describe_subnets(query)),
             ActionKind::ConfigureEni(plan) => match self.enis.get(&plan.eni_id) {
                 Some(eni) if eni.view.attachment.is_some() && eni.link_at <= self.now.boot => {
@@ -61,9 +66,36 @@ impl World {
         }
     }
 
-    fn create(&mut self, subnet_id: &SubnetId, fill: Fill, token: &str, tags: &[(String, String)]) -> Outcome {
+    fn change(&mut self, id: &EniId, change: impl FnOnce(&mut EniView)) -> Outcome {
+        let Some(eni) = self.enis.get_mut(id) else { return Outcome::Failed(failure(FailureClass::NotFound)) };
+        change(&mut eni.view);
+        Outcome::Done
+    }
+
+    fn describe_leaked(&self, cluster: Option<&str>) -> Outcome {
+        let has = |view: &EniView, key: &str, value: Option<&str>| {
+            view.tags.iter().any(|(name, there)| name == key && value.is_none_or(|value| value == there))
+        };
+        let leaked = self.enis.values().map(|eni| &eni.view).filter(|view| {
+            view.status == "available"
+                && has(view, INSTANCE_TAG, None)
+                && cluster.is_none_or(|name| has(view, CLUSTER_TAG, Some(name)))
+        });
+        Outcome::LeakedEnisDescribed { enis: leaked.cloned().collect(), living: self.living.clone() }
+    }
+
+    fn create(&mut self, kind: &ActionKind) -> Outcome {
+        let ActionKind::CreateEni { subnet_id, security_group_ids, fill, client_token: token, description, tags } =
+            kind
+        else {
+            unreachable!("only called for a create")
+        };
+        let fill = *fill;
         if let Some(eni) = self.tokens.get(token).and_then(|id| self.enis.get(id)) {
             return Outcome::EniCreated(eni.view.clone());
+        }
+        if fill.slots() as usize > self.per_eni {
+            return Outcome::Failed(failure(FailureClass::AddressLimit));
         }
         if self.free_in(subnet_id).len() <= fill.addresses() as usize {
             return Outcome::Failed(failure(lacking(fill)));
@@ -78,7 +110,9 @@ impl World {
         let mut view = self.blank_view(EniId(format!("eni-{number}")), primary);
         let [_, _, high, low] = number.to_be_bytes();
         view.mac = MacAddr([2, 0, 0, 1, high, low]);
-        view.tags = tags.to_vec();
+        view.tags.clone_from(tags);
+        view.description.clone_from(description);
+        view.security_group_ids.clone_from(security_group_ids);
         view.subnet_id = subnet_id.clone();
         (view.secondary_addresses, view.prefixes) = (addresses, prefixes);
         self.tokens.insert(token.to_owned(), view.eni_id.clone());

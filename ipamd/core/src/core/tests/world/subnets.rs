@@ -51,8 +51,10 @@ impl World {
         let others =
             self.siblings.iter().map(|(id, sibling)| view(id, sibling.cidr, sibling.free.len(), &sibling.tags));
         let mut views: Vec<SubnetView> = others.chain([primary]).collect();
-        if let SubnetQuery::Id(id) = query {
-            views.retain(|view| view.subnet_id == *id);
+        match query {
+            SubnetQuery::Id(id) => views.retain(|view| view.subnet_id == *id),
+            SubnetQuery::Zone { .. } if self.zone_hidden => views.clear(),
+            SubnetQuery::Zone { .. } => {}
         }
         views
     }
