@@ -86,10 +86,12 @@ fn enis() -> Vec<EniView> {
     let eni = |index: u8| EniView {
         eni_id: format!("eni-{index}").as_str().into(),
         mac: MacAddr([2, 0, 0, 0, 0, index]),
+        vpc_id: None,
         subnet_id: "subnet-1".into(),
         primary_address: address(index, 10),
         secondary_addresses: (0..PER_ENI).map(|host| address(index, 11 + host)).collect(),
         prefixes: Vec::new(),
+        security_group_ids: Vec::new(),
         attachment: Some(AttachmentView {
             attachment_id: format!("eni-attach-{index}").as_str().into(),
             device_index: DeviceIndex(index.into()),
