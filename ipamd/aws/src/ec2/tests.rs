@@ -341,16 +341,21 @@ async fn a_description_has_all_pages_and_leaves_unknown_ids_out() {
 }
 
 #[tokio::test]
-async fn an_eni_without_ipv4_is_described_and_a_managed_one_is_foreign() {
+async fn an_eni_without_ipv4_is_described_and_a_managed_one_or_another_account_s_is_foreign() {
     let xml = "<networkInterfaceSet><item><networkInterfaceId>eni-efa</networkInterfaceId><subnetId>subnet-1</subnetId>\
         <macAddress>0e:00:00:00:00:01</macAddress><interfaceType>efa-only</interfaceType>\
-        <operator><managed>true</managed><principal>eks.amazonaws.com</principal></operator></item></networkInterfaceSet>";
+        <operator><managed>true</managed><principal>eks.amazonaws.com</principal></operator></item>\
+        <item><networkInterfaceId>eni-other</networkInterfaceId><subnetId>subnet-1</subnetId><ownerId>222222222222</ownerId>\
+        <macAddress>0e:00:00:00:00:02</macAddress><privateIpAddress>10.0.1.9</privateIpAddress><attachment>\
+        <attachmentId>eni-attach-2</attachmentId><instanceOwnerId>111111111111</instanceOwnerId><deviceIndex>1</deviceIndex>\
+        </attachment></item></networkInterfaceSet>";
     let params = [("Filter.1.Name", "attachment.instance-id"), ("Filter.1.Value.1", "i-1"), ("MaxResults", "1000")];
     let bench = Bench::new(vec![ok("DescribeNetworkInterfaces", &params, xml)]).await;
     let kind = ActionKind::DescribeEnis { instance_id: "i-1".into(), also: Vec::new(), tokens: Vec::new() };
     let Outcome::EnisDescribed { enis, .. } = bench.run(kind).await else { panic!("not described") };
     assert_eq!(enis[0].primary_address, Ipv4Addr::UNSPECIFIED);
     assert!(enis[0].foreign && enis[0].interface_type == "efa-only");
+    assert!(enis[1].foreign && enis[1].vpc_id.is_none(), "of another account than the instance");
     bench.finish();
 }
 

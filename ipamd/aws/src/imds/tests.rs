@@ -115,3 +115,36 @@ async fn garbage_is_a_failure_that_quotes_it() {
     assert_eq!(failure.code, "ImdsUnreadable");
     assert!(failure.message.contains("<html>"), "{}", failure.message);
 }
+
+#[tokio::test]
+async fn every_attached_eni_is_read_and_one_that_lacks_items_hides_none_of_the_others() {
+    let (imds, fake) = bench().await;
+    let macs = "network/interfaces/macs";
+    let eni = |last: &str, items: &[(&str, &str)]| -> Vec<(String, String)> {
+        items.iter().map(|(name, item)| (format!("{macs}/0e:00:00:00:00:{last}/{name}"), (*item).to_owned())).collect()
+    };
+    let listing = "0e:00:00:00:00:0a/\n0e:00:00:00:00:0b/\n0e:00:00:00:00:0c/\n0e:00:00:00:00:0d/\n0e:00:00:00:00:0e/";
+    let mut items = vec![(format!("{macs}/"), listing.to_owned())];
+    items.extend(eni(
+        "0a",
+        &[("device-number", "0"), ("local-ipv4s", "10.0.1.10\n10.0.1.11"), ("ipv4-prefix", "10.0.1.32/28")],
+    ));
+    let ipv6_only =
+        [("interface-id", "eni-2"), ("device-number", "1"), ("subnet-id", "subnet-2"), ("ipv6s", "2001:db8::5")];
+    items.extend(eni("0b", &ipv6_only));
+    items.extend(eni("0c", &[("interface-id", "eni-3"), ("device-number", "2"), ("network-card", "1")]));
+    // On its way in or out.
+    items.extend(eni("0d", &[("device-number", "3")]));
+    items.extend(eni("0e", &[("interface-id", "eni-5")]));
+    fake.items.lock().unwrap().extend(items);
+    let enis = imds.enis(&"i-1".into()).await.unwrap();
+    let ids: Vec<&str> = enis.iter().map(|eni| eni.eni_id.as_str()).collect();
+    assert_eq!(ids, ["eni-1", "eni-2", "eni-3"]);
+    assert_eq!(enis[0].primary_address, std::net::Ipv4Addr::new(10, 0, 1, 10));
+    assert_eq!((enis[0].secondary_addresses.len(), enis[0].prefixes.len()), (1, 1));
+    assert_eq!(enis[0].vpc_id, Some("vpc-1".into()));
+    assert!(enis[1].primary_address.is_unspecified(), "no pod can have an address of it");
+    assert_ne!(enis[2].interface_type, "interface", "nor of one without a subnet");
+    fake.items.lock().unwrap().insert(format!("{macs}/0e:00:00:00:00:0b/device-number"), "<html>".to_owned());
+    assert_eq!(imds.enis(&"i-1".into()).await.unwrap_err().code, "ImdsUnreadable", "garbage is no shorter list");
+}
