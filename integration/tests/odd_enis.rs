@@ -23,8 +23,9 @@ const WARM: u64 = 97;
 /// With these a third ENI is needed.
 const PODS: usize = 3;
 const NO_MANAGE: (&str, &str) = ("node.k8s.amazonaws.com/no_manage", "true");
-const ENVIRONMENT: [(&str, &str); 5] = [
-    ("MANAGE_UNTAGGED_ENI", "false"),
+const RED: &[(&str, &str)] =
+    &[("cluster.k8s.amazonaws.com/name", "red"), ("node.k8s.amazonaws.com/instance_id", "i-9")];
+const ENVIRONMENT: [(&str, &str); 4] = [
     ("CLUSTER_NAME", "blue"),
     ("ADDITIONAL_ENI_TAGS", r#"{"team":"a"}"#),
     ("ENID_LEAKED_ENI_AGE", "5"),
@@ -76,7 +77,7 @@ fn owners() -> Vec<Kind> {
         Kind { odd: Oddity { requester_managed: true, ..odd() }, ..kind("managed by its requester") },
         Kind { odd: Oddity { operator: Some("eks.amazonaws.com".to_owned()), ..odd() }, ..kind("with an operator") },
         Kind { tags: &[("node.k8s.amazonaws.com/instance_id", "i-0")], ..kind("tagged for another instance") },
-        Kind { tags: &[("cluster.k8s.amazonaws.com/name", "red")], description: "aws-K8S-i-0", ..kind("of red") },
+        Kind { tags: RED, description: "aws-K8S-i-0", ..kind("of another cluster's node") },
     ]
 }
 
@@ -233,10 +234,12 @@ fn filled(topology: &Topology, enis: u64) {
     filled.unwrap();
 }
 
-fn touches_none(at_start: &[Kind], at_run_time: &[Kind]) {
+/// `untagged`: MANAGE_UNTAGGED_ENI. Odd types and owners are left alone even when ENIs without our tags are to be used.
+fn touches_none(at_start: &[Kind], at_run_time: &[Kind], untagged: &str) {
     let mut topology = Topology::build(&TopologySpec::one(INSTANCE_TYPE)).unwrap();
     let mut strangers = attach_all(&topology, at_start, 1);
     topology.emulator.with_model(|vpc, _| vpc.forget_calls());
+    topology.node_mut("n1").set("MANAGE_UNTAGGED_ENI", untagged);
     topology.start(&ENVIRONMENT).unwrap();
     filled(&topology, 2);
     check(&topology, &strangers);
@@ -269,20 +272,20 @@ fn touches_none(at_start: &[Kind], at_run_time: &[Kind]) {
 
 #[test]
 fn odd_types_at_start_and_odd_owners_at_run_time_are_left_alone() {
-    touches_none(&types(), &owners());
+    touches_none(&types(), &owners(), "true");
 }
 
 #[test]
 fn odd_owners_at_start_and_odd_types_at_run_time_are_left_alone() {
-    touches_none(&owners(), &types());
+    touches_none(&owners(), &types(), "true");
 }
 
 #[test]
 fn odd_tags_at_start_and_odd_states_at_run_time_are_left_alone() {
-    touches_none(&tags(), &states());
+    touches_none(&tags(), &states(), "false");
 }
 
 #[test]
 fn odd_states_at_start_and_odd_tags_at_run_time_are_left_alone() {
-    touches_none(&states(), &tags());
+    touches_none(&states(), &tags(), "false");
 }
