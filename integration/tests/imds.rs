@@ -14,7 +14,7 @@ use vpc_model::ImdsFault;
 /// How often VPC blocks and security groups are read again.
 const REFRESH: Duration = Duration::from_secs(30);
 /// A little more than that, on a busy machine.
-const REFRESHED: Duration = Duration::from_secs(40);
+const REFRESHED: Duration = Duration::from_secs(33);
 
 /// Reads of the instance's facts, credentials not counted: they are the SDK's, of its own pace.
 fn reads(topology: &Topology) -> usize {

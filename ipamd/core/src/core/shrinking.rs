@@ -297,6 +297,13 @@ impl Core {
         let retry = self.failed(turn, what, &failure, 1);
         self.shrinking.not_before = retry;
         let asked_before = job.listing_counts_from;
+        if asked_before.is_none() && matches!(failure.class, FailureClass::Denied | FailureClass::Throttled) {
+            // EC2 did not look at them: pods need not wait until it is asked again.
+            job.pool_addresses().into_iter().for_each(|address| self.store.stay(address));
+            self.shrinking.since = None;
+            self.shrinking.not_before = retry.max(now + SURPLUS_STANDS);
+            return;
+        }
         let again = if asked_before.is_some() { LOOK_AGAIN } else { RESOLVE_AFTER };
         let step = UnassignStep::Resolving(retry.max(now + again));
         let listing_counts_from =

@@ -335,3 +335,22 @@ fn nor_does_the_next_daemon_delete_it_before_when_this_one_is_killed() {
         assert_eq!((world.count("delete"), world.enis.len()), (1, 1), "killed after {seconds} s");
     }
 }
+
+#[test]
+fn addresses_whose_unassign_call_is_denied_serve_the_pods_that_come_meanwhile() {
+    let mut world = World::new("m5.large", warm_addresses(1, 0));
+    let requests: Vec<_> = (0..8).map(|pod| world.add(&format!("pod-{pod}"))).collect();
+    world.run_seconds(10);
+    world.assert_served(&requests);
+    (1..8).for_each(|pod| world.del(&format!("pod-{pod}")));
+    world.fault("unassign", Fault::Before(FailureClass::Denied));
+    while world.count("unassign") == 0 {
+        world.run_seconds(1);
+    }
+    world.run_seconds(1);
+    assert_eq!(world.snapshot().pool.leaving, 0, "EC2 refused, so they stay");
+    let more: Vec<_> = (0..7).map(|pod| world.add(&format!("late-{pod}"))).collect();
+    world.run_seconds(1);
+    world.assert_served(&more);
+    assert_eq!(world.count("assign") + world.count("create"), 1, "what the first pods asked for is enough");
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Permissions that the node's role lacks: what can be done without costs nothing and changes nothing, and what giving back needs
+//! is named while pods come and go.
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use integration::eventually::eventually;
+use integration::pods;
+use integration::topology::{Topology, TopologySpec};
+use vpc_model::{EniId, Fault};
+
+const DENIED: &str = "UnauthorizedOperation";
+
+/// Subnet and security groups of each of n1's ENIs, by device index.
+fn places(topology: &Topology) -> Vec<(String, Vec<String>)> {
+    let enis = topology.enis("n1").unwrap();
+    topology.emulator.with_model(|vpc, _| {
+        let place = |id: &str| {
+            let eni = vpc.eni(&EniId(id.to_owned())).unwrap();
+            (eni.subnet.to_string(), eni.security_groups.iter().map(ToString::to_string).collect())
+        };
+        enis.iter().map(|eni| place(&eni.id)).collect()
+    })
+}
+
+#[test]
+fn without_an_optional_permission_no_pod_is_refused_and_enis_have_the_same_subnet_and_security_groups() {
+    for action in ["DescribeSubnets", "ModifyNetworkInterfaceAttribute", "CreateTags", "DescribeInstanceTypes"] {
+        let mut topology = Topology::build(&TopologySpec::one("m5.large")).unwrap();
+        topology.emulator.with_model(|vpc, _| vpc.order_fault(Fault::always(action, DENIED)));
+        topology.start(&[("WARM_IP_TARGET", "1")]).unwrap();
+        pods::start(topology.node("n1"), 20, 6, &AtomicUsize::new(0))
+            .unwrap_or_else(|error| panic!("{action}: {error}"));
+        let places = places(&topology);
+        assert_eq!(places.len(), 3, "without {action}");
+        assert!(places.iter().all(|place| *place == places[0]), "without {action}: {places:?}");
+        let status = topology.node("n1").ask(&["status"]).unwrap();
+        assert!(
+            topology.calls(action) == 0 || status.contains(DENIED),
+            "{action} was denied, and the status:\n{status}"
+        );
+        assert!(topology.calls(action) < 10, "{action} was called {} times", topology.calls(action));
+    }
+}
+
+#[test]
+fn what_giving_back_needs_is_named_when_it_is_denied_and_tried_rarely() {
+    for (action, pods_left) in [("UnassignPrivateIpAddresses", 1), ("DetachNetworkInterface", 0)] {
+        let mut topology = Topology::build(&TopologySpec::one("m5.large")).unwrap();
+        topology.emulator.with_model(|vpc, _| vpc.order_fault(Fault::always(action, DENIED)));
+        topology.start(&[("WARM_IP_TARGET", "1"), ("IP_COOLDOWN_PERIOD", "1")]).unwrap();
+        let n1 = topology.node("n1");
+        // One ENI, of which addresses are given back; or two, of which the second goes.
+        let mut running = pods::start(n1, if pods_left > 0 { 8 } else { 14 }, 6, &AtomicUsize::new(0)).unwrap();
+        let gone = running.split_off(pods_left);
+        pods::end(n1, gone, 6).unwrap();
+        // A surplus stands for 30 s, an ENI is at least a minute old.
+        let named = eventually("the denial is in the status", Duration::from_secs(150), || {
+            let status = n1.ask(&["status"]).map_err(|error| error.to_string())?;
+            if status.contains(DENIED) { Ok(()) } else { Err(status) }
+        });
+        named.unwrap_or_else(|error| panic!("{action}: {error}"));
+        let more = pods::start(n1, 4, 4, &AtomicUsize::new(0)).unwrap();
+        for pod in running.iter().chain(&more) {
+            pod.reached_from(&n1.netns).unwrap();
+        }
+        assert!(topology.calls(action) < 6, "{action} was called {} times", topology.calls(action));
+    }
+}
