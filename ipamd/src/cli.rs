@@ -27,7 +27,8 @@ usage: ipamd [run]                     run the daemon (configuration: environmen
                                        living pods keep their addresses, but no longer reach the internet
        ipamd simulate --instance-type TYPE --pods FILE [--with 'NAME=value …'] [--reference 'NAME=value …'] [--svg FILE]
                                        what settings would cost on a trace of pods: addresses held, waits, EC2 calls; one
-                                       column each --with (this daemon) and --reference (amazon-vpc-cni-k8s, as a model)
+                                       column each --with (this daemon) and --reference (amazon-vpc-cni-k8s, as a model);
+                                       FILE: CSV, first line name,starts,ends, times in seconds, no end for a pod that stays
        ipamd version                   print the version
        ipamd --help                    print this
 

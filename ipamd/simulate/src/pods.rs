@@ -46,12 +46,19 @@ pub struct TraceError {
 /// # Errors
 /// The first line that is none of a trace.
 pub fn parse(text: &str) -> Result<Vec<TracedPod>, TraceError> {
-    let mut lines = text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
+    // Spreadsheets put a byte order mark in front.
+    let mut lines =
+        text.trim_start_matches('\u{feff}').lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
     match lines.next() {
         Some((_, HEADER)) => {}
-        _ => return Err(TraceError { line: 1, problem: format!("the header {HEADER} is missing") }),
+        _ => return Err(TraceError { line: 1, problem: format!("the first line must be `{HEADER}`") }),
     }
-    lines.filter(|(_, line)| !line.is_empty()).map(|(line, text)| pod(line, text)).collect()
+    let pods: Vec<TracedPod> =
+        lines.filter(|(_, line)| !line.is_empty()).map(|(line, text)| pod(line, text)).collect::<Result<_, _>>()?;
+    if pods.is_empty() {
+        return Err(TraceError { line: 1, problem: "no pod follows the header".to_owned() });
+    }
+    Ok(pods)
 }
 
 fn pod(line: usize, text: &str) -> Result<TracedPod, TraceError> {
@@ -67,7 +74,9 @@ fn pod(line: usize, text: &str) -> Result<TracedPod, TraceError> {
     let starts = time(starts).ok_or_else(|| wrong(format!("`{starts}` is no time in seconds")))?;
     let ends = match *ends {
         "" => None,
-        text => Some(time(text).ok_or_else(|| wrong(format!("`{text}` is no time in seconds")))?),
+        text => {
+            Some(time(text).ok_or_else(|| wrong(format!("`{text}` is no time in seconds (empty: the pod stays)")))?)
+        }
     };
     if ends.is_some_and(|ends| ends < starts) {
         return Err(wrong(format!("{name} ends before it starts")));
@@ -206,9 +215,16 @@ mod tests {
     }
 
     #[test]
+    fn what_a_spreadsheet_writes_is_read() {
+        let pods = parse("\u{feff}name,starts,ends\r\na, 1,2.5\r\n").unwrap();
+        assert_eq!((pods.len(), pods[0].ends), (1, Some(BootTime(Duration::from_millis(2_500)))));
+    }
+
+    #[test]
     fn a_wrong_line_is_named() {
         for (text, line) in [
             ("", 1),
+            ("name,starts,ends\n", 1),
             ("name,starts,ends\na,1", 2),
             ("name,starts,ends\na,1,2\nb,x,", 3),
             ("name,starts,ends\na,5,4", 2),

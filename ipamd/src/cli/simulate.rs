@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use ipamd_core::Config;
 use ipamd_core::config::{self, AddressMode, WarmTargets};
-use ipamd_simulate::figures::{self, Column};
+use ipamd_simulate::figures::{self, Column, ConfigError};
 use ipamd_simulate::pods;
 use ipamd_simulate::reference::{Mode, Settings, Targets};
 
@@ -29,6 +29,19 @@ pub struct Simulation {
     /// Where the plot goes; `None`: nowhere.
     pub svg: Option<PathBuf>,
 }
+
+/// Variables that the model of the reference takes.
+const KNOWN_TO_THE_REFERENCE: [&str; 9] = [
+    "ENABLE_PREFIX_DELEGATION",
+    "ENID_MAX_PODS",
+    "HTTP_TIMEOUT",
+    "IP_COOLDOWN_PERIOD",
+    "MAX_ENI",
+    "MINIMUM_IP_TARGET",
+    "WARM_ENI_TARGET",
+    "WARM_IP_TARGET",
+    "WARM_PREFIX_TARGET",
+];
 
 /// Whose algorithm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +63,7 @@ impl Simulation {
         let mut columns = Vec::new();
         let mut mistakes = Vec::new();
         for (whose, text) in wanted {
-            match parse(text) {
+            match parse(*whose, text) {
                 Ok(config) => columns.push(column(*whose, text, config)),
                 Err(errors) => mistakes.extend(errors),
             }
@@ -59,13 +72,17 @@ impl Simulation {
     }
 }
 
-fn parse(text: &str) -> Result<Config, Vec<String>> {
+fn parse(whose: Whose, text: &str) -> Result<Config, Vec<String>> {
     let mut variables = BTreeMap::new();
     let mut mistakes = Vec::new();
     for word in text.split_whitespace() {
         match word.split_once('=') {
             Some((name, _)) if config::VARIABLES.iter().all(|variable| variable.name != name) => {
                 mistakes.push(format!("{word}: no such variable"));
+            }
+            Some((name, _)) if whose == Whose::Reference && !KNOWN_TO_THE_REFERENCE.contains(&name) => {
+                let known = KNOWN_TO_THE_REFERENCE.join(", ");
+                mistakes.push(format!("{word}: the model of the reference takes only {known}"));
             }
             Some((name, value)) => {
                 variables.insert(name.to_owned(), value.to_owned());
@@ -131,12 +148,17 @@ pub fn run(simulation: &Simulation, columns: &[Column], out: &mut dyn Write) -> 
         .iter()
         .map(|column| figures::run(&simulation.instance_type, &pods, column))
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| error.to_string())?;
-    let title = format!("{}: {} pods of {name}\n\n", simulation.instance_type, pods.len());
-    let table = title + &figures::table(&measured);
+        .map_err(|error| match error {
+            ConfigError::InstanceType { instance_type, .. } => {
+                format!("{instance_type}: no such instance type is known")
+            }
+            other => other.to_string(),
+        })?;
+    let title = format!("{}: {} pods of {name}", simulation.instance_type, pods.len());
+    let table = format!("{title}\n\n{}", figures::table(&measured));
     out.write_all(table.as_bytes()).map_err(|error| format!("writing the table: {error}"))?;
     if let Some(path) = &simulation.svg {
-        std::fs::write(path, figures::svg(&measured))
+        std::fs::write(path, figures::svg(&title, &measured))
             .map_err(|error| format!("writing {}: {error}", path.display()))?;
     }
     Ok(())
@@ -162,5 +184,32 @@ mod tests {
         assert!(matches!(&columns[1], Column::Reference(name, _) if name == "reference: defaults"));
         simulation.columns = vec![(Whose::Ours, "WARM_IP_TARGET=x NONSENSE=1 alone".to_owned())];
         assert_eq!(simulation.columns().unwrap_err().len(), 3);
+        simulation.columns = vec![(Whose::Reference, "MAX_ENI=2 ENABLE_SUBNET_DISCOVERY=false".to_owned())];
+        let mistakes = simulation.columns().unwrap_err();
+        assert!(
+            matches!(mistakes.as_slice(), [one] if one.starts_with("ENABLE_SUBNET_DISCOVERY=false: ")),
+            "{mistakes:?}"
+        );
+    }
+
+    #[test]
+    fn a_type_that_nobody_knows_and_a_trace_that_is_none_are_told_in_the_users_words() {
+        let folder = std::env::temp_dir().join(format!("enid-simulate-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let pods = folder.join("pods.csv");
+        let told = |instance_type: &str, text: &str| {
+            std::fs::write(&pods, text).unwrap();
+            let simulation =
+                Simulation { instance_type: instance_type.to_owned(), pods: pods.clone(), ..Simulation::default() };
+            run(&simulation, &simulation.columns().unwrap(), &mut Vec::new()).unwrap_err()
+        };
+        let name = pods.display().to_string();
+        assert_eq!(told("m5.nonsense", "name,starts,ends\na,1,\n"), "m5.nonsense: no such instance type is known");
+        assert_eq!(told("m5.large", "name,starts,ends\n"), format!("{name}: line 1: no pod follows the header"));
+        assert_eq!(
+            told("m5.large", "name,starts,ends\na,1,x\n"),
+            format!("{name}: line 2: `x` is no time in seconds (empty: the pod stays)")
+        );
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }
