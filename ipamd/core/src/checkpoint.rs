@@ -176,10 +176,19 @@ pub struct OwnJournal {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AdaptiveRecord {
-    /// The largest burst of ADDs, in thousandths,
+    /// The most ADDs within the time of an assign call, in thousandths,
     pub peak_milli: u64,
-    /// and when it was that large, since boot.
+    /// and when they came, since boot.
     pub peak_at_nanos: u64,
+    /// The most ADDs within the time that an ENI takes, in thousandths,
+    #[serde(default)]
+    pub burst_milli: u64,
+    /// and when they came, since boot.
+    #[serde(default)]
+    pub burst_at_nanos: u64,
+    /// The longest assign call of late.
+    #[serde(default)]
+    pub call_nanos: u64,
     /// How long an ENI takes until it gives addresses out.
     pub lead_nanos: u64,
     /// When the first ADD came, since boot; absent: none has.

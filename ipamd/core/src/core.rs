@@ -28,6 +28,7 @@ pub(crate) mod leaked;
 pub(crate) mod learn;
 mod limits;
 mod outlook;
+mod patience;
 mod places;
 mod pool;
 mod record;
@@ -64,7 +65,7 @@ use crate::snapshot::Snapshot;
 use crate::store::Store;
 use crate::waiters::Waiters;
 use state::{
-    Drift, Flight, Hold, Host, KernelWitness, LastFailure, Other, Purpose, Shrinking, Subnet, Undurable, Zone,
+    Drift, Flight, Growing, Hold, Host, KernelWitness, LastFailure, Other, Purpose, Shrinking, Subnet, Undurable, Zone,
 };
 
 /// The pure core: owned by the driver, fed with events, never blocking.
@@ -105,12 +106,14 @@ pub struct Core {
     pub(crate) described: BTreeMap<EniId, EniView>,
     /// Whether EC2 was read once since the start: before, nothing is asked for.
     pub(crate) learned: bool,
+    /// From when on a read shows all that an earlier process wrote: the first one may lag, so another is due then.
+    pub(crate) settled_at: BootTime,
     pub(crate) observe: Read,
     pub(crate) kernel: KernelWitness,
     pub(crate) host: Host,
     pub(crate) shrinking: Shrinking,
-    /// When what is missing is asked for: a little later than it was noticed.
-    pub(crate) grow_at: Option<BootTime>,
+    /// What is missing is asked for a little later than it was noticed.
+    pub(crate) growing: Growing,
     /// Addresses (as /32) and prefixes given back a moment ago, which a lagging read may still show.
     pub(crate) unassigned: BTreeMap<Ipv4Net, BootTime>,
     /// ENIs let go a moment ago, which a lagging read may still show.

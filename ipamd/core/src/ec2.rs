@@ -12,7 +12,7 @@
 //!
 //! | when | calls |
 //! |---|---|
-//! | idle | nothing mutating; one DescribeNetworkInterfaces an hour (plus up to a quarter), one DescribeSubnets every 6 hours; a look for leaked ENIs a day |
+//! | idle | nothing mutating; one read an hour (plus up to a quarter): DescribeNetworkInterfaces, every 6 hours DescribeSubnets in its place; a look for leaked ENIs a day |
 //! | from nothing to the first warm pool | at most 3 mutating ones |
 //! | growth with prefixes | at most 1 for 16 pods; a new ENI is filled in its create call, and costs 2 more: to attach it, and to make it go with the instance |
 //! | growth with single addresses | 1 for each ENI that is filled, however many ADDs wait; a new ENI as above |

@@ -208,6 +208,8 @@ pub(crate) struct Eni {
     pub(crate) unassigning: Option<ActionId>,
     pub(crate) assign: Assign,
     pub(crate) assign_attempts: u32,
+    /// When what is being assigned was first asked for.
+    pub(crate) assign_asked_at: Option<BootTime>,
     pub(crate) assign_failure: Option<Failure>,
     pub(crate) termination: Termination,
     /// Slots it has for pods by EC2's own word, and until when we believe that.
@@ -264,6 +266,7 @@ impl Eni {
             unassigning: None,
             assign: Assign::Idle,
             assign_attempts: 0,
+            assign_asked_at: None,
             assign_failure: None,
             termination: Termination::LeftAlone,
             learned_cap: None,

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | steady | services: 40 pods in the first ten minutes; every 20 min a rollout replaces 4 of them, the new before the old; 6 h |
 //! | ci | 8 pods that stay; every 10-20 min a pipeline of 15-50 jobs within 20 s, 2-10 min each; 6 h |
-//! | nightly | 12 pods that stay; after 2 h and 5 h a batch of 90 tasks within 60 s, 15-40 min each; 8 h |
+//! | nightly | 12 pods that stay; after 2 h and 5 h a batch of 90 tasks within 15 s, 15-40 min each; 8 h |
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -131,7 +131,7 @@ pub fn generate(method: Method, seed: u64) -> Vec<TracedPod> {
             maker.stay(12);
             for hour in [2, 5] {
                 let at = Duration::from_secs(hour * 3_600);
-                maker.together(("batch", 90), at, Duration::from_secs(60), (900, 2_400));
+                maker.together(("batch", 90), at, Duration::from_secs(15), (900, 2_400));
             }
         }
     }

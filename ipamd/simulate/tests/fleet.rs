@@ -54,10 +54,14 @@ fn five_hundred_nodes_that_start_together_reach_their_targets_without_a_storm_of
         );
         assert_eq!((ideal.throttled, ideal.unfinished, throttled.unfinished), (0, 0, 0));
         assert!(throttled.throttled > 0, "the buckets are too large to be noticed");
-        assert_eq!(
-            (throttled.held, throttled.enis),
-            (ideal.held, ideal.enis),
-            "{warm:?}: what all nodes hold in the end"
+        // What is held without targets follows when ADDs came, and throttling shifts that a little.
+        let slack = |count: usize| if warm == WarmTargets::Adaptive { count / 50 } else { 0 };
+        let (held, enis) = (throttled.held as usize, throttled.enis);
+        assert!(
+            held.abs_diff(ideal.held as usize) <= slack(held) && enis.abs_diff(ideal.enis) <= slack(enis),
+            "{warm:?}: what all nodes hold in the end: {held} on {enis} ENIs, {} on {}",
+            ideal.held,
+            ideal.enis
         );
         assert!(calls(&throttled) * 2 <= calls(&ideal) * 3, "{warm:?}: {:?} {:?}", throttled.calls, ideal.calls);
     }

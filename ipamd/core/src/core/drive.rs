@@ -263,11 +263,19 @@ impl Core {
             .collect()
     }
 
+    /// When EC2 is read if nothing happens: an hour after it last was, for the ENIs or in their stead for the zone.
+    pub(super) fn verify_due(&self, last: BootTime) -> BootTime {
+        let jitter = std::time::Duration::from_secs(self.salt() % (VERIFY_EVERY.as_secs() / 4));
+        last.max(self.zone.idle_look) + VERIFY_EVERY + jitter
+    }
+
     /// The earliest time for which someone wants EC2 read.
     fn describe_wanted_at(&self, now: BootTime) -> BootTime {
         let Some(last) = self.describe.last.filter(|_| self.learned) else { return now };
-        let jitter = std::time::Duration::from_secs(self.salt() % (VERIFY_EVERY.as_secs() / 4));
-        let mut wanted = last + VERIFY_EVERY + jitter;
+        let mut wanted = self.verify_due(last);
+        if self.zone_is_next(wanted) {
+            wanted = wanted + VERIFY_EVERY;
+        }
         let mut want = |after: BootTime| {
             if last < after {
                 wanted = wanted.min(after);
@@ -276,6 +284,7 @@ impl Core {
         if let Some(after) = self.describe_after {
             want(after);
         }
+        want(self.settled_at);
         for request in self.requests.values() {
             if let TryState::Resolving(after) = request.attempt.state {
                 want(after);
@@ -303,7 +312,8 @@ impl Core {
         if let Some(job) = &self.shrinking.job {
             let last_write = self.enis.get(&job.eni_id).map_or(BootTime::default(), |eni| eni.last_write);
             match job.step {
-                UnassignStep::Witnessing(since) | UnassignStep::Resolving(since) => want(since.max(last_write)),
+                UnassignStep::Witnessing(_) => want(job.ec2_since.max(last_write)),
+                UnassignStep::Resolving(since) => want(since.max(last_write)),
                 UnassignStep::Running => {}
             }
         }

@@ -238,8 +238,9 @@ impl Core {
 
     /// The ENI is detached, or about to be: it is deleted as soon as EC2 lets us.
     pub(super) fn detached(&mut self, turn: &mut Turn, id: &EniId) {
-        /// "Around 2 to 3 seconds" from detach to available; the reference sleeps 2 s.
-        const DETACH_TAKES: std::time::Duration = std::time::Duration::from_secs(2);
+        /// Twice the "2 to 3 seconds" that it usually takes from detach to available. Nothing waits for the deletion, the
+        /// slot is free once the ENI is detached; a call that comes too early is refused, and one more.
+        const DETACH_TAKES: std::time::Duration = std::time::Duration::from_secs(6);
         let due = turn.boot() + DETACH_TAKES;
         if let Some(eni) = self.enis.get_mut(id) {
             eni.attachment_id = None;
@@ -282,10 +283,12 @@ impl Core {
         let Some(eni) = self.enis.get_mut(id) else { return };
         eni.last_write = now;
         eni.assign = Assign::Idle;
+        let asked_at = eni.assign_asked_at;
         let subnet_id = eni.subnet_id.clone();
         let failure = match outcome {
             Ok(Outcome::Assigned { addresses, prefixes }) => {
                 if self.take_assigned(turn, id, &addresses, &prefixes) > 0 {
+                    self.adaptive.call_took(asked_at.map_or_else(Default::default, |at| now.since(at)));
                     self.subnet_gave(&subnet_id, now);
                     return;
                 }
@@ -364,6 +367,7 @@ impl Core {
         if let Some(eni) = self.enis.get_mut(id).filter(|_| got > 0) {
             eni.assign_attempts = 0;
             eni.assign_failure = None;
+            eni.assign_asked_at = None;
         }
         turn.info(format!("{} addresses and {} prefixes assigned to {id}", fresh.len(), whole.len()));
         got

@@ -369,12 +369,17 @@ impl Core {
         let mut listed: u32 = 0;
         for address in view.secondary_addresses.iter().copied().filter(|address| *address != primary) {
             listed += 1;
+            // Whatever an earlier read said: it is there.
+            self.drift.addresses.remove(&address);
             if !self.unassigned.contains_key(&Ipv4Net::from(address)) {
                 self.learn_address(address, &view.eni_id, rest, now);
             }
         }
         for prefix in &view.prefixes {
             listed += 1;
+            prefix_addresses(*prefix).for_each(|address| {
+                self.drift.addresses.remove(&address);
+            });
             if !self.unassigned.contains_key(prefix) {
                 self.learn_prefix(*prefix, &view.eni_id, rest, now);
             }

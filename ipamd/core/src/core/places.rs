@@ -7,7 +7,7 @@
 //! ENI's subnet, which is there: it is no answer. Without a good one the primary ENI's subnet is usable and no other.
 //!
 //! ```text
-//!   start ──► described ──growth, older than 10 min──► described again       idle: every 6 h
+//!   start ──► described ──an ENI is made, older than 30 min──► described again       idle: every 6 h
 //!     └─ failed: the journal's standings, else the primary subnet; tried again after 10 min at the earliest
 //! ```
 //!
@@ -31,8 +31,9 @@ use super::state::{Purpose, Subnet};
 use super::{Core, Turn};
 
 /// A description older than this is refreshed when ENIs are made.
-const FRESH: Duration = Duration::from_secs(600);
-/// How often the zone is read when nothing is made: how late an exclusion is noticed on an idle node.
+const FRESH: Duration = Duration::from_secs(1_800);
+/// How often the zone is read when nothing is made, in the place of a look at the ENIs: how late an exclusion is noticed on
+/// an idle node, an hour and a quarter added.
 const IDLE_LOOK: Duration = Duration::from_secs(6 * 3_600);
 /// After a failed description: not before.
 const AFTER_FAILURE: Duration = Duration::from_secs(600);
@@ -83,11 +84,13 @@ impl Core {
         let Some(facts) = &self.facts else { return };
         let query =
             SubnetQuery::Zone { vpc_id: facts.vpc_id.clone(), availability_zone: facts.availability_zone.clone() };
-        let jitter = Duration::from_secs(self.salt() % (IDLE_LOOK.as_secs() / 4));
         let wanted = match self.zone.read.last {
             None => BootTime::default(),
             Some(last) if self.zone.used => last + FRESH,
-            Some(last) => last + IDLE_LOOK + jitter,
+            Some(last) => {
+                let looked_at_enis = self.describe.last.filter(|_| self.learned);
+                (last + IDLE_LOOK).max(looked_at_enis.map_or(last, |looked| self.verify_due(looked)))
+            }
         };
         let at = wanted.max(self.zone.read.not_before);
         if turn.boot() < at {
@@ -98,6 +101,12 @@ impl Core {
         self.zone.read.running = Some((id, turn.boot()));
     }
 
+    /// Whether the zone is due to be read for its age alone by then: it takes the turn of a look at the ENIs.
+    pub(super) fn zone_is_next(&self, by: BootTime) -> bool {
+        let old = self.zone.read.last.is_some_and(|last| last + IDLE_LOOK <= by);
+        self.discovers() && old && !self.zone.used && self.zone.read.failure.is_none()
+    }
+
     pub(super) fn zone_ended(&mut self, turn: &mut Turn, what: &Purpose, outcome: Result<Outcome, Failure>) {
         let now = turn.boot();
         let began = self.zone.read.running.map_or(now, |(_, began)| began);
@@ -105,7 +114,9 @@ impl Core {
         let failure = match outcome {
             Ok(Outcome::SubnetsDescribed(views)) if self.is_whole(&views) => {
                 self.zone.read.succeeded(began, now);
-                self.zone.used = false;
+                if !std::mem::take(&mut self.zone.used) {
+                    self.zone.idle_look = began;
+                }
                 self.zone_described(turn, views);
                 return;
             }
@@ -215,7 +226,6 @@ impl Core {
 
     /// So many addresses were asked of a subnet.
     pub(super) fn asked_of_subnet(&mut self, id: &SubnetId, addresses: u32) {
-        self.zone.used = true;
         if let Some(subnet) = self.subnets.get_mut(id) {
             subnet.free = subnet.free.saturating_sub(addresses);
         }

@@ -5,8 +5,6 @@
 //! yet are *coming*. So nothing is asked for twice, and a failing call that will be tried again does not call for another.
 //! An ENI that is late (`Eni::is_late`) is not counted on any more: another one may be asked for in its place.
 
-use std::time::Duration;
-
 use crate::action::{ActionKind, Fill};
 use crate::config::{AddressMode, WarmTargets};
 use crate::faults::Fault;
@@ -21,10 +19,6 @@ use crate::store::Slot;
 
 use super::state::{PREFIX_PROBE, Purpose, Subnet};
 use super::{Core, Turn};
-
-/// ADDs that come together are met by one call: growth waits that long for more of them. A thirtieth of what an EC2 call
-/// takes, and longer than a burst of calls takes to come in.
-const COALESCE: Duration = Duration::from_millis(10);
 
 impl Core {
     /// Slots for pods that an ENI of this instance type has; `None`: limits not known.
@@ -101,7 +95,7 @@ impl Core {
     pub(super) fn policy(&self, now: BootTime) -> Option<Policy> {
         let per_eni = self.per_eni()?;
         let max_pods = self.config.max_pods.map(Addresses);
-        let policy = |warm, band| Some(Policy { warm, per_eni, max_pods, band });
+        let policy = Policy { warm: self.warm_targets(), per_eni, max_pods, ..Policy::default() };
         match self.warm_targets() {
             WarmTargets::Adaptive => {
                 let first = match self.mode() {
@@ -109,11 +103,13 @@ impl Core {
                     Slot::Prefix => Addresses(Slot::Prefix.addresses()),
                 };
                 let pods = Addresses(self.store.all().allocated);
-                let node = adaptive::Node { pods, per_eni: self.slots_per_eni()?.of(Slot::Single), first };
+                let unit = Addresses(self.mode().addresses());
+                let node = adaptive::Node { pods, per_eni: self.slots_per_eni()?.of(Slot::Single), first, unit };
                 let wish = self.adaptive.wish(&node, now);
-                policy(WarmTargets::Addresses { warm: wish.wanted.0, minimum: wish.minimum.0 }, wish.band)
+                let warm = WarmTargets::Addresses { warm: wish.wanted.0, minimum: wish.minimum.0 };
+                Some(Policy { warm, band: wish.band, room: wish.room, spare: wish.spare, ..policy })
             }
-            warm => policy(warm, Addresses::ZERO),
+            WarmTargets::Enis(_) | WarmTargets::Prefixes(_) | WarmTargets::Addresses { .. } => Some(policy),
         }
     }
 
@@ -161,24 +157,40 @@ impl Core {
         let mut view = self.pool_view(now);
         view.total = view.total.less(Addresses(request.fill.addresses()));
         view.free = view.free.less(Addresses(request.fill.addresses()));
-        target::target(&view, &policy).shortfall > Addresses::ZERO
+        let cramped = self.grow_view(now).is_some_and(|grow| {
+            let room = self.room(&grow, now).less(policy.per_eni);
+            room < self.spare(&policy, now)
+        });
+        cramped || target::target(&view, &policy).shortfall > Addresses::ZERO
     }
 
     /// Asks for what is missing.
     pub(super) fn grow(&mut self, turn: &mut Turn) {
         let now = turn.boot();
-        let Some(view) = self.grow_view(now) else { return };
+        let (Some(view), Some(policy)) = (self.grow_view(now), self.policy(now)) else { return };
         let plan = grow::plan(&view);
+        let (makes, refills): (Vec<_>, Vec<_>) =
+            plan.into_iter().partition(|growth| matches!(growth, Growth::Create { .. }));
+        let room = self.room(&view, now);
+        let due = [
+            (!refills.is_empty()).then(|| *self.growing.refill_since.get_or_insert(now) + self.refill_waits(now)),
+            (!makes.is_empty())
+                .then(|| *self.growing.make_since.get_or_insert(now) + self.make_waits(&policy, room, now)),
+        ];
+        let [refill, make] = due.map(|at| at.is_some_and(|at| at <= now));
+        due.into_iter().flatten().filter(|at| now < *at).for_each(|at| self.alarm(at));
+        let mut plan = Vec::new();
+        if refill || refills.is_empty() {
+            self.growing.refill_since = None;
+            plan = refills;
+        }
+        if make || makes.is_empty() {
+            self.growing.make_since = None;
+            plan.extend(makes);
+        }
         if plan.is_empty() {
-            self.grow_at = None;
             return;
         }
-        let at = *self.grow_at.get_or_insert(now + COALESCE);
-        if now < at {
-            self.alarm(at);
-            return;
-        }
-        self.grow_at = None;
         for growth in plan {
             let main = self.place_of_new_eni(now, view.per_eni.of(view.ask.slot).0).map(|place| place.subnet_id);
             let mut from_main = 0;
@@ -212,7 +224,14 @@ impl Core {
         let action = self.start(turn, Purpose::Assign { eni_id: id.clone(), fill }, kind);
         if let Some(eni) = self.enis.get_mut(id) {
             eni.assign = Assign::Running { action, fill };
+            eni.assign_asked_at.get_or_insert(turn.now.boot);
         }
+    }
+
+    /// Free addresses, and those that the slots of our ENIs could hold, of ENIs that are coming too.
+    pub(super) fn room(&self, view: &GrowView, now: BootTime) -> Addresses {
+        let rooms = view.rooms.iter().map(|room| room.slots.of(room.ask.slot));
+        rooms.fold(self.pool_view(now).free + view.later, |sum, room| sum + room)
     }
 
     /// What growth can use now; `None`: not enough is known to ask for anything.
@@ -229,6 +248,7 @@ impl Core {
         };
         let main = held_off(place.as_ref().and_then(|place| self.subnets.get(&place.subnet_id)));
         let usable = |eni: &Eni| in_main(eni) || held_off(self.subnets.get(&eni.subnet_id)).is_none();
+        let supplied = place.as_ref().is_some_and(|place| matches!(place.patience, Patience::Ready));
         let mut later = Addresses::ZERO;
         let mut rooms = Vec::new();
         for (eni, slots) in self.rooms(now).into_iter().filter(|(eni, _)| usable(eni)) {
@@ -244,8 +264,9 @@ impl Core {
             let slots = per_eni.less(Slots(request.fill.slots()));
             later += slots.of(self.ask(&request.subnet_id, now).slot);
         }
-        Some(GrowView {
+        let mut view = GrowView {
             shortfall: self.target(now).shortfall,
+            room_missing: Addresses::ZERO,
             by_whole_enis: policy.by_whole_enis(),
             rooms,
             later,
@@ -260,7 +281,19 @@ impl Core {
                 }
             },
             subnet_left: main.map(|exhausted| Addresses(exhausted.left.unwrap_or(0))),
-        })
+        };
+        // Of a subnet that had nothing a while ago, nothing is asked that nobody misses.
+        if supplied {
+            view.room_missing = self.spare(&policy, now).less(self.room(&view, now));
+        }
+        Some(view)
+    }
+
+    /// The room that is wanted; no more than there may be pods for.
+    pub(super) fn spare(&self, policy: &Policy, now: BootTime) -> Addresses {
+        let pool = self.pool_view(now);
+        let used = pool.total.less(pool.free);
+        policy.max_pods.map_or(policy.spare, |most| policy.spare.min(most.less(used)))
     }
 
     /// Slots that must come free before what is missing can be asked for: every one is taken, some by what meets no target.
@@ -300,7 +333,7 @@ impl Core {
         resting.filter_map(|request| request.attempt.earliest()).chain(held).filter(|at| *at > now).max()
     }
 
-    /// ENIs that could hold more and how much, fullest first.
+    /// ENIs that could hold more and how much: those that give addresses out first, the fullest of them before the others.
     pub(super) fn rooms(&self, now: BootTime) -> Vec<(&Eni, Slots)> {
         let Some(per_eni) = self.slots_per_eni() else { return Vec::new() };
         let mut rooms: Vec<(&Eni, Slots, u32)> = Vec::new();
@@ -318,7 +351,7 @@ impl Core {
                 rooms.push((eni, room, held));
             }
         }
-        rooms.sort_by_key(|(eni, _, held)| (std::cmp::Reverse(*held), eni.device_index));
+        rooms.sort_by_key(|(eni, _, held)| (!eni.gives_out(), std::cmp::Reverse(*held), eni.device_index));
         rooms.into_iter().map(|(eni, room, _)| (eni, room)).collect()
     }
 

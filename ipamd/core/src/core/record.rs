@@ -9,7 +9,7 @@ use crate::checkpoint::{
 };
 use crate::ids::{BootTime, EniId};
 use crate::lifecycle::{DetachStep, Eni, Phase, Termination};
-use crate::planner::adaptive::Adaptive;
+use crate::planner::adaptive::Memory;
 use crate::store::{Address, AddressState, Slot, Testimony};
 
 use super::Core;
@@ -120,10 +120,12 @@ impl Core {
 
     fn record_adaptive(&self) -> Option<AdaptiveRecord> {
         let memory = self.adaptive.memory();
-        let (peak_milli, peak_at) = memory.peak;
-        (self.adapts() && self.adaptive != Adaptive::default()).then(|| AdaptiveRecord {
-            peak_milli,
-            peak_at_nanos: nanos(peak_at),
+        (self.adapts() && memory != Memory::default()).then(|| AdaptiveRecord {
+            peak_milli: memory.spurt.milli,
+            peak_at_nanos: nanos(memory.spurt.at),
+            burst_milli: memory.burst.milli,
+            burst_at_nanos: nanos(memory.burst.at),
+            call_nanos: nanos(BootTime(memory.call)),
             lead_nanos: nanos(BootTime(memory.lead)),
             first_add_nanos: memory.first_add.map(nanos),
         })

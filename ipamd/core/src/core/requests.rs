@@ -60,6 +60,7 @@ impl Core {
             place.subnet_id, request.device_index.0
         ));
         self.asked_of_subnet(&place.subnet_id, fill.addresses() + 1);
+        self.zone.used = true;
         self.requests.insert(token, request);
         self.touch();
         Some(())

@@ -89,7 +89,7 @@ impl Core {
                     "{} addresses are too many, for {} s; they go once they have been for {} s and can go",
                     target.surplus.0,
                     now.since(since).as_secs(),
-                    super::state::SURPLUS_STANDS.as_secs()
+                    self.hysteresis().stands.as_secs()
                 ),
                 None => format!("{} free addresses above the target are kept", target.surplus.0),
             };

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Giving back what is too much: when, and only after three witnesses agree.
 //!
-//! A surplus must have stood for 30 s; the least it was in that time is what may go. ENIs go whole where they can, several
-//! at once; single addresses and prefixes one call at a time. What is left of another mode goes too, surplus or not: free
+//! A surplus must have stood for a while (`patience`); the least it was in that time is what may go, as far as it has been
+//! free for 30 s. ENIs go whole where they can, several at once, and where the room on them is not needed; single addresses
+//! and prefixes one call an ENI after the other, and one read of EC2 serves such a round. What is left of another mode goes too, surplus or not: free
 //! addresses of the kind that slots are not filled with any more. Between picking and calling, the kernel and EC2 are read
 //! anew, and the journal is asked again: who disagrees stops it. New demand in that time stops it too, and gets what was
 //! picked.
@@ -24,6 +25,8 @@ use super::pool::assigning;
 use super::state::{LAG, Purpose, RESOLVE_AFTER, SURPLUS_STANDS, UnassignJob, UnassignStep, addresses_in};
 use super::{Core, Turn};
 
+/// A read of EC2 serves for so long, if it is newer than our last write and what goes has not been used since.
+const READ_SERVES: Duration = Duration::from_secs(20);
 /// How often what a call may have taken is asked to go again when that fails, too.
 const LOOK_AGAIN: Duration = Duration::from_secs(20);
 
@@ -36,10 +39,15 @@ impl Core {
         let in_the_way = self.waiters.is_empty() && self.job_is_outgoing(turn.boot());
         let helps = |job: &UnassignJob| !in_the_way && self.enis.get(&job.eni_id).is_none_or(|eni| !eni.excluded);
         let picked = self.shrinking.job.as_ref().is_some_and(|job| job.can_stop() && helps(job));
-        if !(draining || picked) || self.target(turn.boot()).shortfall == Addresses::ZERO {
+        if !(draining || picked) {
             return;
         }
-        if picked {
+        let short = self.target(turn.boot()).shortfall > Addresses::ZERO;
+        let cramped = self.grow_view(turn.boot()).is_some_and(|view| view.room_missing > Addresses::ZERO);
+        if !(short || cramped) {
+            return;
+        }
+        if picked && short {
             self.stop_unassign(turn, "it is needed again");
         }
         let draining: Vec<EniId> = self
@@ -63,27 +71,18 @@ impl Core {
         let now = turn.boot();
         if !self.may_scale() {
             self.stop_unassign(turn, "the pool is not managed now");
-            self.shrinking.since = None;
+            self.shrinking.rest();
             return;
         }
         self.drive_unassign(turn);
-        let Some((shares, allowance)) = self.shares(now) else {
-            self.shrinking.since = None;
+        let plan = self.shares(now).filter(|(shares, allowance)| shrink::plan(shares, *allowance).is_some());
+        let Some((shares, allowance)) = plan else {
+            self.shrinking.rest();
             return;
         };
-        if shrink::plan(&shares, allowance).is_none() {
-            self.shrinking.since = None;
-            return;
+        if self.has_stood(allowance.surplus.0, now) {
+            self.give_back(turn, shares, allowance);
         }
-        let surplus = allowance.surplus.0;
-        let since = *self.shrinking.since.get_or_insert(now);
-        self.shrinking.floor = if since == now { surplus } else { self.shrinking.floor.min(surplus) };
-        let at = (since + SURPLUS_STANDS).max(self.shrinking.not_before);
-        if now < at {
-            self.alarm(at);
-            return;
-        }
-        self.give_back(turn, shares, allowance);
     }
 
     /// ENIs in service and what may go; `None`: nothing may go now.
@@ -97,6 +96,7 @@ impl Core {
         }
         let target = self.target(now);
         let policy = self.policy(now)?;
+        let room = self.room_to_spare(now);
         let short = target.shortfall > Addresses::ZERO;
         let outgoing = if short { self.slots_in_the_way(now) } else { Slots(u32::MAX) };
         if short && outgoing == Slots::ZERO {
@@ -117,6 +117,7 @@ impl Core {
         }
         let allowance = Allowance {
             surplus: target.surplus,
+            room,
             by_whole_enis: policy.by_whole_enis(),
             kept_prefixes: policy.kept_prefixes(),
             outgoing,
@@ -140,6 +141,7 @@ impl Core {
             singles: Slots::ZERO,
             prefixes: Slots::ZERO,
             outgoing: (self.mode(), Slots::ZERO),
+            room: self.per_eni().unwrap_or_default(),
             can_go: idle,
         };
         if let Some(book) = self.store.book(&eni.eni_id) {
@@ -161,26 +163,35 @@ impl Core {
 
     fn give_back(&mut self, turn: &mut Turn, mut shares: Vec<Share>, mut allowance: Allowance) {
         let now = turn.boot();
+        let mut surplus = allowance.surplus;
         loop {
             allowance.surplus = Addresses(self.shrinking.floor);
             match shrink::plan(&shares, allowance) {
-                Some(Shrinkage::Release { eni_id, free }) => {
+                Some(Shrinkage::Release { eni_id, free, room }) => {
                     self.shrinking.floor -= free.0.min(self.shrinking.floor);
+                    surplus = surplus.less(free);
+                    allowance.room = if self.adapts() { allowance.room.less(room) } else { allowance.room };
+                    self.shrinking.room = self.shrinking.room.map(|(since, least)| (since, least.less(room)));
                     shares.retain(|share| share.eni_id != eni_id);
                     self.enter(turn, &eni_id, Phase::Draining(DrainReason::Surplus));
                 }
                 Some(Shrinkage::Unassign { eni_id, fill, counted }) if self.shrinking.job.is_none() => {
                     self.shrinking.floor -= counted.0.min(self.shrinking.floor);
-                    self.pick(turn, &eni_id, fill);
+                    if !self.pick_idle(turn, &eni_id, fill) {
+                        self.shrinking.watch(0, now);
+                        self.alarm(now + SURPLUS_STANDS);
+                    }
                     return;
                 }
                 Some(Shrinkage::Unassign { .. }) | None => {
                     if self.shrinking.floor == 0 {
-                        self.shrinking.since = None;
+                        self.shrinking.rest();
                     } else if self.shrinking.job.is_none() {
                         // The floor was lower than what there is now: the rest has not stood long enough.
-                        self.shrinking.since = Some(now);
-                        self.alarm(now + SURPLUS_STANDS);
+                        self.shrinking.rest();
+                        self.shrinking.watch(surplus.0, now);
+                        let at = now + self.hysteresis().stands;
+                        self.alarm(at);
                     }
                     return;
                 }
@@ -188,16 +199,49 @@ impl Core {
         }
     }
 
-    /// Picks free single addresses, never used ones first, then those free the longest; or prefixes that are free as a
-    /// whole, the highest first.
-    pub(super) fn pick(&mut self, turn: &mut Turn, id: &EniId, fill: Fill) {
-        let count = fill.slots() as usize;
-        let blocks: Vec<Ipv4Net> = match fill {
-            Fill::Addresses(_) => self.store.free_singles(id).into_iter().take(count).map(Ipv4Net::from).collect(),
-            Fill::Prefixes(_) => self.store.free_prefixes(id).into_iter().rev().take(count).collect(),
+    /// Picks what may go of a surplus: what has been free for a while. One read of EC2 serves a whole round of them: it is
+    /// newer than their last use. `false`: there is nothing.
+    fn pick_idle(&mut self, turn: &mut Turn, id: &EniId, fill: Fill) -> bool {
+        let now = turn.boot();
+        let idle = |block: &Ipv4Net| {
+            let rests = addresses_in(*block).filter_map(|address| self.store.get(address)?.state.rest());
+            rests.map(|rest| rest.until + SURPLUS_STANDS).all(|at| at <= now)
         };
+        let blocks: Vec<Ipv4Net> = self.free_blocks(id, fill).into_iter().filter(idle).collect();
+        let ec2_since =
+            self.shrinking.round.map_or(now, |round| round.max(BootTime(now.0.saturating_sub(READ_SERVES))));
+        self.pick_blocks(turn, id, (blocks, fill), ec2_since)
+    }
+
+    /// Picks what may go whether it has been free for long or not.
+    pub(super) fn pick(&mut self, turn: &mut Turn, id: &EniId, fill: Fill) {
+        let blocks = self.free_blocks(id, fill);
+        let now = turn.boot();
+        self.pick_blocks(turn, id, (blocks, fill), now);
+    }
+
+    /// Free single addresses, never used ones first, then those free the longest; or prefixes that are free as a whole, the
+    /// highest first.
+    fn free_blocks(&self, id: &EniId, fill: Fill) -> Vec<Ipv4Net> {
+        match fill {
+            Fill::Addresses(_) => self.store.free_singles(id).into_iter().map(Ipv4Net::from).collect(),
+            Fill::Prefixes(_) => self.store.free_prefixes(id).into_iter().rev().collect(),
+        }
+    }
+
+    fn pick_blocks(
+        &mut self,
+        turn: &mut Turn,
+        id: &EniId,
+        (mut blocks, fill): (Vec<Ipv4Net>, Fill),
+        ec2_since: BootTime,
+    ) -> bool {
+        blocks.truncate(fill.slots() as usize);
+        if blocks.is_empty() {
+            return false;
+        }
         let step = UnassignStep::Witnessing(turn.boot());
-        let job = UnassignJob { eni_id: id.clone(), blocks, step, listing_counts_from: None };
+        let job = UnassignJob { eni_id: id.clone(), blocks, step, ec2_since, listing_counts_from: None };
         if !self.makes(Fault::ReleasesByStaleView) {
             for address in job.pool_addresses() {
                 self.store.set_leaving(address);
@@ -205,6 +249,7 @@ impl Core {
         }
         turn.debug(format!("{} of {id}, free, are too many", job.fill()));
         self.shrinking.job = Some(job);
+        true
     }
 
     fn drive_unassign(&mut self, turn: &mut Turn) {
@@ -214,7 +259,7 @@ impl Core {
             self.unassign_without_eni(turn);
             return;
         };
-        let written = since.max(eni.last_write);
+        let written = job.ec2_since.max(eni.last_write);
         if !self.observe.is_newer_than(since) || !self.describe.is_newer_than(written) || eni.being_written() {
             return;
         }
@@ -268,7 +313,7 @@ impl Core {
         for address in job.pool_addresses() {
             self.store.stay(address);
         }
-        self.shrinking.since = None;
+        self.shrinking.rest();
         self.shrinking.not_before = turn.boot() + SURPLUS_STANDS;
         turn.info(format!("{} of {} are kept: {why}", job.fill(), job.eni_id));
     }
@@ -323,7 +368,8 @@ impl Core {
         if job.listing_counts_from.is_none_or(|from| read_at >= from) {
             listed.into_iter().flat_map(addresses_in).for_each(|address| self.store.stay(address));
         } else if !listed.is_empty() {
-            self.shrinking.job = Some(UnassignJob { blocks: listed, step: UnassignStep::Witnessing(now), ..job });
+            let step = UnassignStep::Witnessing(now);
+            self.shrinking.job = Some(UnassignJob { blocks: listed, step, ec2_since: now, ..job });
         }
     }
 

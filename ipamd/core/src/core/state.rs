@@ -13,6 +13,7 @@ use crate::checkpoint::PlaceStanding as Standing;
 use crate::event::{Failure, FailureClass, HeldAddress};
 use crate::ids::{ActionId, BootTime, DeviceIndex, EniId, MacAddr, SecurityGroupId, SubnetId};
 use crate::lifecycle::Try;
+use crate::planner::Addresses;
 use crate::reads::Read;
 use crate::reason::{NoticeLevel, ReasonCode};
 use crate::store::Slot;
@@ -172,8 +173,10 @@ pub(crate) struct Zone {
     pub(crate) read: Read,
     /// A first description has come or failed, or an earlier run had its chance.
     pub(crate) known: bool,
-    /// Addresses were asked of some subnet since the last description.
+    /// An ENI was asked for since the last description.
     pub(crate) used: bool,
+    /// When it was last described for no other reason than that it had not been for long.
+    pub(crate) idle_look: BootTime,
     /// Addresses in use in all its subnets, by whomever; `None`: never described.
     pub(crate) held: Option<u64>,
 }
@@ -230,13 +233,28 @@ pub(crate) struct Hold {
     pub(crate) failure: Failure,
 }
 
+/// What is missing, noticed and not asked for yet.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Growing {
+    /// Since when slots of attached ENIs could be filled,
+    pub(crate) refill_since: Option<BootTime>,
+    /// and since when ENIs are missing.
+    pub(crate) make_since: Option<BootTime>,
+}
+
 /// Giving addresses and ENIs back.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shrinking {
-    /// Since when something could go.
+    /// Since when something could go, this time or the times before that came to nothing.
+    pub(crate) first: Option<BootTime>,
+    /// Since when the surplus is watched.
     pub(crate) since: Option<BootTime>,
     /// The least surplus since then.
     pub(crate) floor: u32,
+    /// Since when it goes, call by call: it has stood long enough.
+    pub(crate) round: Option<BootTime>,
+    /// Since when there has been room for more than is wanted, and the least of it.
+    pub(crate) room: Option<(BootTime, Addresses)>,
     /// Addresses on their way out, one ENI at a time.
     pub(crate) job: Option<UnassignJob>,
     /// Not before then: the last attempt met resistance.
@@ -250,6 +268,8 @@ pub(crate) struct UnassignJob {
     /// Prefixes, or single addresses as /32.
     pub(crate) blocks: Vec<Ipv4Net>,
     pub(crate) step: UnassignStep,
+    /// EC2 must have been read since then, and since our last write to the ENI.
+    pub(crate) ec2_since: BootTime,
     /// A call may have taken them: from when on a read that still lists one proves that it did not. Before, the read may lag
     /// behind the call. `None`: no call was made.
     pub(crate) listing_counts_from: Option<BootTime>,
@@ -312,6 +332,18 @@ pub(crate) struct Undurable {
     /// Tried again then.
     pub(crate) until: BootTime,
     pub(crate) message: String,
+}
+
+impl Shrinking {
+    /// Nothing is too much, or what was is needed: the next surplus has to stand anew.
+    pub(crate) fn rest(&mut self) {
+        (self.first, self.since, self.round) = (None, None, None);
+    }
+
+    /// The surplus is watched anew from now on.
+    pub(crate) fn watch(&mut self, surplus: u32, now: BootTime) {
+        (self.since, self.floor, self.round) = (Some(now), surplus, None);
+    }
 }
 
 /// Why an ENI on its way out is left alone.

@@ -6,6 +6,7 @@ mod adds;
 mod drift;
 mod failures;
 mod leaks;
+mod patience;
 mod places;
 mod pool;
 mod prefixes;

@@ -1,55 +1,87 @@
 // SPDX-License-Identifier: Apache-2.0
-//! How many free addresses to keep when nobody says: as many as come while an ENI is being made.
+//! How much to keep ready when nobody says: as many addresses as come while EC2 answers a call, as many slots as are asked
+//! for while an ENI is being made.
 //!
-//! What is observed: when ADDs come, and how long an ENI takes from being asked for until it gives addresses out (the
-//! *lead*). What is kept track of, in thousandths of an address so that all is exact whole-number arithmetic:
+//! A pool grows in two ways, and they differ twentyfold: an address on an attached ENI takes a call (a third of a second), an
+//! ENI takes its create, its attach and its link (six seconds). So two things are kept ready, each for as long as what it
+//! needs takes, and only the first costs addresses:
 //!
 //! ```text
-//! recent   + 1 with each ADD, halves every lead          up to 2 x rate x lead when ADDs come evenly
-//! peak     the highest recent, halves every 30 min, in   bursts are remembered for the next one
-//!          steps of 4
-//!
-//! wanted   max(floor, recent, min(peak, ceiling))        refilled when fewer are free
-//! band     as much again as the floor                    refilled to wanted + band, given back above it
-//! ceiling  16 + 0.3 x pods
-//! floor    min(8, half an ENI's worth)
-//! minimum  an ENI's worth (a prefix in prefix mode) of all addresses, until ten minutes after the first ADD
+//!   free addresses   for the time of a call  ──►  assigned to an attached ENI when fewer are free
+//!   room             for the time of an ENI  ──►  another ENI when free ones and empty slots together are fewer
 //! ```
 //!
-//! The steps keep what fades from being given back one address and two calls to EC2 at a time. The band keeps a pod that comes or goes from costing a call to EC2 each time. The minimum is what WARM_ENI_TARGET=1 gives a
-//! fresh node's first burst of pods; after it, a node with few pods holds 8 to 16 free addresses and not one or two ENIs.
-//! `recent` is not under the ceiling: as long as pods come that fast, it is used up within a lead.
+//! WARM_ENI_TARGET=1 keeps an ENI's worth of *addresses* for the second purpose. Slots without an address do the same, for a
+//! burst that is met by calls meanwhile: they cost the ENI's own address.
 //!
-//! Worked example, m5.4xlarge (29 addresses an ENI), lead 6 s: a fresh node holds 29. 40 pods come at once: recent 40, so
-//! 40 free ones and the band of 8 are wanted at once; a minute later recent is 0 and the peak still 40, but the ceiling is
-//! 16 + 12 = 28: 28 to 36 free ones are kept. An hour later the peak is 10: 12 to 20 are kept, and 8 to 16 two hours later.
+//! What is observed: when ADDs come, how long an assign call takes and how long an ENI takes from being asked for until it
+//! gives addresses out. With n(t) the ADDs of the last t, `call` twice the longest assign call of late (and at least 1 s) and
+//! `lead` an ENI's time:
+//!
+//! ```text
+//! spurt    the highest n(call), halves every 30 min     largest burst within a call
+//! burst    the highest n(lead), halves every hour       largest burst within an ENI's time
+//!
+//! wanted   max(spurt, n(call)), from floor to ceiling   free addresses: refilled when there are fewer
+//! band     n(lead), from the floor to ceiling + floor   refilled to wanted + band, given back above it; where a call brings
+//!                                                       a prefix, never more than the floor
+//! ceiling  8 + 0.3 x pods
+//! floor    min(8, half an ENI's worth)
+//! minimum  an ENI's worth (a prefix in prefix mode) of all addresses, until ten minutes after the first ADD
+//!
+//! room     max(burst, 2 x rate x lead)                  free ones and empty slots: an ENI is asked for at once; of burst
+//!                                                       no more than two ENIs' worth
+//! spare    max(room, an ENI's worth)                    the same, but in its own time
+//! rate     n(3 s) / 3 s of eight ADDs or more that have come for a second; 2 x rate x lead is at most n(lead) and an
+//!          ENI's worth
+//! ```
+//!
+//! What fades does so in steps of four, so that it is not given back one address and two calls at a time. The band keeps a
+//! pod that comes or goes from costing a call, and makes the calls of a burst few: each asks for as many as came in an
+//! ENI's time. The minimum is the expectation of a node that has seen nothing: one that joins gets its pods at once.
+//!
+//! Worked example, m5.4xlarge (29 addresses an ENI), lead 6 s, call 1 s. A fresh node holds 29. With its first pod the room
+//! is 28, an ENI's worth is wanted: within a minute there is a second ENI, with one address. Ten minutes on, with 10 pods, 26
+//! are held: 10, the floor of 8 and the band of 8; the room is 48. Then 50 jobs come in 20 s, 2.5 a second: wanted stays 8,
+//! the band goes to 15, so four calls of 9 to 16 addresses bring what is needed. 2 x 2.5 x 6, some 32 of room, are wanted at
+//! once, so a third ENI is asked for when 17 jobs have come, and is there when 32 have: six seconds before it is needed.
 //!
 //! Pure: time is an argument and never runs backwards. Constants: an attach "within 5 s" and a create call before it
-//! (cilium #16494) for the first lead; floor, band and ceiling so that a node holds at most 1.3 x its pods and 16 more.
+//! (cilium #16494) for the first lead; floor, band and ceiling so that a node at rest holds at most 1.3 x its pods and 16
+//! more.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::Addresses;
 use crate::ids::BootTime;
 
 const FLOOR: u32 = 8;
-const CEILING: u32 = 16;
+const CEILING: u32 = 8;
 /// What fades does so in steps of so many addresses.
 const STEP: u32 = 4;
 /// In hundredths of a pod.
 const CEILING_PER_POD_PCT: u32 = 30;
-const MEMORY: Duration = Duration::from_secs(1_800);
+const SPURT_HALVES: Duration = Duration::from_secs(1_800);
+const BURST_HALVES: Duration = Duration::from_secs(3_600);
 const START: Duration = Duration::from_secs(600);
 const FIRST_LEAD: Duration = Duration::from_secs(6);
 const SHORTEST_LEAD: Duration = Duration::from_secs(1);
 const LONGEST_LEAD: Duration = Duration::from_secs(60);
+const FIRST_CALL: Duration = Duration::from_millis(500);
+const LONGEST_CALL: Duration = Duration::from_secs(5);
+/// Over which time a rate is measured, and from which on it is one.
+const PACE: Duration = Duration::from_secs(3);
+const PACE_FROM: Duration = Duration::from_secs(1);
+/// ADDs remembered one by one: more than a node has pods.
+const MOST_ARRIVALS: usize = 1_024;
 const MILLI: u64 = 1_000;
 
 /// A quantity in thousandths that halves again and again; in between it falls in a straight line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Fading {
-    milli: u64,
-    at: BootTime,
+pub(crate) struct Fading {
+    pub(crate) milli: u64,
+    pub(crate) at: BootTime,
 }
 
 impl Fading {
@@ -60,22 +92,40 @@ impl Fading {
         let part = u128::from(whole) * (passed % half) / (2 * half);
         whole - u64::try_from(part).unwrap_or(whole)
     }
+
+    /// In whole steps, rounded up.
+    fn steps_at(self, now: BootTime, half_life: Duration) -> u32 {
+        let whole = self.milli_at(now, half_life).div_ceil(MILLI);
+        u32::try_from(whole).unwrap_or(u32::MAX).checked_next_multiple_of(STEP).unwrap_or(u32::MAX)
+    }
+
+    /// Remembers what is higher than what is left of it.
+    fn saw(&mut self, count: u32, now: BootTime, half_life: Duration) {
+        let milli = u64::from(count) * MILLI;
+        if milli > self.milli_at(now, half_life) {
+            *self = Self { milli, at: now };
+        }
+    }
 }
 
 /// What has been observed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Adaptive {
-    recent: Fading,
-    peak: Fading,
-    lead: Duration,
-    first_add: Option<BootTime>,
+    /// The ADDs of the last [`LONGEST_LEAD`], oldest first.
+    arrivals: VecDeque<BootTime>,
+    seen: Memory,
 }
 
 /// What survives a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Memory {
-    /// The peak in thousandths of an address, and when it was that high.
-    pub(crate) peak: (u64, BootTime),
+    /// The most ADDs within the time of a call,
+    pub(crate) spurt: Fading,
+    /// and of an ENI.
+    pub(crate) burst: Fading,
+    /// The longest assign call of late.
+    pub(crate) call: Duration,
+    /// How long an ENI takes until it gives addresses out.
     pub(crate) lead: Duration,
     pub(crate) first_add: Option<BootTime>,
 }
@@ -89,6 +139,8 @@ pub(crate) struct Node {
     pub(crate) per_eni: Addresses,
     /// What a fresh node holds: an ENI's worth, or a prefix.
     pub(crate) first: Addresses,
+    /// What a slot holds.
+    pub(crate) unit: Addresses,
 }
 
 /// What to keep.
@@ -100,141 +152,104 @@ pub(crate) struct Wish {
     pub(crate) band: Addresses,
     /// All addresses held.
     pub(crate) minimum: Addresses,
+    /// Free addresses and empty slots: with fewer there is no time to lose.
+    pub(crate) room: Addresses,
+    /// The same, in its own time; never less.
+    pub(crate) spare: Addresses,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        let (spurt, burst) = (Fading::default(), Fading::default());
+        Self { spurt, burst, call: FIRST_CALL, lead: FIRST_LEAD, first_add: None }
+    }
 }
 
 impl Default for Adaptive {
     fn default() -> Self {
-        Self { recent: Fading::default(), peak: Fading::default(), lead: FIRST_LEAD, first_add: None }
+        Self::from(Memory::default())
     }
 }
 
 impl Adaptive {
     /// An ADD came.
     pub(crate) fn arrived(&mut self, now: BootTime) {
-        let recent = self.recent.milli_at(now, self.lead).saturating_add(MILLI);
-        self.recent = Fading { milli: recent, at: now };
-        if recent > self.peak.milli_at(now, MEMORY) {
-            self.peak = self.recent;
+        let old = |at: &BootTime| now.since(*at) > LONGEST_LEAD;
+        while self.arrivals.len() >= MOST_ARRIVALS || self.arrivals.front().is_some_and(old) {
+            self.arrivals.pop_front();
         }
-        self.first_add.get_or_insert(now);
+        self.arrivals.push_back(now);
+        let (spurt, burst) = (self.within(self.call(), now), self.within(self.seen.lead, now));
+        self.seen.spurt.saw(spurt, now, SPURT_HALVES);
+        self.seen.burst.saw(burst, now, BURST_HALVES);
+        self.seen.first_add.get_or_insert(now);
     }
 
     /// An ENI gives addresses out, so long after it was asked for.
     pub(crate) fn eni_took(&mut self, lead: Duration) {
-        self.lead = (self.lead * 3 + lead.clamp(SHORTEST_LEAD, LONGEST_LEAD)) / 4;
+        self.seen.lead = (self.seen.lead * 3 + lead.clamp(SHORTEST_LEAD, LONGEST_LEAD)) / 4;
+    }
+
+    /// Addresses were assigned, so long after they were asked for.
+    pub(crate) fn call_took(&mut self, took: Duration) {
+        let took = took.min(LONGEST_CALL);
+        self.seen.call = took.max((self.seen.call * 15 + took) / 16);
+    }
+
+    /// The time that an assign call is counted on to take.
+    fn call(&self) -> Duration {
+        (self.seen.call * 2).max(SHORTEST_LEAD)
+    }
+
+    /// ADDs of the last so long.
+    fn within(&self, time: Duration, now: BootTime) -> u32 {
+        let before = self.arrivals.partition_point(|at| now.since(*at) >= time);
+        u32::try_from(self.arrivals.len() - before).unwrap_or(u32::MAX)
+    }
+
+    /// What will have come when an ENI asked for now is there, twice over; nothing while it may be a few at once.
+    fn ahead(&self, node: &Node, now: BootTime) -> u32 {
+        let before = self.arrivals.partition_point(|at| now.since(*at) >= PACE);
+        let came_for = self.arrivals.get(before).map_or(Duration::ZERO, |first| now.since(*first));
+        let count = self.within(PACE, now);
+        if came_for < PACE_FROM || count < FLOOR {
+            return 0;
+        }
+        let twice = (2 * u128::from(count) * self.seen.lead.as_millis()).div_ceil(PACE.as_millis());
+        let most = self.within(self.seen.lead, now).saturating_add(node.per_eni.0);
+        u32::try_from(twice).unwrap_or(u32::MAX).min(most)
     }
 
     pub(crate) fn wish(&self, node: &Node, now: BootTime) -> Wish {
-        let whole = |milli: u64| Addresses(u32::try_from(milli.div_ceil(MILLI)).unwrap_or(u32::MAX));
-        let floor = Addresses(FLOOR.min(node.per_eni.0.div_ceil(2)).max(1));
-        let band = Addresses(FLOOR.min(node.per_eni.0 / 2));
-        let ceiling = Addresses(CEILING.saturating_add(node.pods.0.saturating_mul(CEILING_PER_POD_PCT) / 100));
-        let recent = whole(self.recent.milli_at(now, self.lead));
-        let peak = Addresses(whole(self.peak.milli_at(now, MEMORY)).0.next_multiple_of(STEP));
-        let starting = self.first_add.is_none_or(|first| now.since(first) < START);
+        let floor = FLOOR.min(node.per_eni.0.div_ceil(2)).max(1);
+        let least_band = FLOOR.min(node.per_eni.0 / 2);
+        let ceiling = CEILING.saturating_add(node.pods.0.saturating_mul(CEILING_PER_POD_PCT) / 100);
+        let spurt = self.seen.spurt.steps_at(now, SPURT_HALVES).max(self.within(self.call(), now));
+        let lately = if node.unit.0 > 1 { 0 } else { self.within(self.seen.lead, now) };
+        let burst = self.seen.burst.steps_at(now, BURST_HALVES).min(node.per_eni.0.saturating_mul(2));
+        let room = burst.max(self.ahead(node, now));
+        let starting = self.seen.first_add.is_none_or(|first| now.since(first) < START);
         Wish {
-            wanted: floor.max(recent).max(peak.min(ceiling)),
-            band,
+            wanted: Addresses(spurt.min(ceiling).max(floor)),
+            band: Addresses(lately.min(ceiling.saturating_add(FLOOR)).max(least_band)),
             minimum: if starting { node.first } else { Addresses::ZERO },
+            room: Addresses(room),
+            spare: Addresses(room).max(node.per_eni),
         }
     }
 
     pub(crate) fn memory(&self) -> Memory {
-        Memory { peak: (self.peak.milli, self.peak.at), lead: self.lead, first_add: self.first_add }
+        self.seen
     }
 }
 
 impl From<Memory> for Adaptive {
     fn from(memory: Memory) -> Self {
-        let (milli, at) = memory.peak;
         let lead = memory.lead.clamp(SHORTEST_LEAD, LONGEST_LEAD);
-        Self { recent: Fading::default(), peak: Fading { milli, at }, lead, first_add: memory.first_add }
+        let call = memory.call.min(LONGEST_CALL);
+        Self { arrivals: VecDeque::new(), seen: Memory { lead, call, ..memory } }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn at(millis: u64) -> BootTime {
-        BootTime(Duration::from_millis(millis))
-    }
-
-    fn node(pods: u32, per_eni: u32) -> Node {
-        Node { pods: Addresses(pods), per_eni: Addresses(per_eni), first: Addresses(per_eni) }
-    }
-
-    fn wish(adaptive: &Adaptive, pods: u32, millis: u64) -> (u32, u32, u32) {
-        let Wish { wanted, band, minimum } = adaptive.wish(&node(pods, 29), at(millis));
-        (wanted.0, band.0, minimum.0)
-    }
-
-    #[test]
-    fn the_worked_example_of_the_head() {
-        let mut adaptive = Adaptive::default();
-        assert_eq!(wish(&adaptive, 0, 1_000), (8, 8, 29), "a fresh node");
-        (0..40).for_each(|_| adaptive.arrived(at(10_000)));
-        assert_eq!(wish(&adaptive, 40, 10_000), (40, 8, 29));
-        assert_eq!(wish(&adaptive, 40, 70_000), (28, 8, 29), "under the ceiling");
-        assert_eq!(wish(&adaptive, 40, 3_610_000), (12, 8, 0), "an hour later");
-        assert_eq!(wish(&adaptive, 40, 7_210_000), (8, 8, 0));
-    }
-
-    #[test]
-    fn small_enis_are_not_multiplied_by_an_idle_node() {
-        for (per_eni, kept) in [(1, (1, 0)), (3, (2, 1)), (9, (5, 4)), (14, (7, 7)), (49, (8, 8))] {
-            let Wish { wanted, band, .. } = Adaptive::default().wish(&node(0, per_eni), at(0));
-            assert_eq!((wanted.0, band.0), kept, "{per_eni} addresses an ENI");
-        }
-    }
-
-    #[test]
-    fn evenly_coming_pods_are_met_for_a_whole_lead() {
-        let mut adaptive = Adaptive::default();
-        for tenth in 0..600 {
-            adaptive.arrived(at(tenth * 100));
-        }
-        let (wanted, ..) = wish(&adaptive, 600, 60_000);
-        assert!((60..=121).contains(&wanted), "10 pods a second, 6 s a lead: {wanted}");
-    }
-
-    #[test]
-    fn the_lead_follows_what_enis_take_within_bounds() {
-        let mut adaptive = Adaptive::default();
-        for _ in 0..20 {
-            adaptive.eni_took(Duration::from_secs(2));
-        }
-        assert!(adaptive.lead < Duration::from_millis(2_100), "{:?}", adaptive.lead);
-        for _ in 0..40 {
-            adaptive.eni_took(Duration::from_secs(900));
-        }
-        assert!(adaptive.lead <= LONGEST_LEAD);
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_wished_for_is_bounded_fades_when_nothing_comes_and_survives_a_restart(
-            gaps in proptest::collection::vec(0_u64..20_000, 0..200), pods in 0_u32..800, per_eni in 1_u32..50
-        ) {
-            let mut adaptive = Adaptive::default();
-            let mut now = 0;
-            for gap in &gaps {
-                now += gap;
-                adaptive.arrived(at(now));
-            }
-            let node = node(pods, per_eni);
-            let mut before = adaptive.wish(&node, at(now));
-            prop_assert!(before.wanted.0 as usize <= gaps.len().max(8));
-            for minute in 1..240 {
-                let later = adaptive.wish(&node, at(now + minute * 60_000));
-                prop_assert!(later.wanted <= before.wanted);
-                before = later;
-            }
-            let again = Adaptive::from(adaptive.memory());
-            prop_assert_eq!(again.wish(&node, at(now + 120_000)), adaptive.wish(&node, at(now + 120_000)));
-            prop_assert!(before.wanted.0 <= 8.max(16 + pods * 3 / 10));
-            prop_assert!(before.wanted.0 + before.band.0 <= 16, "at rest a node keeps no more than 16");
-        }
-    }
-}
+mod tests;

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How a shortfall is spread: attached ENIs with room first, then as many new ENIs at once as it takes.
 //!
+//! Where room is wanted as well (`adaptive`), ENIs are made for it, with one slot filled, when those that addresses need do
+//! not bring it along.
+//!
 //! One assign call an ENI at a time, sized to the whole need, in slots: single addresses, or /28 prefixes of 16. The room of
 //! ENIs that are busy (a call under way, resting after a failure) or asked for but not made yet is waited for, so that the
 //! need is not met by yet another ENI instead; so is what a subnet may only be asked for one by one, its /28s being rare.
@@ -44,6 +47,8 @@ pub(crate) struct Room {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GrowView {
     pub(crate) shortfall: Addresses,
+    /// Room for further addresses that is missing, whether or not addresses are.
+    pub(crate) room_missing: Addresses,
     pub(crate) by_whole_enis: bool,
     /// Most preferred first; ENIs of exhausted subnets are left out.
     pub(crate) rooms: Vec<Room>,
@@ -72,7 +77,7 @@ pub(crate) fn plan(view: &GrowView) -> Vec<Growth> {
     let mut left = view.subnet_left;
     for room in &view.rooms {
         if missing == Addresses::ZERO {
-            return plan;
+            break;
         }
         let limit = if room.in_main_subnet { left } else { None };
         let wanted = wanted(view, missing, room.slots, room.ask.slot);
@@ -86,15 +91,20 @@ pub(crate) fn plan(view: &GrowView) -> Vec<Growth> {
         }
     }
     missing = missing.less(view.later);
+    let mut room = view.room_missing;
     for _ in 0..view.new_enis.0 {
-        let wanted = wanted(view, missing, view.per_eni, view.ask.slot);
+        // One for the room that it has carries one slot: no ENI is made without.
+        let least = Slots(u32::from(room > Addresses::ZERO));
+        let filled = wanted(view, missing, view.per_eni, view.ask.slot);
+        let wanted = if missing > Addresses::ZERO { filled } else { least };
         // An ENI's primary address comes from the same subnet.
         let count = allowed(wanted, view.ask, left.map(|left| left.less(Addresses(1))));
-        if missing == Addresses::ZERO || count == Slots::ZERO {
+        if count == Slots::ZERO {
             break;
         }
         plan.push(Growth::Create { fill: view.ask.slot.fill(count.0) });
         missing = missing.less(settled(wanted, count, view.ask));
+        room = room.less(view.per_eni.of(view.ask.slot));
         left = left.map(|left| left.less(count.of(view.ask.slot) + Addresses(1)));
     }
     plan
@@ -136,6 +146,7 @@ mod tests {
     fn view(shortfall: u32, rooms: Vec<Room>) -> GrowView {
         GrowView {
             shortfall: Addresses(shortfall),
+            room_missing: Addresses::ZERO,
             by_whole_enis: false,
             rooms,
             later: Addresses::ZERO,
@@ -232,7 +243,7 @@ mod tests {
                 .map(|(index, (free, prefix))| Room { ask: ask(prefix), ..room(&format!("eni-{index}"), free) })
                 .collect();
             let view = GrowView {
-                shortfall: Addresses(shortfall), by_whole_enis: whole, rooms: rooms.clone(), later: Addresses(later),
+                shortfall: Addresses(shortfall), room_missing: Addresses::ZERO, by_whole_enis: whole, rooms: rooms.clone(), later: Addresses(later),
                 per_eni: Slots(14), ask: ask(most != u32::MAX), new_enis: EniCount(new_enis), subnet_left: left.map(Addresses),
             };
             let mut got = 0;

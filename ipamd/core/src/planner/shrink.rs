@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a surplus is taken from: the emptiest ENI, whole when that is possible, else some of its free slots.
 //!
-//! Only free addresses count, cooling ones never, and a prefix goes only when all its 16 addresses are free. With an ENI
+//! Only free addresses count, cooling ones never, and a prefix goes only when all its 16 addresses are free. An ENI stays,
+//! empty perhaps, as long as the room on it is wanted. With an ENI
 //! target only whole ENIs are given back. With a prefix target so many prefixes without a pod are kept, however many
 //! addresses are free elsewhere (the reference's rule). Where prefixes and single addresses are mixed, single ones go
 //! first. Slots of the kind that the node does not fill any more go before all, surplus or not: they meet no target. This
@@ -32,6 +33,8 @@ pub(crate) struct Share {
     pub(crate) prefixes: Slots,
     /// Slots of the kind on its way out that could go, and which kind that is.
     pub(crate) outgoing: (Slot, Slots),
+    /// What its slots could hold, free addresses included.
+    pub(crate) room: Addresses,
     /// Whether it may go as a whole: made by us, secondary, old enough, nothing allocated, cooling or held on it, and no
     /// call for it under way.
     pub(crate) can_go: bool,
@@ -41,6 +44,8 @@ pub(crate) struct Share {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Allowance {
     pub(crate) surplus: Addresses,
+    /// Room that is not needed: no ENI with more goes.
+    pub(crate) room: Addresses,
     pub(crate) by_whole_enis: bool,
     /// Prefixes without a pod that stay.
     pub(crate) kept_prefixes: u32,
@@ -54,6 +59,7 @@ pub(crate) enum Shrinkage {
     Release {
         eni_id: EniId,
         free: Addresses,
+        room: Addresses,
     },
     /// `counted`: addresses of it that count for the target.
     Unassign {
@@ -70,9 +76,11 @@ pub(crate) fn plan(shares: &[Share], allowance: Allowance) -> Option<Shrinkage> 
     let spare = Slots(whole.saturating_sub(allowance.kept_prefixes));
     let mut emptiest: Vec<&Share> = shares.iter().collect();
     emptiest.sort_by_key(|share| (share.allocated, std::cmp::Reverse(share.device_index)));
-    let goes = |share: &&&Share| share.can_go && share.free <= surplus && share.prefixes <= spare;
+    let goes = |share: &&&Share| {
+        share.can_go && share.free <= surplus && share.prefixes <= spare && share.room <= allowance.room
+    };
     if let Some(share) = emptiest.iter().find(goes) {
-        return Some(Shrinkage::Release { eni_id: share.eni_id.clone(), free: share.free });
+        return Some(Shrinkage::Release { eni_id: share.eni_id.clone(), free: share.free, room: share.room });
     }
     let part = |share: &Share, slot: Slot, count: Slots, counted: Addresses| {
         Some(Shrinkage::Unassign { eni_id: share.eni_id.clone(), fill: slot.fill(count.0), counted })
@@ -107,6 +115,7 @@ mod tests {
             singles: Slots(free),
             prefixes: Slots::ZERO,
             outgoing: (Slot::Prefix, Slots::ZERO),
+            room: Addresses(9),
             can_go: device_index > 0 && allocated == 0,
         }
     }
@@ -118,7 +127,7 @@ mod tests {
     }
 
     fn surplus(surplus: u32) -> Allowance {
-        Allowance { surplus: Addresses(surplus), ..Allowance::default() }
+        Allowance { surplus: Addresses(surplus), room: Addresses(u32::MAX), ..Allowance::default() }
     }
 
     fn by_enis(count: u32) -> Allowance {
@@ -132,7 +141,7 @@ mod tests {
     #[test]
     fn the_emptiest_eni_goes_as_a_whole_when_the_rest_meets_the_target() {
         let shares = [share("primary", 0, 9, 0), share("b", 1, 4, 5), share("c", 2, 0, 6)];
-        let whole = Shrinkage::Release { eni_id: EniId::from("c"), free: Addresses(6) };
+        let whole = Shrinkage::Release { eni_id: EniId::from("c"), free: Addresses(6), room: Addresses(9) };
         assert_eq!(plan(&shares, surplus(6)), Some(whole.clone()));
         assert_eq!(plan(&shares, by_enis(6)), Some(whole));
         assert_eq!(plan(&shares, surplus(5)), Some(part("c", Fill::Addresses(5))));
@@ -149,7 +158,7 @@ mod tests {
     #[test]
     fn an_eni_without_addresses_goes_without_a_surplus() {
         let shares = [share("primary", 0, 3, 1), share("b", 1, 0, 0)];
-        let gone = Shrinkage::Release { eni_id: EniId::from("b"), free: Addresses::ZERO };
+        let gone = Shrinkage::Release { eni_id: EniId::from("b"), free: Addresses::ZERO, room: Addresses(9) };
         assert_eq!(plan(&shares, surplus(0)), Some(gone));
     }
 

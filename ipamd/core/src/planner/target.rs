@@ -51,6 +51,17 @@ pub(crate) struct Policy {
     pub(crate) max_pods: Option<Addresses>,
     /// Free addresses beyond the wanted ones that are asked for with them, and not given back.
     pub(crate) band: Addresses,
+    /// Free addresses and empty slots: with fewer, another ENI is asked for at once,
+    pub(crate) room: Addresses,
+    /// and with fewer than these, in its own time; an ENI goes only when as many remain.
+    pub(crate) spare: Addresses,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        let (zero, warm) = (Addresses::ZERO, WarmTargets::Adaptive);
+        Self { warm, per_eni: zero, max_pods: None, band: zero, room: zero, spare: zero }
+    }
 }
 
 /// The difference between the two; never both above zero.
@@ -120,7 +131,7 @@ mod tests {
         let (total, pods) = held;
         let view = PoolView { total: Addresses(total), free: Addresses(total - pods), ..PoolView::default() };
         let policy =
-            Policy { warm, per_eni: Addresses(per_eni), max_pods: max_pods.map(Addresses), band: Addresses::ZERO };
+            Policy { warm, per_eni: Addresses(per_eni), max_pods: max_pods.map(Addresses), ..Policy::default() };
         target(&view, &policy).shortfall > Addresses::ZERO
     }
 
@@ -166,8 +177,7 @@ mod tests {
 
     #[test]
     fn free_addresses_on_their_way_out_serve_who_waits_and_meet_no_target() {
-        let policy =
-            Policy { warm: WarmTargets::Prefixes(1), per_eni: Addresses(144), max_pods: None, band: Addresses::ZERO };
+        let policy = Policy { warm: WarmTargets::Prefixes(1), per_eni: Addresses(144), ..Policy::default() };
         let view = PoolView { outgoing: Addresses(4), waiting: Addresses(6), ..PoolView::default() };
         assert_eq!(target(&view, &policy).shortfall, Addresses(18));
     }
@@ -178,7 +188,7 @@ mod tests {
             warm: WarmTargets::Addresses { warm: 0, minimum: 2 },
             per_eni: Addresses(9),
             max_pods: Some(Addresses(2)),
-            band: Addresses::ZERO,
+            ..Policy::default()
         };
         let view = PoolView { total: Addresses(2), free: Addresses(0), waiting: Addresses(3), ..PoolView::default() };
         assert_eq!(target(&view, &policy), Target { shortfall: Addresses(3), surplus: Addresses::ZERO });
@@ -196,6 +206,7 @@ mod tests {
             per_eni: Addresses(per_eni),
             max_pods: max_pods.map(Addresses),
             band: Addresses(band),
+            ..Policy::default()
         })
     }
 

@@ -79,6 +79,7 @@ impl Node {
             per_eni: Slots(per_eni).of(slot),
             max_pods,
             band: Addresses(if matches!(warm, WarmTargets::Addresses { .. }) { dice.up_to(8) } else { 0 }),
+            ..Policy::default()
         };
         let enis = 1 + dice.up_to(max_enis - 1);
         let enis = (0..enis).map(|_| Eni::drawn(&mut dice, slot, per_eni)).collect();
@@ -116,6 +117,7 @@ impl Node {
             |(index, room)| Room { eni_id: Self::id(index), slots: Slots(room), ask: self.ask(), in_main_subnet: true };
         GrowView {
             shortfall: self.target().shortfall,
+            room_missing: Addresses::ZERO,
             by_whole_enis: self.policy.by_whole_enis(),
             rooms: rooms.into_iter().map(room).collect(),
             later: Addresses::ZERO,
@@ -170,6 +172,7 @@ impl Node {
         let shares: Vec<Share> = self.enis.iter().zip(0_u32..).map(|(eni, index)| self.share(eni, index)).collect();
         let allowance = Allowance {
             surplus: self.target().surplus,
+            room: Addresses(u32::MAX),
             by_whole_enis: self.policy.by_whole_enis(),
             kept_prefixes: self.policy.kept_prefixes(),
             outgoing: Slots::ZERO,
@@ -204,6 +207,7 @@ impl Node {
             singles: Slots(singles),
             prefixes: Slots(prefixes),
             outgoing: (Slot::Single, Slots::ZERO),
+            room: Slots(self.per_eni).of(self.slot),
             can_go: index > 0 && eni.allocated == 0 && eni.cooling == 0,
         }
     }

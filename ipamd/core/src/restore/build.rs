@@ -13,12 +13,14 @@ use crate::checkpoint::{
     ReferenceJournal, UnassignedRecord,
 };
 use crate::config::Config;
-use crate::core::state::{Drift, Host, KernelWitness, LAG, RESOLVE_AFTER, Shrinking, UnassignJob, UnassignStep, Zone};
+use crate::core::state::{
+    Drift, Growing, Host, KernelWitness, LAG, RESOLVE_AFTER, Shrinking, UnassignJob, UnassignStep, Zone,
+};
 use crate::core::{Core, Turn, kernel::testifies};
 use crate::event::KernelView;
 use crate::ids::{AllocationKey, BootTime, EniId, PodRef};
 use crate::lifecycle::{Assign, DetachStep, Eni, Phase, Request, Try};
-use crate::planner::adaptive::{Adaptive, Memory};
+use crate::planner::adaptive::{Adaptive, Fading, Memory};
 use crate::reads::Read;
 use crate::reason::NoticeLevel;
 use crate::restore::Restored;
@@ -51,6 +53,9 @@ pub(crate) fn build(config: Config, restored: Restored, turn: &mut Turn) -> Core
     rest_claimed(&mut core, &claimed, turn);
     core.journal_report = report(turn);
     let now = turn.boot();
+    if !core.enis.is_empty() || core.store.iter().next().is_some() {
+        core.settled_at = now + LAG;
+    }
     core.quarantine = match &own {
         // A start that found no journal may have ended before it had read EC2.
         Own::Present(journal) => journal.quarantine_until_nanos.map(since_boot),
@@ -110,7 +115,8 @@ fn blank(config: Config, boot_id: String, turn: &Turn) -> Core {
         kernel: KernelWitness::default(),
         host: Host { applied: None, writing: None, attempt: Try::due(turn.boot()) },
         shrinking: Shrinking::default(),
-        grow_at: None,
+        growing: Growing::default(),
+        settled_at: BootTime::default(),
         unassigned: BTreeMap::new(),
         departed: BTreeMap::new(),
         tombstones_done: VecDeque::new(),
@@ -166,7 +172,9 @@ fn restore_own(core: &mut Core, journal: &OwnJournal, turn: &Turn) -> BTreeSet<I
     core.next_serial = journal.next_serial;
     if let Some(record) = &journal.adaptive {
         core.adaptive = Adaptive::from(Memory {
-            peak: (record.peak_milli, since_boot(record.peak_at_nanos)),
+            spurt: Fading { milli: record.peak_milli, at: since_boot(record.peak_at_nanos) },
+            burst: Fading { milli: record.burst_milli, at: since_boot(record.burst_at_nanos) },
+            call: Duration::from_nanos(record.call_nanos),
             lead: Duration::from_nanos(record.lead_nanos),
             first_add: record.first_add_nanos.map(since_boot),
         });
@@ -239,6 +247,7 @@ fn restore_eni(record: &EniRecord, primary: bool, now: BootTime) -> Eni {
         unassigning: None,
         assign: Assign::Idle,
         assign_attempts: 0,
+        assign_asked_at: None,
         assign_failure: None,
         termination: match record.stage {
             EniStage::Attached => Core::termination_of(record.created, record.delete_on_termination, now),
@@ -289,7 +298,13 @@ fn leaving_job(record: &EniRecord, now: BootTime) -> Option<UnassignJob> {
     blocks.extend(record.prefixes.iter().filter(leaving).map(|prefix| prefix.prefix));
     let step = UnassignStep::Resolving(now + RESOLVE_AFTER);
     let listing_counts_from = Some(now + LAG);
-    (!blocks.is_empty()).then(|| UnassignJob { eni_id: record.eni_id.clone(), blocks, step, listing_counts_from })
+    (!blocks.is_empty()).then(|| UnassignJob {
+        eni_id: record.eni_id.clone(),
+        blocks,
+        step,
+        ec2_since: now,
+        listing_counts_from,
+    })
 }
 
 fn restore_create(record: &CreateRecord, now: BootTime) -> Request {

@@ -120,6 +120,10 @@ impl Ledger {
                 self.growth.creating.insert(token, addresses + prefixes);
             }
             "DescribeNetworkInterfaces" => self.growth.in_doubt.clear(),
+            "DetachNetworkInterface" => {
+                let leaving = self.attached_as(call, vpc).map(|eni| eni.id.clone());
+                self.sent_away.extend(leaving);
+            }
             _ => {}
         }
         Ok(())
@@ -179,10 +183,19 @@ impl Ledger {
         if self.enis.iter().filter_map(|id| vpc.eni(id)).any(|eni| taken(eni) || late(eni) || mixed(eni)) {
             return Ok(());
         }
+        // What was detached meets no need any more, though it holds its addresses until it is deleted.
+        let stays = |eni: &&vpc_model::Eni| {
+            let leaves = matches!(
+                eni.attachment().map(|it| &it.phase),
+                None | Some(vpc_model::AttachmentPhase::Detaching { .. })
+            );
+            !(leaves && self.sent_away.contains(&eni.id))
+        };
         let held: usize = self
             .enis
             .iter()
             .filter_map(|id| vpc.eni(id))
+            .filter(stays)
             .map(|eni| eni.secondaries.len() + 16 * eni.prefixes.len())
             .sum();
         let under_way = self.slots_under_way();

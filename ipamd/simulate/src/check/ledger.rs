@@ -43,6 +43,8 @@ pub(super) struct Ledger {
     pub(super) bereft: BTreeSet<Ipv4Addr>,
     /// ENIs that somebody took away.
     pub(super) taken: BTreeSet<EniId>,
+    /// ENIs that the allocator asked EC2 to detach: they cannot be called back.
+    pub(super) sent_away: BTreeSet<EniId>,
     waiting: VecDeque<Waiting>,
     /// ADDs whose caller went away: an answer may still come, or not.
     pub(super) forgotten: BTreeSet<RequestId>,
@@ -65,6 +67,7 @@ impl Ledger {
             rests: BTreeMap::new(),
             bereft: BTreeSet::new(),
             taken: BTreeSet::new(),
+            sent_away: BTreeSet::new(),
             waiting: VecDeque::new(),
             forgotten: BTreeSet::new(),
             first_deadline: None,
@@ -289,7 +292,7 @@ impl Ledger {
         Ok(())
     }
 
-    fn attached_as<'a>(&self, call: &Ec2Call, vpc: &'a Vpc) -> Option<&'a Eni> {
+    pub(super) fn attached_as<'a>(&self, call: &Ec2Call, vpc: &'a Vpc) -> Option<&'a Eni> {
         let attachment = param(call, "AttachmentId")?;
         let enis = self.enis.iter().filter_map(|id| vpc.eni(id));
         enis.into_iter().find(|eni| eni.attachment().is_some_and(|it| it.id.as_str() == attachment))

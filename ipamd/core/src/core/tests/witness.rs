@@ -193,8 +193,9 @@ fn a_read_that_overtakes_the_answer_to_an_assign_call_does_not_make_it_look_empt
     // Someone else's read: asked for while the journal is quiet, answered while an assign call is under way.
     world.run_seconds(4_600);
     world.add("a");
+    world.add("b");
     world.run(Duration::from_millis(15));
-    assert_eq!(world.snapshot().enis[0].assigning, 1);
+    assert_eq!(world.snapshot().enis[0].assigning, 2);
     let id = world.facts.primary_eni_id.clone();
     let address = world.subnet_free.pop_first().expect("one");
     world.enis.get_mut(&id).expect("there").view.secondary_addresses.push(address);
