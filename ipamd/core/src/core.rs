@@ -20,6 +20,7 @@
 //! What it does not: no clock, no IO, no log. The driver does those.
 
 mod advance;
+mod announced;
 mod calls;
 mod drive;
 mod ended;
@@ -99,6 +100,7 @@ pub struct Core {
     pub(crate) sweep: leaked::Sweep,
     /// Something changed then that a description must show.
     pub(crate) describe_after: Option<BootTime>,
+    pub(crate) announced: announced::Announced,
     /// Whether Kubernetes may put pods here: the node is not cordoned.
     pub(crate) schedulable: bool,
     pub(crate) describe: Read,
@@ -220,6 +222,7 @@ impl Core {
             Event::LimitsUnavailable(failure) => self.limits_unavailable(turn, &failure),
             Event::EnisChanged => self.describe_after = Some(turn.boot()),
             Event::NodeSchedulable(schedulable) => self.schedulable = schedulable,
+            Event::PodsBound(pods) => self.announced.bound = pods,
             Event::SweeperElected(elected) => self.sweeper_elected(turn.boot(), elected),
             Event::AddRequested { request, key, pod, deadline } => {
                 self.add_requested(turn, key, pod, crate::waiters::Call { request, deadline });

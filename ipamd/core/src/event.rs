@@ -31,6 +31,9 @@ pub enum Event {
     EnisChanged,
     /// Whether Kubernetes may put pods on this node (`false`: it is cordoned). Until told, it may.
     NodeSchedulable(bool),
+    /// The pods that are bound to this node and want an address of their own (host network and finished ones left out), all
+    /// of them each time: what is announced and has no address yet is demand. Never said: demand is what asks.
+    PodsBound(BTreeSet<PodRef>),
     /// Whether this node is the one that sweeps leaked ENIs for its cluster. Never said: nobody elects one.
     SweeperElected(bool),
     /// An ADD call. The daemon must answer before `deadline`.

@@ -79,6 +79,8 @@ pub struct PoolSnapshot {
     pub coming: u32,
     /// Waiting ADDs.
     pub waiters: u32,
+    /// Pods bound to the node that have no address and do not ask for one yet.
+    pub announced: u32,
     /// Addresses missing to the target.
     pub shortfall: u32,
     /// Addresses above the target.

@@ -18,6 +18,7 @@ impl Core {
             }
             self.undurable = None;
         }
+        self.count_announced();
         self.update_guess();
         self.mark_excluded(turn);
         self.end_cooldowns(now);

@@ -7,6 +7,7 @@
 //! | | asks for more | gives back |
 //! |---|---|---|
 //! | an ADD waits | after 10 ms | not |
+//! | a bound pod has not asked yet | after 10 ms | beyond what it takes, as below |
 //! | ENI or prefix target, prefixes | after 10 ms | what has been too much for 30 s |
 //! | address target W | after 10 ms when W / 2 or fewer are free, else after 5 to 10 s | what has been too much for 1 min, if it is 2 W or more; less after 4 min |
 //! | none set: addresses | after 10 ms | what has been too much for 2.5 min, if it is 12 or more; less after 7.5 min |
@@ -54,7 +55,7 @@ impl Core {
     /// How long what is missing on attached ENIs waits for more to be missing.
     pub(super) fn refill_waits(&self, now: BootTime) -> Duration {
         match self.warm_targets() {
-            WarmTargets::Addresses { warm, .. } if self.mode() == Slot::Single && self.waiters.is_empty() => {
+            WarmTargets::Addresses { warm, .. } if self.mode() == Slot::Single && !self.is_expected() => {
                 if self.pool_view(now).free.0 <= warm / 2 {
                     COALESCE
                 } else {
@@ -69,7 +70,7 @@ impl Core {
 
     /// How long an ENI that is missing may wait, with so much room there is.
     pub(super) fn make_waits(&self, policy: &Policy, room: Addresses, now: BootTime) -> Duration {
-        let in_time = self.adapts() && self.waiters.is_empty() && room >= policy.room && room > Addresses::ZERO;
+        let in_time = self.adapts() && !self.is_expected() && room >= policy.room && room > Addresses::ZERO;
         if in_time { backoff::jitter(SPARE, 1, self.salt()) } else { self.refill_waits(now) }
     }
 

@@ -115,7 +115,8 @@ impl Core {
 
     /// What there is and what is coming.
     pub(super) fn pool_view(&self, now: BootTime) -> PoolView {
-        let mut view = PoolView { waiting: Addresses(self.waiters.len()), ..PoolView::default() };
+        let (waiting, announced) = (Addresses(self.waiters.len()), self.announced.pods);
+        let mut view = PoolView { waiting, announced, ..PoolView::default() };
         for eni in self.enis.values() {
             let serves = eni.gives_out() || eni.is_coming(now);
             if !serves {

@@ -58,6 +58,7 @@ impl Core {
             leaving: all.leaving,
             coming: (view.free + view.outgoing).less(Addresses(ready)).0,
             waiters: self.waiters.len(),
+            announced: view.announced.0,
             shortfall: target.shortfall.0,
             surplus: target.surplus.0,
             addresses_per_eni: self.per_eni().map(|count| count.0),

@@ -3,6 +3,7 @@
 
 mod adaptive;
 mod adds;
+mod announced;
 mod drift;
 mod failures;
 mod leaks;

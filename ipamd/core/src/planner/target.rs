@@ -2,14 +2,15 @@
 //! How much the pool lacks, or has too much of.
 //!
 //! With W = WARM_IP_TARGET, M = MINIMUM_IP_TARGET, E = WARM_ENI_TARGET, X = WARM_PREFIX_TARGET, N = addresses an ENI holds,
-//! D = max pods, T = all addresses held or coming, F = those that are free, *cooling ones not counted*, Q = waiting ADDs:
+//! D = max pods, T = all addresses held or coming, F = those that are free, *cooling ones not counted*, Q = waiting ADDs,
+//! B = pods that are bound to the node, have no address and do not ask for one yet:
 //!
 //! ```text
 //! wanted free    W                     address targets, both modes
 //!                max(E x N, 1)         ENI target (E = 0 still wants one, as the reference does)
 //!                max(X x 16, 1)        prefix target (the same for X = 0)
-//! shortfall      max(wanted + Q - F, M - T, 0)      warm part dropped once T >= D
-//! surplus        max(min(F - wanted, T - M), 0)     only when nothing is short
+//! shortfall      max(wanted + Q + B - F, M - T, 0)      wanted and M dropped once T >= D
+//! surplus        max(min(F - wanted - B, T - M), 0)     only when nothing is short and nobody waits
 //! ```
 //!
 //! With a band (the adaptive policy has one, see `adaptive`) a shortfall is met to wanted + band, and only what is free above
@@ -39,6 +40,8 @@ pub(crate) struct PoolView {
     pub(crate) outgoing: Addresses,
     /// ADDs without an address.
     pub(crate) waiting: Addresses,
+    /// Pods that are going to ask for one.
+    pub(crate) announced: Addresses,
 }
 
 /// What is wished for.
@@ -107,17 +110,18 @@ pub(crate) fn target(view: &PoolView, policy: &Policy) -> Target {
     let full = policy.max_pods.is_some_and(|most| view.total >= most);
     let wanted = policy.wanted_free();
     let waiting = view.waiting.less(view.outgoing);
+    let demand = waiting + view.announced;
     let shortfall = if full {
-        waiting.less(view.free)
+        demand.less(view.free)
     } else {
-        let warm = (wanted + waiting).less(view.free);
+        let warm = (wanted + demand).less(view.free);
         let warm = if warm > Addresses::ZERO { warm + policy.band } else { warm };
         warm.max(policy.minimum().less(view.total))
     };
     let surplus = if shortfall > Addresses::ZERO || view.waiting > Addresses::ZERO {
         Addresses::ZERO
     } else {
-        view.free.less(wanted + policy.band).min(view.total.less(policy.minimum()))
+        view.free.less(wanted + view.announced + policy.band).min(view.total.less(policy.minimum()))
     };
     Target { shortfall, surplus }
 }
@@ -213,7 +217,7 @@ mod tests {
     proptest! {
         #[test]
         fn shortfall_and_surplus_are_never_both_above_zero_and_filling_either_ends_it(
-            total in 0_u32..200, used in 0_u32..200, waiting in 0_u32..50, outgoing in 0_u32..9,
+            total in 0_u32..200, used in 0_u32..200, waiting in 0_u32..50, outgoing in 0_u32..9, announced in 0_u32..9,
             policy in policies()
         ) {
             let view = PoolView {
@@ -221,6 +225,7 @@ mod tests {
                 free: Addresses(total.saturating_sub(used)),
                 waiting: Addresses(waiting),
                 outgoing: Addresses(outgoing),
+                announced: Addresses(announced),
             };
             let first = target(&view, &policy);
             prop_assert!(first.shortfall == Addresses::ZERO || first.surplus == Addresses::ZERO);

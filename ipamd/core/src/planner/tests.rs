@@ -94,6 +94,7 @@ impl Node {
             free: sum(|eni| eni.free),
             outgoing: Addresses::ZERO,
             waiting: Addresses(self.waiting),
+            announced: Addresses::ZERO,
         }
     }
 

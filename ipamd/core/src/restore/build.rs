@@ -107,6 +107,7 @@ fn blank(config: Config, boot_id: String, turn: &Turn) -> Core {
         guess: None,
         sweep: Default::default(),
         describe_after: None,
+        announced: Default::default(),
         schedulable: true,
         describe: Read::default(),
         described: BTreeMap::new(),
