@@ -44,7 +44,7 @@ test: build plugin tools localstack moto ## every test (needs root)
 	$(call say,tests)
 	@$(sdk); scripts/nextest.sh run --config "$$ENID_SDK" --workspace --all-targets
 
-kill: build plugin tools ## kill -9 of plugin and daemon at every single system call, some minutes (needs root; `make test` cuts where it matters)
+kill: build plugin tools ## kill -9 of plugin and daemon at every single system call, 20 minutes (needs root; `make test` cuts where it matters)
 	$(call say,kill -9 at every system call)
 	@$(sdk); ENID_KILL=all scripts/nextest.sh run --config $$ENID_SDK --workspace -E 'package(integration) & binary(kill)' --success-output immediate
 

@@ -27,8 +27,10 @@ usage: ipamd [run]                     run the daemon (configuration: environmen
                                        living pods keep their addresses, but no longer reach the internet
        ipamd simulate --instance-type TYPE --pods FILE [--with 'NAME=value …'] [--reference 'NAME=value …'] [--svg FILE]
                                        what settings would cost on a trace of pods: addresses held, waits, EC2 calls; one
-                                       column each --with (this daemon) and --reference (amazon-vpc-cni-k8s, as a model);
-                                       FILE: CSV, first line name,starts,ends, times in seconds, no end for a pod that stays
+                                       column each --with (this daemon) and --reference (amazon-vpc-cni-k8s, as a model), both
+                                       as often as wanted, '' for nothing set; FILE: CSV, first line name,starts,ends, times in
+                                       seconds since the node joined, a year at most, no end for a pod that stays; watched
+                                       for ten minutes after the last
        ipamd version                   print the version
        ipamd --help                    print this
 

@@ -99,14 +99,19 @@ const FIGURES: [Figure; 13] = [
         let hundredths = per_pod(&it.stats, it.end, 95);
         hundredths.map_or("-".to_owned(), |ratio| format!("{}.{:02}", ratio / 100, ratio % 100))
     }),
-    ("wait for an address, p50", |it| seconds(it.stats.waits.percentile(50))),
-    ("wait for an address, p99", |it| seconds(it.stats.waits.percentile(99))),
-    ("wait for an address, longest", |it| seconds(it.stats.waits.percentile(100))),
+    ("wait for an address, p50", |it| wait(it, 50)),
+    ("wait for an address, p99", |it| wait(it, 99)),
+    ("wait for an address, longest", |it| wait(it, 100)),
     ("pods that never had one", |it| it.pods.saturating_sub(it.stats.waits.count()).to_string()),
     ("ADDs refused", |it| it.stats.refusals.values().sum::<u32>().to_string()),
     ("EC2 calls", |it| it.stats.all_calls().to_string()),
     ("  of these throttled", |it| it.stats.throttled.to_string()),
 ];
+
+/// What this part of all pods waited at most, in hundredths; those that never had an address waited longer than any.
+fn wait(it: &Measured, part: usize) -> String {
+    it.stats.waits.percentile_among(it.pods, part).map_or("never".to_owned(), seconds)
+}
 
 /// Addresses held per pod, in hundredths: what is not exceeded for this part of the time in which there is a pod;
 /// `None`: there is none at any time.
@@ -241,6 +246,7 @@ mod tests {
         let measured = run("t3.nano", &pods, &column).unwrap();
         let text = table(&[measured]);
         assert_eq!(row(&text, "pods that never had one"), ["1"], "{text}");
+        assert_eq!(row(&text, "wait for an address, p99"), ["never"], "one of three is more than a hundredth");
     }
 
     #[test]

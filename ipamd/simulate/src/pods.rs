@@ -20,6 +20,9 @@ use crate::rng::{Rng, Stream};
 /// The first line of a trace.
 pub const HEADER: &str = "name,starts,ends";
 
+/// The latest time of a trace, in seconds: later ones are times of day, not since the node joined.
+const YEAR: f64 = 31_536_000.0;
+
 /// One pod of a trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TracedPod {
@@ -67,16 +70,15 @@ fn pod(line: usize, text: &str) -> Result<TracedPod, TraceError> {
     let [name, starts, ends] = fields.as_slice() else {
         return Err(wrong(format!("`{text}` has {} fields, {HEADER} are wanted", fields.len())));
     };
-    let time = |text: &str| {
-        let seconds: Option<f64> = text.parse().ok().filter(|seconds: &f64| (0.0..=31_536_000.0).contains(seconds));
-        seconds.map(|seconds| BootTime(Duration::from_secs_f64(seconds)))
+    let time = |text: &str, hint: &str| match text.parse::<f64>() {
+        Ok(seconds) if (0.0..=YEAR).contains(&seconds) => Ok(BootTime(Duration::from_secs_f64(seconds))),
+        Ok(_) => Err(wrong(format!("`{text}` is not between 0 and a year ({YEAR} s) after the node joined"))),
+        Err(_) => Err(wrong(format!("`{text}` is no time in seconds{hint}"))),
     };
-    let starts = time(starts).ok_or_else(|| wrong(format!("`{starts}` is no time in seconds")))?;
+    let starts = time(starts, "")?;
     let ends = match *ends {
         "" => None,
-        text => {
-            Some(time(text).ok_or_else(|| wrong(format!("`{text}` is no time in seconds (empty: the pod stays)")))?)
-        }
+        text => Some(time(text, " (empty: the pod stays)")?),
     };
     if ends.is_some_and(|ends| ends < starts) {
         return Err(wrong(format!("{name} ends before it starts")));

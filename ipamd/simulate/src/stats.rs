@@ -108,10 +108,16 @@ impl Times {
     /// The least time that this part of the samples does not exceed, in hundredths; 100: the longest. Zero without samples.
     #[must_use]
     pub fn percentile(&self, hundredths: usize) -> Duration {
+        self.percentile_among(self.samples.len(), hundredths).unwrap_or_default()
+    }
+
+    /// The same among `all`, of whom those without a sample took longer than any other; `None`: it is one of these.
+    #[must_use]
+    pub fn percentile_among(&self, all: usize, hundredths: usize) -> Option<Duration> {
         let mut sorted = self.samples.clone();
         sorted.sort_unstable();
-        let rank = (sorted.len() * hundredths).div_ceil(100).max(1);
-        sorted.get(rank - 1).copied().unwrap_or_default()
+        let rank = (all * hundredths).div_ceil(100).max(1);
+        sorted.get(rank - 1).copied()
     }
 }
 
@@ -170,5 +176,7 @@ mod tests {
         (1..=100).rev().for_each(|second| times.add(Duration::from_secs(second)));
         assert_eq!([50, 99, 100].map(|part| times.percentile(part).as_secs()), [50, 99, 100]);
         assert_eq!(Times::default().percentile(99), Duration::ZERO);
+        assert_eq!(times.percentile_among(200, 50), Some(Duration::from_secs(100)));
+        assert_eq!(times.percentile_among(200, 51), None, "half never got there");
     }
 }

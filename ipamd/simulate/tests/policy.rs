@@ -67,7 +67,7 @@ fn without_targets_less_is_held_than_with_warm_eni_target_1_and_nobody_waits_lon
 }
 
 #[test]
-fn the_same_is_so_on_other_traces_of_the_same_kinds() {
+fn on_other_traces_of_the_same_kinds_less_is_held_and_the_longest_waits_are_shorter_in_sum() {
     for (method, name) in Method::ALL {
         let mut longest = [Duration::ZERO; 2];
         let mut worse = 0;

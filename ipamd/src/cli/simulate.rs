@@ -43,6 +43,11 @@ const KNOWN_TO_THE_REFERENCE: [&str; 9] = [
     "WARM_PREFIX_TARGET",
 ];
 
+/// Variables of ours that the simulated node does not follow: nobody else brings it ENIs, and its runtime waits as long as
+/// containerd does.
+const NOT_SIMULATED: [&str; 3] =
+    ["DISABLE_NETWORK_RESOURCE_PROVISIONING", "ENABLE_IMDS_ONLY_MODE", "ENID_ADD_BUDGET_MS"];
+
 /// Whose algorithm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whose {
@@ -84,8 +89,13 @@ fn parse(whose: Whose, text: &str) -> Result<Config, Vec<String>> {
                 let known = KNOWN_TO_THE_REFERENCE.join(", ");
                 mistakes.push(format!("{word}: the model of the reference takes only {known}"));
             }
+            Some((name, _)) if NOT_SIMULATED.contains(&name) => {
+                mistakes.push(format!("{word}: not simulated, its figures would be wrong"));
+            }
             Some((name, value)) => {
-                variables.insert(name.to_owned(), value.to_owned());
+                if variables.insert(name.to_owned(), value.to_owned()).is_some() {
+                    mistakes.push(format!("{word}: {name} is given twice"));
+                }
             }
             None => mistakes.push(format!("{word}: NAME=value is wanted")),
         }
@@ -98,7 +108,11 @@ fn parse(whose: Whose, text: &str) -> Result<Config, Vec<String>> {
 }
 
 fn column(whose: Whose, text: &str, config: Config) -> Column {
-    let settings = if text.trim().is_empty() { "defaults" } else { text.trim() };
+    let settings = match (text.trim(), whose) {
+        ("", Whose::Ours) => "adaptive (nothing set)",
+        ("", Whose::Reference) => "nothing set",
+        (settings, _) => settings,
+    };
     match whose {
         Whose::Ours => Column::Ours(settings.to_owned(), Box::new(config)),
         Whose::Reference => Column::Reference(format!("reference: {settings}"), reference(&config)),
@@ -181,9 +195,12 @@ mod tests {
         let Column::Ours(name, config) = &columns[0] else { panic!("{columns:?}") };
         assert_eq!(name, "WARM_IP_TARGET=5 MINIMUM_IP_TARGET=10");
         assert_eq!(config.warm, WarmTargets::Addresses { warm: 5, minimum: 10 });
-        assert!(matches!(&columns[1], Column::Reference(name, _) if name == "reference: defaults"));
+        assert!(matches!(&columns[1], Column::Reference(name, _) if name == "reference: nothing set"));
         simulation.columns = vec![(Whose::Ours, "WARM_IP_TARGET=x NONSENSE=1 alone".to_owned())];
         assert_eq!(simulation.columns().unwrap_err().len(), 3);
+        simulation.columns = vec![(Whose::Ours, "MAX_ENI=2 MAX_ENI=3 ENABLE_IMDS_ONLY_MODE=true".to_owned())];
+        let mistakes = simulation.columns().unwrap_err();
+        assert!(mistakes.len() == 2 && mistakes[0].ends_with("given twice"), "{mistakes:?}");
         simulation.columns = vec![(Whose::Reference, "MAX_ENI=2 ENABLE_SUBNET_DISCOVERY=false".to_owned())];
         let mistakes = simulation.columns().unwrap_err();
         assert!(
