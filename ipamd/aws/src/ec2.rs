@@ -239,6 +239,9 @@ impl Ec2 {
             .network_interface_id(eni.as_str())
             .set_private_ip_addresses(texts(addresses))
             .set_ipv4_prefixes(texts(prefixes))
+            .customize()
+            // A refusal is believed, addresses serve again at once: it must not hide an earlier attempt that took effect.
+            .config_override(never_retried())
             .send()
             .await
             .map_err(|error| self.failed(action, Sent::Repeatable, error))?;
@@ -274,7 +277,9 @@ impl Ec2 {
     async fn detach(&self, attachment: &AttachmentId) -> Result<Outcome, Failure> {
         let action = "DetachNetworkInterface";
         self.turn(action).await?;
-        let answer = self.client.detach_network_interface().attachment_id(attachment.as_str()).send().await;
+        let call = self.client.detach_network_interface().attachment_id(attachment.as_str()).customize();
+        // As for unassigning: an ENI that may be gone must not serve again on the word of a second attempt.
+        let answer = call.config_override(never_retried()).send().await;
         gone_is_done(answer.map(|_| ()).map_err(|error| self.failed(action, Sent::Repeatable, error)))
     }
 

@@ -238,6 +238,28 @@ async fn assign_by_count_is_sent_once_and_a_lost_answer_is_unknown() {
     bench.finish();
 }
 
+/// A second attempt that is refused would hide that the first one may have taken effect.
+#[tokio::test]
+async fn unassign_and_detach_are_not_repeated_after_a_server_error() {
+    let lost = (500, "InternalError", "An internal error has occurred");
+    let bench = Bench::new(vec![
+        error(
+            "UnassignPrivateIpAddresses",
+            &[("NetworkInterfaceId", "eni-1"), ("PrivateIpAddress.1", "10.0.1.5")],
+            lost,
+        ),
+        error("DetachNetworkInterface", &[("AttachmentId", "eni-attach-1")], lost),
+    ])
+    .await;
+    let addresses = vec![Ipv4Addr::new(10, 0, 1, 5)];
+    let unassign = ActionKind::Unassign { eni_id: "eni-1".into(), addresses, prefixes: Vec::new() };
+    let detach = ActionKind::DetachEni { eni_id: "eni-1".into(), attachment_id: "eni-attach-1".into() };
+    for kind in [unassign, detach] {
+        assert_eq!(failure(bench.run(kind).await).class, FailureClass::Transient);
+    }
+    bench.finish();
+}
+
 #[tokio::test]
 async fn what_is_gone_already_counts_as_deleted_and_detached() {
     let bench = Bench::new(vec![

@@ -158,7 +158,7 @@ pub const VARIABLES: &[Variable] = &[
         "ENID_LEAKED_ENI_AGE",
         ("whole number", "300", "seconds"),
         Honoured,
-        "How long an ENI must have been seen unattached before it is deleted as leaked; at least 5.",
+        "How old a leaked ENI must be, and how far apart (0.4 of it) it must be seen unattached twice, before it is deleted; at least 5.",
     ),
     row(
         "DISABLE_NETWORK_RESOURCE_PROVISIONING",

@@ -56,6 +56,8 @@ const ELECTED_PAUSE_TENTHS: u32 = 3;
 const SECOND_LOOK_TENTHS: (u32, u32) = (4, 13);
 /// Most ENIs of one sweep.
 const MOST: usize = 10;
+/// The least pause after a mark that could not be set, for the elected sweeper too.
+const UNMARKED_REST: Duration = Duration::from_secs(600);
 /// A lease is given up when its ENI is still there so many ages later.
 const LEASE_AGES: u32 = 4;
 
@@ -250,8 +252,15 @@ impl Core {
     ) {
         self.sweep.running = false;
         if let Err(failure) = outcome {
-            self.failed(turn, what, &failure, 1);
+            let retry = self.failed(turn, what, &failure, 1);
             self.sweep.marked.remove(id);
+            if matches!(what, Purpose::MarkLeaked { .. }) {
+                // Who cannot mark does not look again soon, and neither do all the others who cannot.
+                self.sweep.jobs.retain(|job| !matches!(job, Job::Mark(..)));
+                if self.sweep.marked.is_empty() {
+                    self.sweep.due = Some(retry.max(turn.boot() + self.pause().max(UNMARKED_REST)));
+                }
+            }
         } else if matches!(what, Purpose::DeleteLeaked { .. }) {
             turn.warn(format!("ENI {id} was leaked: deleted"));
         }

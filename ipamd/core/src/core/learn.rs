@@ -399,21 +399,24 @@ impl Core {
             Slot::Single => Ipv4Net::from(address),
             Slot::Prefix => prefix_of(address),
         };
-        let unlisted: Vec<(Ipv4Addr, bool)> = self
+        let unlisted: Vec<(Ipv4Addr, AddressState)> = self
             .store
             .of_eni(&view.eni_id)
             .filter(|(address, entry)| !listed.contains(&block(*address, entry.slot)))
-            .map(|(address, entry)| (address, matches!(entry.state, AddressState::Free { .. })))
+            .map(|(address, entry)| (address, entry.state.clone()))
             .collect();
         let of_this: Vec<Ipv4Addr> = self.store.of_eni(&view.eni_id).map(|(address, _)| address).collect();
         for address in of_this.into_iter().filter(|address| unlisted.iter().all(|(missing, _)| missing != address)) {
             self.drift.addresses.remove(&address);
         }
-        for (address, free) in unlisted {
+        for (address, state) in unlisted {
+            let free = matches!(state, AddressState::Free { .. });
+            // One that is leaving is the business of the call that takes it.
+            let leaving = matches!(state, AddressState::Leaving { .. });
             if free {
                 self.store.forget(address);
                 turn.warn(format!("EC2 no longer lists the free address {address} on {}: forgotten", view.eni_id));
-            } else if self.drift.addresses.insert(address) {
+            } else if !leaving && self.drift.addresses.insert(address) {
                 self.drift.found += 1;
                 turn.error(format!("EC2 does not list {address} on {}, but it is in use: kept", view.eni_id));
             }

@@ -8,6 +8,7 @@
 //! anew, and the journal is asked again: who disagrees stops it. New demand in that time stops it too, and gets what was
 //! picked.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
@@ -333,6 +334,7 @@ impl Core {
         let Some(job) = self.shrinking.job.take_if(|job| job.eni_id == *id) else { return };
         let failure = match outcome {
             Ok(_) => {
+                self.shrinking.denials = 0;
                 self.given_back(&job.blocks, now);
                 turn.info(format!("{} of {id} were given back", job.fill()));
                 return;
@@ -346,7 +348,8 @@ impl Core {
             // EC2 did not look at them: pods need not wait until it is asked again.
             job.pool_addresses().into_iter().for_each(|address| self.store.stay(address));
             self.shrinking.since = None;
-            self.shrinking.not_before = retry.max(now + SURPLUS_STANDS);
+            let rest = if failure.class == FailureClass::Denied { self.shrinking.denied() } else { SURPLUS_STANDS };
+            self.shrinking.not_before = retry.max(now + rest);
             return;
         }
         let again = if asked_before.is_some() { LOOK_AGAIN } else { RESOLVE_AFTER };
@@ -376,7 +379,10 @@ impl Core {
     /// EC2 has them back.
     fn given_back(&mut self, blocks: &[Ipv4Net], now: BootTime) {
         for address in blocks.iter().copied().flat_map(addresses_in) {
-            self.store.forget(address);
+            if !self.store.forget(address) && self.store.get(address).is_some() {
+                // Somebody came to have it meanwhile: as soon as it is free it is forgotten.
+                self.drift.addresses.insert(address);
+            }
         }
         self.unassigned.extend(blocks.iter().map(|block| (*block, now)));
     }
@@ -386,6 +392,14 @@ impl Core {
         let now = turn.boot();
         let mut again = Vec::new();
         for block in &job.blocks {
+            let gone_on = |address: Ipv4Addr| {
+                self.store.get(address).is_some_and(|entry| !matches!(entry.state, AddressState::Leaving { .. }))
+            };
+            if addresses_in(*block).any(gone_on) {
+                // A pod has it, or had it since: it is not on its way out any more.
+                addresses_in(*block).for_each(|address| self.store.stay(address));
+                continue;
+            }
             let held: Vec<_> = addresses_in(*block).filter_map(|address| self.kernel.held.get(&address)).collect();
             if !held.is_empty() {
                 for held in held {

@@ -257,6 +257,8 @@ pub(crate) struct Shrinking {
     pub(crate) room: Option<(BootTime, Addresses)>,
     /// Addresses on their way out, one ENI at a time.
     pub(crate) job: Option<UnassignJob>,
+    /// Unassign calls that were denied in a row.
+    pub(crate) denials: u32,
     /// Not before then: the last attempt met resistance.
     pub(crate) not_before: BootTime,
 }
@@ -338,6 +340,13 @@ impl Shrinking {
     /// Nothing is too much, or what was is needed: the next surplus has to stand anew.
     pub(crate) fn rest(&mut self) {
         (self.first, self.since, self.round) = (None, None, None);
+    }
+
+    /// How long a denied unassign call rests, longer each time in a row: 2 to 32 min. Nobody's address hangs on it.
+    pub(crate) fn denied(&mut self) -> Duration {
+        let rest = Duration::from_secs(120) * 2_u32.pow(self.denials.min(4));
+        self.denials = self.denials.saturating_add(1);
+        rest
     }
 
     /// The surplus is watched anew from now on.

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use super::world::{FakeEni, World, tags, warm_addresses, warm_enis};
+use super::world::{FakeEni, Fault, World, tags, warm_addresses, warm_enis};
 use crate::config::Config;
-use crate::event::Event;
+use crate::event::{Event, FailureClass};
 use crate::ids::Now;
 use crate::tags::{CREATED_AT_TAG, parse_rfc3339};
 
@@ -141,4 +141,20 @@ fn only_the_node_that_is_elected_sweeps_for_the_cluster() {
     world.feed(Event::SweeperElected(false));
     world.run_seconds(24 * 3_600);
     assert!(world.count("leaked") - looks <= 1, "one that was under way");
+}
+
+#[test]
+fn a_sweeper_that_may_not_mark_looks_no_oftener_for_it() {
+    let mut world = World::unborn("m5.large", blue(warm_enis(0)));
+    world.attach_stranger("eni-leaked", 50, |view| {
+        view.attachment = None;
+        view.description = "aws-K8S-i-2".into();
+        view.tags = tags(&[(INSTANCE, "i-2"), (CLUSTER, "blue"), (CREATED_AT_TAG, "2025-01-01T00:00:00Z")]);
+    });
+    let facts = world.facts.clone();
+    world.feed(Event::FactsLearned(facts));
+    (0..2_000).for_each(|_| world.fault("tag", Fault::Before(FailureClass::Denied)));
+    world.run_seconds(24 * 3_600);
+    assert!(world.count("leaked") <= 4, "{} looks in a day", world.count("leaked"));
+    assert_eq!(world.count("delete"), 0);
 }

@@ -354,3 +354,18 @@ fn addresses_whose_unassign_call_is_denied_serve_the_pods_that_come_meanwhile() 
     world.assert_served(&more);
     assert_eq!(world.count("assign") + world.count("create"), 1, "what the first pods asked for is enough");
 }
+
+#[test]
+fn an_unassign_call_that_stays_denied_is_tried_ever_more_rarely() {
+    let mut world = World::new("m5.large", warm_addresses(1, 0));
+    let requests: Vec<_> = (0..8).map(|pod| world.add(&format!("pod-{pod}"))).collect();
+    world.run_seconds(10);
+    world.assert_served(&requests);
+    (1..8).for_each(|pod| world.del(&format!("pod-{pod}")));
+    (0..2_000).for_each(|_| world.fault("unassign", Fault::Before(FailureClass::Denied)));
+    world.run_seconds(4 * 3_600);
+    assert!((4..=12).contains(&world.count("unassign")), "{} times in four hours", world.count("unassign"));
+    world.faults.clear();
+    world.run_seconds(3_600);
+    assert_eq!(world.snapshot().pool.free, 1, "once it is allowed the surplus goes");
+}
