@@ -22,6 +22,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Attempts of a call that may be repeated; the SDK's own default and the reference's.
 const ATTEMPTS: u32 = 3;
 
+/// The share of a call's limit that getting credentials for it may take.
+const CREDENTIALS_SHARE: f64 = 0.6;
+
 /// What the daemon's configuration says about AWS.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -70,19 +73,27 @@ pub(crate) fn timeouts(http_timeout: Duration) -> TimeoutConfig {
         .build()
 }
 
+/// Time limits of getting credentials, as of calls: shorter than the call that needs them, so that what is wrong with STS ends
+/// that call as what it is, before the call's own limit says only that EC2 did not answer.
+fn credentials_timeouts(http_timeout: Duration) -> TimeoutConfig {
+    timeouts(http_timeout.mul_f64(CREDENTIALS_SHARE))
+}
+
 /// The shared configuration: credentials chain, region, endpoints.
 pub(crate) async fn sdk_config(settings: &Settings, region: &str) -> Result<SdkConfig, ConnectError> {
     let name = concat!("enid-", env!("CARGO_PKG_VERSION"));
     let app_name = AppName::new(name).map_err(|error| ConnectError(format!("application name {name}: {error}")))?;
-    let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
-        .http_client(http_client())
-        .region(Region::new(region.to_owned()))
-        .app_name(app_name)
-        .retry_config(retries())
-        .timeout_config(timeouts(settings.http_timeout))
-        .load()
-        .await;
-    Ok(config)
+    let with = |limits: TimeoutConfig| {
+        aws_config::defaults(BehaviorVersion::v2026_01_12())
+            .http_client(http_client())
+            .region(Region::new(region.to_owned()))
+            .app_name(app_name.clone())
+            .retry_config(retries())
+            .timeout_config(limits)
+    };
+    let chain = with(credentials_timeouts(settings.http_timeout)).load().await;
+    let credentials = chain.credentials_provider().ok_or_else(|| ConnectError("no credentials chain".to_owned()))?;
+    Ok(with(timeouts(settings.http_timeout)).credentials_provider(credentials).load().await)
 }
 
 #[cfg(test)]
@@ -95,5 +106,14 @@ mod tests {
         assert!(limits.connect_timeout().is_some_and(|limit| limit <= Duration::from_secs(5)));
         assert!(limits.operation_timeout().is_some_and(|limit| limit <= Duration::from_secs(10)));
         assert!(limits.operation_attempt_timeout() <= limits.operation_timeout());
+    }
+
+    #[test]
+    fn getting_credentials_ends_well_before_the_call_that_needs_them() {
+        for limit in [Duration::from_secs(1), Duration::from_secs(10)] {
+            let (credentials, call) = (credentials_timeouts(limit), timeouts(limit));
+            assert!(credentials.operation_timeout() < call.operation_timeout().map(|call| call.mul_f64(0.75)));
+            assert!(credentials.connect_timeout() <= credentials.operation_timeout());
+        }
     }
 }
