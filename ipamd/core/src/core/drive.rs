@@ -8,7 +8,7 @@ use crate::lifecycle::{
 };
 use crate::reason::{NoticeLevel, ReasonCode};
 
-use super::learn::{LONGEST_MISSING_LOOK, SECOND_LOOK};
+use super::learn::{FIRST_MISSING_LOOK, LONGEST_MISSING_LOOK};
 use super::state::{HostFacts, ORPHAN_LOOK, Purpose, SLOW_LOOK, UnassignStep, VERIFY_EVERY};
 use super::{Core, Turn};
 
@@ -305,8 +305,7 @@ impl Core {
             }
             if let Some(since) = eni.missing_since {
                 // Less and less often: what someone else took away stays away, for as long as its pods live perhaps.
-                let pause = (last.since(since) / 2).clamp(SECOND_LOOK * 3, LONGEST_MISSING_LOOK);
-                want((since + SECOND_LOOK).max(last + pause));
+                want(last + (last.since(since) / 2).clamp(FIRST_MISSING_LOOK, LONGEST_MISSING_LOOK));
             }
         }
         if let Some(job) = &self.shrinking.job {

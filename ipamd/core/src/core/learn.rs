@@ -26,8 +26,10 @@ use super::{Core, Turn};
 
 /// How long EC2's word that an ENI takes no more addresses is believed.
 const CAP_BELIEVED: Duration = Duration::from_secs(600);
-/// An ENI that EC2 does not show is looked for again after that time before it is given up.
-pub(super) const SECOND_LOOK: Duration = Duration::from_secs(10);
+/// An ENI that EC2 does not show is given up when a read so long after the first one does not show it either.
+const SECOND_LOOK: Duration = Duration::from_secs(10);
+/// How long after the first read the next looks for it.
+pub(super) const FIRST_MISSING_LOOK: Duration = Duration::from_secs(30);
 /// How often one that stays missing is looked for at least.
 pub(super) const LONGEST_MISSING_LOOK: Duration = Duration::from_secs(900);
 
