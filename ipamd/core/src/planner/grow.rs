@@ -232,7 +232,7 @@ mod tests {
         fn a_plan_keeps_every_limit_and_never_asks_for_more_than_a_whole_eni_beyond_the_need(
             shortfall in 0_u32..300, rooms in proptest::collection::vec((0_u32..15, any::<bool>()), 0..6),
             later in 0_u32..40, new_enis in 0_u32..8, whole in any::<bool>(), left in proptest::option::of(0_u32..60),
-            most in prop_oneof![Just(u32::MAX), 1_u32..4]
+            most in prop_oneof![Just(u32::MAX), 1_u32..4], room_missing in 0_u32..120
         ) {
             let ask = |prefix: bool| {
                 if prefix { Ask { slot: Slot::Prefix, most: Slots(most) } } else { SINGLES }
@@ -243,13 +243,22 @@ mod tests {
                 .map(|(index, (free, prefix))| Room { ask: ask(prefix), ..room(&format!("eni-{index}"), free) })
                 .collect();
             let view = GrowView {
-                shortfall: Addresses(shortfall), room_missing: Addresses::ZERO, by_whole_enis: whole, rooms: rooms.clone(), later: Addresses(later),
+                shortfall: Addresses(shortfall), room_missing: Addresses(room_missing), by_whole_enis: whole, rooms: rooms.clone(), later: Addresses(later),
                 per_eni: Slots(14), ask: ask(most != u32::MAX), new_enis: EniCount(new_enis), subnet_left: left.map(Addresses),
             };
+            // What room takes comes after what addresses take, as ENIs of one slot, no more than the room asks for.
+            let for_addresses = plan(&GrowView { room_missing: Addresses::ZERO, ..view.clone() });
+            let whole_plan = plan(&view);
+            prop_assert!(whole_plan.starts_with(&for_addresses));
+            let for_room = &whole_plan[for_addresses.len()..];
+            let one_slot = |growth: &Growth| matches!(growth, Growth::Create { fill } if fill.slots() == 1);
+            prop_assert!(for_room.iter().all(one_slot));
+            prop_assert!(for_room.len() <= Slots::to_hold(Addresses(room_missing), view.ask.slot).0.div_ceil(14) as usize);
             let mut got = 0;
             let mut from_subnet = 0;
             let mut created = 0;
-            for growth in plan(&view) {
+            for (number, growth) in whole_plan.into_iter().enumerate() {
+                let counts = u32::from(number < for_addresses.len());
                 match growth {
                     Growth::Assign { eni_id, fill } => {
                         let room = rooms.iter().find(|room| room.eni_id == eni_id).expect("a room given");
@@ -259,7 +268,7 @@ mod tests {
                     }
                     Growth::Create { fill } => {
                         prop_assert!(fill.slots() > 0 && fill.slots() <= 14 && fill.slots() <= view.ask.most.0);
-                        got += fill.addresses();
+                        got += counts * fill.addresses();
                         from_subnet += fill.addresses() + 1;
                         created += 1;
                     }
