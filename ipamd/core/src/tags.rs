@@ -190,4 +190,4 @@ pub(crate) fn parse_rfc3339(text: &str) -> Option<i64> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

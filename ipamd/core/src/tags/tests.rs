@@ -20,7 +20,8 @@ fn facts() -> InstanceFacts {
     }
 }
 
-fn view(tags: &[(&str, &str)]) -> EniView {
+/// Attached, of no maker that its tags do not name.
+pub(crate) fn view(tags: &[(&str, &str)]) -> EniView {
     EniView {
         eni_id: "eni-7".into(),
         mac: MacAddr([2, 0, 0, 0, 0, 7]),

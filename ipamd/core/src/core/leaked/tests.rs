@@ -1,26 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 use super::*;
-use crate::ids::MacAddr;
 
 const NOW: i64 = 1_756_684_800_000_000_000;
 
+/// Left behind by another instance.
 fn view(tags: &[(&str, &str)]) -> EniView {
-    EniView {
-        eni_id: "eni-7".into(),
-        mac: MacAddr([2, 0, 0, 0, 0, 7]),
-        vpc_id: Some("vpc-1".into()),
-        subnet_id: "subnet-1".into(),
-        primary_address: [10, 0, 0, 5].into(),
-        secondary_addresses: vec![],
-        prefixes: vec![],
-        security_group_ids: vec![],
-        attachment: None,
-        status: "available".into(),
-        interface_type: "interface".into(),
-        foreign: false,
-        description: "aws-K8S-i-2".into(),
-        tags: tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
-    }
+    let (attachment, status, description) = (None, "available".into(), "aws-K8S-i-2".into());
+    EniView { attachment, status, description, ..tags::tests::view(tags) }
 }
 
 fn judged(view: &EniView, cluster: Option<&str>) -> Verdict {

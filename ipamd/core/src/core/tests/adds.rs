@@ -14,9 +14,7 @@ use crate::reason::ReasonCode;
 fn full(cooldown_seconds: u64) -> World {
     let config = Config { cooldown: Duration::from_secs(cooldown_seconds), ..warm_enis(1) };
     let mut world = World::new("m5.large", config);
-    let requests: Vec<_> = (0..27).map(|pod| world.add(&format!("pod-{pod}"))).collect();
-    world.run_seconds(30);
-    world.assert_served(&requests);
+    world.start_pods(27, 30);
     world
 }
 
@@ -141,9 +139,7 @@ fn an_add_before_imds_answers_waits_and_says_what_for() {
 #[test]
 fn a_refused_create_refuses_those_who_waited_for_it() {
     let mut world = World::new("m5.large", warm_addresses(0, 0));
-    let first: Vec<_> = (0..9).map(|pod| world.add(&format!("pod-{pod}"))).collect();
-    world.run_seconds(5);
-    world.assert_served(&first);
+    world.start_pods(9, 5);
     world.fault("create", Fault::Before(FailureClass::Denied));
     let waits = world.add("one-more");
     assert_eq!(world.answer(waits), None, "growth could serve it");

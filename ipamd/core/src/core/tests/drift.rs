@@ -21,11 +21,9 @@ enum Part {
 }
 
 /// A t3.small (3 ENIs of 3 slots for pods) with pods on all of its ENIs.
-fn full(config: Config, pods: usize) -> World {
+fn full(config: Config, pods: u32) -> World {
     let mut world = World::new("t3.small", config);
-    let requests: Vec<_> = (0..pods).map(|pod| world.add(&format!("pod-{pod}"))).collect();
-    world.run_seconds(15);
-    world.assert_served(&requests);
+    world.start_pods(pods, 15);
     world.run_seconds(2 * HOUR);
     assert_eq!(world.enis.len(), 3);
     world
@@ -63,7 +61,7 @@ fn check_kept(world: &World, checkpoint: &[u8], taken: &[u32], what: &Hidden) {
 }
 
 /// Every subset of the parts is missing for three hours of reads, over a restart, and for three hours more.
-fn nothing_is_given_back(config: Config, pods: usize) {
+fn nothing_is_given_back(config: Config, pods: u32) {
     let mut world = full(config, pods);
     let checkpoint = world.disk.clone().expect("written").reference_json;
     let taken = TAKING.map(|kind| world.count(kind));

@@ -84,9 +84,7 @@ fn any_call_of_shrinking_may_fail_once_in_any_way() {
 #[test]
 fn an_eni_whose_link_never_appears_is_soon_replaced_and_later_given_up() {
     let mut world = World::new("m5.large", warm_addresses(0, 0));
-    let first: Vec<_> = (0..9).map(|pod| world.add(&format!("pod-{pod}"))).collect();
-    world.run_seconds(5);
-    world.assert_served(&first);
+    world.start_pods(9, 5);
     world.link_delay = Duration::from_secs(100_000);
     let unlucky = world.add_with("unlucky", Duration::from_secs(20));
     world.run_seconds(10);
@@ -121,9 +119,7 @@ fn a_taken_device_index_is_left_to_whoever_has_it() {
     let mut world = World::new("m5.xlarge", warm_addresses(0, 0));
     world.run_seconds(5);
     world.attach_stranger("eni-user", 1, |view| view.interface_type = "efa-only".into());
-    let requests: Vec<_> = (0..20).map(|pod| world.add(&format!("pod-{pod}"))).collect();
-    world.run_seconds(19);
-    world.assert_served(&requests);
+    world.start_pods(20, 19);
     let indices: Vec<u32> = world.snapshot().enis.iter().map(|eni| eni.device_index.0).collect();
     assert_eq!(indices, [0, 2]);
 }
@@ -221,9 +217,7 @@ fn changed_vpc_blocks_are_written_to_the_host_again() {
 #[test]
 fn an_eni_made_by_an_unanswered_call_is_found_although_reads_lag_and_nobody_needs_it_any_more() {
     let mut world = World::new("m5.large", warm_addresses(0, 0));
-    let first: Vec<_> = (0..9).map(|pod| world.add(&format!("pod-{pod}"))).collect();
-    world.run_seconds(5);
-    world.assert_served(&first);
+    world.start_pods(9, 5);
     world.fault("create", Fault::After);
     let waits = world.add("one-more");
     world.lag();

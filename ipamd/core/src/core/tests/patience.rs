@@ -41,9 +41,7 @@ fn what_an_add_waits_for_is_asked_for_at_once_and_with_it_the_whole_deficit() {
 #[test]
 fn pods_that_go_one_by_one_are_given_back_in_batches_and_at_last_to_the_target() {
     let mut world = World::new("m4.4xlarge", warm_addresses(5, 0));
-    let requests: Vec<_> = (0..20).map(|pod| world.add(&format!("pod-{pod}"))).collect();
-    world.run_seconds(15);
-    world.assert_served(&requests);
+    world.start_pods(20, 15);
     for pod in 0..18 {
         world.del(&format!("pod-{pod}"));
         world.run_seconds(20);
@@ -56,9 +54,7 @@ fn pods_that_go_one_by_one_are_given_back_in_batches_and_at_last_to_the_target()
 #[test]
 fn an_address_that_came_free_a_moment_ago_is_not_given_back_though_others_have_been_too_many_for_long() {
     let mut world = World::new("m4.4xlarge", warm_addresses(2, 0));
-    let requests: Vec<_> = (0..20).map(|pod| world.add(&format!("pod-{pod}"))).collect();
-    world.run_seconds(15);
-    world.assert_served(&requests);
+    world.start_pods(20, 15);
     (0..6).for_each(|pod| world.del(&format!("pod-{pod}")));
     // Each second one pod goes and another comes, which takes what has been free the longest.
     let mut gone = 6;
@@ -76,9 +72,7 @@ fn an_address_that_came_free_a_moment_ago_is_not_given_back_though_others_have_b
 #[test]
 fn one_read_of_ec2_serves_a_round_of_unassigns_on_several_enis() {
     let mut world = World::new("m5.xlarge", warm_addresses(2, 0));
-    let requests: Vec<_> = (0..40).map(|pod| world.add(&format!("pod-{pod}"))).collect();
-    world.run_seconds(30);
-    world.assert_served(&requests);
+    world.start_pods(40, 30);
     assert_eq!(world.shape(), (3, 42));
     world.run_seconds(60);
     let before = (world.count("describe"), world.count("unassign"));
@@ -111,9 +105,7 @@ fn without_targets_there_is_room_for_an_eni_s_worth_and_it_costs_one_address() {
 fn a_spare_eni_goes_when_there_has_been_room_enough_for_half_an_hour() {
     let mut world = World::new("m4.4xlarge", Config::default());
     world.run_seconds(30);
-    let requests: Vec<_> = (0..80).map(|pod| world.add(&format!("pod-{pod}"))).collect();
-    world.run_seconds(100);
-    world.assert_served(&requests);
+    world.start_pods(80, 100);
     let most = world.enis.len();
     assert!(most >= 4, "80 pods and an ENI's worth of room: {most}");
     (0..80).for_each(|pod| world.del(&format!("pod-{pod}")));

@@ -33,9 +33,7 @@ fn new_enis_go_where_most_addresses_are_free_and_never_where_pods_are_not_offere
     let mut world = born(world);
     world.run_seconds(20);
     assert_eq!(world.subnets_in_use(), ["subnet-2"]);
-    let pods: Vec<_> = (0..12).map(|pod| world.add(&format!("pod-{pod}"))).collect();
-    world.run_seconds(20);
-    world.assert_served(&pods);
+    world.start_pods(12, 20);
     assert_eq!(world.subnets_in_use(), ["subnet-2", "subnet-2"]);
     assert_eq!(world.count("subnet"), 1, "the zone is described once, not at each create");
 }
@@ -132,9 +130,7 @@ fn the_last_good_answer_stands_when_later_ones_fail_even_after_a_restart() {
         world.fault("subnet", Fault::Before(FailureClass::Transient));
     }
     world.restart(|_| true);
-    let pods: Vec<_> = (0..11).map(|pod| world.add(&format!("pod-{pod}"))).collect();
-    world.run_seconds(60);
-    world.assert_served(&pods);
+    world.start_pods(11, 60);
     assert_eq!(world.subnets_in_use(), ["subnet-2", "subnet-2"], "the excluded primary subnet is not fallen back to");
 }
 

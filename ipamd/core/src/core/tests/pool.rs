@@ -56,9 +56,7 @@ fn an_empty_node_needs_three_calls_for_its_first_warm_pool() {
 fn a_burst_is_met_by_all_its_enis_at_once() {
     let mut world = World::new("m4.4xlarge", warm_addresses(1, 0));
     world.run_seconds(30);
-    let requests: Vec<_> = (0..232).map(|pod| world.add(&format!("pod-{pod}"))).collect();
-    world.run_seconds(10);
-    world.assert_served(&requests);
+    world.start_pods(232, 10);
     assert_eq!(world.shape(), (8, 232));
     assert_eq!(world.count("create"), 7, "one call an ENI");
     assert_eq!(world.count("assign"), 2, "the first warm address, then the rest of the primary ENI");
@@ -103,9 +101,7 @@ fn a_surplus_goes_after_it_has_stood_and_only_down_to_the_targets() {
 #[test]
 fn with_an_eni_target_whole_enis_go_and_the_warm_one_stays() {
     let mut world = World::new("m4.4xlarge", warm_enis(1));
-    let requests: Vec<_> = (0..232).map(|pod| world.add(&format!("pod-{pod}"))).collect();
-    world.run_seconds(20);
-    world.assert_served(&requests);
+    world.start_pods(232, 20);
     for pod in 0..232 {
         world.del(&format!("pod-{pod}"));
     }
@@ -130,9 +126,7 @@ fn pods_are_packed_so_that_enis_come_free() {
 #[test]
 fn demand_takes_back_what_was_picked_to_go() {
     let mut world = World::new("m5.large", warm_addresses(1, 0));
-    let requests: Vec<_> = (0..9).map(|pod| world.add(&format!("pod-{pod}"))).collect();
-    world.run_seconds(10);
-    world.assert_served(&requests);
+    world.start_pods(9, 10);
     for pod in 0..8 {
         world.del(&format!("pod-{pod}"));
     }

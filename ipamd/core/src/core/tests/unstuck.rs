@@ -14,9 +14,7 @@ use crate::store::{Allocation, Testimony};
 /// `pods` pods on an m5.large, all served.
 fn crowded(pods: u32) -> World {
     let mut world = World::new("m5.large", warm_addresses(0, 0));
-    let requests: Vec<_> = (0..pods).map(|pod| world.add(&format!("pod-{pod}"))).collect();
-    world.run_seconds(15);
-    world.assert_served(&requests);
+    world.start_pods(pods, 15);
     world
 }
 
@@ -78,9 +76,7 @@ fn an_index_that_stays_taken_is_not_asked_for_all_the_time() {
 fn a_pool_whose_growth_is_denied_does_not_call_its_target_met() {
     let mut world = World::new("m5.large", warm_enis(1));
     world.fault("create", Fault::Before(FailureClass::Denied));
-    let requests: Vec<_> = (0..9).map(|pod| world.add(&format!("pod-{pod}"))).collect();
-    world.run_seconds(5);
-    world.assert_served(&requests);
+    world.start_pods(9, 5);
     let why = world.snapshot().why;
     assert_eq!(why.bound_by, Some(ReasonCode::Ec2Denied), "{}", why.text);
     world.run_seconds(60);
@@ -297,9 +293,7 @@ fn calls_in_twelve_minutes(kind: &'static str, class: FailureClass) -> u32 {
 fn an_eni_that_stays_away_is_looked_for_less_and_less_often() {
     let mut world = World::new("m5.large", warm_addresses(0, 12));
     world.run_seconds(60);
-    let adds: Vec<_> = (0..12).map(|pod| world.add(&format!("pod-{pod}"))).collect();
-    world.run_seconds(30);
-    world.assert_served(&adds);
+    world.start_pods(12, 30);
     let secondary = world.enis.values_mut().find(|eni| eni.view.eni_id != "eni-0".into()).expect("a secondary ENI");
     secondary.view.attachment = None;
     let before = world.count("describe");
@@ -339,9 +333,7 @@ fn nor_does_the_next_daemon_delete_it_before_when_this_one_is_killed() {
 #[test]
 fn addresses_whose_unassign_call_is_denied_serve_the_pods_that_come_meanwhile() {
     let mut world = World::new("m5.large", warm_addresses(1, 0));
-    let requests: Vec<_> = (0..8).map(|pod| world.add(&format!("pod-{pod}"))).collect();
-    world.run_seconds(10);
-    world.assert_served(&requests);
+    world.start_pods(8, 10);
     (1..8).for_each(|pod| world.del(&format!("pod-{pod}")));
     world.fault("unassign", Fault::Before(FailureClass::Denied));
     while world.count("unassign") == 0 {
@@ -358,9 +350,7 @@ fn addresses_whose_unassign_call_is_denied_serve_the_pods_that_come_meanwhile() 
 #[test]
 fn an_unassign_call_that_stays_denied_is_tried_ever_more_rarely() {
     let mut world = World::new("m5.large", warm_addresses(1, 0));
-    let requests: Vec<_> = (0..8).map(|pod| world.add(&format!("pod-{pod}"))).collect();
-    world.run_seconds(10);
-    world.assert_served(&requests);
+    world.start_pods(8, 10);
     (1..8).for_each(|pod| world.del(&format!("pod-{pod}")));
     (0..2_000).for_each(|_| world.fault("unassign", Fault::Before(FailureClass::Denied)));
     world.run_seconds(4 * 3_600);

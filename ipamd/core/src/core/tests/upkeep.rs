@@ -122,9 +122,7 @@ fn unknown_type(per_eni: usize, max_enis: usize) -> World {
 #[test]
 fn an_instance_type_that_nobody_knows_gets_pods_and_its_limits_are_found_out() {
     let mut world = unknown_type(9, 2);
-    let pods: Vec<_> = (0..9).map(|pod| world.add(&format!("pod-{pod}"))).collect();
-    world.run_seconds(19);
-    world.assert_served(&pods);
+    world.start_pods(9, 19);
     let more: Vec<_> = (9..25).map(|pod| world.add(&format!("pod-{pod}"))).collect();
     world.run_seconds(600);
     let served = more.iter().filter(|request| matches!(world.answer(**request), Some(Ok(_)))).count();
@@ -147,9 +145,7 @@ fn limits_that_ec2_told_once_serve_after_a_restart_without_ec2() {
     world.run_seconds(20);
     world.restart(|_| true);
     assert_eq!(world.snapshot().pool.addresses_per_eni, Some(9));
-    let pods: Vec<_> = (0..5).map(|pod| world.add(&format!("pod-{pod}"))).collect();
-    world.run_seconds(19);
-    world.assert_served(&pods);
+    world.start_pods(5, 19);
 }
 
 /// An unattached ENI that a node made.
@@ -252,9 +248,7 @@ fn without_a_cluster_name_only_what_this_instance_left_goes() {
 #[test]
 fn an_eni_that_ec2_wrongly_called_gone_is_found_and_deleted_all_the_same() {
     let mut world = World::new("m5.large", Config { cooldown: Duration::ZERO, ..warm_addresses(0, 0) });
-    let pods: Vec<_> = (0..12).map(|pod| world.add(&format!("pod-{pod}"))).collect();
-    world.run_seconds(15);
-    world.assert_served(&pods);
+    world.start_pods(12, 15);
     world.fault("delete", Fault::Before(FailureClass::NotFound));
     for pod in 0..12 {
         world.del(&format!("pod-{pod}"));

@@ -11,9 +11,7 @@ use crate::ids::{BootTime, EniId};
 /// Ten pods on two ENIs of an m5.large, of which nine vanish by DEL; runs until something is picked to go.
 fn about_to_shrink(last_pod_left: u32) -> World {
     let mut world = World::new("m5.large", warm_addresses(1, 0));
-    let requests: Vec<_> = (0..10).map(|pod| world.add(&format!("pod-{pod}"))).collect();
-    world.run_seconds(15);
-    world.assert_served(&requests);
+    world.start_pods(10, 15);
     for pod in (0..10).filter(|pod| *pod != last_pod_left) {
         world.del(&format!("pod-{pod}"));
     }
@@ -76,9 +74,7 @@ fn an_eni_is_not_detached_before_the_kernel_was_read_anew() {
 #[test]
 fn addresses_are_not_unassigned_on_an_ec2_read_that_began_before_they_were_picked() {
     let mut world = World::new("m5.large", warm_addresses(1, 0));
-    let requests: Vec<_> = (0..5).map(|pod| world.add(&format!("pod-{pod}"))).collect();
-    world.run_seconds(5);
-    world.assert_served(&requests);
+    world.start_pods(5, 5);
     for pod in 1..5 {
         world.del(&format!("pod-{pod}"));
     }
@@ -109,9 +105,7 @@ fn an_eni_is_not_detached_when_its_tags_say_so_meanwhile() {
 #[test]
 fn a_picked_address_that_the_kernel_has_is_not_unassigned() {
     let mut world = World::new("m5.large", warm_addresses(1, 0));
-    let requests: Vec<_> = (0..5).map(|pod| world.add(&format!("pod-{pod}"))).collect();
-    world.run_seconds(5);
-    world.assert_served(&requests);
+    world.start_pods(5, 5);
     for pod in 1..5 {
         world.del(&format!("pod-{pod}"));
     }
@@ -149,9 +143,7 @@ fn an_ec2_read_that_began_before_the_pick_proves_nothing() {
 #[test]
 fn an_address_given_back_is_not_taken_in_again_from_a_lagging_read() {
     let mut world = World::new("m5.large", warm_addresses(1, 0));
-    let requests: Vec<_> = (0..6).map(|pod| world.add(&format!("pod-{pod}"))).collect();
-    world.run_seconds(5);
-    world.assert_served(&requests);
+    world.start_pods(6, 5);
     for pod in 1..6 {
         world.del(&format!("pod-{pod}"));
     }

@@ -29,6 +29,13 @@ impl World {
         self.add_with(container, Duration::from_millis(19_500))
     }
 
+    /// pod-0 and so on come at once; so many seconds later all of them have an address.
+    pub(in crate::core::tests) fn start_pods(&mut self, count: u32, seconds: u64) {
+        let requests: Vec<_> = (0..count).map(|pod| self.add(&format!("pod-{pod}"))).collect();
+        self.run_seconds(seconds);
+        self.assert_served(&requests);
+    }
+
     pub(in crate::core::tests) fn del(&mut self, container: &str) {
         self.released(container);
         self.next_request += 1;
