@@ -10,7 +10,7 @@ use super::netlink::Socket;
 use super::netlink::read::{self, Link, RouteFilter};
 use super::sysctl;
 use crate::plan::eni::{self as plan, EniSetup, EniState};
-use crate::plan::{Address, LinkRef, LinkSet, MacAddr, Op, Plan, Route, RouteTable, Sysctl, ids};
+use crate::plan::{Address, Family, LinkRef, LinkSet, MacAddr, Op, Plan, Route, RouteTable, Sysctl, ids};
 
 /// RTPROT_KERNEL (`include/uapi/linux/rtnetlink.h`): routes that the kernel makes for addresses.
 const PROTOCOL_KERNEL: u8 = 2;
@@ -110,17 +110,18 @@ pub(super) fn observe(socket: &mut Socket, eni: &EniSetup) -> Result<(Link, EniS
         return Ok((link, state));
     }
     let named = |found: LinkRef| if found == LinkRef::Index(link.index) { LinkRef::Mac(eni.mac) } else { found };
-    let addresses = read::addresses(socket, Some(link.index))?;
+    let addresses = read::addresses(socket, Family::V4, Some(link.index))?;
     state.addresses =
         addresses.into_iter().map(|(_, address, _)| Address { link: LinkRef::Mac(eni.mac), ..address }).collect();
-    let table = RouteFilter { table: Some(eni.table), ..RouteFilter::default() };
-    state.routes =
-        read::routes(socket, table)?.into_iter().map(|route| Route { link: named(route.link), ..route }).collect();
+    state.routes = read::routes(socket, RouteFilter::of(eni.table))?
+        .into_iter()
+        .map(|route| Route { link: named(route.link), ..route })
+        .collect();
     let by_kernel =
-        RouteFilter { table: Some(RouteTable::MAIN), protocol: Some(PROTOCOL_KERNEL), link: Some(link.index) };
+        RouteFilter { protocol: Some(PROTOCOL_KERNEL), link: Some(link.index), ..RouteFilter::of(RouteTable::MAIN) };
     state.kernel_routes =
         read::routes(socket, by_kernel)?.into_iter().map(|route| Route { link: named(route.link), ..route }).collect();
-    state.rules = read::rules(socket)?
+    state.rules = read::rules(socket, Family::V4)?
         .into_iter()
         .map(|(rule, _)| rule)
         .filter(|rule| rule.priority == ids::PRIORITY_FROM_ENI)

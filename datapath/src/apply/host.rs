@@ -3,7 +3,7 @@
 //! says, read again; nothing is written, and no counter reset, when it is so already.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::error::ApplyError;
 use super::execute::{self, Done};
@@ -11,7 +11,7 @@ use super::netlink::Socket;
 use super::netlink::read::{self, Link, RouteFilter};
 use super::{eni, garbage, nftables, sysctl};
 use crate::plan::host::{self as plan, HostSetup, HostState};
-use crate::plan::{LinkRef, Op, Plan, VethAlias, ids};
+use crate::plan::{Family, LinkRef, Op, Plan, VethAlias, ids};
 
 /// Sets the node up and proves it.
 ///
@@ -44,7 +44,8 @@ pub fn setup(host: &HostSetup) -> Result<(), ApplyError> {
 
 fn observe(route: &mut Socket, netfilter: &mut Socket, host: &HostSetup) -> Result<(Link, HostState), ApplyError> {
     let (link, primary) = eni::observe(route, &host.primary_eni())?;
-    let mark_rules = read::rules(route)?.into_iter().filter(|(rule, _)| rule.priority == ids::PRIORITY_MARK);
+    let mark_rules =
+        read::rules(route, Family::V4)?.into_iter().filter(|(rule, _)| rule.priority == ids::PRIORITY_MARK);
     let state = HostState {
         primary,
         ip_forward: sysctl::read("net/ipv4/ip_forward")?.as_deref() == Some("1"),
@@ -74,7 +75,11 @@ pub fn remove() -> Result<Removed, Vec<ApplyError>> {
     let mut kept = Vec::new();
     let removed = Socket::route().and_then(|mut socket| {
         kept = live_pods(&mut socket)?;
-        remove_objects(&mut socket, &kept)
+        let mut outcomes = Vec::new();
+        for family in Family::ALL {
+            outcomes.extend(remove_objects(&mut socket, family, &kept)?);
+        }
+        Ok(outcomes)
     });
     match removed {
         Ok(outcomes) => errors.extend(outcomes.into_iter().filter_map(Result::err)),
@@ -88,24 +93,27 @@ fn live_pods(socket: &mut Socket) -> Result<Vec<VethAlias>, ApplyError> {
     Ok(live.filter_map(|link| link.alias()).collect())
 }
 
-fn remove_objects(socket: &mut Socket, kept: &[VethAlias]) -> Result<Vec<Result<Done, ApplyError>>, ApplyError> {
-    let kept: BTreeSet<Ipv4Addr> = kept.iter().map(|alias| alias.address).collect();
+/// What became of each removal.
+type Outcomes = Vec<Result<Done, ApplyError>>;
+
+fn remove_objects(socket: &mut Socket, family: Family, kept: &[VethAlias]) -> Result<Outcomes, ApplyError> {
+    let kept: BTreeSet<IpAddr> = kept.iter().map(|alias| alias.address.into()).collect();
     let ours = |protocol: u8| protocol == ids::PROTOCOL;
-    let rules = read::rules(socket)?.into_iter().filter(|(rule, protocol)| {
+    let rules = read::rules(socket, family)?.into_iter().filter(|(rule, protocol)| {
         let address = rule.to.or(rule.from).map(|net| net.addr());
         ours(*protocol) && address.is_none_or(|address| !kept.contains(&address))
     });
-    let filter = RouteFilter { protocol: Some(ids::PROTOCOL), ..RouteFilter::default() };
+    let filter = RouteFilter { family, protocol: Some(ids::PROTOCOL), ..RouteFilter::default() };
     let mut routes = read::routes(socket, filter)?;
     // A kept pod on a secondary ENI needs that ENI's table; routes via a router go before the route to the router.
-    let tables: BTreeSet<_> = read::rules(socket)?
+    let tables: BTreeSet<_> = read::rules(socket, family)?
         .into_iter()
         .filter(|(rule, _)| rule.from.is_some_and(|from| kept.contains(&from.addr())))
         .filter_map(|(rule, _)| rule.table)
         .collect();
     routes.retain(|route| !kept.contains(&route.destination.addr()) && !tables.contains(&route.table));
     routes.sort_by_key(|route| route.via.is_none());
-    let addresses = read::addresses(socket, None)?.into_iter().filter(|(_, _, protocol)| ours(*protocol));
+    let addresses = read::addresses(socket, family, None)?.into_iter().filter(|(_, _, protocol)| ours(*protocol));
     let ops: Vec<_> = rules
         .map(|(rule, _)| Op::OwnRuleDelete(rule))
         .chain(routes.into_iter().map(Op::RouteDelete))

@@ -2,14 +2,14 @@
 //! What the kernel says: who holds which address, which links there are, what of it is ours. Reads only.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::error::ApplyError;
 use super::netlink::Socket;
 use super::netlink::read::{self, RouteFilter};
 use super::nftables;
 use crate::plan::{
-    Address, LinkName, LinkRef, MacAddr, Neighbour, Route, RouteScope, RouteTable, Rule, VethAlias, ids,
+    Address, Family, LinkName, LinkRef, MacAddr, Neighbour, Route, RouteScope, RouteTable, Rule, VethAlias, ids,
 };
 
 /// One reading of the kernel.
@@ -70,11 +70,9 @@ pub fn kernel(veth_prefix: &str) -> Result<KernelState, ApplyError> {
     let found = read::links(&mut socket)?;
     let names: BTreeMap<u32, LinkName> =
         found.iter().filter_map(|link| Some((link.index, LinkName::new(&link.name).ok()?))).collect();
-    let main = RouteFilter { table: Some(RouteTable::MAIN), ..RouteFilter::default() };
-    let routes = read::routes(&mut socket, main)?;
-    let is_host = |route: &&Route| route.destination.prefix_len() == 32 && route.scope == RouteScope::Link;
+    let routes = read::routes(&mut socket, RouteFilter::of(RouteTable::MAIN))?;
     let host_routes: BTreeMap<&LinkRef, Ipv4Addr> =
-        routes.iter().rev().filter(is_host).map(|route| (&route.link, route.destination.addr())).collect();
+        routes.iter().rev().filter_map(|route| Some((&route.link, host(route)?))).collect();
     let mut state = KernelState { ours: own_objects(&mut socket, &names)?, ..KernelState::default() };
     for link in found {
         let Some(name) = names.get(&link.index) else { continue };
@@ -94,21 +92,33 @@ pub fn kernel(veth_prefix: &str) -> Result<KernelState, ApplyError> {
     Ok(state)
 }
 
+/// The pod's address, if this is a host route.
+fn host(route: &Route) -> Option<Ipv4Addr> {
+    match route.destination.addr() {
+        IpAddr::V4(address) if route.destination.prefix_len() == 32 && route.scope == RouteScope::Link => Some(address),
+        _ => None,
+    }
+}
+
 fn own_objects(socket: &mut Socket, names: &BTreeMap<u32, LinkName>) -> Result<OwnObjects, ApplyError> {
     let named = |link: LinkRef| match &link {
         LinkRef::Index(index) => names.get(index).cloned().map_or(link, LinkRef::Name),
         _ => link,
     };
-    let rules = read::rules(socket)?.into_iter().filter(|(_, protocol)| *protocol == ids::PROTOCOL);
-    let filter = RouteFilter { protocol: Some(ids::PROTOCOL), ..RouteFilter::default() };
-    let routes = read::routes(socket, filter)?.into_iter().map(|route| Route { link: named(route.link), ..route });
-    let neighbours = read::neighbours(socket, ids::PROTOCOL)?;
-    let addresses = read::addresses(socket, None)?.into_iter().filter(|(_, _, protocol)| *protocol == ids::PROTOCOL);
-    Ok(OwnObjects {
-        rules: rules.map(|(rule, _)| rule).collect(),
-        routes: routes.collect(),
-        neighbours: neighbours.into_iter().map(|found| Neighbour { link: named(found.link), ..found }).collect(),
-        addresses: addresses.map(|(_, found, _)| Address { link: named(found.link), ..found }).collect(),
-        has_nft_table: nftables::observe(&mut Socket::netfilter()?, ids::NFT_TABLE)?.is_some(),
-    })
+    let has_nft_table = nftables::observe(&mut Socket::netfilter()?, ids::NFT_TABLE)?.is_some();
+    let mut ours = OwnObjects { has_nft_table, ..OwnObjects::default() };
+    let is_ours = |protocol: u8| protocol == ids::PROTOCOL;
+    for family in Family::ALL {
+        let rules = read::rules(socket, family)?.into_iter().filter(|(_, protocol)| is_ours(*protocol));
+        ours.rules.extend(rules.map(|(rule, _)| rule));
+        let filter = RouteFilter { family, protocol: Some(ids::PROTOCOL), ..RouteFilter::default() };
+        let routes = read::routes(socket, filter)?.into_iter();
+        ours.routes.extend(routes.map(|route| Route { link: named(route.link), ..route }));
+        let neighbours = read::neighbours(socket, family, ids::PROTOCOL)?.into_iter();
+        ours.neighbours.extend(neighbours.map(|found| Neighbour { link: named(found.link), ..found }));
+        let addresses =
+            read::addresses(socket, family, None)?.into_iter().filter(|(_, _, protocol)| is_ours(*protocol));
+        ours.addresses.extend(addresses.map(|(_, found, _)| Address { link: named(found.link), ..found }));
+    }
+    Ok(ours)
 }

@@ -15,12 +15,12 @@
 //! far as the kernel is concerned. Routes and rules of the reference that are equal but for the protocol: rules are
 //! taken as they are, routes are replaced in place (one message, no gap) so that they become ours.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::ids;
-use super::model::{Address, LinkRef, LinkSet, Op, Plan, Route, RouteScope, Rule};
+use super::model::{Address, Family, LinkRef, LinkSet, Op, Plan, Route, RouteScope, Rule};
 use super::name::{MacAddr, RouteTable};
 
 /// How an ENI must be set up.
@@ -79,14 +79,14 @@ impl EniSetup {
     pub fn address(&self) -> Address {
         let prefix_len = self.subnet.prefix_len();
         let address = Ipv4Net::new(self.primary_address, prefix_len).unwrap_or_else(|_| self.primary_address.into());
-        Address { address, link: LinkRef::Mac(self.mac), without_prefix_route: true }
+        Address { address: address.into(), link: LinkRef::Mac(self.mac), without_prefix_route: true }
     }
 
     /// The table's routes, in the order in which they must be made.
     #[must_use]
     pub fn routes(&self) -> [Route; 2] {
-        let gateway = self.gateway();
-        let route = |destination, via, scope| Route {
+        let gateway = IpAddr::from(self.gateway());
+        let route = |destination: IpNet, via, scope| Route {
             destination,
             via,
             link: LinkRef::Mac(self.mac),
@@ -94,15 +94,19 @@ impl EniSetup {
             table: self.table,
             protocol: ids::PROTOCOL,
         };
-        [route(gateway.into(), None, RouteScope::Link), route(Ipv4Net::default(), Some(gateway), RouteScope::Universe)]
+        [
+            route(gateway.into(), None, RouteScope::Link),
+            route(Family::V4.everything(), Some(gateway), RouteScope::Universe),
+        ]
     }
 
     /// The rule for its primary address.
     #[must_use]
     pub fn rule(&self) -> Rule {
         Rule {
+            family: Family::V4,
             priority: ids::PRIORITY_FROM_ENI,
-            from: Some(self.primary_address.into()),
+            from: Some(IpAddr::from(self.primary_address).into()),
             to: None,
             mark: None,
             table: Some(self.table),

@@ -10,7 +10,7 @@ use ipnet::Ipv4Net;
 
 use super::eni::{self, EniSetup, EniState};
 use super::ids;
-use super::model::{Mark, Op, Plan, Rule, Sysctl};
+use super::model::{Family, Mark, Op, Plan, Rule, Sysctl};
 use super::name::{MacAddr, RouteTable};
 use super::nft::{NftChain, NftTable};
 use super::snat;
@@ -58,6 +58,7 @@ impl HostSetup {
     #[must_use]
     pub fn mark_rule(&self) -> Rule {
         Rule {
+            family: Family::V4,
             priority: ids::PRIORITY_MARK,
             from: None,
             to: None,

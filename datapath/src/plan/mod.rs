@@ -25,5 +25,7 @@ pub mod pod;
 pub mod snat;
 
 pub use alias::{AliasError, VethAlias};
-pub use model::{Address, LinkRef, LinkSet, Mark, Neighbour, Op, Plan, Route, RouteScope, Rule, Sysctl, VethPair};
+pub use model::{
+    Address, Family, LinkRef, LinkSet, Mark, Neighbour, Op, Plan, Route, RouteScope, Rule, Sysctl, VethPair,
+};
 pub use name::{LinkName, LinkNameError, MacAddr, MacAddrError, RouteTable};

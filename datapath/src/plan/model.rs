@@ -2,17 +2,65 @@
 //! Kernel objects and operations on them as data. Every operation prints as the command that would do it, in `ip`,
 //! `sysctl` and `nft` syntax; a link known by its MAC only prints as a shell variable that the plan's first line sets.
 //!
-//! Does not decide anything (the sibling modules do) and does no IO (`apply` does). All of it is IPv4.
+//! Does not decide anything (the sibling modules do) and does no IO (`apply` does). An address tells its family; where there
+//! may be none, [`Family`] does.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::alias::VethAlias;
 use super::ids;
 use super::name::{LinkName, MacAddr, RouteTable};
 use super::nft::NftTable;
+
+/// IPv4 or IPv6.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4.
+    #[default]
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    /// The family of an address.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+
+    /// Its default destination.
+    #[must_use]
+    pub fn everything(self) -> IpNet {
+        match self {
+            Self::V4 => Ipv4Net::default().into(),
+            Self::V6 => Ipv6Net::default().into(),
+        }
+    }
+
+    /// Its address of all zeroes.
+    #[must_use]
+    pub fn unspecified(self) -> IpAddr {
+        match self {
+            Self::V4 => Ipv4Addr::UNSPECIFIED.into(),
+            Self::V6 => Ipv6Addr::UNSPECIFIED.into(),
+        }
+    }
+
+    /// `ip`, or `ip -6` where the arguments may not tell the family.
+    fn ip(self) -> &'static str {
+        match self {
+            Self::V4 => "ip",
+            Self::V6 => "ip -6",
+        }
+    }
+}
 
 /// How a link is known before its index is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,13 +113,14 @@ pub enum RouteScope {
     Link,
 }
 
-/// A unicast route without a metric.
+/// A unicast route without a metric of ours (the kernel gives IPv6 routes 1024, `IP6_RT_PRIO_USER`). IPv6 routes have no scope:
+/// theirs is always `Universe`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Route {
-    /// Where to; 0.0.0.0/0 is the default.
-    pub destination: Ipv4Net,
-    /// Router; `None`: on the link.
-    pub via: Option<Ipv4Addr>,
+    /// Where to; 0.0.0.0/0 or ::/0 is the default.
+    pub destination: IpNet,
+    /// Router, of the same family; `None`: on the link.
+    pub via: Option<IpAddr>,
     /// Link it leaves by.
     pub link: LinkRef,
     /// Scope.
@@ -82,12 +131,20 @@ pub struct Route {
     pub protocol: u8,
 }
 
+impl Route {
+    /// Its family.
+    #[must_use]
+    pub fn family(&self) -> Family {
+        Family::of(self.destination.addr())
+    }
+}
+
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.destination.prefix_len() == 0 {
             f.write_str("default")?;
         } else {
-            write!(f, "{}", self.destination)?;
+            fmt::Display::fmt(&self.destination, f)?;
         }
         if let Some(via) = self.via {
             write!(f, " via {via}")?;
@@ -104,12 +161,14 @@ impl fmt::Display for Route {
 /// A policy rule. Only the selectors we use.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Rule {
+    /// Which packets it is asked for.
+    pub family: Family,
     /// Lower is looked at first; from [`ids`].
     pub priority: u32,
     /// Source.
-    pub from: Option<Ipv4Net>,
+    pub from: Option<IpNet>,
     /// Destination.
-    pub to: Option<Ipv4Net>,
+    pub to: Option<IpNet>,
     /// Packet mark.
     pub mark: Option<Mark>,
     /// Table to look up; `None` only in a removal, where it means any.
@@ -119,8 +178,10 @@ pub struct Rule {
 impl Rule {
     /// `to <address> lookup main`, priority 512.
     #[must_use]
-    pub fn to_pod(address: Ipv4Addr) -> Self {
+    pub fn to_pod(address: impl Into<IpAddr>) -> Self {
+        let address = address.into();
         Self {
+            family: Family::of(address),
             priority: ids::PRIORITY_TO_POD,
             from: None,
             to: Some(address.into()),
@@ -131,8 +192,16 @@ impl Rule {
 
     /// `from <address> lookup <table>`, priority 1536.
     #[must_use]
-    pub fn from_pod(address: Ipv4Addr, table: Option<RouteTable>) -> Self {
-        Self { priority: ids::PRIORITY_FROM_POD, from: Some(address.into()), to: None, mark: None, table }
+    pub fn from_pod(address: impl Into<IpAddr>, table: Option<RouteTable>) -> Self {
+        let address = address.into();
+        Self {
+            family: Family::of(address),
+            priority: ids::PRIORITY_FROM_POD,
+            from: Some(address.into()),
+            to: None,
+            mark: None,
+            table,
+        }
     }
 }
 
@@ -155,10 +224,10 @@ impl fmt::Display for Rule {
 }
 
 /// A host as its address, a block as a block, nothing as `all`: as `ip rule` prints them.
-fn write_selector(f: &mut fmt::Formatter<'_>, net: Option<Ipv4Net>) -> fmt::Result {
+fn write_selector(f: &mut fmt::Formatter<'_>, net: Option<IpNet>) -> fmt::Result {
     match net {
         None => f.write_str("all"),
-        Some(net) if net.prefix_len() == 32 => fmt::Display::fmt(&net.addr(), f),
+        Some(net) if net.prefix_len() == net.max_prefix_len() => fmt::Display::fmt(&net.addr(), f),
         Some(net) => fmt::Display::fmt(&net, f),
     }
 }
@@ -166,8 +235,9 @@ fn write_selector(f: &mut fmt::Formatter<'_>, net: Option<Ipv4Net>) -> fmt::Resu
 /// An address on a link.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address {
-    /// Address with the prefix length of its subnet.
-    pub address: Ipv4Net,
+    /// Address with the prefix length of its subnet. An IPv6 one is added without duplicate address detection, which takes over
+    /// a second and finds nothing: EC2 gives an address to one ENI.
+    pub address: IpNet,
     /// The link.
     pub link: LinkRef,
     /// IFA_F_NOPREFIXROUTE: the kernel makes no subnet route in main for it.
@@ -177,7 +247,10 @@ pub struct Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} dev {}", self.address, self.link)?;
-        if self.without_prefix_route { f.write_str(" noprefixroute") } else { Ok(()) }
+        if self.without_prefix_route {
+            f.write_str(" noprefixroute")?;
+        }
+        if self.address.addr().is_ipv6() { f.write_str(" nodad") } else { Ok(()) }
     }
 }
 
@@ -185,7 +258,7 @@ impl fmt::Display for Address {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Neighbour {
     /// Its address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Its MAC.
     pub mac: MacAddr,
     /// The link it is on.
@@ -326,12 +399,12 @@ impl fmt::Display for Op {
             Self::LinkSet(set) => fmt::Display::fmt(set, f),
             Self::AddressAdd(address) => write!(f, "ip addr add {address}"),
             Self::AddressDelete(address) => write!(f, "ip addr del {} dev {}", address.address, address.link),
-            Self::RouteAdd(route) => write!(f, "ip route add {route}"),
-            Self::RouteReplace(route) => write!(f, "ip route replace {route}"),
-            Self::RouteDelete(route) => write!(f, "ip route del {route}"),
-            Self::RuleAdd(rule) => write!(f, "ip rule add {rule} protocol {}", ids::PROTOCOL),
-            Self::RuleDelete(rule) => write!(f, "ip rule del {rule}"),
-            Self::OwnRuleDelete(rule) => write!(f, "ip rule del {rule} protocol {}", ids::PROTOCOL),
+            Self::RouteAdd(route) => write!(f, "{} route add {route}", route.family().ip()),
+            Self::RouteReplace(route) => write!(f, "{} route replace {route}", route.family().ip()),
+            Self::RouteDelete(route) => write!(f, "{} route del {route}", route.family().ip()),
+            Self::RuleAdd(rule) => write!(f, "{} rule add {rule} protocol {}", rule.family.ip(), ids::PROTOCOL),
+            Self::RuleDelete(rule) => write!(f, "{} rule del {rule}", rule.family.ip()),
+            Self::OwnRuleDelete(rule) => write!(f, "{} rule del {rule} protocol {}", rule.family.ip(), ids::PROTOCOL),
             Self::NeighbourSet(neighbour) => write!(f, "ip neigh replace {neighbour}"),
             Self::NeighbourDelete(neighbour) => write!(f, "ip neigh del {} dev {}", neighbour.address, neighbour.link),
             Self::Sysctl(sysctl) => fmt::Display::fmt(sysctl, f),

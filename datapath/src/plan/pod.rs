@@ -19,13 +19,13 @@
 //! ```
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::alias::VethAlias;
 use super::ids;
-use super::model::{Address, LinkRef, LinkSet, Neighbour, Op, Plan, Route, RouteScope, Rule, Sysctl, VethPair};
+use super::model::{Address, Family, LinkRef, LinkSet, Neighbour, Op, Plan, Route, RouteScope, Rule, Sysctl, VethPair};
 use super::name::{LinkName, MacAddr, RouteTable};
 
 /// A pod to plumb.
@@ -106,7 +106,7 @@ fn node_ops(pod: &PodAttachment) -> Vec<Op> {
     vec![
         Op::LinkSet(LinkSet { alias: Some(alias), up: true, ..LinkSet::of(link.clone()) }),
         Op::RouteAdd(host_route(pod.address, link.clone())),
-        Op::NeighbourSet(Neighbour { address: pod.address, mac: pod.pod_mac, link }),
+        Op::NeighbourSet(Neighbour { address: pod.address.into(), mac: pod.pod_mac, link }),
     ]
 }
 
@@ -120,7 +120,8 @@ fn rule_ops(pod: &PodAttachment) -> Vec<Op> {
 
 fn pod_ops(pod: &PodAttachment) -> Vec<Op> {
     let link = LinkRef::from(pod.pod_link.clone());
-    let route = |destination, via, scope| Route {
+    let gateway = IpAddr::from(ids::POD_GATEWAY);
+    let route = |destination: IpNet, via, scope| Route {
         destination,
         via,
         link: link.clone(),
@@ -130,10 +131,14 @@ fn pod_ops(pod: &PodAttachment) -> Vec<Op> {
     };
     vec![
         Op::LinkSet(LinkSet { up: true, ..LinkSet::of(link.clone()) }),
-        Op::AddressAdd(Address { address: pod.address.into(), link: link.clone(), without_prefix_route: false }),
-        Op::NeighbourSet(Neighbour { address: ids::POD_GATEWAY, mac: pod.host_mac, link: link.clone() }),
-        Op::RouteAdd(route(ids::POD_GATEWAY.into(), None, RouteScope::Link)),
-        Op::RouteAdd(route(Ipv4Net::default(), Some(ids::POD_GATEWAY), RouteScope::Universe)),
+        Op::AddressAdd(Address {
+            address: IpAddr::from(pod.address).into(),
+            link: link.clone(),
+            without_prefix_route: false,
+        }),
+        Op::NeighbourSet(Neighbour { address: gateway, mac: pod.host_mac, link: link.clone() }),
+        Op::RouteAdd(route(gateway.into(), None, RouteScope::Link)),
+        Op::RouteAdd(route(Family::V4.everything(), Some(gateway), RouteScope::Universe)),
     ]
 }
 
@@ -141,7 +146,7 @@ fn pod_ops(pod: &PodAttachment) -> Vec<Op> {
 #[must_use]
 pub fn host_route(address: Ipv4Addr, link: LinkRef) -> Route {
     Route {
-        destination: address.into(),
+        destination: IpAddr::from(address).into(),
         via: None,
         link,
         scope: RouteScope::Link,
@@ -162,7 +167,7 @@ pub fn detach(pod: &PodDetachment) -> Plan {
     let link = LinkRef::from(pod.host_veth.clone());
     let mut ops = vec![Op::LinkSet(LinkSet { group: Some(ids::DEAD_GROUP), ..LinkSet::of(link.clone()) })];
     if let Some(address) = pod.address {
-        let neighbour = Neighbour { address, mac: MacAddr([0; 6]), link: link.clone() };
+        let neighbour = Neighbour { address: address.into(), mac: MacAddr([0; 6]), link: link.clone() };
         // Whoever made the route: a pod of the reference is taken down the same way.
         ops.push(Op::RouteDelete(Route { protocol: 0, ..host_route(address, link) }));
         ops.push(Op::NeighbourDelete(neighbour));

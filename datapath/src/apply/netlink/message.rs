@@ -4,10 +4,10 @@
 //! Links are resolved to indexes by the caller: a name may come to mean another link between two messages, an index
 //! never does.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol};
@@ -15,17 +15,15 @@ use netlink_packet_route::link::{
     AfSpecInet, AfSpecUnspec, InetDevConf, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
     LinkMessage,
 };
-use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope as KernelScope, RouteType,
-};
+use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState};
+use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol, RouteScope as KernelScope, RouteType};
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use rustix::io::Errno;
 
 use super::Request;
 use super::rtnl::RouteNetlinkMessage;
 use crate::apply::ApplyError;
-use crate::plan::{Address, LinkRef, LinkSet, Neighbour, Op, Route, RouteScope, Rule, VethPair, ids};
+use crate::plan::{Address, Family, LinkRef, LinkSet, Neighbour, Op, Route, RouteScope, Rule, VethPair, ids};
 
 /// IFLA_IFALIAS (`include/uapi/linux/if_link.h`). The typed attribute appends a NUL that the kernel would count.
 const IFLA_IFALIAS: u16 = 20;
@@ -79,6 +77,14 @@ pub(crate) fn is_tolerable(op: &Op, errno: i32) -> bool {
         _ => &[],
     };
     tolerable.iter().any(|known| known.raw_os_error() == errno)
+}
+
+/// The kernel's word for a family.
+pub(super) fn family(family: Family) -> AddressFamily {
+    match family {
+        Family::V4 => AddressFamily::Inet,
+        Family::V6 => AddressFamily::Inet6,
+    }
 }
 
 /// Makes both ends of a veth; the kernel echoes the host end, which carries both indexes (Linux 6.2).
@@ -148,30 +154,33 @@ fn link_set(set: &LinkSet, index: u32) -> LinkMessage {
 
 fn address_message(address: &Address, index: u32) -> AddressMessage {
     let mut message = AddressMessage::default();
-    message.header.family = AddressFamily::Inet;
+    let ip = address.address.addr();
+    message.header.family = AddressFamily::from(ip);
     message.header.prefix_len = address.address.prefix_len();
     message.header.index = index;
-    let ip = IpAddr::V4(address.address.addr());
     message.attributes = vec![
         AddressAttribute::Local(ip),
         AddressAttribute::Address(ip),
         AddressAttribute::Protocol(AddressProtocol::from(ids::PROTOCOL)),
     ];
-    if address.without_prefix_route {
-        message.attributes.push(AddressAttribute::Flags(AddressFlags::Noprefixroute));
+    let mut flags = AddressFlags::empty();
+    flags.set(AddressFlags::Noprefixroute, address.without_prefix_route);
+    flags.set(AddressFlags::Nodad, ip.is_ipv6());
+    if !flags.is_empty() {
+        message.attributes.push(AddressAttribute::Flags(flags));
     }
     message
 }
 
 fn route_message(route: &Route, index: u32) -> RouteMessage {
     let mut message = RouteMessage::default();
-    message.header.address_family = AddressFamily::Inet;
+    message.header.address_family = AddressFamily::from(route.destination.addr());
     message.header.destination_prefix_length = route.destination.prefix_len();
     message.header.protocol = RouteProtocol::from(route.protocol);
     if route.destination.prefix_len() > 0 {
-        message.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(route.destination.addr())));
+        message.attributes.push(RouteAttribute::Destination(route.destination.addr().into()));
     }
-    message.attributes.extend(route.via.map(|via| RouteAttribute::Gateway(RouteAddress::Inet(via))));
+    message.attributes.extend(route.via.map(|via| RouteAttribute::Gateway(via.into())));
     message.attributes.push(RouteAttribute::Oif(index));
     message.attributes.push(RouteAttribute::Table(route.table.0));
     message
@@ -196,10 +205,10 @@ fn old_route(route: &Route, index: u32) -> RouteMessage {
 
 fn rule_message(rule: &Rule) -> RuleMessage {
     let mut message = RuleMessage::default();
-    message.header.family = AddressFamily::Inet;
+    message.header.family = family(rule.family);
     message.header.action = RuleAction::ToTable;
-    let prefix_len = |net: Option<Ipv4Net>| net.map_or(0, |net| net.prefix_len());
-    let address = |net: Option<Ipv4Net>| net.map(|net| -> IpAddr { Ipv4Addr::into(net.addr()) });
+    let prefix_len = |net: Option<IpNet>| net.map_or(0, |net| net.prefix_len());
+    let address = |net: Option<IpNet>| -> Option<IpAddr> { net.map(|net| net.addr()) };
     message.header.src_len = prefix_len(rule.from);
     message.header.dst_len = prefix_len(rule.to);
     message.attributes.push(RuleAttribute::Priority(rule.priority));
@@ -220,9 +229,9 @@ fn own_rule(rule: &Rule) -> RuleMessage {
 
 fn neighbour_message(neighbour: &Neighbour, index: u32) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
-    message.header.family = AddressFamily::Inet;
+    message.header.family = AddressFamily::from(neighbour.address);
     message.header.ifindex = index;
-    message.attributes = vec![NeighbourAttribute::Destination(NeighbourAddress::Inet(neighbour.address))];
+    message.attributes = vec![NeighbourAttribute::Destination(neighbour.address.into())];
     message
 }
 

@@ -3,9 +3,9 @@
 //! them; what cannot be one of ours (metrics, several next hops, unreachable, another family) is left out here, and only
 //! here.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope};
 use netlink_packet_route::link::{
@@ -18,11 +18,12 @@ use netlink_packet_route::route::{
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
 use rustix::io::Errno;
 
+use super::message::family as kernel_family;
 use super::rtnl::RouteNetlinkMessage;
 use super::{DUMP_ATTEMPTS, Request, Socket, Watch};
 use crate::apply::ApplyError;
 use crate::plan::{
-    Address, LinkName, LinkRef, MacAddr, Mark, Neighbour, Route, RouteScope, RouteTable, Rule, VethAlias,
+    Address, Family, LinkName, LinkRef, MacAddr, Mark, Neighbour, Route, RouteScope, RouteTable, Rule, VethAlias,
 };
 
 /// A link as read.
@@ -142,12 +143,17 @@ pub(crate) fn links(socket: &mut Socket) -> Result<Vec<Link>, ApplyError> {
     Ok(answers.into_iter().filter_map(|answer| link_of(Some(answer))).collect())
 }
 
-/// Global IPv4 addresses with the index of their link and whether they carry our protocol; of one link or of all.
-pub(crate) fn addresses(socket: &mut Socket, index: Option<u32>) -> Result<Vec<(u32, Address, u8)>, ApplyError> {
+/// Global addresses with the index of their link and their protocol; of one link or of all.
+pub(crate) fn addresses(
+    socket: &mut Socket,
+    family: Family,
+    index: Option<u32>,
+) -> Result<Vec<(u32, Address, u8)>, ApplyError> {
     let mut message = AddressMessage::default();
-    message.header.family = AddressFamily::Inet;
+    message.header.family = kernel_family(family);
     message.header.index = index.unwrap_or(0);
-    let answers = socket.dump(RouteNetlinkMessage::GetAddress(message), "ip -4 addr show")?;
+    let doing = format!("ip {} addr show", option(family));
+    let answers = socket.dump(RouteNetlinkMessage::GetAddress(message), &doing)?;
     Ok(answers.iter().filter_map(address_of).filter(|found| index.is_none_or(|index| index == found.0)).collect())
 }
 
@@ -159,14 +165,16 @@ fn address_of(answer: &RouteNetlinkMessage) -> Option<(u32, Address, u8)> {
     let (mut local, mut flags, mut protocol) = (None, AddressFlags::empty(), 0);
     for attribute in &message.attributes {
         match attribute {
-            AddressAttribute::Local(IpAddr::V4(address)) => local = Some(*address),
+            // An IPv6 address without a peer is told as IFA_ADDRESS only.
+            AddressAttribute::Local(address) => local = Some(*address),
+            AddressAttribute::Address(address @ IpAddr::V6(_)) if local.is_none() => local = Some(*address),
             AddressAttribute::Flags(found) => flags = *found,
             AddressAttribute::Protocol(found) => protocol = <u8 as From<AddressProtocol>>::from(*found),
             _ => {}
         }
     }
     let index = message.header.index;
-    let address = Ipv4Net::new(local?, message.header.prefix_len).ok()?;
+    let address = IpNet::new(local?, message.header.prefix_len).ok()?;
     let without_prefix_route = flags.contains(AddressFlags::Noprefixroute);
     Some((index, Address { address, link: LinkRef::Index(index), without_prefix_route }, protocol))
 }
@@ -174,20 +182,23 @@ fn address_of(answer: &RouteNetlinkMessage) -> Option<(u32, Address, u8)> {
 /// What the kernel is asked to filter routes by.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RouteFilter {
+    pub(crate) family: Family,
     pub(crate) table: Option<RouteTable>,
     pub(crate) protocol: Option<u8>,
     pub(crate) link: Option<u32>,
 }
 
-/// Unicast IPv4 routes with one next hop and no metric; links by index. A table that does not exist has none.
+/// Unicast routes of a family with one next hop and no metric of somebody's; links by index. A table that does not exist has none.
 pub(crate) fn routes(socket: &mut Socket, filter: RouteFilter) -> Result<Vec<Route>, ApplyError> {
     let mut message = RouteMessage::default();
-    message.header.address_family = AddressFamily::Inet;
+    message.header.address_family = kernel_family(filter.family);
     message.header.protocol = RouteProtocol::from(filter.protocol.unwrap_or(0));
     message.attributes.extend(filter.table.map(|table| RouteAttribute::Table(table.0)));
     message.attributes.extend(filter.link.map(RouteAttribute::Oif));
     let table = filter.table.map_or_else(|| "all".to_owned(), |table| table.to_string());
-    match socket.dump(RouteNetlinkMessage::GetRoute(message), &format!("ip -4 route show table {table}")) {
+    match socket
+        .dump(RouteNetlinkMessage::GetRoute(message), &format!("ip {} route show table {table}", option(filter.family)))
+    {
         Ok(answers) => Ok(answers.iter().filter_map(route_of).filter(|route| filter.passes(route)).collect()),
         Err(error) if error.errno() == Some(Errno::NOENT.raw_os_error()) => Ok(Vec::new()),
         Err(error) => Err(error),
@@ -195,6 +206,11 @@ pub(crate) fn routes(socket: &mut Socket, filter: RouteFilter) -> Result<Vec<Rou
 }
 
 impl RouteFilter {
+    /// IPv4 routes of a table.
+    pub(crate) fn of(table: RouteTable) -> Self {
+        Self { table: Some(table), ..Self::default() }
+    }
+
     /// The same filter here: a kernel that ignored one would otherwise give us others' routes.
     fn passes(&self, route: &Route) -> bool {
         self.table.is_none_or(|table| table == route.table)
@@ -205,7 +221,12 @@ impl RouteFilter {
 
 fn route_of(answer: &RouteNetlinkMessage) -> Option<Route> {
     let RouteNetlinkMessage::NewRoute(message) = answer else { return None };
-    if message.header.kind != RouteType::Unicast || message.header.address_family != AddressFamily::Inet {
+    let family = match message.header.address_family {
+        AddressFamily::Inet => Family::V4,
+        AddressFamily::Inet6 => Family::V6,
+        _ => return None,
+    };
+    if message.header.kind != RouteType::Unicast {
         return None;
     }
     let scope = match message.header.scope {
@@ -214,50 +235,79 @@ fn route_of(answer: &RouteNetlinkMessage) -> Option<Route> {
         _ => return None,
     };
     let (mut destination, mut via, mut link, mut table) =
-        (Ipv4Addr::UNSPECIFIED, None, None, u32::from(message.header.table));
+        (family.unspecified(), None, None, u32::from(message.header.table));
     for attribute in &message.attributes {
         match attribute {
-            RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = *address,
-            RouteAttribute::Gateway(RouteAddress::Inet(address)) => via = Some(*address),
+            RouteAttribute::Destination(address) => destination = ip(address)?,
+            RouteAttribute::Gateway(address) => via = Some(ip(address)?),
             RouteAttribute::Oif(index) => link = Some(LinkRef::Index(*index)),
             RouteAttribute::Table(number) => table = *number,
-            RouteAttribute::Priority(metric) if *metric != 0 => return None,
+            RouteAttribute::Priority(metric) if *metric != no_metric(family) => return None,
             _ => {}
         }
     }
-    let destination = Ipv4Net::new(destination, message.header.destination_prefix_length).ok()?;
+    let destination = IpNet::new(destination, message.header.destination_prefix_length).ok()?;
     let protocol = u8::from(message.header.protocol);
     Some(Route { destination, via, link: link?, scope, table: RouteTable(table), protocol })
 }
 
-/// RTNLGRP_IPV4_RULE and the index of `lo`.
-const RULE_GROUP: u32 = 8;
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(address) => Some((*address).into()),
+        RouteAddress::Inet6(address) => Some((*address).into()),
+        _ => None,
+    }
+}
+
+/// The metric of a route that was made without one: IP6_RT_PRIO_USER (`include/uapi/linux/ipv6_route.h`).
+fn no_metric(family: Family) -> u32 {
+    match family {
+        Family::V4 => 0,
+        Family::V6 => 1024,
+    }
+}
+
+/// The option of `ip` for a family.
+fn option(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "-4",
+        Family::V6 => "-6",
+    }
+}
+
+/// The multicast group that hears of a family's rules (RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE), and the index of `lo`.
+fn rule_group(family: Family) -> u32 {
+    match family {
+        Family::V4 => 8,
+        Family::V6 => 19,
+    }
+}
 const LOOPBACK_INDEX: u32 = 1;
 
-/// IPv4 rules that look up a table, with their protocol. Rules with a selector that we never use are left out.
+/// A family's rules that look up a table, with their protocol. Rules with a selector that we never use are left out.
 ///
 /// The kernel resumes a list of rules by position and does not mark it as interrupted (`dump_rules`,
 /// `net/core/fib_rules.c`): between two datagrams a rule added at the front doubles one, a removal hides one. So changes
 /// are listened for, and a list that was read beside one is read again. A request before the list lets the kernel use
 /// its largest datagrams (some 400 rules, hence mostly one); one after it waits for RTNL, so that a change that was
 /// under way has been announced.
-pub(crate) fn rules(socket: &mut Socket) -> Result<Vec<(Rule, u8)>, ApplyError> {
-    let doing = "ip -4 rule show";
+pub(crate) fn rules(socket: &mut Socket, family: Family) -> Result<Vec<(Rule, u8)>, ApplyError> {
+    let doing = format!("ip {} rule show", option(family));
     let mut message = RuleMessage::default();
-    message.header.family = AddressFamily::Inet;
+    message.header.family = kernel_family(family);
     for _ in 0..DUMP_ATTEMPTS {
-        let watch = Watch::start(RULE_GROUP)?;
+        let watch = Watch::start(rule_group(family))?;
         link_by_index(socket, LOOPBACK_INDEX)?;
-        let answers = socket.dump(RouteNetlinkMessage::GetRule(message.clone()), doing)?;
+        let answers = socket.dump(RouteNetlinkMessage::GetRule(message.clone()), &doing)?;
         link_by_index(socket, LOOPBACK_INDEX)?;
         if !watch.has_heard() {
-            return Ok(answers.iter().filter_map(rule_of).collect());
+            return Ok(answers.iter().filter_map(|answer| rule_of(answer, family)).collect());
         }
     }
-    Err(ApplyError::Interrupted { doing: doing.to_owned(), attempts: DUMP_ATTEMPTS })
+    Err(ApplyError::Interrupted { doing, attempts: DUMP_ATTEMPTS })
 }
 
-fn rule_of(answer: &RouteNetlinkMessage) -> Option<(Rule, u8)> {
+fn rule_of(answer: &RouteNetlinkMessage, family: Family) -> Option<(Rule, u8)> {
     let RouteNetlinkMessage::NewRule(message) = answer else { return None };
     if message.header.action != RuleAction::ToTable
         || message.header.tos != 0
@@ -265,18 +315,14 @@ fn rule_of(answer: &RouteNetlinkMessage) -> Option<(Rule, u8)> {
     {
         return None;
     }
-    let mut rule =
-        Rule { priority: 0, from: None, to: None, mark: None, table: Some(RouteTable(message.header.table.into())) };
+    let table = Some(RouteTable(message.header.table.into()));
+    let mut rule = Rule { family, priority: 0, from: None, to: None, mark: None, table };
     let (mut protocol, mut mark, mut mask) = (0, None, u32::MAX);
     for attribute in &message.attributes {
         match attribute {
             RuleAttribute::Priority(priority) => rule.priority = *priority,
-            RuleAttribute::Source(IpAddr::V4(address)) => {
-                rule.from = Ipv4Net::new(*address, message.header.src_len).ok();
-            }
-            RuleAttribute::Destination(IpAddr::V4(address)) => {
-                rule.to = Ipv4Net::new(*address, message.header.dst_len).ok();
-            }
+            RuleAttribute::Source(address) => rule.from = IpNet::new(*address, message.header.src_len).ok(),
+            RuleAttribute::Destination(address) => rule.to = IpNet::new(*address, message.header.dst_len).ok(),
             RuleAttribute::FwMark(value) => mark = Some(*value),
             RuleAttribute::FwMask(value) => mask = *value,
             RuleAttribute::Table(table) => rule.table = Some(RouteTable(*table)),
@@ -295,11 +341,12 @@ fn rule_of(answer: &RouteNetlinkMessage) -> Option<(Rule, u8)> {
     Some((rule, protocol))
 }
 
-/// Permanent IPv4 neighbours that carry our protocol.
-pub(crate) fn neighbours(socket: &mut Socket, protocol: u8) -> Result<Vec<Neighbour>, ApplyError> {
+/// Permanent neighbours of a family that carry a protocol.
+pub(crate) fn neighbours(socket: &mut Socket, family: Family, protocol: u8) -> Result<Vec<Neighbour>, ApplyError> {
     let mut message = NeighbourMessage::default();
-    message.header.family = AddressFamily::Inet;
-    let answers = socket.dump(RouteNetlinkMessage::GetNeighbour(message), "ip -4 neigh show")?;
+    message.header.family = kernel_family(family);
+    let doing = format!("ip {} neigh show", option(family));
+    let answers = socket.dump(RouteNetlinkMessage::GetNeighbour(message), &doing)?;
     Ok(answers.iter().filter_map(|answer| neighbour_of(answer, protocol)).collect())
 }
 
@@ -311,7 +358,8 @@ fn neighbour_of(answer: &RouteNetlinkMessage, wanted: u8) -> Option<Neighbour> {
     let (mut address, mut mac, mut protocol) = (None, None, 0);
     for attribute in &message.attributes {
         match attribute {
-            NeighbourAttribute::Destination(NeighbourAddress::Inet(found)) => address = Some(*found),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(found)) => address = Some(IpAddr::from(*found)),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(found)) => address = Some(IpAddr::from(*found)),
             NeighbourAttribute::LinkLayerAddress(bytes) => {
                 mac = <[u8; 6]>::try_from(bytes.as_slice()).ok().map(MacAddr);
             }

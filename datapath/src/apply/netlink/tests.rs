@@ -3,7 +3,7 @@ use super::message;
 use super::read::{self, RouteFilter};
 use super::*;
 use crate::apply::testbed::{Space, pause};
-use crate::plan::{Op, Route, RouteScope, RouteTable, Rule};
+use crate::plan::{Family, Op, Route, RouteScope, RouteTable, Rule};
 
 fn route(destination: &str, via: Option<&str>) -> Op {
     Op::RouteAdd(Route {
@@ -37,7 +37,7 @@ fn every_message_of_a_send_has_its_own_answer() {
     let answers = socket.transact(requests).unwrap();
     let codes: Vec<_> = answers.iter().map(|answer| answer.as_ref().err().map(|refusal| refusal.errno)).collect();
     assert_eq!(codes, [None, Some(17), None]);
-    let filter = RouteFilter { table: Some(RouteTable(77)), ..RouteFilter::default() };
+    let filter = RouteFilter::of(RouteTable(77));
     assert_eq!(read::routes(&mut socket, filter).unwrap().len(), 2);
 }
 
@@ -58,7 +58,7 @@ fn a_send_of_more_messages_than_the_socket_can_hold_answers_of_is_answered_whole
 fn a_table_that_does_not_exist_has_no_routes() {
     let _node = Space::enter_new();
     let mut socket = Socket::route().unwrap();
-    let filter = RouteFilter { table: Some(RouteTable(4242)), ..RouteFilter::default() };
+    let filter = RouteFilter::of(RouteTable(4242));
     assert_eq!(read::routes(&mut socket, filter).unwrap(), []);
 }
 
@@ -67,7 +67,7 @@ fn lists_longer_than_a_datagram_are_read_whole() {
     let _node = Space::enter_new();
     let mut socket = Socket::route().unwrap();
     add_rules(&mut socket, 1500);
-    assert_eq!(read::rules(&mut socket).unwrap().len(), 1503);
+    assert_eq!(read::rules(&mut socket, Family::V4).unwrap().len(), 1503);
 }
 
 /// Runs `change` again and again on another thread, 0.3 ms apart, while `read` runs; gives what `read` gave.
@@ -108,13 +108,13 @@ fn a_list_of_rules_read_beside_changes_is_whole_or_an_error() {
     };
     beside(change, || {
         for _ in 0..100 {
-            match read::rules(&mut socket) {
+            match read::rules(&mut socket, Family::V4) {
                 Ok(rules) => assert_eq!(rules.iter().filter(|(rule, _)| rule.priority == 1536).count(), 1500),
                 Err(error) => assert!(matches!(error, ApplyError::Interrupted { .. }), "{error}"),
             }
         }
     });
-    assert_eq!(read::rules(&mut socket).unwrap().len(), 1503);
+    assert_eq!(read::rules(&mut socket, Family::V4).unwrap().len(), 1503);
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn a_list_that_the_kernel_marks_as_interrupted_is_read_again() {
     };
     for n in 0..1000u32 {
         let op = Op::AddressAdd(crate::plan::Address {
-            address: std::net::Ipv4Addr::from(0x0a01_0000 + n).into(),
+            address: std::net::IpAddr::from(std::net::Ipv4Addr::from(0x0a01_0000 + n)).into(),
             link: crate::plan::LinkRef::Index(1),
             without_prefix_route: false,
         });
@@ -146,7 +146,7 @@ fn a_list_that_the_kernel_marks_as_interrupted_is_read_again() {
     let interrupted = beside(change, || {
         let once = (0..2000).any(|_| socket.dump_once(list.clone(), "addresses").unwrap().is_none());
         for _ in 0..20 {
-            match read::addresses(&mut socket, None) {
+            match read::addresses(&mut socket, Family::V4, None) {
                 Ok(found) => assert!((1000..=1001).contains(&found.len()), "{}", found.len()),
                 Err(error) => assert!(matches!(error, ApplyError::Interrupted { .. }), "{error}"),
             }

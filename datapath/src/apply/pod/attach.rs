@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Attach, with its undo log.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
+use ipnet::IpNet;
 use rustix::io::Errno;
 
 use crate::apply::error::ApplyError;
@@ -14,7 +15,7 @@ use crate::apply::netlink::{Socket, message, unreadable};
 use crate::apply::netns::Netns;
 use crate::apply::sysctl;
 use crate::plan::pod::{self as plan, PodAttachment, PodPlan};
-use crate::plan::{LinkRef, Op, Route, RouteTable, Rule, VethAlias, ids};
+use crate::plan::{Family, LinkRef, Op, Route, RouteTable, Rule, VethAlias, ids};
 
 /// Both ends of a pod's veth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,8 +90,8 @@ fn remove_stale_link(node: &mut Socket, pod: &PodAttachment) -> Result<(), Apply
 
 /// The host route of an address, if it has one.
 pub(super) fn host_route(node: &mut Socket, address: Ipv4Addr) -> Result<Option<Route>, ApplyError> {
-    let filter = RouteFilter { table: Some(RouteTable::MAIN), ..RouteFilter::default() };
-    Ok(read::routes(node, filter)?.into_iter().find(|route| route.destination == address.into()))
+    let wanted = IpNet::from(IpAddr::from(address));
+    Ok(read::routes(node, RouteFilter::of(RouteTable::MAIN))?.into_iter().find(|route| route.destination == wanted))
 }
 
 impl Attach<'_> {
@@ -160,10 +161,11 @@ impl Attach<'_> {
         let mut outcomes = execute::try_all(&mut self.node, &self.plan.rules, execute::no_link)?;
         self.remember_rules(&outcomes);
         if outcomes.first().is_some_and(|first| matches!(first, Ok(Done::Changed))) {
-            let stale = read::rules(&mut self.node)?
+            let from = Some(IpNet::from(IpAddr::from(self.pod.address)));
+            let stale = read::rules(&mut self.node, Family::V4)?
                 .into_iter()
                 .map(|(rule, _)| rule)
-                .filter(|rule| rule.priority == ids::PRIORITY_FROM_POD && rule.from == Some(self.pod.address.into()))
+                .filter(|rule| rule.priority == ids::PRIORITY_FROM_POD && rule.from == from)
                 .map(Op::RuleDelete);
             let ops: Vec<_> = stale.chain(self.plan.rules.iter().skip(1).cloned()).collect();
             outcomes = execute::try_all(&mut self.node, &ops, execute::no_link)?;

@@ -10,7 +10,7 @@
 //!
 //! Costs one request in the usual case, `Absent`.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use super::attach::host_route;
@@ -19,7 +19,7 @@ use crate::apply::netlink::Socket;
 use crate::apply::netlink::read;
 use crate::apply::netns::Netns;
 use crate::plan::pod::{self as plan, PodAttachment};
-use crate::plan::{LinkName, LinkRef, Op, ids};
+use crate::plan::{Family, LinkName, LinkRef, Op, ids};
 
 /// What of a pod is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub fn standing(netns: &Path, pod: &PodAttachment) -> Result<Standing, ApplyErro
 }
 
 fn has_rules(node: &mut Socket, pod: &PodAttachment) -> Result<bool, ApplyError> {
-    let there = read::rules(node)?;
+    let there = read::rules(node, Family::V4)?;
     Ok(plan::attach(pod).rules.iter().all(|op| match op {
         Op::RuleAdd(rule) => there.iter().any(|(found, _)| found == rule),
         _ => true,
@@ -64,8 +64,8 @@ fn pod_side_stands(netns: &Path, link: &LinkName, address: Ipv4Addr, peer: Optio
     let look = || -> Result<bool, ApplyError> {
         let mut inside = Netns::open(netns)?.inside(Socket::route)?;
         let Some(link) = read::link_by_name(&mut inside, link)? else { return Ok(false) };
-        let addresses = read::addresses(&mut inside, Some(link.index))?;
-        let has_address = addresses.iter().any(|(_, found, _)| found.address == address.into());
+        let addresses = read::addresses(&mut inside, Family::V4, Some(link.index))?;
+        let has_address = addresses.iter().any(|(_, found, _)| found.address == IpAddr::from(address).into());
         Ok(link.up && Some(link.index) == peer && has_address)
     };
     look().unwrap_or(false)

@@ -3,6 +3,7 @@
 
 mod detach;
 mod eni;
+mod families;
 mod host;
 mod packets;
 mod pods;

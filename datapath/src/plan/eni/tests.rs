@@ -57,7 +57,7 @@ fn apply(state: &mut EniState, plan: &Plan) {
 
 fn any_state() -> impl Strategy<Value = EniState> {
     let address = (0u8..4, any::<bool>()).prop_map(|(host, without_prefix_route)| Address {
-        address: Ipv4Net::new(Ipv4Addr::new(10, 0, 1, 18 + host), 24).unwrap(),
+        address: Ipv4Net::new(Ipv4Addr::new(10, 0, 1, 18 + host), 24).unwrap().into(),
         link: LinkRef::Mac(eni(1).mac),
         without_prefix_route,
     });
@@ -72,7 +72,7 @@ fn any_state() -> impl Strategy<Value = EniState> {
         }
     });
     let rule = (0u8..3, 1u32..4).prop_map(|(host, table)| Rule {
-        from: Some(Ipv4Addr::new(10, 0, 1, 19 + host).into()),
+        from: Some(IpAddr::from([10, 0, 1, 19 + host]).into()),
         table: Some(RouteTable(table)),
         ..eni(1).rule()
     });
