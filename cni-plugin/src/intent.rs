@@ -38,8 +38,8 @@ pub(crate) fn from_reply(reply: &AddNetworkReply, wanted: &Wanted) -> Result<(Po
         mtu: wanted.mtu,
         eni_table: eni_table(allocation.route_table_id),
         owner: wanted.owner.clone(),
-        host_mac: MacAddr::derived(&format!("{} host", wanted.owner)),
-        pod_mac: MacAddr::derived(&format!("{} pod", wanted.owner)),
+        host_mac: MacAddr::of_host_end(&wanted.owner),
+        pod_mac: MacAddr::of_pod_end(&wanted.owner),
     };
     let attached = Attached {
         host_veth: wanted.host_veth.clone(),

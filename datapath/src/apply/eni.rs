@@ -15,12 +15,12 @@ use crate::plan::{Address, Family, LinkRef, LinkSet, MacAddr, Op, Plan, Route, R
 /// RTPROT_KERNEL (`include/uapi/linux/rtnetlink.h`): routes that the kernel makes for addresses.
 const PROTOCOL_KERNEL: u8 = 2;
 
-/// Sets an ENI up and proves it. Operations stop at the first that fails.
+/// Sets an ENI up and proves it; what had to be written. Operations stop at the first that fails.
 ///
 /// # Errors
 /// [`ApplyError::LinkMissing`] while the kernel has no link with the MAC; [`ApplyError::NotProven`] when everything was
 /// written and still something differs; else the refusal.
-pub fn setup(eni: &EniSetup) -> Result<(), ApplyError> {
+pub fn setup(eni: &EniSetup) -> Result<Plan, ApplyError> {
     if !eni.is_primary() && (eni.table == RouteTable::MAIN || eni.table.0 == 0) {
         return Err(ApplyError::Invalid { reason: format!("ENI {}: table {} is not its own", eni.mac, eni.table) });
     }
@@ -28,10 +28,11 @@ pub fn setup(eni: &EniSetup) -> Result<(), ApplyError> {
     let (link, state) = observe(&mut socket, eni)?;
     let missing = plan::diff(eni, &state);
     if missing.is_empty() {
-        return Ok(());
+        return Ok(missing);
     }
     write(&mut socket, &missing, link.index, &link.name)?;
-    prove(&format!("ENI {}", eni.mac), &plan::diff(eni, &observe(&mut socket, eni)?.1))
+    prove(&format!("ENI {}", eni.mac), &plan::diff(eni, &observe(&mut socket, eni)?.1))?;
+    Ok(missing)
 }
 
 /// Removes an ENI's rule, routes and address; the link stays as it is. Nothing there is fine, and so is no link. The

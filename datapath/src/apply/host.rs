@@ -13,13 +13,13 @@ use super::{eni, garbage, nftables, sysctl};
 use crate::plan::host::{self as plan, HostSetup, HostState};
 use crate::plan::{Family, LinkRef, Op, Plan, VethAlias, ids};
 
-/// Sets the node up and proves it.
+/// Sets the node up and proves it; what had to be written.
 ///
 /// # Errors
 /// [`ApplyError::Invalid`] when there is no VPC block to keep from SNAT; [`ApplyError::LinkMissing`] without the primary
 /// ENI's link; [`ApplyError::Sysctl`] when forwarding is off and cannot be switched on from here (a container with
 /// /proc/sys read-only: set `net.ipv4.ip_forward=1` on the node).
-pub fn setup(host: &HostSetup) -> Result<(), ApplyError> {
+pub fn setup(host: &HostSetup) -> Result<Plan, ApplyError> {
     if host.vpc_cidrs.is_empty() && !host.external_snat {
         let reason = "no VPC block is known: SNAT would hide every pod from the VPC".to_owned();
         return Err(ApplyError::Invalid { reason });
@@ -29,17 +29,18 @@ pub fn setup(host: &HostSetup) -> Result<(), ApplyError> {
     let (link, state) = observe(&mut route, &mut netfilter, host)?;
     let missing = plan::diff(host, &state);
     if missing.is_empty() {
-        return Ok(());
+        return Ok(missing);
     }
-    for op in missing.ops {
-        match &op {
+    for op in &missing.ops {
+        match op {
             Op::Sysctl(setting) => sysctl::ensure(setting).map(|_| ())?,
             Op::NftReplace(table) => nftables::replace(&mut netfilter, table)?,
             Op::NftSetReplace(table) => nftables::replace_set(&mut netfilter, table)?,
-            _ => eni::write(&mut route, &Plan { ops: vec![op] }, link.index, &link.name)?,
+            _ => eni::write(&mut route, &Plan { ops: vec![op.clone()] }, link.index, &link.name)?,
         }
     }
-    eni::prove("host", &plan::diff(host, &observe(&mut route, &mut netfilter, host)?.1))
+    eni::prove("host", &plan::diff(host, &observe(&mut route, &mut netfilter, host)?.1))?;
+    Ok(missing)
 }
 
 fn observe(route: &mut Socket, netfilter: &mut Socket, host: &HostSetup) -> Result<(Link, HostState), ApplyError> {

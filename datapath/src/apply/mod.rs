@@ -9,6 +9,7 @@
 //! | [`eni`] | write and prove an ENI's set-up; remove it |
 //! | [`host`] | write and prove the node's set-up; uninstall |
 //! | [`observe`] | read what is ours, and who holds which address |
+//! | [`repair`] | one pass over everything that must be there |
 //! | [`garbage`] | delete the dead link group |
 
 pub mod eni;
@@ -22,10 +23,12 @@ mod netns;
 mod nftables;
 pub mod observe;
 pub mod pod;
+pub mod repair;
 mod sysctl;
 #[cfg(test)]
 mod testbed;
 #[cfg(test)]
 mod tests;
+pub mod watch;
 
 pub use error::{ApplyError, Refusal};

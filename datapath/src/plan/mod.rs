@@ -8,6 +8,7 @@
 //! | [`name`] | link names, MAC addresses, the host veth's name |
 //! | [`alias`] | the text on a host veth that says whose it is |
 //! | [`pod`] | attach and detach of a pod |
+//! | [`pods`], [`repair`] | what is missing of plumbed pods, and orphans; writes with their reasons |
 //! | [`eni`] | an ENI's link, table, rule; the difference to what is there |
 //! | [`host`] | the node's own rule, sysctls and nft table |
 //! | [`nft`], [`snat`] | an nft table as data and text; the one we own |
@@ -22,6 +23,8 @@ pub mod model;
 pub mod name;
 pub mod nft;
 pub mod pod;
+pub mod pods;
+pub mod repair;
 pub mod snat;
 
 pub use alias::{AliasError, VethAlias};

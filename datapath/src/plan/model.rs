@@ -301,6 +301,8 @@ pub struct LinkSet {
     pub link: LinkRef,
     /// MTU.
     pub mtu: Option<u32>,
+    /// MAC.
+    pub mac: Option<MacAddr>,
     /// Link group.
     pub group: Option<u32>,
     /// Alias.
@@ -315,18 +317,22 @@ impl LinkSet {
     /// Changes nothing yet.
     #[must_use]
     pub fn of(link: LinkRef) -> Self {
-        Self { link, mtu: None, group: None, alias: None, up: false, rp_filter: None }
+        Self { link, mtu: None, mac: None, group: None, alias: None, up: false, rp_filter: None }
     }
 }
 
 impl fmt::Display for LinkSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let has_link_part = self.mtu.is_some() || self.group.is_some() || self.alias.is_some() || self.up;
+        let has_link_part =
+            self.mtu.is_some() || self.mac.is_some() || self.group.is_some() || self.alias.is_some() || self.up;
         if has_link_part {
             write!(f, "ip link set dev {}", self.link)?;
         }
         if let Some(mtu) = self.mtu {
             write!(f, " mtu {mtu}")?;
+        }
+        if let Some(mac) = self.mac {
+            write!(f, " address {mac}")?;
         }
         if let Some(group) = self.group {
             write!(f, " group {group}")?;
@@ -451,6 +457,24 @@ impl Op {
             Self::AddressAdd(address) | Self::AddressDelete(address) => Some(&address.link),
             Self::RouteAdd(route) | Self::RouteReplace(route) | Self::RouteDelete(route) => Some(&route.link),
             Self::NeighbourSet(neighbour) | Self::NeighbourDelete(neighbour) => Some(&neighbour.link),
+            Self::RuleAdd(_)
+            | Self::RuleDelete(_)
+            | Self::OwnRuleDelete(_)
+            | Self::Sysctl(_)
+            | Self::NftReplace(_)
+            | Self::NftSetReplace(_) => None,
+        }
+    }
+}
+
+impl Op {
+    /// The same, to be changed.
+    pub fn link_mut(&mut self) -> Option<&mut LinkRef> {
+        match self {
+            Self::LinkSet(set) => Some(&mut set.link),
+            Self::AddressAdd(address) | Self::AddressDelete(address) => Some(&mut address.link),
+            Self::RouteAdd(route) | Self::RouteReplace(route) | Self::RouteDelete(route) => Some(&mut route.link),
+            Self::NeighbourSet(neighbour) | Self::NeighbourDelete(neighbour) => Some(&mut neighbour.link),
             Self::RuleAdd(_)
             | Self::RuleDelete(_)
             | Self::OwnRuleDelete(_)

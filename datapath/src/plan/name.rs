@@ -108,6 +108,18 @@ impl MacAddr {
         octets[0] = (octets[0] & 0xfc) | 0x02;
         Self(octets)
     }
+
+    /// MAC of the host end of a pod's veth, which the pod has as its router's permanent neighbour.
+    #[must_use]
+    pub fn of_host_end(owner: &str) -> Self {
+        Self::derived(&format!("{owner} host"))
+    }
+
+    /// MAC of the pod's end, which the node has as the pod's permanent neighbour.
+    #[must_use]
+    pub fn of_pod_end(owner: &str) -> Self {
+        Self::derived(&format!("{owner} pod"))
+    }
 }
 
 impl fmt::Display for MacAddr {

@@ -43,7 +43,7 @@ pub struct PodAttachment {
     pub eni_table: Option<RouteTable>,
     /// The allocation key, `network/containerid/ifname`.
     pub owner: String,
-    /// MAC of the host end, such as [`MacAddr::derived`] from the owner + ` host`.
+    /// MAC of the host end, [`MacAddr::of_host_end`].
     pub host_mac: MacAddr,
     /// MAC of the pod's link; another one.
     pub pod_mac: MacAddr,

@@ -36,7 +36,8 @@ pub(super) fn needed(message: &[u8]) -> Vec<u8> {
     kept
 }
 
-fn walk(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+/// The attributes of a message: type without its flags, value.
+pub(crate) fn walk(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let &[a, b, c, d, ..] = rest else { return None };
         let length = usize::from(u16::from_ne_bytes([a, b]));

@@ -138,6 +138,7 @@ fn link_set(set: &LinkSet, index: u32) -> LinkMessage {
         message.header.change_mask = LinkFlags::Up;
     }
     message.attributes.extend(set.mtu.map(LinkAttribute::Mtu));
+    message.attributes.extend(set.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
     message.attributes.extend(set.group.map(LinkAttribute::Group));
     message.attributes.extend(
         set.alias

@@ -12,7 +12,7 @@
 //!
 //! Not here: which messages ([`message`]) and what answers mean ([`read`]).
 
-mod link_filter;
+pub(crate) mod link_filter;
 pub(crate) mod message;
 pub(crate) mod read;
 pub(crate) mod rtnl;
@@ -29,9 +29,9 @@ use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use super::error::{ApplyError, Refusal};
 
 /// MSG_DONTWAIT | MSG_TRUNC (`include/linux/socket.h`).
-const RECEIVE_FLAGS: i32 = 0x40 | 0x20;
+pub(crate) const RECEIVE_FLAGS: i32 = 0x40 | 0x20;
 /// More than the kernel puts into one datagram (32 KiB in a dump, `netlink_dump`, `net/netlink/af_netlink.c`).
-const RECEIVE_BYTES: usize = 64 * 1024;
+pub(crate) const RECEIVE_BYTES: usize = 64 * 1024;
 /// Requests of one send. The kernel answers all of them before we read the first answer; an answer takes about 1 KiB of the
 /// socket's receive buffer (208 KiB, net.core.rmem_default), and what does not fit is lost (ENOBUFS).
 const REQUESTS_PER_SEND: usize = 64;
@@ -316,7 +316,7 @@ fn text(tlvs: &[u8]) -> Option<String> {
     texts.next()
 }
 
-fn failed(doing: &str, source: io::Error) -> ApplyError {
+pub(crate) fn failed(doing: &str, source: io::Error) -> ApplyError {
     ApplyError::Socket { doing: doing.to_owned(), source }
 }
 

@@ -7,4 +7,5 @@ mod families;
 mod host;
 mod packets;
 mod pods;
+mod repair;
 mod undo;

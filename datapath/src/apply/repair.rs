@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One pass of repair: read the node's namespace, write what is missing of the host, the ENIs and the pods, remove the orphans
+//! that the caller names, read again.
+//!
+//! Decides nothing about what must be there (`plan`), nor about when and how often (the caller). A failure of one part does
+//! not keep the others from being repaired.
+//!
+//! Links are read after what belongs to them: a pod that is detached meanwhile has its objects still or is dead already,
+//! so nothing is put back for it; one that is attached meanwhile is not among the caller's pods yet.
+//!
+//! Invariant: nothing is written when nothing is missing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use rustix::io::Errno;
+
+use super::error::ApplyError;
+use super::netlink::Socket;
+use super::netlink::read::{self, Link, RouteFilter};
+use super::{eni, execute, host};
+use crate::plan::eni::EniSetup;
+use crate::plan::host::HostSetup;
+use crate::plan::pods::{self, LivePod, NodeLink, NodeState};
+use crate::plan::repair::Repair;
+use crate::plan::{Family, LinkName, LinkRef, Op, ids};
+
+/// What must be so.
+#[derive(Clone, Debug)]
+pub struct Desired {
+    /// The node; `None`: not known yet, left as it is.
+    pub host: Option<HostSetup>,
+    /// ENIs in service.
+    pub enis: Vec<EniSetup>,
+    /// Pods, as far as they are plumbed.
+    pub pods: Vec<LivePod>,
+    /// Addresses whose objects are nobody's business here: held, being attached, of ENIs.
+    pub spared: BTreeSet<IpAddr>,
+    /// Orphans of an earlier pass whose objects go now, if they are orphans still.
+    pub sweep: BTreeSet<IpAddr>,
+}
+
+/// What a pass found and did.
+#[derive(Debug, Default)]
+pub struct Pass {
+    /// What was put right, in order.
+    pub repairs: Vec<Repair>,
+    /// Objects of orphans that were removed.
+    pub swept: Vec<Op>,
+    /// Addresses with objects of ours that nobody needs; those swept now are not among them.
+    pub orphans: BTreeSet<IpAddr>,
+    /// What could not be put right, or differs still.
+    pub failures: Vec<ApplyError>,
+}
+
+/// Makes it so, as far as the kernel lets us.
+///
+/// # Errors
+/// The kernel cannot be read.
+pub fn pass(desired: &Desired) -> Result<Pass, ApplyError> {
+    let mut pass = Pass::default();
+    if let Some(setup) = &desired.host {
+        pass.note(host::setup(setup));
+    }
+    for setup in &desired.enis {
+        pass.note(eni::setup(setup));
+    }
+    let mut socket = Socket::route()?;
+    let state = observe(&mut socket)?;
+    let missing = pods::diff(&desired.pods, &state);
+    let mut orphans = pods::orphans(&state, &desired.spared);
+    if !missing.is_empty() {
+        pass.write(&mut socket, missing, &names(&state))?;
+        let left = pods::diff(&desired.pods, &observe(&mut socket)?);
+        let left = left.into_iter().map(|repair| repair.op).collect();
+        pass.failures.extend(eni::prove("pods", &crate::plan::Plan { ops: left }).err());
+    }
+    orphans.retain(|address, _| desired.sweep.contains(address) || !pass.orphans.insert(*address));
+    if !orphans.is_empty() {
+        pass.sweep(&mut socket, orphans)?;
+    }
+    Ok(pass)
+}
+
+impl Pass {
+    fn note(&mut self, outcome: Result<crate::plan::Plan, ApplyError>) {
+        match outcome {
+            Ok(written) => self.repairs.extend(written.ops.into_iter().map(Repair::from)),
+            Err(error) => self.failures.push(error),
+        }
+    }
+
+    /// All writes in one send. A link that has gone meanwhile needs nothing.
+    fn write(
+        &mut self,
+        socket: &mut Socket,
+        repairs: Vec<Repair>,
+        names: &BTreeMap<u32, LinkName>,
+    ) -> Result<(), ApplyError> {
+        let ops: Vec<_> = repairs.iter().map(|repair| repair.op.clone()).collect();
+        for (repair, outcome) in repairs.into_iter().zip(execute::try_all(socket, &ops, index)?) {
+            match outcome {
+                Ok(_) => self.repairs.push(Repair { op: named(repair.op, names), ..repair }),
+                Err(error) if error.errno() == Some(Errno::NODEV.raw_os_error()) => {}
+                Err(error) => self.failures.push(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Rules have no owner in the kernel: whose an address is now is looked at once more, just before they go.
+    fn sweep(&mut self, socket: &mut Socket, orphans: BTreeMap<IpAddr, Vec<Op>>) -> Result<(), ApplyError> {
+        let live: BTreeSet<IpAddr> = read::links(socket)?
+            .iter()
+            .filter(|link| link.group != ids::DEAD_GROUP)
+            .filter_map(|link| Some(IpAddr::from(link.alias()?.address)))
+            .collect();
+        let gone = orphans.into_iter().filter(|(address, _)| !live.contains(address));
+        let ops: Vec<_> = gone.flat_map(|(_, ops)| ops).collect();
+        for (op, outcome) in ops.iter().zip(execute::try_all(socket, &ops, index)?) {
+            match outcome {
+                Ok(execute::Done::Changed) => self.swept.push(op.clone()),
+                Ok(execute::Done::WasSo) => {}
+                Err(error) => self.failures.push(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// All that [`pods::diff`] and [`pods::orphans`] compare; links last.
+fn observe(socket: &mut Socket) -> Result<NodeState, ApplyError> {
+    let mut state = NodeState::default();
+    for family in Family::ALL {
+        state.rules.extend(read::rules(socket, family)?);
+        state.routes.extend(read::routes(socket, RouteFilter { family, ..RouteFilter::default() })?);
+        state.neighbours.extend(read::neighbours(socket, family, ids::PROTOCOL)?);
+    }
+    state.links = read::links(socket)?.iter().filter_map(node_link).collect();
+    Ok(state)
+}
+
+fn node_link(link: &Link) -> Option<NodeLink> {
+    Some(NodeLink {
+        index: link.index,
+        name: LinkName::new(&link.name).ok()?,
+        mac: link.mac,
+        up: link.up,
+        group: link.group,
+        alias: link.alias(),
+        is_bare_veth: link.is_veth() && link.alias_text.is_none(),
+    })
+}
+
+fn names(state: &NodeState) -> BTreeMap<u32, LinkName> {
+    state.links.iter().map(|link| (link.index, link.name.clone())).collect()
+}
+
+/// The operation as a person reads it.
+fn named(mut op: Op, names: &BTreeMap<u32, LinkName>) -> Op {
+    if let Some(link) = op.link_mut()
+        && let LinkRef::Index(index) = link
+        && let Some(name) = names.get(index)
+    {
+        *link = LinkRef::Name(name.clone());
+    }
+    op
+}
+
+fn index(link: &LinkRef) -> Result<u32, ApplyError> {
+    match link {
+        LinkRef::Index(index) => Ok(*index),
+        other => execute::no_link(other),
+    }
+}

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Plumbed pods: what of theirs is missing in the node's namespace, and what of ours belongs to no pod any more.
+//!
+//! What a pod's objects *are* is not said here: they are the node's part of [`pod::attach`], so that another layout of the
+//! attach is repaired without a change here. [`diff`] takes them one by one and looks for each.
+//!
+//! Whose a link is is told by its alias; a live host veth without one, found by its name, is a pod of the reference, of
+//! which only link, route and rules are known. Nothing inside the pod is looked at.
+//!
+//! ```text
+//! alias names the pod, group not dead ─► live: its objects are put back
+//! no such link, or in the dead group  ─► nothing: there is no pod to put them back for
+//! own object, address spared by nobody ─► orphan (orphans): goes when the caller says so
+//! ```
+//!
+//! Invariants: no write when nothing is missing; the writes leave nothing to write (property test); nothing that is not
+//! ours is removed, except what stands where a live pod's own object must be.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::alias::VethAlias;
+use super::ids;
+use super::model::{LinkRef, LinkSet, Neighbour, Op, Route, Rule};
+use super::name::{LinkName, MacAddr, RouteTable};
+use super::pod::{self, PodAttachment};
+use super::repair::{Fault, Repair};
+
+/// A pod that must be reachable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LivePod {
+    /// The allocation key, `network/containerid/ifname`.
+    pub owner: String,
+    /// Its host veth's name, where it can be known without the alias.
+    pub host_veth: Option<LinkName>,
+    /// Its address.
+    pub address: std::net::Ipv4Addr,
+    /// Route table of the ENI that holds the address; `None` or main: the primary ENI.
+    pub eni_table: Option<RouteTable>,
+}
+
+/// One reading of the node's namespace. Links in it are [`LinkRef::Index`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeState {
+    /// All links.
+    pub links: Vec<NodeLink>,
+    /// Unicast routes of all tables.
+    pub routes: Vec<Route>,
+    /// Rules with their protocol.
+    pub rules: Vec<(Rule, u8)>,
+    /// Permanent neighbours that carry our protocol.
+    pub neighbours: Vec<Neighbour>,
+}
+
+/// A link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeLink {
+    /// Its index.
+    pub index: u32,
+    /// Its name.
+    pub name: LinkName,
+    /// Its MAC.
+    pub mac: Option<MacAddr>,
+    /// Whether it is up.
+    pub up: bool,
+    /// Its group.
+    pub group: u32,
+    /// Its alias, if it is one of ours.
+    pub alias: Option<VethAlias>,
+    /// Whether it is one end of a veth that has no alias at all.
+    pub is_bare_veth: bool,
+}
+
+impl NodeLink {
+    fn is_live(&self) -> bool {
+        self.group != ids::DEAD_GROUP
+    }
+}
+
+/// What is read of a node, arranged for looking up.
+struct View<'a> {
+    state: &'a NodeState,
+    by_owner: BTreeMap<&'a str, &'a NodeLink>,
+    by_name: BTreeMap<&'a LinkName, &'a NodeLink>,
+    by_index: BTreeMap<u32, &'a NodeLink>,
+    rules: BTreeSet<&'a Rule>,
+    routes: BTreeMap<(RouteTable, IpNet), Vec<&'a Route>>,
+    neighbours: BTreeSet<&'a Neighbour>,
+}
+
+impl<'a> View<'a> {
+    fn of(state: &'a NodeState) -> Self {
+        let live = || state.links.iter().filter(|link| link.is_live());
+        let mut routes: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for route in &state.routes {
+            routes.entry((route.table, route.destination)).or_default().push(route);
+        }
+        Self {
+            state,
+            by_owner: live().filter_map(|link| Some((link.alias.as_ref()?.owner.as_str(), link))).collect(),
+            by_name: live().map(|link| (&link.name, link)).collect(),
+            by_index: live().map(|link| (link.index, link)).collect(),
+            rules: state.rules.iter().map(|(rule, _)| rule).collect(),
+            routes,
+            neighbours: state.neighbours.iter().collect(),
+        }
+    }
+
+    /// The pod's live host veth, and whether its alias vouches for it.
+    fn link_of(&self, pod: &LivePod) -> Option<(&'a NodeLink, bool)> {
+        if let Some(link) = self.by_owner.get(pod.owner.as_str()) {
+            // An alias that names another address than the journal does: nobody knows which is right.
+            return link.alias.as_ref().is_some_and(|alias| alias.address == pod.address).then_some((link, true));
+        }
+        let link = self.by_name.get(pod.host_veth.as_ref()?)?;
+        link.is_bare_veth.then_some((link, false))
+    }
+}
+
+/// Everything a pod has in the node's namespace, as the writes that would make it, in order. The link is the pod's host
+/// veth.
+#[must_use]
+pub fn objects(pod: &LivePod, link: &NodeLink) -> Vec<Op> {
+    let attachment = PodAttachment {
+        host_veth: link.name.clone(),
+        // Inside the pod, where nothing is written.
+        pod_link: LinkName::loopback(),
+        address: pod.address,
+        mtu: 0,
+        eni_table: pod.eni_table,
+        owner: pod.owner.clone(),
+        host_mac: MacAddr::of_host_end(&pod.owner),
+        pod_mac: MacAddr::of_pod_end(&pod.owner),
+    };
+    let plan = pod::attach(&attachment);
+    plan.node.into_iter().chain(plan.rules).map(|op| with_index(op, link)).collect()
+}
+
+/// The operation with its link known by index, as the kernel was read.
+fn with_index(mut op: Op, link: &NodeLink) -> Op {
+    if let Some(named) = op.link_mut() {
+        *named = LinkRef::Index(link.index);
+    }
+    op
+}
+
+/// What must be written so that every live pod has its objects, pod by pod, each pod's in the order of an attach.
+#[must_use]
+pub fn diff(pods: &[LivePod], state: &NodeState) -> Vec<Repair> {
+    let view = View::of(state);
+    let mut repairs = Vec::new();
+    for pod in pods {
+        let Some((link, vouched)) = view.link_of(pod) else { continue };
+        let before = repairs.len();
+        for op in objects(pod, link) {
+            match op {
+                Op::LinkSet(set) => repairs.extend(link_repair(pod, link, &set, vouched)),
+                Op::RouteAdd(route) => repairs.extend(view.route_repair(route)),
+                Op::NeighbourSet(neighbour) if vouched => {
+                    // A new MAC on the link, or its way up, costs it its neighbours (`neigh_changeaddr`, `neigh_ifdown`,
+                    // net/core/neighbour.c).
+                    let set_link = repairs.len() > before && matches!(repairs[before].op, Op::LinkSet(_));
+                    if set_link || !view.neighbours.contains(&neighbour) {
+                        repairs.push(Op::NeighbourSet(neighbour).into());
+                    }
+                }
+                Op::RuleDelete(any_table) => repairs.extend(view.stale_rules(&any_table, pod.eni_table)),
+                Op::RuleAdd(rule) if !view.rules.contains(&rule) => repairs.push(Op::RuleAdd(rule).into()),
+                _ => {}
+            }
+        }
+    }
+    repairs
+}
+
+/// What differs of a host veth: down, another MAC (the pod's permanent neighbour has the one it was made with), another
+/// group.
+fn link_repair(pod: &LivePod, link: &NodeLink, wanted: &LinkSet, vouched: bool) -> Option<Repair> {
+    let mac = MacAddr::of_host_end(&pod.owner);
+    let set = LinkSet {
+        up: wanted.up && !link.up,
+        mac: (vouched && link.mac != Some(mac)).then_some(mac),
+        group: wanted.group.filter(|group| *group != link.group),
+        ..LinkSet::of(LinkRef::Index(link.index))
+    };
+    (set != LinkSet::of(LinkRef::Index(link.index))).then(|| Op::LinkSet(set).into())
+}
+
+impl View<'_> {
+    /// A route to the same block that leads elsewhere gives way, unless it leads to a live pod with this very address.
+    fn route_repair(&self, wanted: Route) -> Option<Repair> {
+        let there = self.routes.get(&(wanted.table, wanted.destination));
+        let there = there.map(Vec::as_slice).unwrap_or_default();
+        let is_same = |found: &&Route| found.link == wanted.link && found.via == wanted.via;
+        if there.iter().any(is_same) {
+            return None;
+        }
+        let Some(other) = there.first() else { return Some(Op::RouteAdd(wanted).into()) };
+        let holder = match other.link {
+            LinkRef::Index(index) => self.by_index.get(&index),
+            _ => None,
+        };
+        let address = wanted.destination.addr();
+        let is_pods = holder.is_some_and(|link| {
+            link.is_bare_veth || link.alias.as_ref().is_some_and(|alias| IpAddr::from(alias.address) == address)
+        });
+        (!is_pods).then(|| Repair::because(Fault::Changed, Op::RouteReplace(wanted)))
+    }
+
+    /// Rules of a pod's address to a table that is not its ENI's: of two rules with one selector the older wins.
+    fn stale_rules(&self, any_table: &Rule, table: Option<RouteTable>) -> Vec<Repair> {
+        let selector = |rule: &Rule| (rule.priority, rule.from, rule.to, rule.mark);
+        let wanted = table.filter(|table| *table != RouteTable::MAIN);
+        let stale = self.state.rules.iter().map(|(rule, _)| rule);
+        let stale = stale.filter(|rule| selector(rule) == selector(any_table) && rule.table != wanted);
+        stale.cloned().map(|rule| Op::RuleDelete(rule).into()).collect()
+    }
+}
+
+/// Addresses that objects of ours are about although nobody needs them: not in `spared`, and on no live host veth.
+///
+/// Rules of a pod (`to`, `from`) and of an ENI's address, host routes and neighbours are looked at; what is about more than one
+/// address is never an orphan.
+#[must_use]
+pub fn orphans(state: &NodeState, spared: &BTreeSet<IpAddr>) -> BTreeMap<IpAddr, Vec<Op>> {
+    let live: BTreeSet<IpAddr> = live_addresses(state);
+    let mut orphans: BTreeMap<IpAddr, Vec<Op>> = BTreeMap::new();
+    let mut add = |address: IpAddr, op: Op| {
+        if !spared.contains(&address) && !live.contains(&address) {
+            orphans.entry(address).or_default().push(op);
+        }
+    };
+    for (rule, protocol) in &state.rules {
+        if let (Some(address), ids::PROTOCOL) = (address_of_rule(rule), *protocol) {
+            add(address, Op::OwnRuleDelete(rule.clone()));
+        }
+    }
+    for route in state.routes.iter().filter(|route| route.protocol == ids::PROTOCOL && is_host_route(route)) {
+        add(route.destination.addr(), Op::RouteDelete(route.clone()));
+    }
+    for neighbour in &state.neighbours {
+        add(neighbour.address, Op::NeighbourDelete(neighbour.clone()));
+    }
+    orphans
+}
+
+/// Addresses of sandboxes that live by the kernel's word, known to the journal or not.
+fn live_addresses(state: &NodeState) -> BTreeSet<IpAddr> {
+    let live = state.links.iter().filter(|link| link.is_live());
+    live.filter_map(|link| Some(IpAddr::from(link.alias.as_ref()?.address))).collect()
+}
+
+/// The one address that a rule of ours is about.
+fn address_of_rule(rule: &Rule) -> Option<IpAddr> {
+    let net = match rule.priority {
+        ids::PRIORITY_TO_POD => rule.to?,
+        ids::PRIORITY_FROM_POD | ids::PRIORITY_FROM_ENI => rule.from?,
+        _ => return None,
+    };
+    (net.prefix_len() == net.max_prefix_len()).then(|| net.addr())
+}
+
+/// A route to one address on a link in main. Routes to routers are in the ENIs' tables.
+fn is_host_route(route: &Route) -> bool {
+    let destination = route.destination;
+    destination.prefix_len() == destination.max_prefix_len() && route.via.is_none() && route.table == RouteTable::MAIN
+}
+
+#[cfg(test)]
+mod tests;
