@@ -37,7 +37,7 @@ const DEFAULT_LOG_FILE: &str = "/var/log/aws-routed-eni/plugin.log";
 /// Jumbo frames, the MTU inside a VPC (EC2 user guide, "Network maximum transmission unit").
 const DEFAULT_MTU: u32 = 9001;
 /// The least that IPv4 hosts must take (RFC 791), the reference's lower limit.
-const SMALLEST_MTU: u32 = 576;
+pub(crate) const SMALLEST_MTU: u32 = 576;
 
 /// Where log lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]

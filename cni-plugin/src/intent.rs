@@ -8,6 +8,7 @@ use datapath::plan::pod::PodAttachment;
 use datapath::plan::{LinkName, MacAddr, RouteTable};
 use ipam_api::rpc::{AddNetworkReply, IpAllocationMetadata};
 
+use crate::conf::SMALLEST_MTU;
 use crate::error::{CniError, Code};
 use crate::result::Attached;
 
@@ -24,7 +25,7 @@ pub(crate) struct Wanted {
     pub netns: String,
     /// The allocation key's text.
     pub owner: String,
-    /// MTU of both ends.
+    /// MTU of both ends as configured; the daemon may say a smaller one.
     pub mtu: u32,
 }
 
@@ -35,7 +36,7 @@ pub(crate) fn from_reply(reply: &AddNetworkReply, wanted: &Wanted) -> Result<(Po
         host_veth: wanted.host_veth.clone(),
         pod_link: wanted.pod_link.clone(),
         address,
-        mtu: wanted.mtu,
+        mtu: reply.pod_mtu.map_or(wanted.mtu, |mtu| mtu.clamp(SMALLEST_MTU, wanted.mtu)),
         eni_table: eni_table(allocation.route_table_id),
         owner: wanted.owner.clone(),
         host_mac: MacAddr::of_host_end(&wanted.owner),
@@ -109,6 +110,15 @@ mod tests {
             ..IpAllocationMetadata::default()
         };
         AddNetworkReply { success: true, ip_allocation_metadata: vec![allocation], ..AddNetworkReply::default() }
+    }
+
+    /// The reference's daemon says none.
+    #[test]
+    fn the_mtu_is_the_smaller_of_the_configurations_and_the_daemons() {
+        for (said, given) in [(None, 9001), (Some(1400), 1400), (Some(65_535), 9001), (Some(0), 576)] {
+            let reply = AddNetworkReply { pod_mtu: said, ..reply("10.0.1.7", 0, 254) };
+            assert_eq!(from_reply(&reply, &wanted()).unwrap().0.mtu, given, "{said:?}");
+        }
     }
 
     #[test]

@@ -93,6 +93,7 @@ fn an_add_reply_has_the_reference_s_field_numbers() {
         vpc_v6_cidrs: vec!["2001:db8::/56".into()],
         network_policy_mode: thirteen.0,
         refusal: Some(Refusal { code: "NodeFull".into(), cause: "27 of 27".into(), retry_after_ms: Some(1_500) }),
+        pod_mtu: Some(1_400),
     };
     let fields = [
         number_field(1, 1),
@@ -107,6 +108,7 @@ fn an_add_reply_has_the_reference_s_field_numbers() {
         bytes_field(12, b"2001:db8::/56"),
         thirteen.1,
         bytes_field(100, &refusal),
+        number_field(110, 1_400),
     ];
     assert_wire(&reply, &fields);
 }

@@ -61,6 +61,9 @@ pub struct AddNetworkReply {
     /// Why Success is false.
     #[prost(message, optional, tag = "100")]
     pub refusal: ::core::option::Option<Refusal>,
+    /// Largest MTU for the pod: no larger than the ENIs' links. The plugin takes the smaller of it and its configuration's.
+    #[prost(uint32, optional, tag = "110")]
+    pub pod_mtu: ::core::option::Option<u32>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DelNetworkRequest {

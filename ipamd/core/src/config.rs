@@ -110,6 +110,8 @@ pub struct Config {
     pub snat: SnatConfig,
     /// MTU of every ENI (`AWS_VPC_ENI_MTU`).
     pub eni_mtu: u32,
+    /// MTU of pods (`POD_MTU`); never more than `eni_mtu`: what is larger would die at the ENI.
+    pub pod_mtu: u32,
     /// First letters of host veth names (`AWS_VPC_K8S_CNI_VETHPREFIX`).
     pub veth_prefix: String,
     /// The journal in the reference's format (`AWS_VPC_K8S_CNI_BACKING_STORE`); ours and the tombstones lie beside it.
@@ -286,6 +288,7 @@ impl Default for Config {
                 connmark: 0x80,
             },
             eni_mtu: 9001,
+            pod_mtu: 9001,
             veth_prefix: "eni".to_owned(),
             journal: PathBuf::from("/var/run/aws-node/ipam.json"),
             socket: PathBuf::from("/var/run/aws-node/ipamd.sock"),

@@ -37,6 +37,7 @@ pub(crate) struct Backend {
     exclude_cidrs: Vec<Ipv4Net>,
     /// Named in answers: the plugin then asks the network policy agent. Empty: it does not.
     policy_mode: String,
+    pod_mtu: u32,
     next_request: AtomicU64,
 }
 
@@ -48,6 +49,7 @@ impl Backend {
             external_snat: config.snat.external,
             exclude_cidrs: config.snat.exclude_cidrs.clone(),
             policy_mode: config.policy_mode.clone().unwrap_or_default(),
+            pod_mtu: config.pod_mtu,
             next_request: AtomicU64::new(1),
         }
     }
@@ -79,6 +81,7 @@ impl Backend {
             use_external_snat: self.external_snat,
             vpc_v4_cidrs: self.unmasked_cidrs(),
             network_policy_mode: self.policy_mode.clone(),
+            pod_mtu: Some(self.pod_mtu),
             ..AddNetworkReply::default()
         }
     }

@@ -188,11 +188,20 @@ fn values_are_read_as_the_reference_reads_them() {
 }
 
 #[test]
+fn pods_have_no_larger_mtu_than_enis() {
+    let mtu = |given: &[(&str, &str)]| parse(&source(given)).expect("right").0.pod_mtu;
+    assert_eq!(mtu(&[]), 9001);
+    assert_eq!(mtu(&[("AWS_VPC_ENI_MTU", "1500")]), 1500);
+    assert_eq!(mtu(&[("POD_MTU", "1400")]), 1400);
+    assert_eq!(mtu(&[("AWS_VPC_ENI_MTU", "1500"), ("POD_MTU", "9001")]), 1500);
+}
+
+#[test]
 fn the_table_says_in_a_word_what_becomes_of_values() {
     let label = |name: &str| VARIABLES.iter().find(|row| row.name == name).expect("a row").support.label();
     assert_eq!(label("ENABLE_IPv6"), "other values are refused");
     assert_eq!(label("AWS_VPC_K8S_PLUGIN_LOG_FILE"), "some values are refused");
-    assert_eq!(label("POD_MTU"), "accepted with a warning");
+    assert_eq!(label("DISABLE_TCP_EARLY_DEMUX"), "accepted with a warning");
     assert_eq!(label("VPC_CNI_VERSION"), "accepted, no effect");
     assert_eq!(label("NETWORK_POLICY_ENFORCING_MODE"), "honoured");
 }

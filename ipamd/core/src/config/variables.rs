@@ -274,8 +274,8 @@ pub const VARIABLES: &[Variable] = &[
     row(
         "POD_MTU",
         ("whole number", "", "bytes"),
-        ByValue(&[("*", Noted("the plugin takes the pods' MTU from its network configuration (key mtu)"))]),
-        "MTU of pods.",
+        Honoured,
+        "MTU of pods, 576 to 9001 and no more than the ENIs'; not set: the ENIs'. The network configuration's mtu can lower it.",
     ),
     row(
         "AWS_VPC_K8S_CNI_VETHPREFIX",

@@ -33,6 +33,7 @@ fn bench(external_snat: bool) -> (Backend, UnboundedReceiver<Input>, watch::Send
     config.snat.external = external_snat;
     config.snat.exclude_cidrs = vec!["192.168.0.0/16".parse().unwrap()];
     config.policy_mode = Some("standard".to_owned());
+    config.pod_mtu = 1400;
     let (inbox, receiver) = Inbox::new();
     let facts = watch::Sender::new(Some(facts()));
     (Backend::new(&config, inbox, facts.subscribe()), receiver, facts)
@@ -103,6 +104,7 @@ async fn an_add_carries_key_pod_and_deadline_and_its_answer_all_fields_of_the_re
         use_external_snat: false,
         vpc_v4_cidrs: vec!["10.0.0.0/16".to_owned(), "192.168.0.0/16".to_owned()],
         network_policy_mode: "standard".to_owned(),
+        pod_mtu: Some(1400),
         ..AddNetworkReply::default()
     };
     assert_eq!(answer, expected);
