@@ -3,6 +3,7 @@ sysctl -w net.ipv4.ip_forward=1
 ip link set dev $LINK_02000a00000a mtu 9001 up
 sysctl -w net.ipv4.conf.$LINK_02000a00000a.rp_filter=2
 ip rule add priority 1024 from all fwmark 0x80/0x80 lookup main protocol 158
+ip rule add priority 1535 from all to 172.20.0.0/16 lookup main protocol 158
 nft -f - <<'EOF'
 table ip enid
 delete table ip enid
@@ -10,6 +11,11 @@ table ip enid {
 	chain dead_pods {
 		type filter hook prerouting priority -300; policy accept;
 		iifgroup 57005 counter drop comment "detached pods are not heard #abbd2764"
+	}
+	chain connection_marks {
+		type filter hook prerouting priority -150; policy accept;
+		iifname "eni*" ct mark & 0x00000080 == 0x00000080 meta mark set meta mark & 0xffffff7f ^ 0x00000080 comment "marked connections stay on the primary ENI #3a85eec0"
+		iiftype ether ether daddr 02:00:0a:00:00:0a ct state new fib daddr type local ct mark set ct mark & 0xffffff7f ^ 0x00000080 comment "connections to the node's address are answered from it #ea5d2a06"
 	}
 }
 EOF

@@ -6,6 +6,7 @@ pub(crate) mod host;
 pub(crate) mod http;
 pub(crate) mod links;
 pub(crate) mod lock;
+pub(crate) mod nat_file;
 pub(crate) mod ready;
 pub(crate) mod rpc;
 pub(crate) mod runner;

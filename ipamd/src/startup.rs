@@ -20,7 +20,7 @@ use std::time::Duration;
 use ipam_api::server::{ConnectionEvent, ServeError, ServeOptions, Services, bind, serve};
 use ipamd_aws::{Imds, Settings};
 use ipamd_core::action::Effects;
-use ipamd_core::config::{Note, Provisioning};
+use ipamd_core::config::{NatBlocks, Note, Provisioning};
 use ipamd_core::event::InstanceFacts;
 use ipamd_core::{Config, Core, Restored};
 use tokio::net::UnixListener;
@@ -35,6 +35,7 @@ use crate::edge::host::{self, Host};
 use crate::edge::http::{self, Introspection};
 use crate::edge::links;
 use crate::edge::lock::{InstanceLock, LockError};
+use crate::edge::nat_file::NatFile;
 use crate::edge::ready::{self, ReadyMarker};
 use crate::edge::rpc::Backend;
 use crate::edge::runner::Runner;
@@ -130,14 +131,17 @@ fn known_facts(found: &Found) -> Option<InstanceFacts> {
 struct Edges {
     inbox: Inbox,
     facts: watch::Sender<Option<InstanceFacts>>,
+    blocks: watch::Sender<NatBlocks>,
     heartbeat: Arc<Heartbeat>,
 }
 
-async fn serve_until_stopped(config: Config, folder: PathBuf, found: Found) -> Result<(), InitError> {
+async fn serve_until_stopped(mut config: Config, folder: PathBuf, found: Found) -> Result<(), InitError> {
     let listener = bind(&config.socket).await.map_err(step::<ServeError>("socket"))?;
     let (inbox, receiver) = Inbox::new();
+    let nat_file = nat_file(&mut config);
     let edges = Edges {
         facts: watch::Sender::new(known_facts(&found)),
+        blocks: watch::Sender::new(config.snat.blocks.clone()),
         heartbeat: Arc::new(Heartbeat::default()),
         inbox: inbox.clone(),
     };
@@ -157,6 +161,9 @@ async fn serve_until_stopped(config: Config, folder: PathBuf, found: Found) -> R
     let (stop, rpc) = serve_plugin(&config, listener, &edges);
     serve_introspection(&config, &edges);
     tokio::spawn(links::listen(config.veth_prefix.clone(), inbox.clone()));
+    if let Some(file) = nat_file {
+        tokio::spawn(file.watch(inbox.clone(), edges.blocks));
+    }
     let settings =
         Settings { http_timeout: config.http_timeout, ec2_endpoint: config.ec2_endpoint.clone(), clock: clock::boot };
     let provisioning = config.provisioning;
@@ -169,6 +176,13 @@ async fn serve_until_stopped(config: Config, folder: PathBuf, found: Found) -> R
     Ok(())
 }
 
+/// The watched file, read once: what it says holds from the start.
+fn nat_file(config: &mut Config) -> Option<NatFile> {
+    let mut file = NatFile::new(config.snat.file.clone()?, config.snat.blocks.clone());
+    config.snat.blocks = file.read().clone();
+    Some(file)
+}
+
 /// Instance metadata in EC2's place, where EC2 must not be asked.
 fn imds_only(config: &Config) -> Option<Imds> {
     (config.provisioning == Provisioning::ImdsOnly).then(Imds::new)
@@ -176,7 +190,8 @@ fn imds_only(config: &Config) -> Option<Imds> {
 
 /// Serves the plugin; the sender stops it.
 fn serve_plugin(config: &Config, listener: UnixListener, edges: &Edges) -> (watch::Sender<bool>, JoinHandle<()>) {
-    let backend = Arc::new(Backend::new(config, edges.inbox.clone(), edges.facts.subscribe()));
+    let backend =
+        Arc::new(Backend::new(config, edges.inbox.clone(), edges.facts.subscribe(), edges.blocks.subscribe()));
     let services = Services { backend: backend.clone(), config: backend };
     let on_event = |event: &ConnectionEvent| tracing::warn!(?event, "a connection to the socket came to nothing");
     let options = ServeOptions { on_event: Arc::new(on_event), ..ServeOptions::default() };

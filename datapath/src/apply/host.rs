@@ -45,13 +45,13 @@ pub fn setup(host: &HostSetup) -> Result<Plan, ApplyError> {
 
 fn observe(route: &mut Socket, netfilter: &mut Socket, host: &HostSetup) -> Result<(Link, HostState), ApplyError> {
     let (link, primary) = eni::observe(route, &host.primary_eni())?;
-    let mark_rules =
-        read::rules(route, Family::V4)?.into_iter().filter(|(rule, _)| rule.priority == ids::PRIORITY_MARK);
+    let of_host = [ids::PRIORITY_MARK, ids::PRIORITY_EXTERNAL_SERVICE];
+    let rules = read::rules(route, Family::V4)?.into_iter().filter(|(rule, _)| of_host.contains(&rule.priority));
     let state = HostState {
         primary,
         ip_forward: sysctl::read("net/ipv4/ip_forward")?.as_deref() == Some("1"),
-        mark_rules: mark_rules.map(|(rule, protocol)| (rule, protocol == ids::PROTOCOL)).collect(),
-        nft: nftables::observe(netfilter, ids::NFT_TABLE)?,
+        rules: rules.collect(),
+        nft: nftables::observe(netfilter, Family::V4, ids::NFT_TABLE)?,
     };
     Ok((link, state))
 }
@@ -72,7 +72,9 @@ pub struct Removed {
 pub fn remove() -> Result<Removed, Vec<ApplyError>> {
     let mut errors = Vec::new();
     errors.extend(garbage::delete_dead_group().err());
-    errors.extend(Socket::netfilter().and_then(|mut socket| nftables::remove(&mut socket, ids::NFT_TABLE)).err());
+    errors.extend(
+        Socket::netfilter().and_then(|mut socket| nftables::remove(&mut socket, Family::V4, ids::NFT_TABLE)).err(),
+    );
     let mut kept = Vec::new();
     let removed = Socket::route().and_then(|mut socket| {
         kept = live_pods(&mut socket)?;

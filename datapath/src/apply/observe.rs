@@ -105,7 +105,7 @@ fn own_objects(socket: &mut Socket, names: &BTreeMap<u32, LinkName>) -> Result<O
         LinkRef::Index(index) => names.get(index).cloned().map_or(link, LinkRef::Name),
         _ => link,
     };
-    let has_nft_table = nftables::observe(&mut Socket::netfilter()?, ids::NFT_TABLE)?.is_some();
+    let has_nft_table = nftables::observe(&mut Socket::netfilter()?, Family::V4, ids::NFT_TABLE)?.is_some();
     let mut ours = OwnObjects { has_nft_table, ..OwnObjects::default() };
     let is_ours = |protocol: u8| protocol == ids::PROTOCOL;
     for family in Family::ALL {

@@ -1,21 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The node's own set-up: the mark rule, forwarding, the primary ENI's MTU and rp_filter, the nft table.
+//! The node's own set-up: the mark rule, the rules of external service blocks, forwarding, the primary ENI's MTU and
+//! rp_filter, the nft table.
 //!
 //! [`diff`] is the only place that decides what to write: [`setup`] is its answer for an empty kernel, and `apply` calls
 //! it once to write and once more to prove that nothing is left to write.
 
 use std::net::Ipv4Addr;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::eni::{self, EniSetup, EniState};
 use super::ids;
 use super::model::{Family, Mark, Op, Plan, Rule, Sysctl};
 use super::name::{MacAddr, RouteTable};
-use super::nft::{NftChain, NftTable};
+use super::nft::{NftChain, NftSet, NftTable};
 use super::snat;
 
-pub use super::nft::PortChoice;
+pub use super::nft::{PortChoice, PortRange};
 
 /// How the node must be set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,10 +29,18 @@ pub struct HostSetup {
     pub vpc_cidrs: Vec<Ipv4Net>,
     /// More blocks that keep the pod's address (AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS).
     pub exclude_cidrs: Vec<Ipv4Net>,
+    /// The only blocks that are translated (ENID_SNAT_INCLUDE_CIDRS); empty: all but the above.
+    pub include_cidrs: Vec<Ipv4Net>,
+    /// Blocks that every pod reaches by the main table (AWS_EXTERNAL_SERVICE_CIDRS).
+    pub external_service_cidrs: Vec<Ipv4Net>,
     /// SNAT is done elsewhere (AWS_VPC_K8S_CNI_EXTERNALSNAT).
     pub external_snat: bool,
+    /// Connections to the node's address may end in a pod (AWS_VPC_CNI_NODE_PORT_SUPPORT).
+    pub serves_node_ports: bool,
     /// How SNAT chooses ports.
     pub port_choice: PortChoice,
+    /// Of which (ENID_SNAT_PORT_RANGE); `None`: the kernel's.
+    pub port_range: Option<PortRange>,
     /// The mark of traffic that leaves by the primary ENI.
     pub connmark: Mark,
     /// Prefix of host veth names.
@@ -54,17 +63,28 @@ impl HostSetup {
         }
     }
 
-    /// The rule that sends marked traffic to main.
+    /// Whether any connection is ever marked.
     #[must_use]
-    pub fn mark_rule(&self) -> Rule {
-        Rule {
+    pub fn needs_mark(&self) -> bool {
+        self.serves_node_ports || !self.external_snat
+    }
+
+    /// The rules of the node itself: marked traffic to main, external service blocks to main.
+    #[must_use]
+    pub fn rules(&self) -> Vec<Rule> {
+        let mark = Mark { value: self.connmark.value & self.connmark.mask, mask: self.connmark.mask };
+        let rule = |priority, to: Option<Ipv4Net>, mark| Rule {
             family: Family::V4,
-            priority: ids::PRIORITY_MARK,
+            priority,
             from: None,
-            to: None,
-            mark: Some(Mark { value: self.connmark.value & self.connmark.mask, mask: self.connmark.mask }),
+            to: to.map(Into::into),
+            mark,
             table: Some(RouteTable::MAIN),
-        }
+        };
+        let marked = self.needs_mark().then(|| rule(ids::PRIORITY_MARK, None, Some(mark)));
+        let services = self.external_service_cidrs.iter();
+        let services = services.map(|block| rule(ids::PRIORITY_EXTERNAL_SERVICE, Some(*block), None));
+        marked.into_iter().chain(services).collect()
     }
 }
 
@@ -75,8 +95,8 @@ pub struct HostState {
     pub primary: EniState,
     /// net.ipv4.ip_forward.
     pub ip_forward: bool,
-    /// All rules of priority 1024, and whether each carries our protocol.
-    pub mark_rules: Vec<(Rule, bool)>,
+    /// All rules of priorities 1024 and 1535, and the protocol of each.
+    pub rules: Vec<(Rule, u8)>,
     /// Our nft table, if there is one.
     pub nft: Option<NftState>,
 }
@@ -84,8 +104,8 @@ pub struct HostState {
 /// What was read of our nft table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NftState {
-    /// Name and blocks of its sets. `None` blocks: not an interval set of IPv4 addresses, or ranges that are no blocks.
-    pub sets: Vec<(String, Option<Vec<Ipv4Net>>)>,
+    /// Name and blocks of its sets, in any order. `None` blocks: not an interval set of addresses of the table's family.
+    pub sets: Vec<(String, Option<Vec<IpNet>>)>,
     /// Its chains, in any order.
     pub chains: Vec<NftChainState>,
 }
@@ -133,31 +153,54 @@ pub fn diff(host: &HostSetup, state: &HostState) -> Plan {
         ops.push(Op::Sysctl(Sysctl { path: "net/ipv4/ip_forward".to_owned(), value: "1" }));
     }
     ops.extend(eni::diff(&host.primary_eni(), &state.primary).ops);
-    let rule = host.mark_rule();
-    // One of ours for another mark (AWS_VPC_K8S_CNI_CONNMARK was changed) would go on taking packets that bear it.
-    let stale = state.mark_rules.iter().filter(|(found, is_ours)| *is_ours && *found != rule);
-    ops.extend(stale.map(|(found, _)| Op::OwnRuleDelete(found.clone())));
-    if !state.mark_rules.iter().any(|(found, _)| *found == rule) {
-        ops.push(Op::RuleAdd(rule));
-    }
+    ops.extend(rule_diff(&host.rules(), &state.rules));
     ops.extend(nft_diff(&snat::table(host), state.nft.as_ref()));
     Plan { ops }
 }
 
-/// Nothing, the set's elements, or the whole table.
+/// Rules of ours that are not wanted any more (AWS_VPC_K8S_CNI_CONNMARK or a list was changed) go, and so do the
+/// reference's rules of external service blocks: priority 1535 is its for them, and it deletes all to main there, too. It
+/// names no protocol in its rules; one with a protocol is somebody else's and stays.
+fn rule_diff(wanted: &[Rule], found: &[(Rule, u8)]) -> Vec<Op> {
+    let removal = |(rule, protocol): &(Rule, u8)| {
+        let is_reference = *protocol == 0
+            && Rule { to: None, ..rule.clone() }
+                == Rule {
+                    family: Family::V4,
+                    priority: ids::PRIORITY_EXTERNAL_SERVICE,
+                    from: None,
+                    to: None,
+                    mark: None,
+                    table: Some(RouteTable::MAIN),
+                };
+        if wanted.contains(rule) {
+            None
+        } else if *protocol == ids::PROTOCOL {
+            Some(Op::OwnRuleDelete(rule.clone()))
+        } else {
+            is_reference.then(|| Op::RuleDelete(rule.clone()))
+        }
+    };
+    let missing = wanted.iter().filter(|rule| !found.iter().any(|(found, _)| found == *rule));
+    found.iter().filter_map(removal).chain(missing.cloned().map(Op::RuleAdd)).collect()
+}
+
+/// Nothing, the elements of sets, or the whole table.
 fn nft_diff(wanted: &NftTable, found: Option<&NftState>) -> Option<Op> {
     let Some(found) = found else { return Some(Op::NftReplace(wanted.clone())) };
     let mut chains = found.chains.clone();
     chains.sort_by(|a, b| a.name.cmp(&b.name));
     let mut wanted_chains: Vec<_> = wanted.chains.iter().map(NftChainState::of).collect();
     wanted_chains.sort_by(|a, b| a.name.cmp(&b.name));
-    let set_names_agree = found.sets.iter().map(|(name, _)| name.as_str()).eq(wanted.set.iter().map(|set| set.name));
-    if chains != wanted_chains || !set_names_agree {
+    let mut set_names: Vec<_> = found.sets.iter().map(|(name, _)| name.as_str()).collect();
+    set_names.sort_unstable();
+    if chains != wanted_chains || !set_names.into_iter().eq(wanted.sets.iter().map(|set| set.name)) {
         return Some(Op::NftReplace(wanted.clone()));
     }
-    let found_blocks = found.sets.first().map(|(_, blocks)| blocks.as_ref());
-    let wanted_blocks = wanted.set.as_ref().map(|set| Some(&set.blocks));
-    (found_blocks != wanted_blocks).then(|| Op::NftSetReplace(wanted.clone()))
+    let is_there =
+        |set: &NftSet| found.sets.iter().any(|(name, blocks)| name == set.name && blocks.as_ref() == Some(&set.blocks));
+    let sets: Vec<_> = wanted.sets.iter().filter(|set| !is_there(set)).cloned().collect();
+    (!sets.is_empty()).then(|| Op::NftSetReplace(NftTable { sets, chains: Vec::new(), ..wanted.clone() }))
 }
 
 #[cfg(test)]

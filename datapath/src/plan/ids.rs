@@ -9,6 +9,7 @@
 //! |---|---|---|---|
 //! | 512 | to pod address | main | pod attach |
 //! | 1024 | fwmark 0x80/0x80 | main | host set-up |
+//! | 1535 | to an external service block | main | host set-up |
 //! | 1536 | from pod address | ENI's table | pod attach, pods on secondary ENIs |
 //! | 32765 | from an ENI's primary address | ENI's table | ENI set-up, secondary ENIs |
 //!
@@ -27,6 +28,8 @@ pub const PROTOCOL: u8 = 158;
 pub const PRIORITY_TO_POD: u32 = 512;
 /// The rule that sends marked traffic to the main table, hence out of the primary ENI.
 pub const PRIORITY_MARK: u32 = 1024;
+/// `to <block>` rules of AWS_EXTERNAL_SERVICE_CIDRS.
+pub const PRIORITY_EXTERNAL_SERVICE: u32 = 1535;
 /// `from <pod>` rules of pods on secondary ENIs.
 pub const PRIORITY_FROM_POD: u32 = 1536;
 /// `from <ENI primary address>` rules; just before the kernel's own `main` (32766).

@@ -395,7 +395,7 @@ pub enum Op {
     Sysctl(Sysctl),
     /// Make our nft table equal to this one.
     NftReplace(NftTable),
-    /// Replace all elements of our set `vpc_cidrs`, rules and counters untouched.
+    /// Replace all elements of the sets in it, rules and counters untouched; it has no chains.
     NftSetReplace(NftTable),
 }
 

@@ -1,44 +1,48 @@
 // SPDX-License-Identifier: Apache-2.0
-//! An nft table as data: one interval set of IPv4 blocks, base chains, rules made of the few matches and statements we
-//! use. Prints as nft text. `apply::nftables` writes the same value as netlink messages.
+//! An nft table as data: interval sets of blocks, base chains, rules made of the few matches and statements we use. Prints
+//! as nft text. `apply::nftables` writes the same value as netlink messages.
 //!
 //! Does not decide what is in the table ([`super::snat`]).
 //!
 //! Names must not be nft keywords: the kernel takes a chain called `snat`, but `nft -f` cannot read the listing back.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
-use super::model::Mark;
+use super::model::{Family, Mark};
+use super::name::MacAddr;
 
-/// A table of family `ip`.
+/// A table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NftTable {
+    /// Its family.
+    pub family: Family,
     /// Its name.
     pub name: &'static str,
-    /// Its set, if it has one.
-    pub set: Option<NftSet>,
+    /// Its sets, by name.
+    pub sets: Vec<NftSet>,
     /// Its base chains.
     pub chains: Vec<NftChain>,
 }
 
-/// An interval set of IPv4 blocks.
+/// An interval set of address blocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NftSet {
     /// Its name.
     pub name: &'static str,
-    /// Disjoint, sorted, as few as possible ([`Ipv4Net::aggregate`]).
-    pub blocks: Vec<Ipv4Net>,
+    /// All of the table's family, disjoint, sorted, as few as possible ([`IpNet::aggregate`]).
+    pub blocks: Vec<IpNet>,
 }
 
 impl NftSet {
-    /// Takes blocks in any order, overlapping or not.
+    /// Takes blocks in any order, overlapping or not; those of another family are left out.
     #[must_use]
-    pub fn new(name: &'static str, blocks: &[Ipv4Net]) -> Self {
-        let blocks: Vec<_> = blocks.iter().map(Ipv4Net::trunc).collect();
-        let mut blocks = Ipv4Net::aggregate(&blocks);
+    pub fn new(name: &'static str, family: Family, blocks: impl IntoIterator<Item = IpNet>) -> Self {
+        let blocks: Vec<_> =
+            blocks.into_iter().filter(|block| Family::of(block.addr()) == family).map(|block| block.trunc()).collect();
+        let mut blocks = IpNet::aggregate(&blocks);
         blocks.sort();
         Self { name, blocks }
     }
@@ -95,20 +99,36 @@ pub enum Match {
     InputPrefix(String),
     /// Came in by a link of this group.
     InputGroup(u32),
-    /// Leaves by another link than this.
-    OutputNot(&'static str),
-    /// Leaves by a link whose name does not start so.
-    OutputNotPrefix(&'static str),
-    /// Destination is in no block of the set.
-    DestinationOutside(&'static str),
-    /// Destination is none of this node's addresses.
-    DestinationNotLocal,
+    /// Came in by the Ethernet link with this address, whatever its name.
+    InputMac(MacAddr),
+    /// Carries this.
+    Transport(Transport),
+    /// Destination is in a block of the set, or in none.
+    Destination(Family, Within),
+    /// Destination is one of this node's addresses, or none.
+    DestinationLocal(bool),
     /// First packet of a connection.
     ConnectionNew,
-    /// The connection's destination has been rewritten.
-    DestinationTranslated,
     /// The connection's mark has our value in our bits.
     ConnectionMark(Mark),
+}
+
+/// A transport with ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// IPPROTO_TCP.
+    Tcp = 6,
+    /// IPPROTO_UDP.
+    Udp = 17,
+}
+
+/// Whether an address is in a set of the same table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Within {
+    /// In one of its blocks.
+    Inside(&'static str),
+    /// In none of them.
+    Outside(&'static str),
 }
 
 /// What a rule does.
@@ -123,8 +143,10 @@ pub enum Statement {
     /// Rewrite the source.
     Snat {
         /// To this address.
-        to: Ipv4Addr,
-        /// With ports chosen so.
+        to: IpAddr,
+        /// With ports of this range; `None`: of the kernel's. Only behind [`Match::Transport`].
+        range: Option<PortRange>,
+        /// Chosen so.
         ports: PortChoice,
     },
     /// Drop.
@@ -141,6 +163,15 @@ pub enum PortChoice {
     HashRandom,
     /// `none`: keep it where possible.
     None,
+}
+
+/// Ports, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRange {
+    /// The lowest.
+    pub first: u16,
+    /// The highest, not below `first`.
+    pub last: u16,
 }
 
 impl NftRule {
@@ -170,29 +201,39 @@ impl NftTable {
     /// nft text that makes the table whatever was there, in one transaction.
     #[must_use]
     pub fn transaction(&self) -> String {
-        format!("table ip {0}\ndelete table ip {0}\n{self}", self.name)
+        format!("table {0} {1}\ndelete table {0} {1}\n{self}", family_text(self.family), self.name)
     }
 
-    /// nft text that replaces the set's elements only, in one transaction.
+    /// nft text that replaces the elements of its sets and nothing else, in one transaction.
     #[must_use]
     pub fn set_transaction(&self) -> String {
-        let Some(set) = &self.set else { return String::new() };
-        let (table, name) = (self.name, set.name);
-        format!("flush set ip {table} {name}\nadd element ip {table} {name} {}\n", elements(&set.blocks))
+        let (family, table) = (family_text(self.family), self.name);
+        let of_set = |set: &NftSet| {
+            let flush = format!("flush set {family} {table} {}\n", set.name);
+            let add = set.elements().map(|text| format!("add element {family} {table} {} {text}\n", set.name));
+            flush + &add.unwrap_or_default()
+        };
+        self.sets.iter().map(of_set).collect()
     }
 }
 
-fn elements(blocks: &[Ipv4Net]) -> String {
-    let blocks: Vec<_> = blocks.iter().map(ToString::to_string).collect();
-    format!("{{ {} }}", blocks.join(", "))
+impl NftSet {
+    /// `None`: there are none, for which nft has no text.
+    fn elements(&self) -> Option<String> {
+        let blocks: Vec<_> = self.blocks.iter().map(ToString::to_string).collect();
+        (!blocks.is_empty()).then(|| format!("{{ {} }}", blocks.join(", ")))
+    }
 }
 
 impl fmt::Display for NftTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "table ip {} {{", self.name)?;
-        if let Some(set) = &self.set {
-            writeln!(f, "\tset {} {{\n\t\ttype ipv4_addr\n\t\tflags interval", set.name)?;
-            writeln!(f, "\t\telements = {}\n\t}}", elements(&set.blocks))?;
+        writeln!(f, "table {} {} {{", family_text(self.family), self.name)?;
+        for set in &self.sets {
+            writeln!(f, "\tset {} {{\n\t\ttype {}\n\t\tflags interval", set.name, address_type(self.family))?;
+            if let Some(elements) = set.elements() {
+                writeln!(f, "\t\telements = {elements}")?;
+            }
+            writeln!(f, "\t}}")?;
         }
         for chain in &self.chains {
             let (kind, hook) = (chain.kind.text(), chain.hook.text());
@@ -204,6 +245,23 @@ impl fmt::Display for NftTable {
             writeln!(f, "\t}}")?;
         }
         writeln!(f, "}}")
+    }
+}
+
+/// nft's word for a family, of tables and of packets.
+#[must_use]
+pub fn family_text(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "ip",
+        Family::V6 => "ip6",
+    }
+}
+
+/// nft's word for the type of an address.
+fn address_type(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "ipv4_addr",
+        Family::V6 => "ipv6_addr",
     }
 }
 
@@ -234,12 +292,15 @@ impl fmt::Display for Match {
         match self {
             Self::InputPrefix(prefix) => write!(f, "iifname \"{prefix}*\""),
             Self::InputGroup(group) => write!(f, "iifgroup {group}"),
-            Self::OutputNot(name) => write!(f, "oifname != \"{name}\""),
-            Self::OutputNotPrefix(prefix) => write!(f, "oifname != \"{prefix}*\""),
-            Self::DestinationOutside(set) => write!(f, "ip daddr != @{set}"),
-            Self::DestinationNotLocal => f.write_str("fib daddr type != local"),
+            // nft would add the type of link by itself.
+            Self::InputMac(mac) => write!(f, "iiftype ether ether daddr {mac}"),
+            Self::Transport(Transport::Tcp) => f.write_str("meta l4proto tcp"),
+            Self::Transport(Transport::Udp) => f.write_str("meta l4proto udp"),
+            Self::Destination(family, Within::Inside(set)) => write!(f, "{} daddr @{set}", family_text(*family)),
+            Self::Destination(family, Within::Outside(set)) => write!(f, "{} daddr != @{set}", family_text(*family)),
+            Self::DestinationLocal(true) => f.write_str("fib daddr type local"),
+            Self::DestinationLocal(false) => f.write_str("fib daddr type != local"),
             Self::ConnectionNew => f.write_str("ct state new"),
-            Self::DestinationTranslated => f.write_str("ct status dnat"),
             Self::ConnectionMark(mark) => {
                 write!(f, "ct mark & {:#010x} == {:#010x}", mark.mask, mark.value & mark.mask)
             }
@@ -253,7 +314,12 @@ impl fmt::Display for Statement {
             Self::Counter => f.write_str("counter"),
             Self::SetConnectionMark(mark) => write!(f, "ct mark set ct mark {}", our_bits(*mark)),
             Self::SetPacketMark(mark) => write!(f, "meta mark set meta mark {}", our_bits(*mark)),
-            Self::Snat { to, ports } => write!(f, "snat to {to}{}", ports.text()),
+            Self::Snat { to, range: None, ports } => write!(f, "snat to {to}{}", ports.text()),
+            Self::Snat { to, range: Some(PortRange { first, last }), ports } => {
+                let to = if to.is_ipv6() { format!("[{to}]") } else { to.to_string() };
+                let last = if first == last { String::new() } else { format!("-{last}") };
+                write!(f, "snat to {to}:{first}{last}{}", ports.text())
+            }
             Self::Drop => f.write_str("drop"),
         }
     }

@@ -1,44 +1,87 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Our nft table: SNAT of what leaves the VPC, the mark that sends such traffic of pods on secondary ENIs out of the
-//! primary one, and the drop of what detached pods still send.
+//! Our nft table: SNAT of what pods send out of the VPC, the connection mark that keeps such traffic and node-port
+//! connections on the primary ENI, and the drop of what detached pods still send.
 //!
 //! | chain | hook, priority | does |
 //! |---|---|---|
 //! | `dead_pods` | filter prerouting, -300 (raw) | link group 0xdead: drop, before conntrack sees it |
-//! | `restore_mark` | filter prerouting, -150 (mangle) | from a pod, connection has our mark: packet gets it |
-//! | `mark_outbound` | nat prerouting, -90 | first packet from a pod to outside the VPC: connection and packet get our mark |
-//! | `mark_redirected` | filter prerouting, -90 | the same for a connection that somebody's DNAT sent out of the VPC |
-//! | `source_address` | nat postrouting, 100 (srcnat) | to outside the VPC: source becomes the node's primary address |
+//! | `connection_marks` | filter prerouting, -150 (mangle) | from a pod, connection has our mark: packet gets it. New connection by the primary ENI to an address of the node: connection gets our mark |
+//! | `mark_outbound` | filter prerouting, -90 | new connection from a pod to what is translated: connection and packet get our mark |
+//! | `source_address` | nat postrouting, 110 | connection has our mark, destination is translated: source becomes the node's primary address |
+//!
+//! Translated are destinations in set `translated` and not in set `not_translated`. The second holds the blocks of the VPC
+//! and the excluded ones, and always wins; the first holds the included ones, or everything when none are named. What is
+//! not translated leaves with the pod's address by the pod's own ENI.
 //!
 //! Worked example: pod 10.0.1.7 (secondary ENI) opens 198.51.100.9:443. `mark_outbound` marks connection and packet
 //! 0x80, rule 1024 looks up main, the packet leaves by the primary ENI with source 10.0.0.10. The answer comes to
-//! 10.0.0.10, is turned back to 10.0.1.7 and reaches the pod by rule 512. From the second packet on nat chains are not
-//! asked, `restore_mark` takes the mark from the connection.
+//! 10.0.0.10, is turned back to 10.0.1.7 and reaches the pod by rule 512. Later packets of the pod get the mark from the
+//! connection in `connection_marks`: what was decided for a connection stays, whatever becomes of the sets.
 //!
-//! -90 is behind kube-proxy's DNAT at -100: what matters is where a packet goes, not which Service it was sent to. But nat
-//! chains are one list: once a chain has translated a connection those behind it are not asked (`nf_nat_inet_fn`,
-//! `net/netfilter/nf_nat_core.c`). `mark_redirected` is for those, Services with an endpoint outside the VPC; without it
-//! they die on secondary ENIs. Only the bits of our mask are written. With external SNAT only `dead_pods` is left.
+//! A client opens 10.0.0.10:30080, a node port: the connection is marked as it comes in, kube-proxy's DNAT sends it to
+//! 10.0.1.7. The answer of the pod has source 10.0.1.7 when it is routed and 10.0.0.10 when it leaves: without the mark it
+//! would leave by the secondary ENI and die at the VPC's source check. What comes in by a secondary ENI (a load balancer's
+//! target is the pod's own address; a peered VPC; a transit gateway) is addressed to the pod, not to the node, is not
+//! marked, and goes back by the rule of the pod's address. Known gap: a node port asked for at the primary address of a
+//! *secondary* ENI is answered by the ENI of the pod that serves it.
+//!
+//! # Hook priorities, beside kube-proxy
+//!
+//! | priority | prerouting | who |
+//! |---|---|---|
+//! | -200 | conntrack | kernel |
+//! | -150 | `connection_marks`: the node port's own address is still in the packet, and a packet of a known connection has its mark back before anything is routed | Enid |
+//! | -110 | filter-prerouting of kube-proxy's nftables mode | kube-proxy |
+//! | -100 | Service DNAT, in the three modes iptables-legacy, iptables-nft and nftables | kube-proxy |
+//! | -90 | `mark_outbound`: what counts is where a packet goes, not which Service it was sent to | Enid |
+//!
+//! | priority | postrouting | who |
+//! |---|---|---|
+//! | 100 | masquerading; rules of the operator's own | kube-proxy, others |
+//! | 110 | `source_address`: the default for what nobody else has translated. 100 itself would depend on who came first: of two equal priorities the newer runs first (`nf_hook_entries_grow`, `net/netfilter/core.c`) | Enid |
+//!
+//! `mark_outbound` is a filter chain because nat chains are one list: once one has translated a connection those behind it
+//! are not asked (`nf_nat_inet_fn`, `net/netfilter/nf_nat_core.c`), and a Service with an endpoint outside the VPC would be
+//! missed. No order of start and no restart of kube-proxy changes any of this: each side has priorities of its own.
+//!
+//! Only pods are translated (only what came in by a pod's link is ever marked for it): the node's own connections and their
+//! ports are its own. Only the bits of our mask are written. With SNAT done elsewhere `mark_outbound` and `source_address`
+//! are not there, without node ports half of `connection_marks` is not.
+
+use std::net::IpAddr;
+
+use ipnet::{IpNet, Ipv4Net};
 
 use super::host::HostSetup;
 use super::ids;
-use super::nft::{ChainType, Hook, Match, NftChain, NftRule, NftSet, NftTable, Statement};
+use super::model::Family;
+use super::nft::{ChainType, Hook, Match, NftChain, NftRule, NftSet, NftTable, Statement, Transport, Within};
 
-/// Name of the set of blocks that are not SNATed.
-pub const SET: &str = "vpc_cidrs";
+/// Name of the set of blocks that are never SNATed.
+pub const NOT_TRANSLATED: &str = "not_translated";
+/// Name of the set of blocks that are SNATed, but for those of the other set.
+pub const TRANSLATED: &str = "translated";
 
 /// The table as it must be.
 #[must_use]
 pub fn table(host: &HostSetup) -> NftTable {
     let mut chains = vec![dead_pods()];
-    if !host.external_snat {
-        chains.extend([restore_mark(host), mark_outbound(host), mark_redirected(host), source_address(host)]);
+    if host.needs_mark() {
+        chains.push(connection_marks(host));
     }
-    let set = (!host.external_snat).then(|| {
-        let blocks: Vec<_> = host.vpc_cidrs.iter().chain(&host.exclude_cidrs).copied().collect();
-        NftSet::new(SET, &blocks)
-    });
-    NftTable { name: ids::NFT_TABLE, set, chains }
+    if !host.external_snat {
+        chains.extend([mark_outbound(host), source_address(host)]);
+    }
+    let sets = if host.external_snat { Vec::new() } else { sets(host).to_vec() };
+    NftTable { family: Family::V4, name: ids::NFT_TABLE, sets, chains }
+}
+
+fn sets(host: &HostSetup) -> [NftSet; 2] {
+    let blocks = |blocks: &[Ipv4Net]| blocks.iter().copied().map(IpNet::from).collect::<Vec<_>>();
+    let everything = [Ipv4Net::default()];
+    let included = if host.include_cidrs.is_empty() { &everything } else { host.include_cidrs.as_slice() };
+    let kept = [host.vpc_cidrs.as_slice(), &host.exclude_cidrs].concat();
+    [NftSet::new(NOT_TRANSLATED, Family::V4, blocks(&kept)), NftSet::new(TRANSLATED, Family::V4, blocks(included))]
 }
 
 fn dead_pods() -> NftChain {
@@ -55,57 +98,43 @@ fn dead_pods() -> NftChain {
     }
 }
 
-fn restore_mark(host: &HostSetup) -> NftChain {
+fn connection_marks(host: &HostSetup) -> NftChain {
+    let from_pods = NftRule {
+        purpose: "marked connections stay on the primary ENI",
+        matches: vec![Match::InputPrefix(host.veth_prefix.clone()), Match::ConnectionMark(host.connmark)],
+        statements: vec![Statement::SetPacketMark(host.connmark)],
+    };
+    let to_node = NftRule {
+        purpose: "connections to the node's address are answered from it",
+        matches: vec![Match::InputMac(host.primary_mac), Match::ConnectionNew, Match::DestinationLocal(true)],
+        statements: vec![Statement::SetConnectionMark(host.connmark)],
+    };
     NftChain {
-        name: "restore_mark",
+        name: "connection_marks",
         kind: ChainType::Filter,
         hook: Hook::Prerouting,
         priority: -150,
-        rules: vec![NftRule {
-            purpose: "marked connections stay on the primary ENI",
-            matches: vec![Match::InputPrefix(host.veth_prefix.clone()), Match::ConnectionMark(host.connmark)],
-            statements: vec![Statement::SetPacketMark(host.connmark)],
-        }],
+        rules: std::iter::once(from_pods).chain(host.serves_node_ports.then_some(to_node)).collect(),
     }
+}
+
+/// What is translated, by destination.
+fn destinations() -> [Match; 2] {
+    [Within::Outside(NOT_TRANSLATED), Within::Inside(TRANSLATED)].map(|within| Match::Destination(Family::V4, within))
 }
 
 fn mark_outbound(host: &HostSetup) -> NftChain {
+    let mut matches = vec![Match::InputPrefix(host.veth_prefix.clone()), Match::ConnectionNew];
+    matches.extend(destinations());
+    matches.push(Match::DestinationLocal(false));
     NftChain {
         name: "mark_outbound",
-        kind: ChainType::Nat,
-        hook: Hook::Prerouting,
-        priority: -90,
-        rules: vec![NftRule {
-            purpose: "pods leave the VPC by the primary ENI",
-            matches: vec![
-                Match::InputPrefix(host.veth_prefix.clone()),
-                Match::DestinationOutside(SET),
-                Match::DestinationNotLocal,
-            ],
-            statements: vec![
-                Statement::Counter,
-                Statement::SetConnectionMark(host.connmark),
-                Statement::SetPacketMark(host.connmark),
-            ],
-        }],
-    }
-}
-
-fn mark_redirected(host: &HostSetup) -> NftChain {
-    NftChain {
-        name: "mark_redirected",
         kind: ChainType::Filter,
         hook: Hook::Prerouting,
         priority: -90,
         rules: vec![NftRule {
-            purpose: "and so do connections that a Service sends out",
-            matches: vec![
-                Match::InputPrefix(host.veth_prefix.clone()),
-                Match::ConnectionNew,
-                Match::DestinationTranslated,
-                Match::DestinationOutside(SET),
-                Match::DestinationNotLocal,
-            ],
+            purpose: "what pods send out of the VPC leaves by the primary ENI",
+            matches,
             statements: vec![
                 Statement::Counter,
                 Statement::SetConnectionMark(host.connmark),
@@ -115,21 +144,29 @@ fn mark_redirected(host: &HostSetup) -> NftChain {
     }
 }
 
+/// With a range of ports one rule more for each transport that has ports: nft takes a range only behind one.
 fn source_address(host: &HostSetup) -> NftChain {
+    let rule = |transport: Option<Transport>| NftRule {
+        purpose: "and has the node's address",
+        matches: std::iter::once(Match::ConnectionMark(host.connmark))
+            .chain(destinations())
+            .chain(transport.map(Match::Transport))
+            .collect(),
+        statements: vec![
+            Statement::Counter,
+            Statement::Snat {
+                to: IpAddr::V4(host.primary_address),
+                range: host.port_range.filter(|_| transport.is_some()),
+                ports: host.port_choice,
+            },
+        ],
+    };
+    let ranged = [Transport::Tcp, Transport::Udp].into_iter().filter(|_| host.port_range.is_some());
     NftChain {
         name: "source_address",
         kind: ChainType::Nat,
         hook: Hook::Postrouting,
-        priority: 100,
-        rules: vec![NftRule {
-            purpose: "what leaves the VPC has the node's address",
-            matches: vec![
-                Match::OutputNot("lo"),
-                Match::OutputNotPrefix("vlan"),
-                Match::DestinationOutside(SET),
-                Match::DestinationNotLocal,
-            ],
-            statements: vec![Statement::Counter, Statement::Snat { to: host.primary_address, ports: host.port_choice }],
-        }],
+        priority: 110,
+        rules: ranged.map(Some).chain([None]).map(rule).collect(),
     }
 }

@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
+use crate::config::NatBlocks;
 use crate::ids::{
     ActionId, AllocationKey, AttachmentId, DeviceIndex, EniId, InstanceId, MacAddr, RequestId, RouteTable,
     SecurityGroupId, SubnetId, VpcId,
@@ -255,6 +256,8 @@ pub enum ActionKind {
         primary_address: Ipv4Addr,
         /// All blocks of the VPC.
         vpc_cidrs: Vec<Ipv4Net>,
+        /// What else decides of translation.
+        blocks: NatBlocks,
     },
     /// Read the kernel's witness: host veths, aliases, host routes, links.
     ObserveKernel,

@@ -13,6 +13,7 @@
 
 mod fields;
 mod markdown;
+mod nat_file;
 mod parse;
 mod read;
 mod variables;
@@ -28,6 +29,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 pub use markdown::markdown_table;
+pub use nat_file::parse_nat_file;
 pub use parse::parse;
 pub use variables::{Support, VARIABLES, Variable};
 
@@ -204,12 +206,31 @@ pub enum UntaggedEnis {
 pub struct SnatConfig {
     /// Someone else translates (`AWS_VPC_K8S_CNI_EXTERNALSNAT`): we do not.
     pub external: bool,
-    /// Further destinations that are reached untranslated (`AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS`), in network form.
-    pub exclude_cidrs: Vec<Ipv4Net>,
+    /// Connections to the node's address that end in a pod are answered from that address
+    /// (`AWS_VPC_CNI_NODE_PORT_SUPPORT`).
+    pub serves_node_ports: bool,
+    /// What may change while the daemon runs: what the file below says, the variables' values until then.
+    pub blocks: NatBlocks,
+    /// The file that is watched for it (`ENID_SNAT_FILE`).
+    pub file: Option<PathBuf>,
     /// How source ports are chosen (`AWS_VPC_K8S_CNI_RANDOMIZESNAT`).
     pub port_choice: PortChoice,
+    /// The first and the last of them (`ENID_SNAT_PORT_RANGE`); `None`: the kernel's own.
+    pub port_range: Option<(u16, u16)>,
     /// Mark of connections that belong to the primary ENI (`AWS_VPC_K8S_CNI_CONNMARK`); value and mask.
     pub connmark: u32,
+}
+
+/// Lists of blocks that decide what becomes of what pods send. All in network form, sorted, each once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NatBlocks {
+    /// Destinations outside the VPC that are reached untranslated (`AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS`).
+    pub exclude: Vec<Ipv4Net>,
+    /// The only destinations that are reached translated (`ENID_SNAT_INCLUDE_CIDRS`), the VPC's and excluded ones left out;
+    /// empty: all others.
+    pub include: Vec<Ipv4Net>,
+    /// Destinations that every pod reaches by the main table (`AWS_EXTERNAL_SERVICE_CIDRS`).
+    pub external_services: Vec<Ipv4Net>,
 }
 
 /// How source ports are chosen.
@@ -283,8 +304,11 @@ impl Default for Config {
             keeps_trunk_slot: false,
             snat: SnatConfig {
                 external: false,
-                exclude_cidrs: Vec::new(),
+                serves_node_ports: true,
+                blocks: NatBlocks::default(),
+                file: None,
                 port_choice: PortChoice::Prng,
+                port_range: None,
                 connmark: 0x80,
             },
             eni_mtu: 9001,

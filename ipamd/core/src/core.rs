@@ -220,6 +220,7 @@ impl Core {
             Event::FactsUnavailable(failure) => self.facts_unavailable(turn, failure),
             Event::LimitsLearned(limits) => self.limits_learned(turn, limits),
             Event::LimitsUnavailable(failure) => self.limits_unavailable(turn, &failure),
+            Event::NatBlocksChanged(blocks) => self.config.snat.blocks = blocks,
             Event::EnisChanged => self.describe_after = Some(turn.boot()),
             Event::NodeSchedulable(schedulable) => self.schedulable = schedulable,
             Event::PodsBound(pods) => self.announced.bound = pods,

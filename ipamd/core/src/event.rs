@@ -10,6 +10,7 @@ use instance_limits::InstanceLimits;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
+use crate::config::NatBlocks;
 use crate::ids::{
     ActionId, AllocationKey, AttachmentId, BootTime, DeviceIndex, EniId, InstanceId, MacAddr, PodRef, RequestId,
     SecurityGroupId, SubnetId, VpcId,
@@ -26,6 +27,8 @@ pub enum Event {
     LimitsLearned(InstanceLimits),
     /// The limits of the instance type are in no table, and EC2 does not tell them (yet).
     LimitsUnavailable(Failure),
+    /// The lists of blocks that decide of translation are others now (`ENID_SNAT_FILE`).
+    NatBlocksChanged(NatBlocks),
     /// Instance metadata shows other ENIs, addresses or prefixes than before: EC2 (or metadata itself, where EC2 is not asked)
     /// is to be read again.
     EnisChanged,

@@ -12,6 +12,7 @@ use ipamd_core::event::{Failure, InstanceFacts};
 use ipamd_core::ids::{DeviceIndex, EniId, MacAddr, RouteTable};
 
 use crate::edge::host::{eni_setup, host_setup};
+use crate::edge::nat_file::NatFile;
 
 /// Prints the plan.
 ///
@@ -28,7 +29,12 @@ async fn plan(config: &Config) -> Result<String, Failure> {
     let imds = Imds::new();
     let facts = imds.facts().await?;
     let InstanceFacts { instance_id, instance_type, primary_mac, primary_address, vpc_cidrs, .. } = &facts;
-    let setup = host_setup(config, *primary_mac, *primary_address, vpc_cidrs);
+    let mut config = config.clone();
+    // As the daemon would read it now.
+    if let Some(path) = config.snat.file.clone() {
+        config.snat.blocks = NatFile::new(path, config.snat.blocks).read().clone();
+    }
+    let setup = host_setup(&config, *primary_mac, *primary_address, vpc_cidrs);
     let mut text = format!("# host: {instance_id} ({instance_type}), {primary_address}\n{}\n", host::setup(&setup));
     for plan in secondary_enis(&imds, *primary_mac).await? {
         let setup = eni_setup(&plan, config.eni_mtu);

@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use datapath::apply::{self, ApplyError};
 use datapath::plan::eni::EniSetup;
-use datapath::plan::host::{HostSetup, PortChoice};
+use datapath::plan::host::{HostSetup, PortChoice, PortRange};
 use datapath::plan::model::Mark;
 use datapath::plan::{MacAddr, RouteTable, ids};
 use ipamd_core::action::{Action, ActionKind, EniPlan};
-use ipamd_core::config::{self, Config};
+use ipamd_core::config::{self, Config, NatBlocks};
 use ipamd_core::event::{Failure, FailureClass, HeldAddress, KernelView, Outcome};
 use ipamd_core::ids as core_ids;
 use ipamd_core::ids::AllocationKey;
@@ -85,8 +85,9 @@ fn perform(kind: &ActionKind, config: &Config) -> Result<Outcome, ApplyError> {
             apply::eni::remove(&eni_setup(plan, config.eni_mtu))?;
             Ok(Outcome::Done)
         }
-        ActionKind::ConfigureHost { primary_mac, primary_address, vpc_cidrs } => {
-            apply::host::setup(&host_setup(config, *primary_mac, *primary_address, vpc_cidrs))?;
+        ActionKind::ConfigureHost { primary_mac, primary_address, vpc_cidrs, blocks } => {
+            let setup = host_setup(config, *primary_mac, *primary_address, vpc_cidrs);
+            apply::host::setup(&with_blocks(setup, blocks))?;
             Ok(Outcome::Done)
         }
         ActionKind::ObserveKernel => Ok(Outcome::KernelObserved(observe(&config.veth_prefix)?)),
@@ -124,19 +125,33 @@ pub(crate) fn eni_setup(plan: &EniPlan, mtu: u32) -> EniSetup {
     }
 }
 
-/// The datapath's plan of the host.
+/// The plan with these lists.
+fn with_blocks(setup: HostSetup, blocks: &NatBlocks) -> HostSetup {
+    HostSetup {
+        exclude_cidrs: blocks.exclude.clone(),
+        include_cidrs: blocks.include.clone(),
+        external_service_cidrs: blocks.external_services.clone(),
+        ..setup
+    }
+}
+
+/// The datapath's plan of the host, with the configuration's lists.
 pub(crate) fn host_setup(
     config: &Config,
     primary_mac: core_ids::MacAddr,
     primary_address: std::net::Ipv4Addr,
     vpc_cidrs: &[Ipv4Net],
 ) -> HostSetup {
-    HostSetup {
+    let setup = HostSetup {
         primary_mac: mac(primary_mac),
         primary_address,
         vpc_cidrs: vpc_cidrs.to_vec(),
-        exclude_cidrs: config.snat.exclude_cidrs.clone(),
+        exclude_cidrs: Vec::new(),
+        include_cidrs: Vec::new(),
+        external_service_cidrs: Vec::new(),
         external_snat: config.snat.external,
+        serves_node_ports: config.snat.serves_node_ports,
+        port_range: config.snat.port_range.map(|(first, last)| PortRange { first, last }),
         port_choice: match config.snat.port_choice {
             config::PortChoice::Prng => PortChoice::Prng,
             config::PortChoice::HashRandom => PortChoice::HashRandom,
@@ -145,7 +160,8 @@ pub(crate) fn host_setup(
         connmark: Mark { value: config.snat.connmark, mask: config.snat.connmark },
         veth_prefix: config.veth_prefix.clone(),
         mtu: config.eni_mtu,
-    }
+    };
+    with_blocks(setup, &config.snat.blocks)
 }
 
 /// The kernel's witness. A link of the dead group belongs to no pod any more and does not testify.
@@ -201,7 +217,7 @@ mod tests {
     #[test]
     fn the_hosts_plan_is_the_configuration_in_the_datapaths_words() {
         let mut config = Config::default();
-        config.snat.exclude_cidrs = vec!["192.168.0.0/16".parse().unwrap()];
+        config.snat.blocks.exclude = vec!["192.168.0.0/16".parse().unwrap()];
         config.snat.connmark = 0x100;
         let cidrs = ["10.0.0.0/16".parse().unwrap()];
         let setup =

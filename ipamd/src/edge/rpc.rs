@@ -17,11 +17,11 @@ use ipam_api::rpc::{
 use ipam_api::server::{CniBackend, ConfigServerBackend, check_version};
 use ipam_api::{ADD_BUDGET, ANSWER_MARGIN};
 use ipamd_core::action::Allocated;
+use ipamd_core::config::NatBlocks;
 use ipamd_core::event::InstanceFacts;
 use ipamd_core::ids::{AllocationKey, PodRef, RequestId};
 use ipamd_core::reason::{ReasonCode, Refusal};
 use ipamd_core::{Config, Event, Reply};
-use ipnet::Ipv4Net;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
@@ -33,8 +33,8 @@ use crate::inbox::Inbox;
 pub(crate) struct Backend {
     inbox: Inbox,
     facts: watch::Receiver<Option<InstanceFacts>>,
+    blocks: watch::Receiver<NatBlocks>,
     external_snat: bool,
-    exclude_cidrs: Vec<Ipv4Net>,
     /// Named in answers: the plugin then asks the network policy agent. Empty: it does not.
     policy_mode: String,
     pod_mtu: u32,
@@ -42,12 +42,17 @@ pub(crate) struct Backend {
 }
 
 impl Backend {
-    pub(crate) fn new(config: &Config, inbox: Inbox, facts: watch::Receiver<Option<InstanceFacts>>) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        inbox: Inbox,
+        facts: watch::Receiver<Option<InstanceFacts>>,
+        blocks: watch::Receiver<NatBlocks>,
+    ) -> Self {
         Self {
             inbox,
             facts,
+            blocks,
             external_snat: config.snat.external,
-            exclude_cidrs: config.snat.exclude_cidrs.clone(),
             policy_mode: config.policy_mode.clone().unwrap_or_default(),
             pod_mtu: config.pod_mtu,
             next_request: AtomicU64::new(1),
@@ -70,7 +75,8 @@ impl Backend {
     fn unmasked_cidrs(&self) -> Vec<String> {
         let facts = self.facts.borrow();
         let vpc = facts.iter().flat_map(|facts| facts.vpc_cidrs.iter());
-        let excluded = self.exclude_cidrs.iter().filter(|_| !self.external_snat);
+        let blocks = self.blocks.borrow();
+        let excluded = blocks.exclude.iter().filter(|_| !self.external_snat);
         vpc.chain(excluded).map(ToString::to_string).collect()
     }
 

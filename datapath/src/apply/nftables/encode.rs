@@ -5,9 +5,9 @@
 //!
 //! Masked marks are written as `(x & !mask) ^ value`: kernels before 6.13 have no "or" of two registers.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use netlink_packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE};
 use netlink_packet_netfilter::NetfilterMessage;
 use netlink_packet_netfilter::nftables::{
@@ -19,36 +19,40 @@ use netlink_packet_netfilter::nftables::{
 
 use super::message;
 use crate::apply::netlink::Request;
-use crate::plan::Mark;
-use crate::plan::nft::{Hook, Match, NftChain, NftRule, NftSet, NftTable, PortChoice, Statement};
+use crate::plan::nft::{
+    Hook, Match, NftChain, NftRule, NftSet, NftTable, PortChoice, PortRange, Statement, Within, family_text,
+};
+use crate::plan::{Family, Mark};
 
-/// nft's number of the type `ipv4_addr` (`enum datatypes`, nftables `include/datatype.h`): only `nft` looks at it.
+/// nft's numbers of the types `ipv4_addr` and `ipv6_addr` (`enum datatypes`, nftables `include/datatype.h`): only `nft`
+/// looks at them.
 const TYPE_IPV4: u32 = 7;
+const TYPE_IPV6: u32 = 8;
 /// NFT_LOOKUP_F_INV.
 const LOOKUP_INVERTED: u32 = 1;
-/// NFT_PAYLOAD_NETWORK_HEADER, and where the destination is in an IPv4 header (RFC 791 §3.1).
+/// NFT_PAYLOAD_LL_HEADER: an Ethernet header begins with its destination.
+const LINK_HEADER: u32 = 0;
+const MAC_BYTES: u32 = 6;
+/// ARPHRD_ETHER (`include/uapi/linux/if_arp.h`), as `meta iiftype` gives it.
+const ETHERNET: u16 = 1;
+/// NFT_PAYLOAD_NETWORK_HEADER.
 const NETWORK_HEADER: u32 = 1;
-const DESTINATION_OFFSET: u32 = 16;
-const ADDRESS_BYTES: u32 = 4;
-/// IFNAMSIZ: exact interface names are compared whole, zeros included.
-const NAME_BYTES: usize = 16;
 /// RTN_LOCAL (`include/uapi/linux/rtnetlink.h`), as `fib … type` gives it.
 const ROUTE_TYPE_LOCAL: u32 = 2;
-/// NFPROTO_IPV4.
+/// NFPROTO_IPV4, NFPROTO_IPV6.
 const FAMILY_IPV4: u32 = 2;
+const FAMILY_IPV6: u32 = 10;
 /// NF_DROP, NF_ACCEPT.
 const DROP: u32 = 0;
 const ACCEPT: u32 = 1;
 /// NF_NAT_RANGE_PROTO_RANDOM and _FULLY (`include/uapi/linux/netfilter/nf_nat.h`).
 const NAT_RANDOM: u32 = 4;
 const NAT_FULLY_RANDOM: u32 = 16;
-/// NFT_CT_STATE, NFT_CT_STATUS, NFT_CT_MARK.
+/// NFT_CT_STATE, NFT_CT_MARK.
 const CT_STATE: u32 = 0;
-const CT_STATUS: u32 = 2;
 const CT_MARK: u32 = 3;
-/// NF_CT_STATE_BIT(IP_CT_NEW) and IPS_DST_NAT (`include/uapi/linux/netfilter/nf_conntrack_common.h`).
+/// NF_CT_STATE_BIT(IP_CT_NEW) (`include/uapi/linux/netfilter/nf_conntrack_common.h`).
 const STATE_NEW: u32 = 1 << 3;
-const STATUS_DST_NAT: u32 = 1 << 5;
 /// Key big-endian (`nft` prints and takes addresses), no data; `NFTNL_UDATA_SET_KEYBYTEORDER`, libnftnl.
 const SET_USERDATA: [u8; 6] = [0, 4, 2, 0, 0, 0];
 /// `NFTNL_UDATA_RULE_COMMENT`, libnftnl.
@@ -60,79 +64,104 @@ type Requests = Vec<Request<NetfilterMessage>>;
 pub(super) fn replacement(table: &NftTable) -> Requests {
     let name = table.name;
     let attributes = || TableMessage { attributes: vec![TableAttribute::Name(name.to_owned())] };
-    let add = || request(NfTablesMessage::NewTable(attributes()), NLM_F_CREATE, format!("nft add table ip {name}"));
-    let delete = request(NfTablesMessage::DeleteTable(attributes()), 0, format!("nft delete table ip {name}"));
+    let add = || request(table, NfTablesMessage::NewTable(attributes()), NLM_F_CREATE, ("add table", ""));
+    let delete = request(table, NfTablesMessage::DeleteTable(attributes()), 0, ("delete table", ""));
     let mut requests = vec![add(), delete, add()];
-    if let Some(set) = &table.set {
-        requests.push(new_set(name, set));
-        requests.extend(elements(name, set));
+    for (set, id) in table.sets.iter().zip(1..) {
+        requests.push(new_set(table, set, id));
+        requests.extend(elements(table, set));
     }
-    requests.extend(table.chains.iter().map(|chain| new_chain(name, chain)));
-    requests.extend(table.chains.iter().flat_map(|chain| chain.rules.iter().map(|rule| new_rule(name, chain, rule))));
+    requests.extend(table.chains.iter().map(|chain| new_chain(table, chain)));
+    requests.extend(table.chains.iter().flat_map(|chain| chain.rules.iter().map(|rule| new_rule(table, chain, rule))));
     requests
 }
 
-/// Deletes all elements and adds the wanted ones.
+/// Deletes all elements of the sets and adds the wanted ones.
 pub(super) fn set_replacement(table: &NftTable) -> Requests {
-    let Some(set) = &table.set else { return Vec::new() };
-    let attributes = set_path(table.name, set.name);
-    let flush = NfTablesMessage::DeleteSetElement(SetElementMessage { attributes });
-    let mut requests = vec![request(flush, 0, format!("nft flush set ip {} {}", table.name, set.name))];
-    requests.extend(elements(table.name, set));
-    requests
+    let of_set = |set: &NftSet| {
+        let flush = NfTablesMessage::DeleteSetElement(SetElementMessage { attributes: set_path(table, set) });
+        [Some(request(table, flush, 0, ("flush set", set.name))), elements(table, set)].into_iter().flatten()
+    };
+    table.sets.iter().flat_map(of_set).collect()
 }
 
-fn request(inner: NfTablesMessage, flags: u16, doing: String) -> Request<NetfilterMessage> {
-    Request { message: message(inner), flags, doing }
+/// `doing`: nft's verb, and what it is about inside the table.
+fn request(table: &NftTable, inner: NfTablesMessage, flags: u16, doing: (&str, &str)) -> Request<NetfilterMessage> {
+    let (verb, what) = doing;
+    let doing = format!("nft {verb} {} {} {what}", family_text(table.family), table.name).trim_end().to_owned();
+    Request { message: message(table.family, inner), flags, doing }
 }
 
-fn new_set(table: &str, set: &NftSet) -> Request<NetfilterMessage> {
+/// `id`: tells it apart from the transaction's other sets.
+fn new_set(table: &NftTable, set: &NftSet, id: u32) -> Request<NetfilterMessage> {
+    let (key_type, (_, bytes)) = match table.family {
+        Family::V4 => (TYPE_IPV4, destination_in_header(Family::V4)),
+        Family::V6 => (TYPE_IPV6, destination_in_header(Family::V6)),
+    };
     let attributes = vec![
-        SetAttribute::Table(table.to_owned()),
+        SetAttribute::Table(table.name.to_owned()),
         SetAttribute::Name(set.name.to_owned()),
         SetAttribute::Flags(SetFlags::Interval),
-        SetAttribute::KeyType(TYPE_IPV4),
-        SetAttribute::KeyLen(ADDRESS_BYTES),
-        SetAttribute::Id(1),
+        SetAttribute::KeyType(key_type),
+        SetAttribute::KeyLen(bytes),
+        SetAttribute::Id(id),
         SetAttribute::UserData(SET_USERDATA.to_vec()),
     ];
     let inner = NfTablesMessage::NewSet(SetMessage { attributes });
-    request(inner, NLM_F_CREATE, format!("nft add set ip {table} {}", set.name))
+    request(table, inner, NLM_F_CREATE, ("add set", set.name))
 }
 
-fn set_path(table: &str, set: &str) -> Vec<SetElementList> {
-    vec![SetElementList::Table(table.to_owned()), SetElementList::Set(set.to_owned())]
+fn set_path(table: &NftTable, set: &NftSet) -> Vec<SetElementList> {
+    vec![SetElementList::Table(table.name.to_owned()), SetElementList::Set(set.name.to_owned())]
 }
 
 /// `None`: no block, nothing to add.
-fn elements(table: &str, set: &NftSet) -> Option<Request<NetfilterMessage>> {
+fn elements(table: &NftTable, set: &NftSet) -> Option<Request<NetfilterMessage>> {
     if set.blocks.is_empty() {
         return None;
     }
-    let mut attributes = set_path(table, set.name);
+    let mut attributes = set_path(table, set);
     attributes.push(SetElementList::Elements(set.blocks.iter().flat_map(interval).collect()));
     let inner = NfTablesMessage::NewSetElement(SetElementMessage { attributes });
-    Some(request(inner, NLM_F_CREATE, format!("nft add element ip {table} {}", set.name)))
+    Some(request(table, inner, NLM_F_CREATE, ("add element", set.name)))
 }
 
 /// A block as its first address and, unless it reaches the end of the address space, the first address behind it.
-fn interval(block: &Ipv4Net) -> Vec<ListAttribute<SetElementAttribute>> {
-    let key = |address: Ipv4Addr| SetElementAttribute::Key(DataAttribute::Value(address.octets().to_vec()));
+fn interval(block: &IpNet) -> Vec<ListAttribute<SetElementAttribute>> {
+    let key = |address: IpAddr| SetElementAttribute::Key(DataAttribute::Value(octets(address)));
     let start = ListAttribute::Element(vec![key(block.network())]);
-    let behind = u32::from(block.broadcast()).checked_add(1).map(Ipv4Addr::from);
+    let behind = match block.broadcast() {
+        IpAddr::V4(last) => u32::from(last).checked_add(1).map(|next| IpAddr::V4(next.into())),
+        IpAddr::V6(last) => u128::from(last).checked_add(1).map(|next| IpAddr::V6(next.into())),
+    };
     let end = behind.map(|address| {
         ListAttribute::Element(vec![key(address), SetElementAttribute::Flags(SetElementFlags::IntervalEnd)])
     });
     std::iter::once(start).chain(end).collect()
 }
 
-fn new_chain(table: &str, chain: &NftChain) -> Request<NetfilterMessage> {
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+/// Offset and length of the destination (RFC 791 §3.1, RFC 8200 §3).
+fn destination_in_header(family: Family) -> (u32, u32) {
+    match family {
+        Family::V4 => (16, 4),
+        Family::V6 => (24, 16),
+    }
+}
+
+fn new_chain(table: &NftTable, chain: &NftChain) -> Request<NetfilterMessage> {
     let hook = match chain.hook {
         Hook::Prerouting => InetHookNumber::PreRouting,
         Hook::Postrouting => InetHookNumber::PostRouting,
     };
     let attributes = vec![
-        ChainAttribute::Table(table.to_owned()),
+        ChainAttribute::Table(table.name.to_owned()),
         ChainAttribute::Name(chain.name.to_owned()),
         ChainAttribute::Hook(vec![
             KernelHook::Number(HookNumber::Inet(hook)),
@@ -142,21 +171,20 @@ fn new_chain(table: &str, chain: &NftChain) -> Request<NetfilterMessage> {
         ChainAttribute::Type(chain.kind.text().to_owned()),
     ];
     let inner = NfTablesMessage::NewChain(ChainMessage { attributes });
-    request(inner, NLM_F_CREATE, format!("nft add chain ip {table} {}", chain.name))
+    request(table, inner, NLM_F_CREATE, ("add chain", chain.name))
 }
 
-fn new_rule(table: &str, chain: &NftChain, rule: &NftRule) -> Request<NetfilterMessage> {
+fn new_rule(table: &NftTable, chain: &NftChain, rule: &NftRule) -> Request<NetfilterMessage> {
     let expressions = rule.matches.iter().flat_map(condition).chain(rule.statements.iter().flat_map(statement));
     let list: Vec<ListAttribute<ExpressionAttribute>> = expressions.map(Into::into).collect();
     let attributes = vec![
-        RuleAttribute::Table(table.to_owned()),
+        RuleAttribute::Table(table.name.to_owned()),
         RuleAttribute::Chain(chain.name.to_owned()),
         RuleAttribute::Expressions(list),
         RuleAttribute::UserData(comment_userdata(&rule.comment())),
     ];
     let inner = NfTablesMessage::NewRule(RuleMessage { attributes });
-    let doing = format!("nft add rule ip {table} {} {}", chain.name, rule.body());
-    request(inner, NLM_F_CREATE | NLM_F_APPEND, doing)
+    request(table, inner, NLM_F_CREATE | NLM_F_APPEND, ("add rule", &format!("{} {}", chain.name, rule.body())))
 }
 
 /// Type, length, text with its NUL.
@@ -177,34 +205,36 @@ fn condition(condition: &Match) -> Vec<Expressions> {
         Match::InputGroup(group) => {
             vec![load(MetaKey::Iifgroup), compare(Operator::Equal, group.to_ne_bytes().to_vec())]
         }
-        Match::OutputNot(name) => {
-            let mut padded = name.as_bytes().to_vec();
-            padded.resize(NAME_BYTES, 0);
-            vec![load(MetaKey::Oifname), compare(Operator::NotEqual, padded)]
-        }
-        Match::OutputNotPrefix(prefix) => {
-            vec![load(MetaKey::Oifname), compare(Operator::NotEqual, prefix.as_bytes().to_vec())]
-        }
-        Match::DestinationOutside(set) => vec![
-            Expressions::Payload(vec![
-                Payload::DestinationRegister(Register::Reg1),
-                Payload::Base(NETWORK_HEADER),
-                Payload::Offset(DESTINATION_OFFSET),
-                Payload::Len(ADDRESS_BYTES),
-            ]),
-            Expressions::Lookup(vec![
-                Lookup::Set((*set).to_owned()),
-                Lookup::SourceRegister(Register::Reg1),
-                Lookup::Flags(LOOKUP_INVERTED),
-            ]),
+        Match::InputMac(mac) => vec![
+            load(MetaKey::Iftype),
+            compare(Operator::Equal, ETHERNET.to_ne_bytes().to_vec()),
+            header_bytes(LINK_HEADER, (0, MAC_BYTES)),
+            compare(Operator::Equal, mac.0.to_vec()),
         ],
+        Match::Transport(transport) => {
+            vec![load(MetaKey::L4Proto), compare(Operator::Equal, vec![*transport as u8])]
+        }
+        Match::Destination(family, within) => {
+            let (set, flags) = match within {
+                Within::Inside(set) => (set, 0),
+                Within::Outside(set) => (set, LOOKUP_INVERTED),
+            };
+            let mut lookup = vec![Lookup::Set((*set).to_owned()), Lookup::SourceRegister(Register::Reg1)];
+            lookup.extend((flags != 0).then_some(Lookup::Flags(flags)));
+            vec![header_bytes(NETWORK_HEADER, destination_in_header(*family)), Expressions::Lookup(lookup)]
+        }
         // fib: 1 register, 2 result (3 = address type), 3 flags (2 = by destination).
-        Match::DestinationNotLocal => vec![
-            other("fib", &[(1, REGISTER), (2, 3), (3, 2)]),
-            compare(Operator::NotEqual, ROUTE_TYPE_LOCAL.to_ne_bytes().to_vec()),
+        Match::DestinationLocal(is_local) => {
+            let operator = if *is_local { Operator::Equal } else { Operator::NotEqual };
+            let local = ROUTE_TYPE_LOCAL.to_ne_bytes().to_vec();
+            vec![other("fib", &[(1, REGISTER), (2, 3), (3, 2)]), compare(operator, local)]
+        }
+        // The bit of the connection's state is set.
+        Match::ConnectionNew => vec![
+            load_connection(CT_STATE),
+            bits(STATE_NEW, 0),
+            compare(Operator::NotEqual, 0u32.to_ne_bytes().to_vec()),
         ],
-        Match::ConnectionNew => connection_bit(CT_STATE, STATE_NEW),
-        Match::DestinationTranslated => connection_bit(CT_STATUS, STATUS_DST_NAT),
         Match::ConnectionMark(mark) => vec![
             load_connection(CT_MARK),
             bits(mark.mask, 0),
@@ -225,21 +255,44 @@ fn statement(statement: &Statement) -> Vec<Expressions> {
             our_bits(*mark),
             Expressions::Meta(vec![Meta::Key(MetaKey::Mark), Meta::SourceRegister(Register::Reg1)]),
         ],
-        Statement::Snat { to, ports } => {
-            let address = DataAttribute::Value(to.octets().to_vec());
-            // nat: 1 type (0 = source), 2 family, 3 register of the address, 7 flags.
-            let mut attributes = vec![(1, 0), (2, FAMILY_IPV4), (3, REGISTER)];
-            attributes.extend(port_flags(*ports).map(|flags| (7, flags)));
-            vec![
-                Expressions::Immediate(vec![Immediate::DestinationRegister(Register::Reg1), Immediate::Data(address)]),
-                other("nat", &attributes),
-            ]
-        }
+        Statement::Snat { to, range, ports } => source_nat(*to, *range, *ports),
         Statement::Drop => vec![Expressions::Immediate(vec![
             Immediate::DestinationRegister(Register::Verdict),
             Immediate::Data(DataAttribute::Verdict(vec![VerdictAttribute::Code(Verdict::Other(DROP))])),
         ])],
     }
+}
+
+/// nat: 1 type (0 = source), 2 family, 3 register of the address, 5 and 6 of the lowest and highest port, 7 flags.
+fn source_nat(to: IpAddr, range: Option<PortRange>, ports: PortChoice) -> Vec<Expressions> {
+    let family = if to.is_ipv4() { FAMILY_IPV4 } else { FAMILY_IPV6 };
+    let mut attributes = vec![(1, 0), (2, family), (3, REGISTER)];
+    let mut expressions = vec![immediate(Register::Reg1, octets(to))];
+    if let Some(PortRange { first, last }) = range {
+        expressions.push(immediate(Register::Reg2, first.to_be_bytes().to_vec()));
+        attributes.push((5, REGISTER + 1));
+        if first != last {
+            expressions.push(immediate(Register::Reg3, last.to_be_bytes().to_vec()));
+            attributes.push((6, REGISTER + 2));
+        }
+    }
+    attributes.extend(port_flags(ports).map(|flags| (7, flags)));
+    expressions.push(other("nat", &attributes));
+    expressions
+}
+
+fn immediate(register: Register, value: Vec<u8>) -> Expressions {
+    let data = DataAttribute::Value(value);
+    Expressions::Immediate(vec![Immediate::DestinationRegister(register), Immediate::Data(data)])
+}
+
+fn header_bytes(header: u32, (offset, length): (u32, u32)) -> Expressions {
+    Expressions::Payload(vec![
+        Payload::DestinationRegister(Register::Reg1),
+        Payload::Base(header),
+        Payload::Offset(offset),
+        Payload::Len(length),
+    ])
 }
 
 fn port_flags(ports: PortChoice) -> Option<u32> {
@@ -250,7 +303,7 @@ fn port_flags(ports: PortChoice) -> Option<u32> {
     }
 }
 
-/// NFT_REG_1, the one register we use.
+/// NFT_REG_1; the two behind it are used for ports only.
 const REGISTER: u32 = 1;
 
 fn load(key: MetaKey) -> Expressions {
@@ -260,11 +313,6 @@ fn load(key: MetaKey) -> Expressions {
 /// ct: 1 register, 2 key.
 fn load_connection(key: u32) -> Expressions {
     other("ct", &[(1, REGISTER), (2, key)])
-}
-
-/// The bit of a connection's state or status is set.
-fn connection_bit(key: u32, bit: u32) -> Vec<Expressions> {
-    vec![load_connection(key), bits(bit, 0), compare(Operator::NotEqual, 0u32.to_ne_bytes().to_vec())]
 }
 
 fn compare(operator: Operator, data: Vec<u8>) -> Expressions {

@@ -15,7 +15,8 @@ use rustix::io::Errno;
 
 use super::error::ApplyError;
 use super::netlink::{Request, Socket};
-use crate::plan::nft::NftTable;
+use crate::plan::Family;
+use crate::plan::nft::{NftTable, family_text};
 
 pub(crate) use observe::observe;
 
@@ -27,16 +28,17 @@ pub(crate) fn replace(socket: &mut Socket, table: &NftTable) -> Result<(), Apply
     transaction(socket, encode::replacement(table))
 }
 
-/// Replaces the set's elements in one transaction; rules and counters stay.
+/// Replaces the elements of the table's sets in one transaction; rules and counters stay.
 pub(crate) fn replace_set(socket: &mut Socket, table: &NftTable) -> Result<(), ApplyError> {
     transaction(socket, encode::set_replacement(table))
 }
 
 /// Deletes the table; none there is fine.
-pub(crate) fn remove(socket: &mut Socket, table: &str) -> Result<(), ApplyError> {
+pub(crate) fn remove(socket: &mut Socket, family: Family, table: &str) -> Result<(), ApplyError> {
     let attributes = vec![TableAttribute::Name(table.to_owned())];
-    let message = message(NfTablesMessage::DeleteTable(TableMessage { attributes }));
-    match transaction(socket, vec![Request { message, flags: 0, doing: format!("nft delete table ip {table}") }]) {
+    let message = message(family, NfTablesMessage::DeleteTable(TableMessage { attributes }));
+    let doing = format!("nft delete table {} {table}", family_text(family));
+    match transaction(socket, vec![Request { message, flags: 0, doing }]) {
         Err(error) if error.errno() == Some(Errno::NOENT.raw_os_error()) => Ok(()),
         other => other,
     }
@@ -50,7 +52,10 @@ fn transaction(socket: &mut Socket, requests: Vec<Request<NetfilterMessage>>) ->
     socket.batch(begin, requests, end)
 }
 
-/// A message for family `ip`.
-fn message(inner: NfTablesMessage) -> NetfilterMessage {
-    NetfilterMessage::new(NetfilterHeader::new(NetfilterProtoFamily::IPv4, 0, 0), inner)
+fn message(family: Family, inner: NfTablesMessage) -> NetfilterMessage {
+    let family = match family {
+        Family::V4 => NetfilterProtoFamily::IPv4,
+        Family::V6 => NetfilterProtoFamily::IPv6,
+    };
+    NetfilterMessage::new(NetfilterHeader::new(family, 0, 0), inner)
 }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Our nft table as read.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::{Ipv4Net, Ipv4Subnets};
+use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 use netlink_packet_netfilter::nftables::{
     ChainAttribute, ChainMessage, DataAttribute, Hook, HookNumber, ListAttribute, NfTablesMessage, RuleAttribute,
-    RuleMessage, SetAttribute, SetElementAttribute, SetElementFlags, SetElementList, SetElementMessage, SetMessage,
-    TableAttribute, TableMessage,
+    RuleMessage, SetAttribute, SetElementAttribute, SetElementFlags, SetElementList, SetElementMessage, SetFlags,
+    SetMessage, TableAttribute, TableMessage,
 };
 use netlink_packet_netfilter::{NetfilterMessage, NetfilterMessageInner};
 use rustix::io::Errno;
@@ -15,57 +15,115 @@ use rustix::io::Errno;
 use super::message;
 use crate::apply::error::ApplyError;
 use crate::apply::netlink::{Request, Socket};
+use crate::plan::Family;
 use crate::plan::host::{NftChainState, NftState, hook_text};
+use crate::plan::nft::family_text;
 
 /// The table; `None`: there is none.
-pub(crate) fn observe(socket: &mut Socket, table: &str) -> Result<Option<NftState>, ApplyError> {
+pub(crate) fn observe(socket: &mut Socket, family: Family, table: &str) -> Result<Option<NftState>, ApplyError> {
     let attributes = vec![TableAttribute::Name(table.to_owned())];
-    let get = message(NfTablesMessage::GetTable(TableMessage { attributes }));
-    match socket.request(Request { message: get, flags: 0, doing: format!("nft list table ip {table}") }) {
+    let get = message(family, NfTablesMessage::GetTable(TableMessage { attributes }));
+    let doing = format!("nft list table {} {table}", family_text(family));
+    match socket.request(Request { message: get, flags: 0, doing }) {
         Err(error) if error.errno() == Some(Errno::NOENT.raw_os_error()) => return Ok(None),
         other => other.map(|_| ())?,
     }
-    let mut state = NftState { sets: Vec::new(), chains: chains(socket, table)? };
-    for (name, is_interval) in sets(socket, table)? {
-        let blocks = if is_interval { blocks(socket, table, &name)? } else { None };
+    let mut list = List { socket, family, table };
+    let mut state = NftState { sets: Vec::new(), chains: list.chains()? };
+    for (name, is_interval) in list.sets()? {
+        let blocks = if is_interval { list.blocks(&name)? } else { None };
         state.sets.push((name, blocks));
     }
     Ok(Some(state))
 }
 
-/// A list of family `ip`; what it holds of other tables is left out by the caller.
-fn dump(socket: &mut Socket, inner: NfTablesMessage, doing: &str) -> Result<Vec<NfTablesMessage>, ApplyError> {
-    let answers: Vec<NetfilterMessage> = socket.dump(message(inner), doing)?;
-    let inner = answers.into_iter().filter_map(|answer| match answer.inner {
-        NetfilterMessageInner::NfTables(inner) => Some(inner),
-        _ => None,
-    });
-    Ok(inner.collect())
+/// Reads lists of one table.
+struct List<'a> {
+    socket: &'a mut Socket,
+    family: Family,
+    table: &'a str,
 }
 
-fn chains(socket: &mut Socket, table: &str) -> Result<Vec<NftChainState>, ApplyError> {
-    let get = NfTablesMessage::GetChain(ChainMessage { attributes: Vec::new() });
-    let mut chains = Vec::new();
-    for answer in dump(socket, get, "nft list chains ip")? {
-        if let NfTablesMessage::NewChain(chain) = answer
-            && chain.attributes.contains(&ChainAttribute::Table(table.to_owned()))
-        {
-            chains.push(chain_of(&chain));
-        }
+impl List<'_> {
+    /// A list of the family; what it holds of other tables is left out by the caller.
+    fn dump(&mut self, inner: NfTablesMessage, doing: &str) -> Result<Vec<NfTablesMessage>, ApplyError> {
+        let doing = format!("nft list {doing} {} {}", family_text(self.family), self.table);
+        let answers: Vec<NetfilterMessage> = self.socket.dump(message(self.family, inner), &doing)?;
+        let inner = answers.into_iter().filter_map(|answer| match answer.inner {
+            NetfilterMessageInner::NfTables(inner) => Some(inner),
+            _ => None,
+        });
+        Ok(inner.collect())
     }
-    let attributes = vec![RuleAttribute::Table(table.to_owned())];
-    let get = NfTablesMessage::GetRule(RuleMessage { attributes });
-    for answer in dump(socket, get, &format!("nft list table ip {table}"))? {
-        let NfTablesMessage::NewRule(rule) = answer else { continue };
-        if !rule.attributes.contains(&RuleAttribute::Table(table.to_owned())) {
-            continue;
+
+    fn chains(&mut self) -> Result<Vec<NftChainState>, ApplyError> {
+        let table = self.table.to_owned();
+        let get = NfTablesMessage::GetChain(ChainMessage { attributes: Vec::new() });
+        let mut chains = Vec::new();
+        for answer in self.dump(get, "chains")? {
+            if let NfTablesMessage::NewChain(chain) = answer
+                && chain.attributes.contains(&ChainAttribute::Table(table.clone()))
+            {
+                chains.push(chain_of(&chain));
+            }
         }
-        let of_chain = |chain: &&mut NftChainState| rule.attributes.contains(&RuleAttribute::Chain(chain.name.clone()));
-        if let Some(chain) = chains.iter_mut().find(of_chain) {
-            chain.comments.push(comment(&rule));
+        let attributes = vec![RuleAttribute::Table(table.clone())];
+        let get = NfTablesMessage::GetRule(RuleMessage { attributes });
+        for answer in self.dump(get, "table")? {
+            let NfTablesMessage::NewRule(rule) = answer else { continue };
+            if !rule.attributes.contains(&RuleAttribute::Table(table.clone())) {
+                continue;
+            }
+            let of_chain =
+                |chain: &&mut NftChainState| rule.attributes.contains(&RuleAttribute::Chain(chain.name.clone()));
+            if let Some(chain) = chains.iter_mut().find(of_chain) {
+                chain.comments.push(comment(&rule));
+            }
         }
+        Ok(chains)
     }
-    Ok(chains)
+
+    /// Names of the table's sets, and whether each is an interval set.
+    fn sets(&mut self) -> Result<Vec<(String, bool)>, ApplyError> {
+        let table = SetAttribute::Table(self.table.to_owned());
+        let get = NfTablesMessage::GetSet(SetMessage { attributes: vec![table.clone()] });
+        let mut sets = Vec::new();
+        for answer in self.dump(get, "sets table")? {
+            let NfTablesMessage::NewSet(set) = answer else { continue };
+            if !set.attributes.contains(&table) {
+                continue;
+            }
+            let (mut name, mut is_interval) = (String::new(), false);
+            for attribute in set.attributes {
+                match attribute {
+                    SetAttribute::Name(found) => name = found,
+                    SetAttribute::Flags(flags) => is_interval = flags.contains(SetFlags::Interval),
+                    _ => {}
+                }
+            }
+            sets.push((name, is_interval));
+        }
+        Ok(sets)
+    }
+
+    /// The blocks of an interval set, merged and sorted; `None` when its elements are no addresses.
+    fn blocks(&mut self, set: &str) -> Result<Option<Vec<IpNet>>, ApplyError> {
+        let attributes = vec![SetElementList::Table(self.table.to_owned()), SetElementList::Set(set.to_owned())];
+        let get = NfTablesMessage::GetSetElement(SetElementMessage { attributes });
+        let mut edges = Vec::new();
+        for answer in self.dump(get, &format!("set {set} of"))? {
+            let NfTablesMessage::NewSetElement(list) = answer else { continue };
+            for attribute in list.attributes {
+                let SetElementList::Elements(elements) = attribute else { continue };
+                for element in elements {
+                    let ListAttribute::Element(attributes) = element else { continue };
+                    let Some(edge) = edge(&attributes) else { return Ok(None) };
+                    edges.push(edge);
+                }
+            }
+        }
+        Ok(merge(edges))
+    }
 }
 
 fn chain_of(message: &ChainMessage) -> NftChainState {
@@ -110,82 +168,61 @@ fn comment(rule: &RuleMessage) -> String {
     }
 }
 
-/// Names of the table's sets, and whether each is an interval set.
-fn sets(socket: &mut Socket, table: &str) -> Result<Vec<(String, bool)>, ApplyError> {
-    let attributes = vec![SetAttribute::Table(table.to_owned())];
-    let get = NfTablesMessage::GetSet(SetMessage { attributes });
-    let mut sets = Vec::new();
-    for answer in dump(socket, get, &format!("nft list sets table ip {table}"))? {
-        let NfTablesMessage::NewSet(set) = answer else { continue };
-        if !set.attributes.contains(&SetAttribute::Table(table.to_owned())) {
-            continue;
-        }
-        let (mut name, mut is_interval) = (String::new(), false);
-        for attribute in set.attributes {
-            match attribute {
-                SetAttribute::Name(found) => name = found,
-                SetAttribute::Flags(flags) => {
-                    is_interval = flags.contains(netlink_packet_netfilter::nftables::SetFlags::Interval)
-                }
-                _ => {}
-            }
-        }
-        sets.push((name, is_interval));
-    }
-    Ok(sets)
-}
-
-/// The blocks of an interval set, merged and sorted; `None` when its elements are no IPv4 ranges.
-fn blocks(socket: &mut Socket, table: &str, set: &str) -> Result<Option<Vec<Ipv4Net>>, ApplyError> {
-    let attributes = vec![SetElementList::Table(table.to_owned()), SetElementList::Set(set.to_owned())];
-    let get = NfTablesMessage::GetSetElement(SetElementMessage { attributes });
-    let mut edges = Vec::new();
-    for answer in dump(socket, get, &format!("nft list set ip {table} {set}"))? {
-        let NfTablesMessage::NewSetElement(list) = answer else { continue };
-        for attribute in list.attributes {
-            let SetElementList::Elements(elements) = attribute else { continue };
-            for element in elements {
-                let ListAttribute::Element(attributes) = element else { continue };
-                let Some(edge) = edge(&attributes) else { return Ok(None) };
-                edges.push(edge);
-            }
-        }
-    }
-    Ok(Some(merge(edges)))
-}
-
 /// The address of an element, and whether it is the end of a range.
-fn edge(attributes: &[SetElementAttribute]) -> Option<(u32, bool)> {
+fn edge(attributes: &[SetElementAttribute]) -> Option<(IpAddr, bool)> {
     let (mut key, mut is_end) = (None, false);
     for attribute in attributes {
         match attribute {
-            SetElementAttribute::Key(DataAttribute::Value(bytes)) => key = <[u8; 4]>::try_from(bytes.as_slice()).ok(),
+            SetElementAttribute::Key(DataAttribute::Value(bytes)) => key = address(bytes),
             SetElementAttribute::Flags(flags) => is_end = flags.contains(SetElementFlags::IntervalEnd),
             _ => {}
         }
     }
-    Some((u32::from_be_bytes(key?), is_end))
+    Some((key?, is_end))
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }
 
 /// Ranges from their edges: a start reaches to the next end, or to the end of the address space. `nft` itself puts an
-/// end at 0.0.0.0 before the first range; it ends nothing.
-fn merge(mut edges: Vec<(u32, bool)>) -> Vec<Ipv4Net> {
+/// end at 0.0.0.0 before the first range; it ends nothing. `None`: addresses of both families.
+fn merge(mut edges: Vec<(IpAddr, bool)>) -> Option<Vec<IpNet>> {
     // At one address the end of a range comes before the start of the next.
     edges.sort_by_key(|(address, is_end)| (*address, !*is_end));
     let (mut blocks, mut start) = (Vec::new(), None);
-    let range = |first: u32, last: u32| Ipv4Subnets::new(Ipv4Addr::from(first), Ipv4Addr::from(last), 0);
     for (address, is_end) in edges {
         match (start, is_end) {
             (Some(first), true) => {
-                blocks.extend(range(first, address.saturating_sub(1)));
+                blocks.extend(range(first, before(address))?);
                 start = None;
             }
             (None, false) => start = Some(address),
             _ => {}
         }
     }
-    blocks.extend(start.into_iter().flat_map(|first| range(first, u32::MAX)));
-    let mut blocks = Ipv4Net::aggregate(&blocks);
+    if let Some(first) = start {
+        let last = if first.is_ipv4() { Ipv4Addr::BROADCAST.into() } else { Ipv6Addr::from(u128::MAX).into() };
+        blocks.extend(range(first, last)?);
+    }
+    let mut blocks = IpNet::aggregate(&blocks);
     blocks.sort();
-    blocks
+    Some(blocks)
+}
+
+fn before(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(address) => Ipv4Addr::from(u32::from(address).saturating_sub(1)).into(),
+        IpAddr::V6(address) => Ipv6Addr::from(u128::from(address).saturating_sub(1)).into(),
+    }
+}
+
+/// The blocks from `first` to `last`.
+fn range(first: IpAddr, last: IpAddr) -> Option<Vec<IpNet>> {
+    match (first, last) {
+        (IpAddr::V4(first), IpAddr::V4(last)) => Some(Ipv4Subnets::new(first, last, 0).map(IpNet::V4).collect()),
+        (IpAddr::V6(first), IpAddr::V6(last)) => Some(Ipv6Subnets::new(first, last, 0).map(IpNet::V6).collect()),
+        _ => None,
+    }
 }

@@ -3,12 +3,14 @@
 
 use std::net::Ipv4Addr;
 
+use crate::apply::netlink::Socket;
 use crate::apply::pod::{attach, detach};
 use crate::apply::testbed::{Space, pod, wait_for_carrier};
-use crate::apply::{ApplyError, host, observe};
-use crate::plan::host::{HostSetup, PortChoice};
+use crate::apply::{ApplyError, host, nftables, observe};
+use crate::plan::host::{HostSetup, PortChoice, PortRange};
+use crate::plan::nft::{ChainType, Hook, Match, NftChain, NftRule, NftSet, NftTable, Statement, Transport, Within};
 use crate::plan::pod::PodDetachment;
-use crate::plan::{Mark, ids, snat};
+use crate::plan::{Family, Mark, ids, snat};
 
 const MAC: &str = "02:00:0a:00:00:0a";
 
@@ -18,8 +20,12 @@ fn setup() -> HostSetup {
         primary_address: Ipv4Addr::new(10, 0, 0, 10),
         vpc_cidrs: vec!["10.0.0.0/16".parse().unwrap(), "100.64.0.0/10".parse().unwrap()],
         exclude_cidrs: vec!["192.168.0.0/16".parse().unwrap(), "10.0.128.0/17".parse().unwrap()],
+        include_cidrs: Vec::new(),
+        external_service_cidrs: Vec::new(),
         external_snat: false,
+        serves_node_ports: true,
         port_choice: PortChoice::Prng,
+        port_range: None,
         connmark: ids::DEFAULT_CONNMARK,
         veth_prefix: "eni".to_owned(),
         mtu: 9001,
@@ -46,8 +52,12 @@ fn listing(node: &Space) -> String {
 #[test]
 fn the_table_is_what_the_plan_prints() {
     let node = node();
-    for port_choice in [PortChoice::Prng, PortChoice::HashRandom, PortChoice::None] {
-        let setup = HostSetup { port_choice, ..setup() };
+    let choices = [PortChoice::Prng, PortChoice::HashRandom, PortChoice::None];
+    let ranges =
+        [None, Some((1024, 65535)), Some((7, 7))].map(|range| range.map(|(first, last)| PortRange { first, last }));
+    for (port_choice, port_range) in choices.into_iter().flat_map(|choice| ranges.map(|range| (choice, range))) {
+        let include_cidrs = if port_range.is_some() { vec!["198.51.100.0/24".parse().unwrap()] } else { Vec::new() };
+        let setup = HostSetup { port_choice, port_range, include_cidrs, ..setup() };
         host::setup(&setup).unwrap();
         let ours = listing(&node);
         // The text that the plan prints, loaded by nft itself, gives the same listing.
@@ -55,6 +65,46 @@ fn the_table_is_what_the_plan_prints() {
         assert_eq!(ours, listing(&node));
         node.nft("delete table ip enid");
     }
+}
+
+#[test]
+fn a_table_of_ipv6_is_what_the_plan_prints_and_is_read_back() {
+    let node = node();
+    let blocks = ["fd00::/8", "2001:db8::/32", "ffff:ffff::/32"].map(|block| block.parse().unwrap());
+    let table = NftTable {
+        family: Family::V6,
+        name: "enid6",
+        sets: vec![NftSet::new("near", Family::V6, blocks), NftSet::new("none", Family::V6, [])],
+        chains: vec![NftChain {
+            name: "out",
+            kind: ChainType::Nat,
+            hook: Hook::Postrouting,
+            priority: 110,
+            rules: vec![NftRule {
+                purpose: "p",
+                matches: vec![
+                    Match::Transport(Transport::Tcp),
+                    Match::Destination(Family::V6, Within::Outside("near")),
+                    Match::Destination(Family::V6, Within::Inside("none")),
+                ],
+                statements: vec![Statement::Snat {
+                    to: "2001:db8::1".parse().unwrap(),
+                    range: Some(PortRange { first: 1024, last: 2047 }),
+                    ports: PortChoice::Prng,
+                }],
+            }],
+        }],
+    };
+    let mut socket = Socket::netfilter().unwrap();
+    nftables::replace(&mut socket, &table).unwrap();
+    let ours = node.nft("list table ip6 enid6");
+    node.nft_text(&table.transaction());
+    assert_eq!(node.nft("list table ip6 enid6"), ours);
+    let found = nftables::observe(&mut socket, Family::V6, "enid6").unwrap().unwrap();
+    let wanted = table.sets.iter().map(|set| (set.name.to_owned(), Some(set.blocks.clone()))).collect::<Vec<_>>();
+    assert_eq!(found.sets, wanted);
+    nftables::remove(&mut socket, Family::V6, "enid6").unwrap();
+    assert_eq!(node.nft("list ruleset"), "");
 }
 
 #[test]
@@ -115,7 +165,7 @@ fn everything_as_a_block_is_taken() {
     let node = node();
     let all = HostSetup { exclude_cidrs: vec!["0.0.0.0/0".parse().unwrap()], ..setup() };
     host::setup(&all).unwrap();
-    assert!(node.nft("list set ip enid vpc_cidrs").contains("0.0.0.0/0"));
+    assert!(node.nft("list set ip enid not_translated").contains("0.0.0.0/0"));
     let high = HostSetup { exclude_cidrs: vec!["240.0.0.0/4".parse().unwrap()], ..setup() };
     host::setup(&high).unwrap();
     let before = node.nft("-a list table ip enid");
@@ -131,8 +181,8 @@ fn what_others_do_to_our_table_is_put_right() {
     for damage in [
         "flush chain ip enid source_address",
         "add chain ip enid stranger",
-        "add rule ip enid restore_mark counter",
-        "delete element ip enid vpc_cidrs { 100.64.0.0/10 }",
+        "add rule ip enid connection_marks counter",
+        "delete element ip enid not_translated { 100.64.0.0/10 }",
         "flush table ip enid",
         "delete table ip enid",
     ] {
@@ -159,6 +209,30 @@ fn a_changed_mark_takes_our_old_rule_away_and_nobody_else_s() {
 }
 
 #[test]
+fn rules_of_external_services_come_and_go_with_the_list() {
+    let node = node();
+    // As the reference writes them, without a protocol, and somebody else's.
+    node.ip("rule add priority 1535 to 10.8.0.0/16 lookup main");
+    node.ip("rule add priority 1535 to 10.7.0.0/16 lookup main protocol static");
+    let with = |blocks: &[&str]| HostSetup {
+        external_service_cidrs: blocks.iter().map(|block| block.parse().unwrap()).collect(),
+        ..setup()
+    };
+    let rules = || node.ip("rule list priority 1535").replace(" \n", "\n");
+    host::setup(&with(&["172.20.0.0/16", "172.21.0.7/32"])).unwrap();
+    assert_eq!(
+        rules(),
+        "1535:\tfrom all to 10.7.0.0/16 lookup main proto static\n\
+         1535:\tfrom all to 172.20.0.0/16 lookup main proto 158\n\
+         1535:\tfrom all to 172.21.0.7 lookup main proto 158\n"
+    );
+    host::setup(&with(&["172.21.0.7/32"])).unwrap();
+    assert!(!rules().contains("172.20.0.0") && rules().contains("172.21.0.7"), "{}", rules());
+    host::remove().unwrap();
+    assert_eq!(rules(), "1535:\tfrom all to 10.7.0.0/16 lookup main proto static\n");
+}
+
+#[test]
 fn other_tables_are_not_touched() {
     let node = node();
     node.nft("add table ip other");
@@ -172,10 +246,10 @@ fn other_tables_are_not_touched() {
 }
 
 #[test]
-fn with_external_snat_only_dead_pods_are_handled() {
+fn without_snat_and_node_ports_only_dead_pods_are_handled() {
     let node = node();
     host::setup(&setup()).unwrap();
-    let external = HostSetup { external_snat: true, vpc_cidrs: Vec::new(), ..setup() };
+    let external = HostSetup { external_snat: true, serves_node_ports: false, vpc_cidrs: Vec::new(), ..setup() };
     host::setup(&external).unwrap();
     let text = node.nft("list table ip enid");
     assert!(text.contains("chain dead_pods") && !text.contains("nat") && !text.contains("set "), "{text}");
@@ -199,10 +273,10 @@ fn a_refused_transaction_changes_nothing_and_says_which_operation() {
     let before = node.nft("-a list table ip enid");
     let mut table = snat::table(&setup());
     // Nat chains cannot run before conntrack (-200).
-    table.chains[2].priority = -300;
-    let error =
-        super::super::nftables::replace(&mut super::super::netlink::Socket::netfilter().unwrap(), &table).unwrap_err();
-    assert!(error.to_string().starts_with("nft add chain ip enid mark_outbound"), "{error}");
+    let chain = table.chains.iter_mut().find(|chain| chain.name == "source_address").unwrap();
+    chain.priority = -300;
+    let error = nftables::replace(&mut Socket::netfilter().unwrap(), &table).unwrap_err();
+    assert!(error.to_string().starts_with("nft add chain ip enid source_address"), "{error}");
     assert_eq!(node.nft("-a list table ip enid"), before);
 }
 

@@ -16,7 +16,7 @@ use crate::apply::pod::{attach, detach};
 use crate::apply::testbed::{Space, pod, settle};
 use crate::apply::{eni, host};
 use crate::plan::eni::EniSetup;
-use crate::plan::host::{HostSetup, PortChoice};
+use crate::plan::host::{HostSetup, PortChoice, PortRange};
 use crate::plan::pod::PodDetachment;
 use crate::plan::{RouteTable, ids};
 
@@ -71,8 +71,12 @@ fn host_setup() -> HostSetup {
         primary_address: Ipv4Addr::new(10, 0, 0, 10),
         vpc_cidrs: vec!["10.0.0.0/16".parse().unwrap()],
         exclude_cidrs: Vec::new(),
+        include_cidrs: Vec::new(),
+        external_service_cidrs: Vec::new(),
         external_snat: false,
+        serves_node_ports: true,
         port_choice: PortChoice::Prng,
+        port_range: None,
         connmark: ids::DEFAULT_CONNMARK,
         veth_prefix: "eni".to_owned(),
         mtu: 1500,
@@ -243,4 +247,50 @@ fn a_service_whose_endpoint_is_outside_the_vpc_is_reached_from_a_secondary_eni()
     );
     let (pod, internet) = (sandbox.udp("0.0.0.0:7001"), net.internet.udp("198.51.100.9:7005"));
     assert_eq!(exchange(&pod, &internet, "172.20.0.10:7005").unwrap().ip().to_string(), "10.0.0.10");
+}
+
+#[test]
+fn the_nodes_own_connections_are_not_translated() {
+    // The node speaks with an address that is not the primary ENI's: with the reference it would be hidden.
+    let net = Net::new("0");
+    net.node.ip("addr add 10.0.0.77/32 dev eth0");
+    net.router.ip(&format!("neigh replace 10.0.0.77 lladdr {PRIMARY_MAC} dev r0 nud permanent"));
+    net.internet.ip("route add 10.0.0.77/32 via 198.51.100.1");
+    let (node, internet) = (net.node.udp("10.0.0.77:7003"), net.internet.udp("198.51.100.9:7005"));
+    assert_eq!(exchange(&node, &internet, "198.51.100.9:7005").unwrap().to_string(), "10.0.0.77:7003");
+}
+
+#[test]
+fn source_ports_are_of_the_range_for_every_choice() {
+    let net = Net::new("0");
+    let sandbox = Space::new();
+    attach(&sandbox.path(), &pod("s", Ipv4Addr::new(10, 0, 1, 7), Some(2))).unwrap();
+    settle(&sandbox);
+    let internet = net.internet.udp("198.51.100.9:7005");
+    for port_choice in [PortChoice::Prng, PortChoice::HashRandom, PortChoice::None] {
+        let port_range = Some(PortRange { first: 20_000, last: 20_031 });
+        host::setup(&HostSetup { port_choice, port_range, ..host_setup() }).unwrap();
+        for _ in 0..8 {
+            let pod = sandbox.udp("0.0.0.0:0");
+            let seen = exchange(&pod, &internet, "198.51.100.9:7005").unwrap();
+            assert!((20_000..=20_031).contains(&seen.port()), "{port_choice:?}: {seen}");
+        }
+    }
+}
+
+#[test]
+fn what_is_not_included_keeps_the_pods_address_and_its_own_eni() {
+    let net = Net::new("0");
+    net.internet.ip("addr add 198.51.100.77/24 dev eth0");
+    net.internet.ip("route add 10.0.1.7/32 via 198.51.100.1");
+    let included = vec!["198.51.100.9/32".parse().unwrap()];
+    host::setup(&HostSetup { include_cidrs: included, ..host_setup() }).unwrap();
+    let sandbox = Space::new();
+    attach(&sandbox.path(), &pod("s", Ipv4Addr::new(10, 0, 1, 7), Some(2))).unwrap();
+    settle(&sandbox);
+    let pod = sandbox.udp("0.0.0.0:7001");
+    for (address, seen) in [("198.51.100.9:7005", "10.0.0.10"), ("198.51.100.77:7005", "10.0.1.7")] {
+        let internet = net.internet.udp(address);
+        assert_eq!(exchange(&pod, &internet, address).unwrap().ip().to_string(), seen);
+    }
 }

@@ -9,8 +9,12 @@ fn host() -> HostSetup {
         primary_address: Ipv4Addr::new(10, 0, 0, 10),
         vpc_cidrs: vec!["10.0.0.0/16".parse().unwrap(), "100.64.0.0/10".parse().unwrap()],
         exclude_cidrs: vec!["192.168.0.0/16".parse().unwrap()],
+        include_cidrs: Vec::new(),
+        external_service_cidrs: vec!["172.20.0.0/16".parse().unwrap()],
         external_snat: false,
+        serves_node_ports: true,
         port_choice: PortChoice::Prng,
+        port_range: None,
         connmark: ids::DEFAULT_CONNMARK,
         veth_prefix: "eni".to_owned(),
         mtu: 9001,
@@ -23,9 +27,9 @@ fn settled(host: &HostSetup) -> HostState {
     HostState {
         primary: EniState { up: true, mtu: host.mtu, rp_filter: 2, ..EniState::default() },
         ip_forward: true,
-        mark_rules: vec![(host.mark_rule(), true)],
+        rules: host.rules().into_iter().map(|rule| (rule, ids::PROTOCOL)).collect(),
         nft: Some(NftState {
-            sets: table.set.iter().map(|set| (set.name.to_owned(), Some(set.blocks.clone()))).collect(),
+            sets: table.sets.iter().map(|set| (set.name.to_owned(), Some(set.blocks.clone()))).collect(),
             chains: table.chains.iter().rev().map(NftChainState::of).collect(),
         }),
     }
@@ -42,27 +46,98 @@ fn the_set_up_with_external_snat_prints_as_reviewed() {
 }
 
 #[test]
+fn the_set_up_with_chosen_blocks_and_ports_prints_as_reviewed() {
+    let host = HostSetup {
+        include_cidrs: vec!["198.51.100.0/24".parse().unwrap(), "203.0.113.0/24".parse().unwrap()],
+        port_range: Some(PortRange { first: 10_000, last: 19_999 }),
+        serves_node_ports: false,
+        port_choice: PortChoice::HashRandom,
+        ..host()
+    };
+    golden::check("host-chosen.sh", &setup(&host).to_string());
+}
+
+/// All mixes of what switches parts of the table on and off.
+fn mixes() -> impl Iterator<Item = HostSetup> {
+    (0..8).map(|bits| HostSetup {
+        external_snat: bits & 1 != 0,
+        serves_node_ports: bits & 2 != 0,
+        port_range: (bits & 4 != 0).then_some(PortRange { first: 1024, last: 65535 }),
+        ..host()
+    })
+}
+
+#[test]
 fn nothing_is_written_when_all_is_as_wanted() {
-    for host in [host(), HostSetup { external_snat: true, ..host() }] {
+    for host in mixes() {
         assert_eq!(diff(&host, &settled(&host)), Plan::default());
     }
 }
 
 #[test]
-fn a_changed_block_replaces_the_set_only() {
-    let mut changed = host();
-    changed.vpc_cidrs.push("172.31.0.0/16".parse().unwrap());
-    assert_eq!(diff(&changed, &settled(&host())).ops, [Op::NftSetReplace(snat::table(&changed))]);
+fn whatever_the_node_was_set_up_for_one_diff_leads_to_what_is_wanted_now() {
+    for before in mixes() {
+        for host in mixes() {
+            let ops = diff(&host, &settled(&before)).ops;
+            let mark_rule = |op: &Op| matches!(op, Op::OwnRuleDelete(rule) if rule.priority == ids::PRIORITY_MARK);
+            assert_eq!(ops.iter().any(mark_rule), before.needs_mark() && !host.needs_mark(), "{before:?} {host:?}");
+            let replaced = ops.contains(&Op::NftReplace(snat::table(&host)));
+            assert_eq!(replaced, snat::table(&host) != snat::table(&before), "{before:?} {host:?}");
+        }
+    }
+}
+
+#[test]
+fn a_changed_block_replaces_the_elements_of_its_set_and_nothing_else() {
+    let more = || vec!["198.51.100.0/24".parse().unwrap()];
+    let cases: [(HostSetup, &str); 3] = [
+        (HostSetup { vpc_cidrs: more(), ..host() }, snat::NOT_TRANSLATED),
+        (HostSetup { exclude_cidrs: more(), ..host() }, snat::NOT_TRANSLATED),
+        (HostSetup { include_cidrs: more(), ..host() }, snat::TRANSLATED),
+    ];
+    for (changed, set) in cases {
+        let mut wanted = snat::table(&changed);
+        wanted.chains.clear();
+        wanted.sets.retain(|found| found.name == set);
+        assert_eq!(diff(&changed, &settled(&host())).ops, [Op::NftSetReplace(wanted)]);
+    }
+}
+
+#[test]
+fn rules_of_external_services_follow_the_list_and_others_with_a_protocol_stay() {
+    let rule = |block: &str| Rule {
+        family: Family::V4,
+        priority: ids::PRIORITY_EXTERNAL_SERVICE,
+        from: None,
+        to: Some(block.parse().unwrap()),
+        mark: None,
+        table: Some(RouteTable::MAIN),
+    };
+    let (wanted, ours, theirs, own) =
+        (rule("172.20.0.0/16"), rule("10.9.0.0/16"), rule("10.8.0.0/16"), rule("10.7.0.0/16"));
+    let other_table = Rule { table: Some(RouteTable(7)), ..theirs.clone() };
+    let mut state = settled(&host());
+    state.rules.retain(|(rule, _)| rule.priority == ids::PRIORITY_MARK);
+    // The reference names no protocol; RTPROT_STATIC is 4.
+    let found = [(&ours, ids::PROTOCOL), (&theirs, 0), (&own, 4), (&other_table, 0)];
+    state.rules.extend(found.map(|(rule, protocol)| (rule.clone(), protocol)));
+    let ops = [Op::OwnRuleDelete(ours), Op::RuleDelete(theirs.clone()), Op::RuleAdd(wanted)];
+    assert_eq!(diff(&host(), &state).ops, ops);
+    // One that is wanted is as good as ours.
+    let wanting = HostSetup { external_service_cidrs: vec!["10.8.0.0/16".parse().unwrap()], ..host() };
+    assert!(!diff(&wanting, &state).ops.contains(&Op::RuleDelete(theirs)));
 }
 
 #[test]
 fn a_changed_rule_replaces_the_table() {
-    let cases: [fn(&mut HostSetup); 5] = [
+    let cases: [fn(&mut HostSetup); 7] = [
         |host| host.port_choice = PortChoice::None,
         |host| host.primary_address = Ipv4Addr::new(10, 0, 0, 11),
         |host| host.veth_prefix = "pod".to_owned(),
         |host| host.connmark = Mark { value: 0x100, mask: 0x100 },
         |host| host.external_snat = true,
+        |host| host.serves_node_ports = false,
+        |host| host.port_range = Some(PortRange { first: 1024, last: 2047 }),
     ];
     for change in cases {
         let mut changed = host();
@@ -92,11 +167,11 @@ fn a_damaged_table_is_replaced() {
 fn overlapping_and_unaligned_blocks_become_disjoint_ones() {
     let blocks = ["10.0.1.7/16", "10.0.128.0/17", "10.1.0.0/16", "192.168.1.0/24"].map(|block| block.parse().unwrap());
     let wanted = ["10.0.0.0/15", "192.168.1.0/24"].map(|block| block.parse().unwrap());
-    assert_eq!(NftSet::new("s", &blocks).blocks, wanted);
+    assert_eq!(NftSet::new("s", Family::V4, blocks).blocks, wanted);
 }
 
 #[test]
 fn the_mark_rule_holds_our_bits_only() {
     let host = HostSetup { connmark: Mark { value: 0xff, mask: 0x80 }, ..host() };
-    assert_eq!(host.mark_rule().to_string(), "priority 1024 from all fwmark 0x80/0x80 lookup main");
+    assert_eq!(host.rules()[0].to_string(), "priority 1024 from all fwmark 0x80/0x80 lookup main");
 }

@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
 use proptest::prelude::*;
 
 use super::*;
@@ -18,8 +21,25 @@ fn only_our_bits_of_a_mark_are_written() {
 #[test]
 fn two_rules_with_one_purpose_have_different_comments() {
     let comments = [PortChoice::Prng, PortChoice::HashRandom, PortChoice::None]
-        .map(|ports| rule(Statement::Snat { to: Ipv4Addr::LOCALHOST, ports }).comment());
+        .map(|ports| rule(Statement::Snat { to: Ipv4Addr::LOCALHOST.into(), range: None, ports }).comment());
     assert!(comments[0] != comments[1] && comments[1] != comments[2] && comments[0] != comments[2], "{comments:?}");
+}
+
+#[test]
+fn a_range_of_ports_is_written_behind_either_kind_of_address() {
+    let text = |to: &str, first, last| {
+        let range = Some(PortRange { first, last });
+        Statement::Snat { to: to.parse().unwrap(), range, ports: PortChoice::Prng }.to_string()
+    };
+    assert_eq!(text("10.0.0.1", 1024, 2047), "snat to 10.0.0.1:1024-2047 fully-random");
+    assert_eq!(text("2001:db8::1", 7, 7), "snat to [2001:db8::1]:7 fully-random");
+}
+
+#[test]
+fn a_set_takes_blocks_of_its_table_s_family_only() {
+    let blocks = ["10.0.0.0/16", "fd00::1/64", "10.1.0.0/16"].map(|block| block.parse::<IpNet>().unwrap());
+    assert_eq!(NftSet::new("s", Family::V4, blocks).blocks, ["10.0.0.0/15".parse().unwrap()]);
+    assert_eq!(NftSet::new("s", Family::V6, blocks).blocks, ["fd00::/64".parse().unwrap()]);
 }
 
 proptest! {
@@ -30,9 +50,10 @@ proptest! {
     ) {
         let blocks: Vec<_> =
             blocks.into_iter().map(|(address, length)| Ipv4Net::new(address.into(), length).unwrap()).collect();
-        let set = NftSet::new("s", &blocks);
-        let address = Ipv4Addr::from(address);
-        let is_in = |blocks: &[Ipv4Net]| blocks.iter().any(|block| block.contains(&address));
+        let blocks: Vec<IpNet> = blocks.into_iter().map(IpNet::V4).collect();
+        let set = NftSet::new("s", Family::V4, blocks.clone());
+        let address = IpAddr::V4(address.into());
+        let is_in = |blocks: &[IpNet]| blocks.iter().any(|block| block.contains(&address));
         prop_assert_eq!(is_in(&set.blocks), is_in(&blocks));
         for pair in set.blocks.windows(2) {
             prop_assert!(pair[0].broadcast() < pair[1].network());

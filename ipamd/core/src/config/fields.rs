@@ -8,7 +8,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::read::Reader;
-use super::{AddressMode, Bind, LogConfig, LogLevel, LogTarget, PortChoice, Provisioning, SnatConfig, WarmTargets};
+use super::{
+    AddressMode, Bind, LogConfig, LogLevel, LogTarget, NatBlocks, PortChoice, Provisioning, SnatConfig, WarmTargets,
+};
 use crate::action::PREFIX_ADDRESSES;
 
 /// More addresses than any instance can hold; keeps sums far from overflow.
@@ -84,8 +86,15 @@ pub(super) fn leaked_eni_age(reader: &mut Reader<'_>, default: Option<Duration>)
 pub(super) fn snat(reader: &mut Reader<'_>) -> SnatConfig {
     SnatConfig {
         external: reader.boolean("AWS_VPC_K8S_CNI_EXTERNALSNAT", false),
-        exclude_cidrs: reader.cidrs("AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS"),
+        serves_node_ports: reader.boolean("AWS_VPC_CNI_NODE_PORT_SUPPORT", true),
+        blocks: NatBlocks {
+            exclude: reader.cidrs("AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS"),
+            include: reader.cidrs("ENID_SNAT_INCLUDE_CIDRS"),
+            external_services: reader.cidrs("AWS_EXTERNAL_SERVICE_CIDRS"),
+        },
+        file: optional_path(reader, "ENID_SNAT_FILE"),
         port_choice: port_choice(reader),
+        port_range: port_range(reader),
         connmark: reader.mark("AWS_VPC_K8S_CNI_CONNMARK", 0x80),
     }
 }
@@ -101,6 +110,19 @@ fn port_choice(reader: &mut Reader<'_>) -> PortChoice {
             PortChoice::Prng
         }
     }
+}
+
+/// `first-last`, both included.
+fn port_range(reader: &mut Reader<'_>) -> Option<(u16, u16)> {
+    const NAME: &str = "ENID_SNAT_PORT_RANGE";
+    let text = reader.text(NAME)?;
+    let ports =
+        text.split_once('-').and_then(|(first, last)| Some((first.trim().parse().ok()?, last.trim().parse().ok()?)));
+    let range = ports.filter(|(first, last)| *first >= 1 && first <= last);
+    if range.is_none() {
+        reader.error(NAME, &text, "two ports from 1 to 65535 such as 10000-60999, the lower one first, are allowed");
+    }
+    range
 }
 
 pub(super) fn policy_mode(reader: &mut Reader<'_>) -> Option<String> {
@@ -126,13 +148,17 @@ pub(super) fn veth_prefix(reader: &mut Reader<'_>, default: &str) -> String {
 }
 
 pub(super) fn path(reader: &mut Reader<'_>, name: &str, default: PathBuf) -> PathBuf {
-    let Some(text) = reader.text(name) else { return default };
+    optional_path(reader, name).unwrap_or(default)
+}
+
+fn optional_path(reader: &mut Reader<'_>, name: &str) -> Option<PathBuf> {
+    let text = reader.text(name)?;
     let path = PathBuf::from(&text);
     if !path.is_absolute() {
         reader.error(name, &text, "an absolute path is allowed");
-        return default;
+        return None;
     }
-    path
+    Some(path)
 }
 
 pub(super) fn log(reader: &mut Reader<'_>, default: LogConfig) -> LogConfig {

@@ -51,7 +51,7 @@ fn an_empty_environment_gives_the_documented_defaults() {
 fn the_reference_manifest_starts_with_notes_only() {
     let (config, notes) = parse(&source(MANIFEST)).expect("the manifest is accepted");
     let named: Vec<&str> = notes.iter().map(|note| note.variable).collect();
-    assert_eq!(named, ["WARM_PREFIX_TARGET", "AWS_VPC_CNI_NODE_PORT_SUPPORT", "DISABLE_METRICS"]);
+    assert_eq!(named, ["WARM_PREFIX_TARGET", "DISABLE_METRICS"]);
     assert_eq!(config.log.level, LogLevel::Debug);
     assert_eq!(config.policy_mode.as_deref(), Some("standard"));
 }
@@ -71,6 +71,9 @@ fn all_mistakes_are_reported_at_once_and_named() {
         ("ENABLE_IPv4", "false"),
         ("ENID_SOKET", "/x"),
         ("ADDITIONAL_ENI_TAGS", "{\"a\":1}"),
+        ("ENID_SNAT_PORT_RANGE", "2000-1000"),
+        ("ENID_SNAT_INCLUDE_CIDRS", "everything"),
+        ("ENID_SNAT_FILE", "relative/path"),
     ]))
     .expect_err("all wrong");
     let mut named: Vec<&str> = errors.iter().map(|error| error.variable.as_str()).collect();
@@ -86,6 +89,9 @@ fn all_mistakes_are_reported_at_once_and_named() {
             "AWS_VPC_K8S_CNI_VETHPREFIX",
             "ENABLE_IPv4",
             "ENABLE_IPv6",
+            "ENID_SNAT_FILE",
+            "ENID_SNAT_INCLUDE_CIDRS",
+            "ENID_SNAT_PORT_RANGE",
             "ENID_SOKET",
             "HTTP_TIMEOUT",
             "MAX_ENI",
@@ -109,7 +115,6 @@ fn every_setting_that_means_another_network_is_refused() {
         ("ENABLE_MULTI_NIC", "t"),
         ("ENABLE_IPv6", "true"),
         ("ENABLE_V6_EGRESS", "true"),
-        ("AWS_EXTERNAL_SERVICE_CIDRS", "10.0.0.0/8"),
         ("NETWORK_POLICY_ENFORCING_MODE", "lenient"),
         ("AWS_VPC_K8S_PLUGIN_LOG_FILE", "stdout"),
     ] {
@@ -177,7 +182,7 @@ fn values_are_read_as_the_reference_reads_them() {
         ("ADDITIONAL_ENI_TAGS", "{\"team\":\"a\",\"node.k8s.amazonaws.com/x\":\"y\"}"),
     ]);
     assert_eq!(config.snat.connmark, 0x100);
-    let blocks: Vec<String> = config.snat.exclude_cidrs.iter().map(ToString::to_string).collect();
+    let blocks: Vec<String> = config.snat.blocks.exclude.iter().map(ToString::to_string).collect();
     assert_eq!(blocks, ["10.0.0.0/8", "192.168.0.0/16"]);
     assert_eq!(config.cooldown, Duration::ZERO);
     assert_eq!(config.log.target, LogTarget::Stdout);
@@ -194,6 +199,26 @@ fn pods_have_no_larger_mtu_than_enis() {
     assert_eq!(mtu(&[("AWS_VPC_ENI_MTU", "1500")]), 1500);
     assert_eq!(mtu(&[("POD_MTU", "1400")]), 1400);
     assert_eq!(mtu(&[("AWS_VPC_ENI_MTU", "1500"), ("POD_MTU", "9001")]), 1500);
+}
+
+#[test]
+fn what_decides_of_translation_is_read() {
+    let config = parsed(&[
+        ("AWS_VPC_CNI_NODE_PORT_SUPPORT", "false"),
+        ("AWS_EXTERNAL_SERVICE_CIDRS", "172.20.0.0/16"),
+        ("ENID_SNAT_INCLUDE_CIDRS", "198.51.100.7/24, 203.0.113.0/24"),
+        ("ENID_SNAT_PORT_RANGE", "10000 - 60999"),
+        ("ENID_SNAT_FILE", "/etc/enid/snat.json"),
+    ]);
+    let texts = |blocks: &[Ipv4Net]| blocks.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert!(!config.snat.serves_node_ports && parsed(&[]).snat.serves_node_ports);
+    assert_eq!(texts(&config.snat.blocks.external_services), ["172.20.0.0/16"]);
+    assert_eq!(texts(&config.snat.blocks.include), ["198.51.100.0/24", "203.0.113.0/24"]);
+    assert_eq!(config.snat.port_range, Some((10_000, 60_999)));
+    assert_eq!(config.snat.file, Some("/etc/enid/snat.json".into()));
+    for range in ["0-1", "1", "1-65536", "7-6", "-", "a-b"] {
+        assert!(parse(&source(&[("ENID_SNAT_PORT_RANGE", range)])).is_err(), "{range}");
+    }
 }
 
 #[test]

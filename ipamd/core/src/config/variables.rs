@@ -244,10 +244,29 @@ pub const VARIABLES: &[Variable] = &[
         "Further destinations reached with the pod's own address.",
     ),
     row(
+        "ENID_SNAT_INCLUDE_CIDRS",
+        ("comma list of IPv4 blocks", "", ""),
+        Honoured,
+        "The only destinations outside the VPC that are reached with the node's address; excluded ones are left out. Not set: all.",
+    ),
+    row(
+        "ENID_SNAT_FILE",
+        ("path", "", ""),
+        Honoured,
+        "JSON file with lists exclude, include and external_services, each in place of its variable; looked at every 5 s, \
+         established connections go on.",
+    ),
+    row(
         "AWS_VPC_K8S_CNI_RANDOMIZESNAT",
         ("prng, hashrandom or none", "prng", ""),
         Honoured,
         "How source ports are chosen.",
+    ),
+    row(
+        "ENID_SNAT_PORT_RANGE",
+        ("first-last", "", "ports"),
+        Honoured,
+        "Source ports of translated TCP and UDP; not set: as the kernel likes.",
     ),
     row(
         "AWS_VPC_K8S_CNI_CONNMARK",
@@ -258,16 +277,13 @@ pub const VARIABLES: &[Variable] = &[
     row(
         "AWS_VPC_CNI_NODE_PORT_SUPPORT",
         BOOL_TRUE,
-        ByValue(&[
-            ("false", Same),
-            ("*", Noted("connections to node ports on secondary ENIs' pods are not marked yet")),
-        ]),
-        "Answers to node port connections leave through the primary ENI.",
+        Honoured,
+        "Answers to connections to the node's address (node ports) leave through the primary ENI, whatever ENI the pod is on.",
     ),
     row(
         "AWS_EXTERNAL_SERVICE_CIDRS",
-        TEXT,
-        ByValue(&[("*", Refused("not supported yet; leave it unset"))]),
+        ("comma list of IPv4 blocks", "", ""),
+        Honoured,
         "Blocks routed by the main table for every pod.",
     ),
     row("AWS_VPC_ENI_MTU", ("whole number", "9001", "bytes"), Honoured, "MTU of every ENI, 576 to 9001."),

@@ -205,6 +205,7 @@ impl Core {
             primary_mac: facts.primary_mac,
             primary_address: facts.primary_address,
             vpc_cidrs: facts.vpc_cidrs.clone(),
+            blocks: self.config.snat.blocks.clone(),
         };
         if self.host.applied.as_ref() == Some(&wanted) {
             return;
@@ -218,6 +219,7 @@ impl Core {
             primary_mac: wanted.primary_mac,
             primary_address: wanted.primary_address,
             vpc_cidrs: wanted.vpc_cidrs.clone(),
+            blocks: wanted.blocks.clone(),
         };
         self.host.writing = Some(wanted);
         let action = self.start(turn, Purpose::Host, kind);

@@ -10,6 +10,7 @@ use ipnet::Ipv4Net;
 
 use crate::action::{Fill, prefix_addresses};
 use crate::checkpoint::PlaceStanding as Standing;
+use crate::config::NatBlocks;
 use crate::event::{Failure, FailureClass, HeldAddress};
 use crate::ids::{ActionId, BootTime, DeviceIndex, EniId, MacAddr, SecurityGroupId, SubnetId};
 use crate::lifecycle::Try;
@@ -165,6 +166,7 @@ pub(crate) struct HostFacts {
     pub(crate) primary_mac: MacAddr,
     pub(crate) primary_address: Ipv4Addr,
     pub(crate) vpc_cidrs: Vec<Ipv4Net>,
+    pub(crate) blocks: NatBlocks,
 }
 
 /// What is known of the zone's subnets as a whole.

@@ -31,12 +31,12 @@ fn facts() -> InstanceFacts {
 fn bench(external_snat: bool) -> (Backend, UnboundedReceiver<Input>, watch::Sender<Option<InstanceFacts>>) {
     let mut config = Config::default();
     config.snat.external = external_snat;
-    config.snat.exclude_cidrs = vec!["192.168.0.0/16".parse().unwrap()];
+    let blocks = NatBlocks { exclude: vec!["192.168.0.0/16".parse().unwrap()], ..NatBlocks::default() };
     config.policy_mode = Some("standard".to_owned());
     config.pod_mtu = 1400;
     let (inbox, receiver) = Inbox::new();
     let facts = watch::Sender::new(Some(facts()));
-    (Backend::new(&config, inbox, facts.subscribe()), receiver, facts)
+    (Backend::new(&config, inbox, facts.subscribe(), watch::Sender::new(blocks).subscribe()), receiver, facts)
 }
 
 fn add() -> AddNetworkRequest {
