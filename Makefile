@@ -86,7 +86,7 @@ plugin: ## the CNI binary, static
 	$(call say,building the CNI plugin as a static binary)
 	@scripts/build-plugin.sh "$$ENID_CNI_PLUGIN"
 
-tools: ## unpack the programs that tests use (nft, ip, strace), unless the host has them
+tools: ## unpack the programs that tests use (nft, ip, iptables, strace), unless the host has them
 	@scripts/tools.sh
 
 localstack: ## install LocalStack core into the build folder

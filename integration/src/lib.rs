@@ -6,6 +6,7 @@
 
 pub mod bench;
 pub mod control;
+pub mod counters;
 pub mod demo;
 pub mod ec2_http;
 pub mod emulator;
@@ -14,8 +15,10 @@ pub mod fabric;
 pub mod facts;
 pub mod holdings;
 pub mod imds_http;
+pub mod kube_proxy;
 pub mod netns;
 pub mod node;
+pub mod outside;
 pub mod pods;
 pub mod probe;
 pub mod process;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `ip` and `nft`, with which the harness builds the emulated VPC and reads the kernel back.
+//! `ip` and `nft`, with which the harness builds the emulated VPC and reads the kernel back, and both kinds of `iptables`, with
+//! which tests make rules of others.
 //!
 //! Only the harness uses them: `ipamd` and `aws-cni` speak netlink themselves. They are looked for in `ENID_TOOLS` (a folder
 //! of unpacked Debian packages, `scripts/tools.sh`), in `<build folder>/enid/tools`, and then on PATH. Commands go in batches,
@@ -21,7 +22,7 @@ use crate::netns::{Namespace, NetnsError};
 pub enum ToolError {
     /// Not to be found.
     #[error(
-        "`{program}` is neither in ENID_TOOLS nor on PATH; run scripts/tools.sh, or install iproute2, nftables and strace"
+        "`{program}` is neither in ENID_TOOLS nor on PATH; run scripts/tools.sh, or install iproute2, nftables, iptables and strace"
     )]
     Missing {
         /// Which.
@@ -70,6 +71,25 @@ struct Program {
     libraries: Option<PathBuf>,
 }
 
+/// A kind of iptables: two programs for two places in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Iptables {
+    /// iptables-legacy: x_tables, by socket options.
+    Legacy,
+    /// iptables-nft: nf_tables, by netlink.
+    Nft,
+}
+
+impl Iptables {
+    /// The program that has all commands in it; the command is its first argument (xtables-multi).
+    fn program(self) -> &'static str {
+        match self {
+            Self::Legacy => "xtables-legacy-multi",
+            Self::Nft => "xtables-nft-multi",
+        }
+    }
+}
+
 /// The two programs.
 #[derive(Clone, Debug)]
 pub struct Tools {
@@ -92,6 +112,23 @@ impl Tools {
     /// It is missing.
     pub fn strace() -> Result<(PathBuf, Option<PathBuf>), ToolError> {
         find("strace").map(|program| (program.path, program.libraries))
+    }
+
+    /// Runs one of iptables' programs (`iptables`, `iptables-restore`, …) of a kind in `namespace`: its output.
+    ///
+    /// # Errors
+    /// The kind is not installed, or the command failed.
+    pub fn iptables(
+        namespace: &Namespace,
+        kind: Iptables,
+        arguments: &[&str],
+        input: &str,
+    ) -> Result<String, ToolError> {
+        let program = find(kind.program())?;
+        let tools = Self::find()?;
+        tools
+            .run(&program, Some(namespace), arguments, input)
+            .map(|output| String::from_utf8_lossy(&output).into_owned())
     }
 
     /// Runs lines of `ip` commands (without the leading `ip`) in `namespace`; stops at the first that fails.
@@ -164,6 +201,9 @@ impl Tools {
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if let Some(libraries) = &program.libraries {
             command.env("LD_LIBRARY_PATH", libraries);
+            // iptables' own extensions: looked for in one folder, the first one.
+            let first = std::env::split_paths(libraries).next().unwrap_or_default();
+            command.env("XTABLES_LIBDIR", first.join("xtables"));
         }
         let output = match namespace {
             Some(namespace) => namespace.run(|| feed(&mut command, input))?,
