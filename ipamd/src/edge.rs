@@ -2,6 +2,7 @@
 //! The edges: each turns one part of the world into events, or runs one kind of action. None decides.
 
 pub(crate) mod facts;
+pub(crate) mod flush;
 pub(crate) mod host;
 pub(crate) mod http;
 pub(crate) mod links;

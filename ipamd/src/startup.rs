@@ -31,6 +31,7 @@ use tokio::time::timeout;
 
 use crate::driver::{Driver, Heartbeat};
 use crate::edge::facts::FactsEdge;
+use crate::edge::flush::Flusher;
 use crate::edge::host::{self, Host};
 use crate::edge::http::{self, Introspection};
 use crate::edge::links;
@@ -148,12 +149,13 @@ async fn serve_until_stopped(mut config: Config, folder: PathBuf, found: Found) 
     let (core, effects): (Core, Effects) = Core::new(config.clone(), found.restored, clock::now());
     let ec2 = watch::Sender::new(None);
     let host = Host::start(config.clone(), inbox.clone()).map_err(step::<io::Error>("host thread"))?;
+    let flusher = Flusher::start(inbox.clone()).map_err(step::<io::Error>("flush thread"))?;
     let driver = Driver {
         core,
         inbox: receiver,
         store: found.store,
         tombstones: Tombstones::new(&folder),
-        runner: Runner { inbox: inbox.clone(), host, ec2: ec2.subscribe(), imds: imds_only(&config) },
+        runner: Runner { inbox: inbox.clone(), host, flusher, ec2: ec2.subscribe(), imds: imds_only(&config) },
         ready: ReadyMarker::new(&folder, found.boot_id),
         heartbeat: edges.heartbeat.clone(),
         waiting: std::collections::HashMap::new(),

@@ -10,14 +10,18 @@
 //! | [`host`] | write and prove the node's set-up; uninstall |
 //! | [`observe`] | read what is ours, and who holds which address |
 //! | [`repair`] | one pass over everything that must be there |
+//! | [`conntrack`] | forget the connections of addresses |
+//! | [`neighbours`] | forget the neighbours of addresses |
 //! | [`garbage`] | delete the dead link group |
 
+pub mod conntrack;
 pub mod eni;
 pub mod error;
 mod execute;
 mod fault;
 pub mod garbage;
 pub mod host;
+pub mod neighbours;
 mod netlink;
 mod netns;
 mod nftables;

@@ -106,6 +106,7 @@ impl Ec2 {
             | ActionKind::DeconfigureEni(_)
             | ActionKind::ConfigureHost { .. }
             | ActionKind::ObserveKernel
+            | ActionKind::FlushAddresses { .. }
             | ActionKind::ForgetTombstone { .. } => Err(not_ec2(kind)),
         }
     }

@@ -261,6 +261,11 @@ pub enum ActionKind {
     },
     /// Read the kernel's witness: host veths, aliases, host routes, links.
     ObserveKernel,
+    /// Make the kernel forget these addresses: connections that have one in any place of either tuple, and neighbours.
+    FlushAddresses {
+        /// Nobody has them; sorted.
+        addresses: Vec<Ipv4Addr>,
+    },
     /// The DEL left on disk under this key is done: its tombstone can go. No outcome is reported.
     ForgetTombstone {
         /// The sandbox's key.

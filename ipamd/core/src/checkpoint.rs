@@ -362,6 +362,10 @@ pub struct AddressRecord {
     /// Until when it cools, since boot; may have passed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cooling_until_nanos: Option<u64>,
+    /// Whether the kernel has forgotten its last owner (connections, neighbours) since then; otherwise it has to before
+    /// anybody gets it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub flushed: bool,
 }
 
 /// A create call that may have happened.

@@ -13,7 +13,8 @@
 //! ```
 //!
 //! Invariants, each a property test: an address has at most one owner and a key at most one address; nothing allocated,
-//! cooling or seen in the kernel is unassigned, detached or deleted; no address is given out before its cooldown ends;
+//! cooling or seen in the kernel is unassigned, detached or deleted; no address is given out before its cooldown ends,
+//! nor before the kernel has forgotten its last owner (or failed to for ten seconds);
 //! slots and addresses stay within the limits, calls under way counted; every ADD is answered once, by its deadline;
 //! advancing twice at one time does nothing the second time; whenever the journal would differ, the effects say persist.
 //!
@@ -24,6 +25,7 @@ mod announced;
 mod calls;
 mod drive;
 mod ended;
+mod flush;
 pub(crate) mod kernel;
 pub(crate) mod leaked;
 pub(crate) mod learn;
@@ -98,6 +100,7 @@ pub struct Core {
     /// Limits that nobody tells, as far as EC2's refusals have taught them.
     pub(crate) guess: Option<Guess>,
     pub(crate) sweep: leaked::Sweep,
+    pub(crate) flushes: flush::Flushes,
     /// Something changed then that a description must show.
     pub(crate) describe_after: Option<BootTime>,
     pub(crate) announced: announced::Announced,

@@ -250,7 +250,7 @@ pub enum Outcome {
     },
     /// `ObserveKernel`.
     KernelObserved(KernelView),
-    /// Actions without an answer: unassign, detach, delete, delete-on-termination, security groups, tags, deconfigure.
+    /// Actions without an answer: unassign, detach, delete, delete-on-termination, security groups, tags, deconfigure, flush.
     Done,
     /// It failed.
     Failed(Failure),

@@ -44,6 +44,8 @@ pub enum ReasonCode {
     NoUsableSubnet,
     /// ENIs and addresses are someone else's business by configuration.
     ProvisioningDisabled,
+    /// The kernel did not forget a released address's connections in time: it is given out all the same.
+    AddressNotFlushed,
     /// The node is cordoned, and its pool is not managed meanwhile.
     NodeCordoned,
 }

@@ -169,7 +169,7 @@ pub struct AddressSnapshot {
     /// The /28 prefix it belongs to; `None`: assigned by itself.
     #[serde(default)]
     pub prefix: Option<Ipv4Net>,
-    /// `free`, `allocated`, `cooling`, `held` or `leaving`.
+    /// `free`, `allocated`, `cooling`, `flushing`, `held` or `leaving`.
     pub state: String,
     /// How long it still cools.
     pub cooling_for_ms: Option<u64>,

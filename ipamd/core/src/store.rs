@@ -5,11 +5,12 @@
 //! addresses there are (the planner) nor talk to EC2 or the kernel (the core).
 //!
 //! ```text
-//!            allocate              release                 until
-//!   Free ──────────────► Allocated ────────► Cooling{until} ────► Free
-//!    │ ▲                                        │
-//!    │ └──────── the kernel lets go ── Held ◄───┴── the kernel still has it
-//!    ├─────────── the kernel has it ─────▲
+//!            allocate              release                 until          flushed, or given up
+//!   Free ──────────────► Allocated ────────► Cooling{until} ────► Flushing ────► Free
+//!    │                                          │ ▲                  │
+//!    │          the kernel lets go ─────── Held ┼─┘                  │
+//!    │                                      ▲ ▲ └ the kernel still   │
+//!    ├─────────── the kernel has it ────────┘ └── has it ────────────┘
 //!    └── picked for EC2 ──► Leaving ──► unassigned and forgotten, or back to Free
 //! ```
 //!
@@ -52,8 +53,34 @@ pub(crate) struct Store {
     homeless: Book,
     /// Cooling addresses by the time they come free.
     cooling: BTreeSet<(BootTime, Ipv4Addr)>,
+    /// Addresses that wait for their flush.
+    flushing: BTreeSet<Ipv4Addr>,
+    /// Addresses that began to cool and were not flushed since.
+    released: BTreeSet<Ipv4Addr>,
     /// Whether something changed that the journal must show.
     changed: bool,
+}
+
+/// A list that addresses of some states are on.
+#[derive(Clone, Copy, Debug)]
+enum List {
+    /// `cooling` under this time, and `released`.
+    Cooling(BootTime),
+    /// `flushing`.
+    Flushing,
+}
+
+impl List {
+    fn of(state: &AddressState) -> Option<Self> {
+        match state {
+            AddressState::Cooling { rest } => Some(Self::Cooling(rest.until)),
+            AddressState::Flushing { .. } => Some(Self::Flushing),
+            AddressState::Free { .. }
+            | AddressState::Allocated(_)
+            | AddressState::Held { .. }
+            | AddressState::Leaving { .. } => None,
+        }
+    }
 }
 
 impl Store {
@@ -72,6 +99,7 @@ impl Store {
             AddressState::Allocated(allocation) => Some((address, entry.eni.as_ref(), allocation)),
             AddressState::Free { .. }
             | AddressState::Cooling { .. }
+            | AddressState::Flushing { .. }
             | AddressState::Held { .. }
             | AddressState::Leaving { .. } => None,
         })
@@ -86,6 +114,7 @@ impl Store {
             AddressState::Allocated(allocation) => Some(allocation),
             AddressState::Free { .. }
             | AddressState::Cooling { .. }
+            | AddressState::Flushing { .. }
             | AddressState::Held { .. }
             | AddressState::Leaving { .. } => None,
         }
@@ -96,6 +125,7 @@ impl Store {
             AddressState::Allocated(allocation) => Some(allocation),
             AddressState::Free { .. }
             | AddressState::Cooling { .. }
+            | AddressState::Flushing { .. }
             | AddressState::Held { .. }
             | AddressState::Leaving { .. } => None,
         }
@@ -131,9 +161,63 @@ impl Store {
         members.filter_map(|address| Some((address, self.addresses.get(&address)?)))
     }
 
-    /// Cooling addresses, the first to come free first.
+    /// Addresses that come free by themselves and when, the first first: a flush takes no time worth counting.
     pub(crate) fn cooling(&self) -> impl Iterator<Item = (BootTime, &Address)> {
-        self.cooling.iter().filter_map(|(until, address)| Some((*until, self.addresses.get(address)?)))
+        let flushing = self.flushing().map(|(address, since)| (since, address));
+        let cooling = self.cooling.iter().copied();
+        flushing.chain(cooling).filter_map(|(until, address)| Some((until, self.addresses.get(&address)?)))
+    }
+
+    /// Addresses that wait for their flush, and since when; sorted.
+    pub(crate) fn flushing(&self) -> impl Iterator<Item = (Ipv4Addr, BootTime)> {
+        self.flushing.iter().filter_map(|address| match self.addresses.get(address)?.state {
+            AddressState::Flushing { since, .. } => Some((*address, since)),
+            AddressState::Free { .. }
+            | AddressState::Allocated(_)
+            | AddressState::Cooling { .. }
+            | AddressState::Held { .. }
+            | AddressState::Leaving { .. } => None,
+        })
+    }
+
+    /// Whether there is anything to flush.
+    pub(crate) fn has_unflushed(&self) -> bool {
+        !(self.flushing.is_empty() && self.released.is_empty())
+    }
+
+    /// Takes the addresses that cool and were not flushed since their release, sorted.
+    pub(crate) fn take_released(&mut self) -> Vec<Ipv4Addr> {
+        std::mem::take(&mut self.released).into_iter().collect()
+    }
+
+    /// A first flush failed: it is due again, if the address still cools.
+    pub(crate) fn put_back_released(&mut self, address: Ipv4Addr) {
+        if self.addresses.get(&address).is_some_and(|entry| matches!(entry.state, AddressState::Cooling { .. })) {
+            self.released.insert(address);
+        }
+    }
+
+    /// What waits for its flush has not begun to: nothing could be flushed so far.
+    pub(crate) fn wait_anew(&mut self, now: BootTime) {
+        for address in &self.flushing {
+            if let Some(AddressState::Flushing { since, .. }) =
+                self.addresses.get_mut(address).map(|entry| &mut entry.state)
+            {
+                *since = now;
+            }
+        }
+    }
+
+    /// The kernel has forgotten the last owner of an address that waited for that: it is free, or without an ENI forgotten.
+    pub(crate) fn flushed(&mut self, address: Ipv4Addr) {
+        let Some(entry) = self.addresses.get(&address) else { return };
+        let AddressState::Flushing { rest, .. } = entry.state else { return };
+        let is_homeless = entry.eni.is_none();
+        self.set_state(address, AddressState::Free { rest: Some(rest) });
+        self.changed = true;
+        if is_homeless {
+            self.forget(address);
+        }
     }
 
     /// Takes a new address in, or gives a known one its ENI and kind. A known address keeps its state.
@@ -180,6 +264,7 @@ impl Store {
             AddressState::Free { rest } => Some((rest.map(|rest| rest.released), address)),
             AddressState::Allocated(_)
             | AddressState::Cooling { .. }
+            | AddressState::Flushing { .. }
             | AddressState::Held { .. }
             | AddressState::Leaving { .. } => None,
         });
@@ -223,29 +308,24 @@ impl Store {
 
     /// Releases an allocation into its cooldown. `None`: it is not allocated.
     pub(crate) fn release(&mut self, address: Ipv4Addr, now: BootTime, cooldown: Duration) -> Option<Allocation> {
-        self.take_back(address, |_| Some(Rest { released: now, until: now + cooldown }), now)
+        self.take_back(address, |_| AddressState::resting(Some(Rest { released: now, until: now + cooldown }), now))
     }
 
-    /// Undoes an allocation that nobody heard of: no cooldown. `None`: it is not allocated.
-    pub(crate) fn undo(&mut self, address: Ipv4Addr, now: BootTime) -> Option<Allocation> {
-        self.take_back(address, |allocation| allocation.before, now)
+    /// Undoes an allocation that nobody heard of: no cooldown, no flush. `None`: it is not allocated.
+    pub(crate) fn undo(&mut self, address: Ipv4Addr) -> Option<Allocation> {
+        self.take_back(address, |allocation| AddressState::Free { rest: allocation.before })
     }
 
-    fn take_back(
-        &mut self,
-        address: Ipv4Addr,
-        rest: impl FnOnce(&Allocation) -> Option<Rest>,
-        now: BootTime,
-    ) -> Option<Allocation> {
+    fn take_back(&mut self, address: Ipv4Addr, next: impl FnOnce(&Allocation) -> AddressState) -> Option<Allocation> {
         let AddressState::Allocated(allocation) = &self.addresses.get(&address)?.state else { return None };
-        let next = AddressState::resting(rest(allocation), now);
+        let next = next(allocation);
         let Some(AddressState::Allocated(allocation)) = self.set_state(address, next) else { return None };
         self.by_key.remove(&allocation.key);
         self.changed = true;
         Some(allocation)
     }
 
-    /// Ends every cooldown that is over; `held`: whether the kernel was seen with that address since its release.
+    /// Ends every cooldown that is over: the flush comes next; `held`: whether the kernel was seen with that address since its release.
     /// Returns when the next one ends. Not a change for the journal: it records both ends of a cooldown.
     pub(crate) fn expire(
         &mut self,
@@ -260,16 +340,12 @@ impl Store {
             self.cooling.pop_first();
             let Some(entry) = self.addresses.get(&address) else { continue };
             let AddressState::Cooling { rest } = entry.state else { continue };
-            let homeless = entry.eni.is_none();
             match held(address, rest.released) {
                 Some(link) => {
                     self.set_state(address, AddressState::Held { rest: Some(rest), link });
                 }
                 None => {
-                    self.set_state(address, AddressState::Free { rest: Some(rest) });
-                    if homeless {
-                        self.forget(address);
-                    }
+                    self.set_state(address, AddressState::Flushing { rest, since: now });
                 }
             }
         }
@@ -280,8 +356,12 @@ impl Store {
         let Some(entry) = self.addresses.get(&address) else { return false };
         match entry.state {
             AddressState::Free { rest } | AddressState::Leaving { rest } => {
-                self.changed |= matches!(entry.state, AddressState::Leaving { .. });
+                self.changed = true;
                 self.set_state(address, AddressState::Held { rest, link: link.to_owned() });
+                true
+            }
+            AddressState::Flushing { rest, .. } => {
+                self.set_state(address, AddressState::Held { rest: Some(rest), link: link.to_owned() });
                 true
             }
             AddressState::Allocated(_) | AddressState::Cooling { .. } | AddressState::Held { .. } => false,
@@ -336,18 +416,14 @@ impl Store {
             None => &mut self.homeless,
         };
         book.enter(address, entry.slot, &entry.state);
-        if let AddressState::Cooling { rest } = &entry.state {
-            self.cooling.insert((rest.until, address));
-        }
+        self.enlist(address, List::of(&entry.state));
         self.addresses.insert(address, entry);
         self.changed = true;
     }
 
     fn take_out(&mut self, address: Ipv4Addr) {
         let Some(entry) = self.addresses.remove(&address) else { return };
-        if let AddressState::Cooling { rest } = &entry.state {
-            self.cooling.remove(&(rest.until, address));
-        }
+        self.strike(address, List::of(&entry.state));
         match &entry.eni {
             None => self.homeless.leave(address, entry.slot, &entry.state),
             Some(eni) => {
@@ -361,16 +437,37 @@ impl Store {
         }
     }
 
+    fn enlist(&mut self, address: Ipv4Addr, list: Option<List>) {
+        match list {
+            Some(List::Cooling(until)) => {
+                self.cooling.insert((until, address));
+                self.released.insert(address);
+            }
+            Some(List::Flushing) => {
+                self.flushing.insert(address);
+            }
+            None => {}
+        }
+    }
+
+    fn strike(&mut self, address: Ipv4Addr, list: Option<List>) {
+        match list {
+            Some(List::Cooling(until)) => {
+                self.cooling.remove(&(until, address));
+                self.released.remove(&address);
+            }
+            Some(List::Flushing) => {
+                self.flushing.remove(&address);
+            }
+            None => {}
+        }
+    }
+
     /// Changes an entry's state, with all counts; returns the state before.
     fn set_state(&mut self, address: Ipv4Addr, next: AddressState) -> Option<AddressState> {
         let entry = self.addresses.get_mut(&address)?;
         let before = std::mem::replace(&mut entry.state, next);
-        if let AddressState::Cooling { rest } = &before {
-            self.cooling.remove(&(rest.until, address));
-        }
-        if let AddressState::Cooling { rest } = &entry.state {
-            self.cooling.insert((rest.until, address));
-        }
+        let lists = (List::of(&before), List::of(&entry.state));
         let book = match &entry.eni {
             Some(eni) => self.books.get_mut(eni),
             None => Some(&mut self.homeless),
@@ -378,6 +475,8 @@ impl Store {
         if let Some(book) = book {
             book.turn(address, entry.slot, (&before, &entry.state));
         }
+        self.strike(address, lists.0);
+        self.enlist(address, lists.1);
         Some(before)
     }
 
@@ -390,7 +489,8 @@ impl Store {
         }
         assert_eq!(self.books, afresh.books);
         assert_eq!(self.homeless, afresh.homeless);
-        assert_eq!(self.cooling, afresh.cooling);
+        assert_eq!((&self.cooling, &self.flushing), (&afresh.cooling, &afresh.flushing));
+        assert!(self.released.is_subset(&afresh.released));
     }
 
     /// Takes the mark that the journal is behind.

@@ -218,12 +218,17 @@ pub enum KernelCall {
     },
     /// Host veths with their aliases, and links.
     Observe,
+    /// Connections and neighbours of so many addresses are forgotten.
+    Flush {
+        /// How many.
+        addresses: usize,
+    },
 }
 
 /// What the kernel answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KernelAnswer {
-    /// To [`KernelCall::Host`] and [`KernelCall::TearDownLink`].
+    /// To [`KernelCall::Host`], [`KernelCall::TearDownLink`] and [`KernelCall::Flush`].
     Done,
     /// To [`KernelCall::SetUpLink`]: written and read back.
     Configured,

@@ -37,6 +37,8 @@ pub enum KernelCallKind {
     TearDownLink,
     /// [`KernelCall::Observe`].
     Observe,
+    /// [`KernelCall::Flush`].
+    Flush,
 }
 
 impl KernelCall {
@@ -46,6 +48,7 @@ impl KernelCall {
             Self::SetUpLink { .. } => KernelCallKind::SetUpLink,
             Self::TearDownLink { .. } => KernelCallKind::TearDownLink,
             Self::Observe => KernelCallKind::Observe,
+            Self::Flush { .. } => KernelCallKind::Flush,
         }
     }
 }
@@ -112,7 +115,7 @@ impl Kernel {
             return Err(failure(FailureClass::Kernel, "Errno16", "the kernel is busy (injected)"));
         }
         match call {
-            KernelCall::Host => Ok(KernelAnswer::Done),
+            KernelCall::Host | KernelCall::Flush { .. } => Ok(KernelAnswer::Done),
             KernelCall::SetUpLink { mac } => match self.links.get_mut(mac) {
                 Some(set_up) => {
                     *set_up = true;

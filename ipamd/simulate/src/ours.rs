@@ -175,6 +175,7 @@ impl Daemon {
             ActionKind::DeconfigureEni(plan) => KernelCall::TearDownLink { mac: plan.mac },
             ActionKind::ConfigureHost { .. } => KernelCall::Host,
             ActionKind::ObserveKernel => KernelCall::Observe,
+            ActionKind::FlushAddresses { addresses } => KernelCall::Flush { addresses: addresses.len() },
             kind => {
                 let Some((operation, request)) = Operation::start(kind, turn.boot()) else { return };
                 let call = self.number();

@@ -4,7 +4,8 @@
 //! Decides nothing: turns the core's plans into the datapath's, and its errors into failures. Every minute it deletes the
 //! dead link group, the host ends of detached pods.
 //!
-//! Invariant: kernel writes of the daemon happen on this thread only, one after the other.
+//! Invariant: kernel writes of the daemon happen on this thread only, one after the other; but for connections and neighbours
+//! of addresses that nobody has (`flush`).
 
 use std::io;
 use std::path::Path;
@@ -100,7 +101,7 @@ fn perform(kind: &ActionKind, config: &Config) -> Result<Outcome, ApplyError> {
     }
 }
 
-fn failure(error: &ApplyError) -> Failure {
+pub(crate) fn failure(error: &ApplyError) -> Failure {
     let (class, code) = if error.is_link_missing() {
         (FailureClass::LinkMissing, "LinkMissing".to_owned())
     } else {

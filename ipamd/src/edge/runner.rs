@@ -13,6 +13,7 @@ use ipamd_core::ids::ActionId;
 use tokio::sync::watch;
 
 use crate::clock;
+use crate::edge::flush::Flusher;
 use crate::edge::host::Host;
 use crate::inbox::Inbox;
 
@@ -24,6 +25,7 @@ pub(crate) type Ec2Slot = watch::Receiver<Option<Ec2>>;
 pub(crate) struct Runner {
     pub(crate) inbox: Inbox,
     pub(crate) host: Host,
+    pub(crate) flusher: Flusher,
     pub(crate) ec2: Ec2Slot,
     /// What answers EC2's reads where EC2 must not be asked.
     pub(crate) imds: Option<Imds>,
@@ -37,6 +39,7 @@ impl Runner {
             | ActionKind::DeconfigureEni(_)
             | ActionKind::ConfigureHost { .. }
             | ActionKind::ObserveKernel => self.host.run(action),
+            ActionKind::FlushAddresses { .. } => self.flusher.run(action),
             // Handled where the files are known; nothing is reported.
             ActionKind::ForgetTombstone { .. } => {}
             ActionKind::CreateEni { .. }

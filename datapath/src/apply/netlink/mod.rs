@@ -158,12 +158,22 @@ impl Socket {
     where
         M: NetlinkSerializable + NetlinkDeserializable,
     {
+        let mut list = Vec::new();
+        let interrupted = self.dump_each(message, doing, |inner| list.push(inner))?;
+        Ok((!interrupted).then_some(list))
+    }
+
+    /// Reads a list once, one entry at a time; whether changes interrupted it.
+    pub(crate) fn dump_each<M>(&mut self, message: M, doing: &str, mut each: impl FnMut(M)) -> Result<bool, ApplyError>
+    where
+        M: NetlinkSerializable + NetlinkDeserializable,
+    {
         let mut bytes = Vec::new();
         self.append(&mut bytes, message, NLM_F_REQUEST | NLM_F_DUMP);
         let sequence = self.sequence;
         self.send(&bytes, doing)?;
         let refused = |source| ApplyError::Refused { doing: doing.to_owned(), source };
-        let (mut list, mut interrupted) = (Vec::new(), false);
+        let mut interrupted = false;
         loop {
             for message in self.receive::<M>(doing)? {
                 if position(message.header.sequence_number, sequence, 1, doing)?.is_none() {
@@ -171,7 +181,7 @@ impl Socket {
                 }
                 interrupted |= message.header.flags & NLM_F_DUMP_INTR != 0;
                 match message.payload {
-                    NetlinkPayload::InnerMessage(inner) => list.push(inner),
+                    NetlinkPayload::InnerMessage(inner) => each(inner),
                     NetlinkPayload::Error(error) => {
                         acknowledged(&message.header, &error).map_err(refused)?;
                     }
@@ -179,7 +189,7 @@ impl Socket {
                         let message = text(&done.extended_ack);
                         return Err(refused(Refusal { errno: done.code.saturating_neg(), message }));
                     }
-                    NetlinkPayload::Done(_) => return Ok((!interrupted).then_some(list)),
+                    NetlinkPayload::Done(_) => return Ok(interrupted),
                     _ => {}
                 }
             }

@@ -7,5 +7,6 @@ mod families;
 mod host;
 mod packets;
 mod pods;
+mod recycled;
 mod repair;
 mod undo;

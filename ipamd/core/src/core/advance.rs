@@ -22,6 +22,7 @@ impl Core {
         self.update_guess();
         self.mark_excluded(turn);
         self.end_cooldowns(now);
+        self.give_flushes_up(turn);
         self.forget_what_ec2_does_not_list(turn);
         self.recall(turn);
         self.serve_waiters(turn);
@@ -29,6 +30,7 @@ impl Core {
         self.hurry_subnets();
         self.hurry(now);
         self.forget_tombstones(turn);
+        self.drive_flushes(turn);
         self.drive_host(turn);
         self.drive_subnets(turn);
         self.drive_requests(turn);

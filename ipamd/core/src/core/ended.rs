@@ -46,6 +46,7 @@ impl Core {
             }
             Purpose::Host => self.host_ended(turn, &purpose, outcome),
             Purpose::Observe => self.observe_ended(turn, &purpose, (flight.since, outcome)),
+            Purpose::Flush { .. } => self.flush_ended(turn, &purpose, outcome),
         }
     }
 

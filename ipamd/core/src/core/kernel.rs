@@ -4,9 +4,9 @@
 //! | journal | kernel has it | kernel does not |
 //! |---|---|---|
 //! | Allocated | fine | missing; an orphan after 60 s, released then |
-//! | Free, Leaving | Held: not given out, not unassigned | fine |
+//! | Free, Flushing, Leaving | Held: not given out, not unassigned | fine |
 //! | Cooling | nothing; Held when it is still so at the end | fine |
-//! | Held | fine | Cooling, then Free |
+//! | Held | fine | Cooling, Flushing, then Free |
 //!
 //! An observation tells only about what was done before it began.
 
@@ -55,6 +55,7 @@ impl Core {
                 AddressState::Free { rest } | AddressState::Leaving { rest } => {
                     rest.is_none_or(|rest| rest.released <= began)
                 }
+                AddressState::Flushing { rest, .. } => rest.released <= began,
                 AddressState::Allocated(_) | AddressState::Cooling { .. } | AddressState::Held { .. } => false,
             });
             if settled && self.store.hold(held.address, &held.link) {

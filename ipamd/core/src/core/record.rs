@@ -161,6 +161,7 @@ fn record_address(address: std::net::Ipv4Addr, entry: &Address) -> AddressRecord
         leaving: matches!(entry.state, AddressState::Leaving { .. }),
         released_nanos: rest.map(|rest| nanos(rest.released)),
         cooling_until_nanos: rest.map(|rest| nanos(rest.until)),
+        flushed: entry.state.is_flushed(),
     }
 }
 

@@ -154,6 +154,7 @@ impl Core {
                     AddressState::Free { .. } => ("free", None),
                     AddressState::Allocated(_) => ("allocated", None),
                     AddressState::Cooling { rest } => ("cooling", Some(millis(rest.until.since(now)))),
+                    AddressState::Flushing { .. } => ("flushing", None),
                     AddressState::Held { .. } => ("held", None),
                     AddressState::Leaving { .. } => ("leaving", None),
                 };

@@ -65,7 +65,11 @@ fn is_remote(purpose: &Purpose) -> bool {
         | Purpose::MarkLeaked { .. }
         | Purpose::DeleteLeaked { .. }
         | Purpose::Subnet { .. } => true,
-        Purpose::Deconfigure { .. } | Purpose::Configure { .. } | Purpose::Host | Purpose::Observe => false,
+        Purpose::Deconfigure { .. }
+        | Purpose::Configure { .. }
+        | Purpose::Host
+        | Purpose::Observe
+        | Purpose::Flush { .. } => false,
     }
 }
 

@@ -50,6 +50,7 @@ pub(crate) enum Purpose {
     DeleteLeaked { eni_id: EniId },
     Host,
     Observe,
+    Flush { addresses: usize },
 }
 
 impl Purpose {
@@ -75,6 +76,7 @@ impl Purpose {
             Self::DeleteLeaked { .. } => "delete-leaked",
             Self::Host => "host",
             Self::Observe => "observe",
+            Self::Flush { .. } => "flush",
         }
     }
 }
@@ -101,6 +103,7 @@ impl fmt::Display for Purpose {
             Self::DeleteLeaked { eni_id } => write!(f, "deleting the leaked {eni_id}"),
             Self::Host => f.write_str("setting up the host's network"),
             Self::Observe => f.write_str("reading the kernel's state"),
+            Self::Flush { addresses } => write!(f, "flushing connections and neighbours of {addresses} addresses"),
         }
     }
 }

@@ -6,6 +6,7 @@ mod adds;
 mod announced;
 mod drift;
 mod failures;
+mod flush;
 mod leaks;
 mod patience;
 mod places;

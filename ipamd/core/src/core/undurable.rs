@@ -25,7 +25,7 @@ impl Core {
         self.undurable = Some(Undurable { until, message: message.clone() });
         self.touch();
         for reply in effects.replies {
-            let reply = self.take_reply_back(turn, reply, &message);
+            let reply = self.take_reply_back(reply, &message);
             turn.fx.replies.push(reply);
         }
         for action in effects.actions {
@@ -43,7 +43,7 @@ impl Core {
         }
     }
 
-    fn take_reply_back(&mut self, turn: &Turn, reply: Reply, message: &str) -> Reply {
+    fn take_reply_back(&mut self, reply: Reply, message: &str) -> Reply {
         match reply {
             Reply::Add { request, result: Ok(allocated) } => {
                 let made_for_it = self
@@ -51,7 +51,7 @@ impl Core {
                     .allocation(allocated.address)
                     .is_some_and(|allocation| allocation.request == Some(request));
                 if made_for_it {
-                    self.store.undo(allocated.address, turn.boot());
+                    self.store.undo(allocated.address);
                 }
                 Reply::Add { request, result: Err(not_durable(message)) }
             }

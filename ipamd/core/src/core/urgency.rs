@@ -31,6 +31,7 @@ impl Core {
             | Purpose::Subnet { .. }
             | Purpose::Zone
             | Purpose::Observe
+            | Purpose::Flush { .. }
                 if waiting =>
             {
                 Priority::Waiting
@@ -48,7 +49,8 @@ impl Core {
             | Purpose::Groups { .. }
             | Purpose::Tags { .. }
             | Purpose::MarkLeaked { .. }
-            | Purpose::DeleteLeaked { .. } => Priority::Release,
+            | Purpose::DeleteLeaked { .. }
+            | Purpose::Flush { .. } => Priority::Release,
             Purpose::Describe | Purpose::Subnet { .. } | Purpose::Zone | Purpose::Sweep | Purpose::Observe => {
                 Priority::Describe
             }

@@ -106,6 +106,7 @@ fn blank(config: Config, boot_id: String, turn: &Turn) -> Core {
         zone: Zone::default(),
         guess: None,
         sweep: Default::default(),
+        flushes: Default::default(),
         describe_after: None,
         announced: Default::default(),
         schedulable: true,
@@ -287,7 +288,11 @@ fn restore_address(core: &mut Core, record: &AddressRecord, home: (Option<&EniId
         .released_nanos
         .zip(record.cooling_until_nanos)
         .map(|(released, until)| Rest { released: since_boot(released), until: since_boot(until) });
-    let state = if record.leaving { AddressState::Leaving { rest } } else { AddressState::resting(rest, now) };
+    let state = match rest {
+        _ if record.leaving => AddressState::Leaving { rest },
+        Some(_) if record.flushed => AddressState::Free { rest },
+        _ => AddressState::resting(rest, now),
+    };
     core.store.restore(record.address, Address { eni: eni.cloned(), slot, state });
 }
 
@@ -411,6 +416,7 @@ fn adopt(core: &mut Core, kernel: &KernelView, claimed: &BTreeSet<Ipv4Addr>, tur
             None => (None, None, true),
             Some(entry) => match &entry.state {
                 AddressState::Free { rest } | AddressState::Leaving { rest } => (entry.eni.clone(), *rest, true),
+                AddressState::Flushing { rest, .. } => (entry.eni.clone(), Some(*rest), true),
                 AddressState::Cooling { rest } => (entry.eni.clone(), Some(*rest), claimed.contains(&held.address)),
                 AddressState::Allocated(_) | AddressState::Held { .. } => continue,
             },
@@ -440,7 +446,10 @@ fn rest_claimed(core: &mut Core, claimed: &BTreeSet<Ipv4Addr>, turn: &mut Turn) 
     let rest = Rest { released: now, until: now + core.config.cooldown };
     for address in claimed {
         let Some(entry) = core.store.get(*address) else { continue };
-        let free = matches!(entry.state, AddressState::Free { .. } | AddressState::Cooling { .. });
+        let free = match entry.state {
+            AddressState::Free { .. } | AddressState::Cooling { .. } | AddressState::Flushing { .. } => true,
+            AddressState::Allocated(_) | AddressState::Held { .. } | AddressState::Leaving { .. } => false,
+        };
         if free {
             let (eni, slot) = (entry.eni.clone(), entry.slot);
             core.store.restore(*address, Address { eni, slot, state: AddressState::resting(Some(rest), now) });

@@ -66,6 +66,13 @@ pub(crate) enum AddressState {
         /// Since when and until when.
         rest: Rest,
     },
+    /// Its cooldown is over; given out once the kernel has forgotten what was its last owner's.
+    Flushing {
+        /// Its last use.
+        rest: Rest,
+        /// Since when it waits for that.
+        since: BootTime,
+    },
     /// The kernel has it and our journal does not: not given out until the kernel lets go.
     Held {
         /// Its last use that we know of.
@@ -81,11 +88,20 @@ pub(crate) enum AddressState {
 }
 
 impl AddressState {
-    /// Free, or cooling while `rest` is not over.
+    /// Cooling while `rest` is not over, then to be flushed; free when it was never used.
     pub(crate) fn resting(rest: Option<Rest>, now: BootTime) -> Self {
         match rest {
             Some(rest) if now < rest.until => Self::Cooling { rest },
-            Some(_) | None => Self::Free { rest },
+            Some(rest) => Self::Flushing { rest, since: now },
+            None => Self::Free { rest },
+        }
+    }
+
+    /// Whether the kernel has forgotten the last owner, as the journal records it.
+    pub(crate) fn is_flushed(&self) -> bool {
+        match self {
+            Self::Free { rest } | Self::Leaving { rest } => rest.is_some(),
+            Self::Cooling { .. } | Self::Flushing { .. } | Self::Held { .. } | Self::Allocated(_) => false,
         }
     }
 
@@ -93,7 +109,7 @@ impl AddressState {
     pub(crate) fn rest(&self) -> Option<Rest> {
         match self {
             Self::Free { rest } | Self::Held { rest, .. } | Self::Leaving { rest } => *rest,
-            Self::Cooling { rest } => Some(*rest),
+            Self::Cooling { rest } | Self::Flushing { rest, .. } => Some(*rest),
             Self::Allocated(_) => None,
         }
     }

@@ -20,6 +20,7 @@ use crate::action::PREFIX_ADDRESSES;
 pub(crate) struct Tally {
     pub(crate) free: u32,
     pub(crate) allocated: u32,
+    /// Cooling, or waiting for its flush after that.
     pub(crate) cooling: u32,
     pub(crate) held: u32,
     pub(crate) leaving: u32,
@@ -40,7 +41,7 @@ impl Tally {
         match state {
             AddressState::Free { .. } => &mut self.free,
             AddressState::Allocated(_) => &mut self.allocated,
-            AddressState::Cooling { .. } => &mut self.cooling,
+            AddressState::Cooling { .. } | AddressState::Flushing { .. } => &mut self.cooling,
             AddressState::Held { .. } => &mut self.held,
             AddressState::Leaving { .. } => &mut self.leaving,
         }

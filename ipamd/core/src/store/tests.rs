@@ -31,6 +31,13 @@ fn store(hosts: &[u8]) -> (Store, EniId) {
     (store, eni)
 }
 
+/// Cooldowns that are over end, and the kernel forgets at once.
+fn end_rests(store: &mut Store, now: BootTime) {
+    store.expire(now, |_, _| None);
+    let flushing: Vec<_> = store.flushing().map(|(address, _)| address).collect();
+    flushing.into_iter().for_each(|address| store.flushed(address));
+}
+
 const COOLDOWN: Duration = Duration::from_secs(30);
 
 #[test]
@@ -40,7 +47,7 @@ fn never_used_addresses_go_first_then_the_oldest_released() {
         assert!(store.allocate(ip(host), allocation(container)));
         assert!(store.release(ip(host), at(released), COOLDOWN).is_some());
     }
-    store.expire(at(60), |_, _| None);
+    end_rests(&mut store, at(60));
     let mut order = Vec::new();
     for container in ["x", "y", "z"] {
         let address = store.choose([(&eni, Slot::Single)]).expect("free");
@@ -60,6 +67,8 @@ fn cooling_address_is_not_assigned_before_its_period_ends() {
     assert_eq!(store.choose([(&eni, Slot::Single)]), None);
     assert!(!store.allocate(ip(5), allocation("b")));
     assert_eq!(store.expire(at(40), |_, _| None), None);
+    assert_eq!(store.choose([(&eni, Slot::Single)]), None, "not flushed yet");
+    store.flushed(ip(5));
     assert_eq!(store.choose([(&eni, Slot::Single)]), Some(ip(5)));
 }
 
@@ -83,7 +92,7 @@ fn an_address_in_use_cooling_or_held_cannot_be_forgotten_or_picked() {
         assert!(!store.set_leaving(ip(host)) && !store.forget(ip(host)), ".{host}");
     }
     store.let_go(ip(7), at(2), COOLDOWN);
-    store.expire(at(40), |_, _| None);
+    end_rests(&mut store, at(40));
     assert!(store.set_leaving(ip(7)) && store.forget(ip(7)));
 }
 
@@ -92,10 +101,10 @@ fn an_undone_allocation_leaves_no_trace() {
     let (mut store, eni) = store(&[5]);
     store.allocate(ip(5), allocation("a"));
     store.release(ip(5), at(1), COOLDOWN);
-    store.expire(at(40), |_, _| None);
+    end_rests(&mut store, at(40));
     let before = store.get(ip(5)).cloned();
     store.allocate(ip(5), allocation("b"));
-    store.undo(ip(5), at(41));
+    store.undo(ip(5));
     assert_eq!(store.get(ip(5)).cloned(), before);
     assert_eq!(store.choose([(&eni, Slot::Single)]), Some(ip(5)));
 }
@@ -132,7 +141,7 @@ fn pods_are_packed_into_the_fullest_prefix_and_only_a_whole_one_can_go() {
     assert_eq!(store.free_prefixes(&eni), []);
     store.release(ip(32), at(10), COOLDOWN);
     assert_eq!(store.free_prefixes(&eni), [], "one of its addresses cools");
-    store.expire(at(40), |_, _| None);
+    end_rests(&mut store, at(40));
     assert_eq!(store.free_prefixes(&eni), ["10.0.0.32/28".parse().expect("a block")]);
     let book = store.book(&eni).expect("known");
     assert_eq!((book.slots(), book.free_slots(Slot::Prefix), book.of(Slot::Single)), (2, 1, Tally::default()));
@@ -170,7 +179,7 @@ fn a_large_store_turns_over_and_its_counts_stay_right() {
         let address = store.choose(homes.iter().copied()).expect("free");
         assert!(store.allocate(address, allocation(&number.to_string())));
         store.release(address, at(number), Duration::from_secs(2_000));
-        store.expire(at(number), |_, _| None);
+        end_rests(&mut store, at(number));
     }
     assert_eq!(store.all().cooling, 2_000);
     store.audit();

@@ -125,6 +125,7 @@ impl Operation {
             | ActionKind::DeconfigureEni(_)
             | ActionKind::ConfigureHost { .. }
             | ActionKind::ObserveKernel
+            | ActionKind::FlushAddresses { .. }
             | ActionKind::ForgetTombstone { .. } => return None,
         };
         Some((Self { action: call.action, goal }, call))

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::world::{Fault, World, key, warm_addresses, warm_enis};
+use super::world::{FLUSH_TAKES, Fault, World, key, warm_addresses, warm_enis};
 use crate::action::{ActionKind, Reply};
 use crate::config::Config;
 use crate::event::{Event, FailureClass};
@@ -67,7 +67,9 @@ fn a_cooldown_that_ends_inside_the_budget_is_waited_for_and_a_longer_one_is_not(
     world.run(Duration::from_millis(9_999));
     assert_eq!(world.answer(waits), None);
     world.run(Duration::from_millis(1));
-    assert!(matches!(world.answer(waits), Some(Ok(_))), "the moment it ends");
+    assert_eq!((world.answer(waits), world.pending_of("flush")), (None, 1), "the moment it ends the kernel is told");
+    world.run(FLUSH_TAKES);
+    assert!(matches!(world.answer(waits), Some(Ok(_))), "and the moment that is done");
 
     let mut long = full(30);
     long.del("pod-3");
@@ -80,6 +82,8 @@ fn with_no_cooldown_a_released_address_serves_the_next_in_the_queue() {
     let mut world = full(0);
     world.del("pod-3");
     let next = world.add("next");
+    assert_eq!(world.answer(next), None, "the kernel has not forgotten the last pod");
+    world.run(FLUSH_TAKES);
     assert!(matches!(world.answer(next), Some(Ok(_))));
 }
 

@@ -82,7 +82,7 @@ fn faults() -> impl Strategy<Value = Blow> {
         Fault::After,
         Fault::Twice,
     ]);
-    let kernel = proptest::sample::select(vec!["configure", "deconfigure", "host", "observe"]);
+    let kernel = proptest::sample::select(vec!["configure", "deconfigure", "host", "observe", "flush"]);
     let local = proptest::sample::select(vec![Fault::Before(FailureClass::Kernel), Fault::After, Fault::Twice]);
     prop_oneof![
         3 => (ec2, remote).prop_map(|(kind, fault)| Blow::Fault { kind, fault }),

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::world::{World, kind_name, warm_addresses, warm_enis};
+use super::world::{World, warm_addresses, warm_enis};
 use crate::config::Config;
 
 #[test]
@@ -107,9 +107,7 @@ fn an_address_that_was_given_back_is_not_given_out_when_the_next_daemons_reads_l
         for pod in 0..8 {
             world.del(&format!("pod-{pod}"));
         }
-        while !world.pending.iter().any(|(_, action)| kind_name(&action.kind) == "unassign") {
-            world.run(Duration::from_millis(10));
-        }
+        world.run_until(|world| world.pending_of("unassign") > 0);
         world.lag();
         if answered {
             world.run(Duration::from_millis(400));

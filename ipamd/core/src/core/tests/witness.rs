@@ -15,14 +15,11 @@ fn about_to_shrink(last_pod_left: u32) -> World {
     for pod in (0..10).filter(|pod| *pod != last_pod_left) {
         world.del(&format!("pod-{pod}"));
     }
-    for _ in 0..2_000 {
-        world.run(Duration::from_millis(50));
+    world.run_until(|world| {
         let snapshot = world.snapshot();
-        if snapshot.pool.leaving > 0 || snapshot.enis.iter().any(|eni| eni.state == "Draining") {
-            return world;
-        }
-    }
-    panic!("nothing was picked: {:#?}", world.snapshot());
+        snapshot.pool.leaving > 0 || snapshot.enis.iter().any(|eni| eni.state == "Draining")
+    });
+    world
 }
 
 fn secondary(world: &World) -> EniId {
@@ -79,9 +76,7 @@ fn addresses_are_not_unassigned_on_an_ec2_read_that_began_before_they_were_picke
         world.del(&format!("pod-{pod}"));
     }
     let last_read = world.now.boot;
-    while world.snapshot().pool.leaving == 0 {
-        world.run(Duration::from_millis(20));
-    }
+    world.run_until(|world| world.snapshot().pool.leaving > 0);
     world.run(Duration::from_millis(100));
     let index = world.pending.iter().position(|(_, action)| matches!(action.kind, ActionKind::DescribeEnis { .. }));
     let (_, action) = world.pending.remove(index.expect("a read is under way"));
@@ -109,9 +104,7 @@ fn a_picked_address_that_the_kernel_has_is_not_unassigned() {
     for pod in 1..5 {
         world.del(&format!("pod-{pod}"));
     }
-    while world.snapshot().pool.leaving == 0 {
-        world.run(Duration::from_millis(20));
-    }
+    world.run_until(|world| world.snapshot().pool.leaving > 0);
     let picked = world.snapshot().addresses.into_iter().find(|entry| entry.state == "leaving").expect("one").address;
     world.pods.insert(key("someone"), picked);
     world.run_seconds(300);

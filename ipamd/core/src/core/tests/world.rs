@@ -27,6 +27,8 @@ pub(super) use subnets::tags;
 
 pub(super) const BOOT: &str = "boot-1";
 const INSTANCE: &str = "i-1";
+/// How long the kernel takes to forget.
+pub(super) const FLUSH_TAKES: Duration = Duration::from_millis(4);
 
 /// What a fault does to one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +71,8 @@ impl Hidden {
 pub(super) struct Ledger {
     pub(super) owner: BTreeMap<AllocationKey, Ipv4Addr>,
     pub(super) resting_until: BTreeMap<Ipv4Addr, BootTime>,
+    /// Released, and not flushed since its rest was over.
+    pub(super) unflushed: BTreeSet<Ipv4Addr>,
     /// Sandboxes that are gone although the journal may still have them: no DEL came, or its release was not written.
     pub(super) ghosts: BTreeMap<AllocationKey, Ipv4Addr>,
 }
@@ -186,6 +190,7 @@ pub(super) fn kind_name(kind: &ActionKind) -> &'static str {
         ActionKind::DeconfigureEni(_) => "deconfigure",
         ActionKind::ConfigureHost { .. } => "host",
         ActionKind::ObserveKernel => "observe",
+        ActionKind::FlushAddresses { .. } => "flush",
         ActionKind::ForgetTombstone { .. } => "forget",
     }
 }
@@ -359,6 +364,10 @@ impl World {
             self.ledger.resting_until.get(&address).is_none_or(|until| *until <= self.now.boot),
             "{address} was given out before its cooldown ended"
         );
+        assert!(
+            !self.ledger.unflushed.contains(&address) || self.gave_flushes_up(),
+            "{address} was given out before the kernel forgot its last pod"
+        );
         assert!(self.proven.contains(eni_id), "{address} is on {eni_id}, which is not proven");
         let on_eni = self.enis.get(eni_id).is_some_and(|eni| eni.view.attachment.is_some() && has(&eni.view, address));
         assert!(on_eni, "{address} is not on {eni_id} in EC2");
@@ -404,6 +413,10 @@ impl World {
             | ActionKind::DeconfigureEni(_)
             | ActionKind::ConfigureHost { .. }
             | ActionKind::ObserveKernel => {}
+            ActionKind::FlushAddresses { addresses } => {
+                let used = addresses.iter().find(|address| in_use.contains(address));
+                assert_eq!(used, None, "a living pod's connections are flushed");
+            }
         }
         let local = matches!(
             action.kind,
@@ -411,9 +424,11 @@ impl World {
                 | ActionKind::DeconfigureEni(_)
                 | ActionKind::ConfigureHost { .. }
                 | ActionKind::ObserveKernel
+                | ActionKind::FlushAddresses { .. }
         );
         let takes = match &action.kind {
             ActionKind::ObserveKernel => self.observe_takes,
+            ActionKind::FlushAddresses { .. } => FLUSH_TAKES,
             _ if local => Duration::from_millis(5),
             _ => self.latency,
         };
@@ -564,25 +579,6 @@ impl World {
         let flight = crate::core::slow::flight(crate::core::state::Purpose::Describe, self.now.boot);
         self.core.in_flight.insert(id, flight);
         id
-    }
-
-    /// The sandbox dies without a DEL.
-    pub(super) fn vanish(&mut self, container: &str) {
-        if let Some(address) = self.ledger.owner.get(&key(container)) {
-            self.ledger.ghosts.insert(key(container), *address);
-        }
-        self.released(container);
-    }
-
-    /// A DEL that the plugin left on disk.
-    pub(super) fn tombstone(&mut self, container: &str) {
-        let done = self.core.tombstones_done.contains(&key(container));
-        let waits = self.deadlines.values().any(|(waiting, _)| *waiting == key(container));
-        if !done && !waits {
-            self.released(container);
-            self.tombstones.insert(key(container));
-            self.feed(Event::TombstoneFound { key: key(container) });
-        }
     }
 }
 

@@ -4,7 +4,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::{BOOT, World, key};
+use super::{BOOT, World, key, kind_name};
 use crate::Snapshot;
 use crate::config::Config;
 use crate::core::Core;
@@ -46,6 +46,46 @@ impl World {
         self.pods.remove(&key(container));
         if let Some(address) = self.ledger.owner.remove(&key(container)) {
             self.ledger.resting_until.insert(address, self.now.boot + self.config.cooldown);
+            self.ledger.unflushed.insert(address);
+        }
+    }
+
+    /// Whether it was told that an address is given out without its flush.
+    pub(in crate::core::tests) fn gave_flushes_up(&self) -> bool {
+        self.notices.iter().any(|notice| notice.code == Some(ReasonCode::AddressNotFlushed))
+    }
+
+    /// Actions of a kind under way.
+    pub(in crate::core::tests) fn pending_of(&self, kind: &str) -> usize {
+        self.pending.iter().filter(|(_, action)| kind_name(&action.kind) == kind).count()
+    }
+
+    /// Lets time pass, event by event, until something is so; an hour at most.
+    pub(in crate::core::tests) fn run_until(&mut self, is_so: impl Fn(&Self) -> bool) {
+        let end = self.now.boot + Duration::from_secs(3_600);
+        while !is_so(self) {
+            let next = self.next_time().filter(|at| *at <= end).expect("it never became so");
+            self.go_to(next);
+            self.step();
+        }
+    }
+
+    /// The sandbox dies without a DEL.
+    pub(in crate::core::tests) fn vanish(&mut self, container: &str) {
+        if let Some(address) = self.ledger.owner.get(&key(container)) {
+            self.ledger.ghosts.insert(key(container), *address);
+        }
+        self.released(container);
+    }
+
+    /// A DEL that the plugin left on disk.
+    pub(in crate::core::tests) fn tombstone(&mut self, container: &str) {
+        let done = self.core.tombstones_done.contains(&key(container));
+        let waits = self.deadlines.values().any(|(waiting, _)| *waiting == key(container));
+        if !done && !waits {
+            self.released(container);
+            self.tombstones.insert(key(container));
+            self.feed(Event::TombstoneFound { key: key(container) });
         }
     }
 

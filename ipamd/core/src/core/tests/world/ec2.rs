@@ -46,6 +46,16 @@ impl World {
                 Outcome::Done
             }
             ActionKind::ConfigureHost { .. } | ActionKind::ForgetTombstone { .. } => Outcome::Done,
+            ActionKind::FlushAddresses { addresses } => {
+                let now = self.now.boot;
+                let rested =
+                    |address: &&Ipv4Addr| self.ledger.resting_until.get(*address).is_none_or(|until| *until <= now);
+                let rested: Vec<Ipv4Addr> = addresses.iter().filter(rested).copied().collect();
+                rested.iter().for_each(|address| {
+                    self.ledger.unflushed.remove(address);
+                });
+                Outcome::Done
+            }
             ActionKind::ObserveKernel => Outcome::KernelObserved(self.kernel_view()),
         }
     }

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Addresses without a past: before one is given to another pod, the kernel forgets the connections and neighbours of the
+//! one before. Otherwise a SYN repeated to a Service follows the NAT of its first try, to whoever has the address now.
+//!
+//! ```text
+//!   release ──► Cooling ───── until ────► Flushing ── flushed ──► Free
+//!                  └─ flushed once,          └── not in 10 s: told, and Free all the same
+//!                     nobody waits for it
+//! ```
+//! The flush that counts is the second one, begun after the cooldown: while an address cools, clients still try it. With a
+//! cooldown of zero it is the only one. One flush at a time, of all addresses that are due: what comes while it runs goes
+//! together into the next. No DEL waits for it.
+//!
+//! A flush that fails is tried again as any call to the kernel, 0.5 s later at first. One that cannot succeed (no ctnetlink in
+//! the kernel, no right to use it) must not block the pool for ever: after [`GIVE_UP_AFTER`] the address is used as if there
+//! were no flush, and that is told with the code `AddressNotFlushed`. An ADD waits 19.5 s, so that one that waits for such an
+//! address still gets it. The journal says which addresses were flushed; the others are flushed anew after a restart.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use crate::action::ActionKind;
+use crate::event::{Failure, FailureClass, Outcome};
+use crate::ids::BootTime;
+use crate::reason::{NoticeLevel, ReasonCode};
+
+use super::ended::unexpected;
+use super::state::Purpose;
+use super::{Core, Turn};
+
+/// An address whose flush has not succeeded for so long is used all the same.
+pub(crate) const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
+
+/// Flushes of addresses.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Flushes {
+    running: Option<Running>,
+    /// Failures in a row.
+    attempts: u32,
+    /// After a failure: not before then.
+    not_before: BootTime,
+}
+
+#[derive(Clone, Debug)]
+struct Running {
+    began: BootTime,
+    addresses: Vec<Ipv4Addr>,
+}
+
+impl Core {
+    /// Addresses that were waited for long enough are free.
+    pub(super) fn give_flushes_up(&mut self, turn: &mut Turn) {
+        let now = turn.boot();
+        let (mut over, mut next) = (Vec::new(), None::<BootTime>);
+        for (address, since) in self.store.flushing() {
+            let at = since + GIVE_UP_AFTER;
+            if at <= now {
+                over.push(address);
+            } else {
+                next = Some(next.map_or(at, |next| next.min(at)));
+            }
+        }
+        if let Some(first) = over.first() {
+            let text = format!(
+                "connections of {} addresses ({first} is the first) could not be flushed for {} s: they are used all the same, \
+                 and what was meant for their last pods may reach the next ones",
+                over.len(),
+                GIVE_UP_AFTER.as_secs()
+            );
+            turn.notice(NoticeLevel::Warn, Some(ReasonCode::AddressNotFlushed), text);
+        }
+        over.into_iter().for_each(|address| self.store.flushed(address));
+        if let Some(next) = next {
+            self.alarm(next);
+        }
+    }
+
+    pub(super) fn drive_flushes(&mut self, turn: &mut Turn) {
+        let now = turn.boot();
+        if self.flushes.running.is_some() || !self.store.has_unflushed() {
+            return;
+        }
+        if now < self.flushes.not_before {
+            self.alarm(self.flushes.not_before);
+            return;
+        }
+        let mut addresses: Vec<Ipv4Addr> = self.store.flushing().map(|(address, _)| address).collect();
+        addresses.extend(self.store.take_released());
+        addresses.sort_unstable();
+        self.flushes.running = Some(Running { began: now, addresses: addresses.clone() });
+        let purpose = Purpose::Flush { addresses: addresses.len() };
+        self.start(turn, purpose, ActionKind::FlushAddresses { addresses });
+    }
+
+    pub(super) fn flush_ended(&mut self, turn: &mut Turn, what: &Purpose, outcome: Result<Outcome, Failure>) {
+        let Some(Running { began, addresses }) = self.flushes.running.take() else { return };
+        let failure = match outcome {
+            Ok(Outcome::Done) => {
+                self.flushes.attempts = 0;
+                self.flushed(&addresses, began);
+                return;
+            }
+            Ok(_) => unexpected(),
+            Err(failure) => failure,
+        };
+        addresses.into_iter().for_each(|address| self.store.put_back_released(address));
+        if failure.class == FailureClass::Transient {
+            // Handed back unrun: the journal could not be written. Nothing is given out meanwhile either.
+            self.flushes.not_before = turn.boot() + failure.retry_after.unwrap_or_default();
+            self.store.wait_anew(turn.boot());
+            return;
+        }
+        self.flushes.attempts += 1;
+        self.flushes.not_before = self.failed(turn, what, &failure, self.flushes.attempts);
+    }
+
+    /// A flush counts for the addresses that had ended cooling when it began.
+    fn flushed(&mut self, addresses: &[Ipv4Addr], began: BootTime) {
+        let waiting: Vec<Ipv4Addr> =
+            self.store.flushing().filter(|(_, since)| *since <= began).map(|(address, _)| address).collect();
+        for address in waiting.into_iter().filter(|address| addresses.binary_search(address).is_ok()) {
+            self.store.flushed(address);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Released addresses: nobody gets one before the kernel has forgotten its last pod. (`World` holds every other test to that.)
+
+use std::time::Duration;
+
+use super::world::{FLUSH_TAKES, Fault, World, warm_enis};
+use crate::config::Config;
+use crate::core::flush::GIVE_UP_AFTER;
+use crate::event::FailureClass;
+use crate::reason::ReasonCode;
+
+/// An m5.large with all its 27 addresses in use: the next pod gets what the last one left.
+fn full(cooldown_seconds: u64) -> World {
+    let config = Config { cooldown: Duration::from_secs(cooldown_seconds), ..warm_enis(1) };
+    let mut world = World::new("m5.large", config);
+    world.start_pods(27, 30);
+    world
+}
+
+#[test]
+fn a_released_address_is_flushed_at_once_and_again_when_its_cooldown_is_over() {
+    let mut world = full(10);
+    world.del("pod-3");
+    world.run(FLUSH_TAKES);
+    assert_eq!((world.count("flush"), world.pending_of("flush")), (1, 0));
+    world.run(Duration::from_millis(9_995));
+    assert_eq!(world.count("flush"), 1, "it cools");
+    world.run_seconds(600);
+    assert_eq!(world.count("flush"), 2);
+}
+
+#[test]
+fn what_is_released_while_a_flush_runs_goes_into_the_next_together() {
+    let mut world = full(0);
+    for pod in 0..20 {
+        world.del(&format!("pod-{pod}"));
+    }
+    world.run_seconds(1);
+    assert_eq!(world.count("flush"), 2, "the first one alone, the other nineteen at once");
+    for pod in 0..20 {
+        let next = world.add(&format!("next-{pod}"));
+        assert!(matches!(world.answer(next), Some(Ok(_))));
+    }
+}
+
+#[test]
+fn a_flush_that_fails_is_tried_again_and_the_waiting_pod_gets_the_address_then() {
+    let mut world = full(0);
+    world.fault("flush", Fault::Before(FailureClass::Kernel));
+    world.fault("flush", Fault::Before(FailureClass::Kernel));
+    world.del("pod-3");
+    let next = world.add("next");
+    world.run(FLUSH_TAKES);
+    assert!(world.noticed("flushing connections and neighbours of 1 addresses failed"));
+    assert_eq!(world.answer(next), None);
+    world.run_seconds(4);
+    assert!(matches!(world.answer(next), Some(Ok(_))));
+    assert_eq!((world.count("flush"), world.gave_flushes_up()), (3, false));
+}
+
+#[test]
+fn where_the_kernel_never_forgets_the_address_is_used_all_the_same_and_that_is_told() {
+    let mut world = full(0);
+    for _ in 0..20 {
+        world.fault("flush", Fault::Before(FailureClass::Kernel));
+    }
+    world.del("pod-3");
+    let next = world.add("next");
+    world.run(GIVE_UP_AFTER - Duration::from_millis(1));
+    assert_eq!((world.answer(next), world.gave_flushes_up()), (None, false));
+    world.run(Duration::from_millis(1));
+    assert!(matches!(world.answer(next), Some(Ok(_))), "inside an ADD's budget");
+    assert!(world.notices.iter().any(|notice| notice.code == Some(ReasonCode::AddressNotFlushed)));
+}
+
+#[test]
+fn a_flush_without_an_answer_does_not_keep_the_address_for_ever() {
+    let mut world = full(0);
+    world.del("pod-3");
+    world.pending.clear();
+    let next = world.add("next");
+    world.run(GIVE_UP_AFTER);
+    assert!(matches!(world.answer(next), Some(Ok(_))));
+}
+
+#[test]
+fn a_flush_that_the_restart_cut_off_is_done_before_anybody_gets_the_address() {
+    let mut world = full(0);
+    world.del("pod-3");
+    world.restart(|_| false);
+    let next = world.add("next");
+    assert_eq!(world.answer(next), None);
+    // The world fails when the address is given unflushed.
+    world.run_seconds(5);
+    assert!(matches!(world.answer(next), Some(Ok(_))));
+    assert!(!world.gave_flushes_up());
+}
+
+#[test]
+fn what_was_flushed_is_not_flushed_again_after_a_restart() {
+    let mut world = full(0);
+    world.del("pod-3");
+    world.run_seconds(1);
+    let before = world.count("flush");
+    world.restart(|_| true);
+    world.run_seconds(600);
+    assert_eq!(world.count("flush"), before);
+}
+
+#[test]
+fn while_the_journal_cannot_be_written_no_flush_is_given_up() {
+    let mut world = full(0);
+    world.disk_full = true;
+    world.del("pod-3");
+    world.run(GIVE_UP_AFTER * 3);
+    world.disk_full = false;
+    let next = world.add("next");
+    world.run_seconds(5);
+    assert!(matches!(world.answer(next), Some(Ok(_))));
+    assert!(!world.gave_flushes_up());
+}
