@@ -4,8 +4,8 @@
 
 use std::net::Ipv4Addr;
 
-use datapath::plan::pod::PodAttachment;
-use datapath::plan::{LinkName, MacAddr, RouteTable};
+use datapath::plan::pod::{PodAttachment, PodLayout};
+use datapath::plan::{LinkName, MacAddr, RouteTable, ids};
 use ipam_api::rpc::{AddNetworkReply, IpAllocationMetadata};
 
 use crate::conf::SMALLEST_MTU;
@@ -38,6 +38,7 @@ pub(crate) fn from_reply(reply: &AddNetworkReply, wanted: &Wanted) -> Result<(Po
         address,
         mtu: reply.pod_mtu.map_or(wanted.mtu, |mtu| mtu.clamp(SMALLEST_MTU, wanted.mtu)),
         eni_table: eni_table(allocation.route_table_id),
+        layout: layout(allocation),
         owner: wanted.owner.clone(),
         host_mac: MacAddr::of_host_end(&wanted.owner),
         pod_mac: MacAddr::of_pod_end(&wanted.owner),
@@ -87,6 +88,16 @@ fn eni_table(route_table_id: i32) -> Option<RouteTable> {
     table.filter(|table| *table != RouteTable::MAIN)
 }
 
+/// The layout is the daemon's choice, as its node-wide rules must fit; the reference's daemon names none.
+fn layout(allocation: &IpAllocationMetadata) -> PodLayout {
+    match allocation.pod_route_table {
+        None => PodLayout::Classic,
+        Some(table) => {
+            PodLayout::Flat { table: RouteTable(table), group: allocation.link_group.unwrap_or(ids::DEFAULT_GROUP) }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,6 +141,22 @@ mod tests {
             assert_eq!(attachment.eni_table, table.map(RouteTable), "{route_table_id}");
             assert_eq!(attached.route_table, route_table_id);
         }
+    }
+
+    #[test]
+    fn the_layout_is_the_daemon_s_choice_and_the_reference_s_without_one() {
+        let of = |pod_route_table, link_group| {
+            let mut reply = reply("10.0.1.7", 2, 3);
+            reply.ip_allocation_metadata[0].pod_route_table = pod_route_table;
+            reply.ip_allocation_metadata[0].link_group = link_group;
+            from_reply(&reply, &wanted()).unwrap()
+        };
+        let table = RouteTable(158_000);
+        assert_eq!(of(None, None).0.layout, PodLayout::Classic);
+        assert_eq!(of(None, Some(5)).0.layout, PodLayout::Classic, "a group alone means nothing");
+        assert_eq!(of(Some(158_000), None).0.layout, PodLayout::Flat { table, group: 0 });
+        assert_eq!(of(Some(158_000), Some(158_002)).0.layout, PodLayout::Flat { table, group: 158_002 });
+        assert_eq!(of(Some(158_000), Some(158_002)).1, of(None, None).1, "the result is the reference's in both");
     }
 
     #[test]

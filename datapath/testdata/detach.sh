@@ -1,4 +1,5 @@
 ip link set dev enicc21c2d7785 group 57005
+ip route del 10.0.1.7/32 dev enicc21c2d7785 scope link table 158000
 ip route del 10.0.1.7/32 dev enicc21c2d7785 scope link table main
 ip neigh del 10.0.1.7 dev enicc21c2d7785
 ip rule del priority 512 from all to 10.0.1.7 lookup main

@@ -73,8 +73,15 @@ fn an_add_request_has_the_reference_s_field_numbers() {
 #[test]
 fn an_add_reply_has_the_reference_s_field_numbers() {
     let (eight, nine, thirteen) = (text(8), text(9), text(13));
-    let allocation =
-        [bytes_field(1, b"10.0.0.9"), bytes_field(2, b"2001:db8::9"), number_field(3, 2), number_field(4, 3)].concat();
+    let allocation = [
+        bytes_field(1, b"10.0.0.9"),
+        bytes_field(2, b"2001:db8::9"),
+        number_field(3, 2),
+        number_field(4, 3),
+        number_field(100, 158_000),
+        number_field(101, 158_002),
+    ]
+    .concat();
     let refusal = [bytes_field(1, b"NodeFull"), bytes_field(2, b"27 of 27"), number_field(3, 1_500)].concat();
     let reply = AddNetworkReply {
         success: true,
@@ -83,6 +90,8 @@ fn an_add_reply_has_the_reference_s_field_numbers() {
             ipv6_addr: "2001:db8::9".into(),
             device_number: 2,
             route_table_id: 3,
+            pod_route_table: Some(158_000),
+            link_group: Some(158_002),
         }],
         use_external_snat: true,
         vpc_v4_cidrs: vec!["10.0.0.0/16".into(), "10.1.0.0/16".into()],

@@ -10,7 +10,7 @@ use super::netlink::Socket;
 use super::netlink::read::{self, Link, RouteFilter};
 use super::sysctl;
 use crate::plan::eni::{self as plan, EniSetup, EniState};
-use crate::plan::{Address, Family, LinkRef, LinkSet, MacAddr, Op, Plan, Route, RouteTable, Sysctl, ids};
+use crate::plan::{Address, Family, LinkRef, LinkSet, MacAddr, Op, Plan, Route, RouteTable, Rule, Sysctl, ids};
 
 /// RTPROT_KERNEL (`include/uapi/linux/rtnetlink.h`): routes that the kernel makes for addresses.
 const PROTOCOL_KERNEL: u8 = 2;
@@ -35,7 +35,7 @@ pub fn setup(eni: &EniSetup) -> Result<Plan, ApplyError> {
     Ok(missing)
 }
 
-/// Removes an ENI's rule, routes and address; the link stays as it is. Nothing there is fine, and so is no link. The
+/// Removes an ENI's rules, routes and address; the link stays as it is. Nothing there is fine, and so is no link. The
 /// primary ENI has nothing of ours.
 ///
 /// # Errors
@@ -45,7 +45,10 @@ pub fn remove(eni: &EniSetup) -> Result<(), ApplyError> {
         return Ok(());
     }
     let mut socket = Socket::route()?;
-    execute::all(&mut socket, &[Op::RuleDelete(eni.rule())], execute::no_link)?;
+    let steering = steering(read::rules(&mut socket, Family::V4)?).into_iter();
+    let own = steering.filter(|(rule, is_ours)| *is_ours && rule.table == Some(eni.table));
+    let rules: Vec<_> = own.map(|(rule, _)| Op::OwnRuleDelete(rule)).chain([Op::RuleDelete(eni.rule())]).collect();
+    execute::all(&mut socket, &rules, execute::no_link)?;
     let (link, state) = match observe(&mut socket, eni) {
         Ok(found) => found,
         Err(error) if error.is_link_missing() => return Ok(()),
@@ -122,12 +125,18 @@ pub(super) fn observe(socket: &mut Socket, eni: &EniSetup) -> Result<(Link, EniS
         RouteFilter { protocol: Some(PROTOCOL_KERNEL), link: Some(link.index), ..RouteFilter::of(RouteTable::MAIN) };
     state.kernel_routes =
         read::routes(socket, by_kernel)?.into_iter().map(|route| Route { link: named(route.link), ..route }).collect();
-    state.rules = read::rules(socket, Family::V4)?
-        .into_iter()
-        .map(|(rule, _)| rule)
-        .filter(|rule| rule.priority == ids::PRIORITY_FROM_ENI)
-        .collect();
+    let rules = read::rules(socket, Family::V4)?;
+    let of_enis = rules.iter().filter(|(rule, _)| rule.priority == ids::PRIORITY_FROM_ENI);
+    state.rules = of_enis.map(|(rule, _)| rule.clone()).collect();
+    state.steering_rules = steering(rules);
+    state.has_flat_pods = read::has_routes(socket, ids::POD_TABLE)?;
     Ok((link, state))
+}
+
+/// Rules of layout `flat` for whole ENIs and prefixes, and whether each is ours.
+fn steering(rules: Vec<(Rule, u8)>) -> Vec<(Rule, bool)> {
+    let steering = rules.into_iter().filter(|(rule, _)| plan::is_steering(rule));
+    steering.map(|(rule, protocol)| (rule, protocol == ids::PROTOCOL)).collect()
 }
 
 /// The link with a MAC. VLANs, bridges and the like repeat the MAC of the card below them: only a card (no kind) or a

@@ -46,11 +46,14 @@ pub fn setup(host: &HostSetup) -> Result<Plan, ApplyError> {
 fn observe(route: &mut Socket, netfilter: &mut Socket, host: &HostSetup) -> Result<(Link, HostState), ApplyError> {
     let (link, primary) = eni::observe(route, &host.primary_eni())?;
     let of_host = [ids::PRIORITY_MARK, ids::PRIORITY_EXTERNAL_SERVICE];
-    let rules = read::rules(route, Family::V4)?.into_iter().filter(|(rule, _)| of_host.contains(&rule.priority));
+    let pod_rule = HostSetup::pod_rule();
+    let rules = read::rules(route, Family::V4)?.into_iter();
+    let rules = rules.filter(|(rule, _)| of_host.contains(&rule.priority) || *rule == pod_rule);
     let state = HostState {
         primary,
         ip_forward: sysctl::read("net/ipv4/ip_forward")?.as_deref() == Some("1"),
         rules: rules.collect(),
+        has_flat_pods: read::has_routes(route, ids::POD_TABLE)?,
         nft: nftables::observe(netfilter, Family::V4, ids::NFT_TABLE)?,
     };
     Ok((link, state))

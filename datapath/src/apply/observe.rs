@@ -8,9 +8,8 @@ use super::error::ApplyError;
 use super::netlink::Socket;
 use super::netlink::read::{self, RouteFilter};
 use super::nftables;
-use crate::plan::{
-    Address, Family, LinkName, LinkRef, MacAddr, Neighbour, Route, RouteScope, RouteTable, Rule, VethAlias, ids,
-};
+use crate::plan::pod as plan;
+use crate::plan::{Address, Family, LinkName, LinkRef, MacAddr, Neighbour, Route, RouteScope, Rule, VethAlias, ids};
 
 /// One reading of the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,7 +33,7 @@ pub struct ObservedPod {
     pub group: u32,
     /// Its alias, if it is one of ours; a pod of the reference has none.
     pub alias: Option<VethAlias>,
-    /// The /32 in main that leads to it, whoever made it.
+    /// The /32 in main or in [`ids::POD_TABLE`] that leads to it, whoever made it.
     pub host_route: Option<Ipv4Addr>,
 }
 
@@ -70,7 +69,10 @@ pub fn kernel(veth_prefix: &str) -> Result<KernelState, ApplyError> {
     let found = read::links(&mut socket)?;
     let names: BTreeMap<u32, LinkName> =
         found.iter().filter_map(|link| Some((link.index, LinkName::new(&link.name).ok()?))).collect();
-    let routes = read::routes(&mut socket, RouteFilter::of(RouteTable::MAIN))?;
+    let mut routes = Vec::new();
+    for table in plan::HOST_ROUTE_TABLES {
+        routes.extend(read::routes(&mut socket, RouteFilter::of(table))?);
+    }
     let host_routes: BTreeMap<&LinkRef, Ipv4Addr> =
         routes.iter().rev().filter_map(|route| Some((&route.link, host(route)?))).collect();
     let mut state = KernelState { ours: own_objects(&mut socket, &names)?, ..KernelState::default() };

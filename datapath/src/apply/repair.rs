@@ -66,20 +66,37 @@ pub fn pass(desired: &Desired) -> Result<Pass, ApplyError> {
         pass.note(eni::setup(setup));
     }
     let mut socket = Socket::route()?;
-    let state = observe(&mut socket)?;
+    let mut state = observe(&mut socket)?;
+    state.keeps_layouts = !pass.failures.is_empty();
     let missing = pods::diff(&desired.pods, &state);
     let mut orphans = pods::orphans(&state, &desired.spared);
     if !missing.is_empty() {
         pass.write(&mut socket, missing, &names(&state))?;
-        let left = pods::diff(&desired.pods, &observe(&mut socket)?);
+        let mut now = observe(&mut socket)?;
+        now.keeps_layouts = state.keeps_layouts;
+        let left = pods::diff(&desired.pods, &now);
         let left = left.into_iter().map(|repair| repair.op).collect();
         pass.failures.extend(eni::prove("pods", &crate::plan::Plan { ops: left }).err());
+    }
+    if pass.repairs.iter().any(leaves_flat) {
+        // What only layout flat needs goes with the last pod that is plumbed so.
+        for setup in &desired.enis {
+            pass.note(eni::setup(setup));
+        }
+        if let Some(setup) = &desired.host {
+            pass.note(host::setup(setup));
+        }
     }
     orphans.retain(|address, _| desired.sweep.contains(address) || !pass.orphans.insert(*address));
     if !orphans.is_empty() {
         pass.sweep(&mut socket, orphans)?;
     }
     Ok(pass)
+}
+
+/// Whether a pod's route in the table of layout flat was removed.
+fn leaves_flat(repair: &Repair) -> bool {
+    matches!(&repair.op, Op::RouteDelete(route) if route.table == ids::POD_TABLE)
 }
 
 impl Pass {

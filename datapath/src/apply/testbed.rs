@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
-use crate::plan::pod::PodAttachment;
+use crate::plan::pod::{PodAttachment, PodLayout};
 use crate::plan::{LinkName, MacAddr, RouteTable};
 
 /// A network namespace.
@@ -190,6 +190,7 @@ pub(crate) fn pod(name: &str, address: Ipv4Addr, table: Option<u32>) -> PodAttac
         address,
         mtu: 9001,
         eni_table: table.map(RouteTable),
+        layout: PodLayout::Classic,
         host_mac: MacAddr::derived(&format!("{owner} host")),
         pod_mac: MacAddr::derived(&format!("{owner} pod")),
         owner,

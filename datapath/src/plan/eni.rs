@@ -8,6 +8,11 @@
 //! | no kernel subnet route in main by this link | same, when the address was there before us |
 //! | table: router/32 on the link, default via router | what leaves with this ENI's addresses leaves by it |
 //! | rule 32765: from its primary address lookup table | answers of the ENI's own address |
+//! | layout `flat`: rule 1536 for its mark, one for each of its /28 prefixes | pods on it leave by it, however many they are |
+//!
+//! The rules of layout `flat` are proven before an address is given out that needs one, and stay as long as a pod of the node
+//! is plumbed so. Those of a prefix that has been given back go, also when the prefix is another ENI's now: of two rules with
+//! one selector the older wins.
 //!
 //! The primary ENI (device index 0) is the distribution's: only up, MTU and rp_filter.
 //!
@@ -20,7 +25,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::{IpNet, Ipv4Net};
 
 use super::ids;
-use super::model::{Address, Family, LinkRef, LinkSet, Op, Plan, Route, RouteScope, Rule};
+use super::model::{Address, Family, LinkRef, LinkSet, Mark, Op, Plan, Route, RouteScope, Rule};
 use super::name::{MacAddr, RouteTable};
 
 /// How an ENI must be set up.
@@ -38,6 +43,17 @@ pub struct EniSetup {
     pub table: RouteTable,
     /// MTU (AWS_VPC_ENI_MTU).
     pub mtu: u32,
+    /// How its pods' packets find it; `None`: each has a rule of its own (layout `classic`).
+    pub steering: Option<Steering>,
+}
+
+/// How packets of pods in layout `flat` find the table of their ENI.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Steering {
+    /// The ENI's mark ([`super::marks::of_eni`]), for pods with single addresses.
+    pub mark: Option<Mark>,
+    /// The ENI's prefixes, for pods inside them.
+    pub prefixes: Vec<Ipv4Net>,
 }
 
 /// What was read of an ENI. Links in it are `LinkRef::Mac` of the ENI where they are the ENI's own link.
@@ -59,6 +75,11 @@ pub struct EniState {
     pub kernel_routes: Vec<Route>,
     /// Rules of priority 32765.
     pub rules: Vec<Rule>,
+    /// Rules of priority 1536 by mark, or by a source that is more than one address, of all ENIs, and whether each carries our
+    /// protocol.
+    pub steering_rules: Vec<(Rule, bool)>,
+    /// Whether [`ids::POD_TABLE`] has a route: a pod is plumbed in layout `flat`.
+    pub has_flat_pods: bool,
 }
 
 impl EniSetup {
@@ -100,6 +121,22 @@ impl EniSetup {
         ]
     }
 
+    /// The rules of layout `flat`.
+    #[must_use]
+    pub fn steering_rules(&self) -> Vec<Rule> {
+        let rule = |from, mark| Rule {
+            family: Family::V4,
+            priority: ids::PRIORITY_FROM_POD,
+            from,
+            to: None,
+            mark,
+            table: Some(self.table),
+        };
+        let Some(Steering { mark, prefixes }) = &self.steering else { return Vec::new() };
+        let by_mark = mark.iter().map(|mark| rule(None, Some(*mark)));
+        by_mark.chain(prefixes.iter().map(|prefix| rule(Some(IpNet::from(*prefix)), None))).collect()
+    }
+
     /// The rule for its primary address.
     #[must_use]
     pub fn rule(&self) -> Rule {
@@ -135,8 +172,32 @@ pub fn diff(eni: &EniSetup, state: &EniState) -> Plan {
         if !state.rules.contains(&rule) {
             ops.push(Op::RuleAdd(rule));
         }
+        ops.extend(steering_diff(eni, state));
     }
     Plan { ops }
+}
+
+/// What is missing comes before what is stale goes: pods may be using either.
+fn steering_diff(eni: &EniSetup, state: &EniState) -> Vec<Op> {
+    let wanted = eni.steering_rules();
+    let is_there = |rule: &&Rule| !state.steering_rules.iter().any(|(found, _)| found == *rule);
+    let mut ops: Vec<_> = wanted.iter().filter(is_there).cloned().map(Op::RuleAdd).collect();
+    let same_selector = |a: &Rule, b: &Rule| (a.from, a.mark) == (b.from, b.mark);
+    let is_stale = |found: &Rule| {
+        let of_this_eni = found.table == Some(eni.table) && (eni.steering.is_some() || !state.has_flat_pods);
+        !wanted.contains(found) && (of_this_eni || wanted.iter().any(|rule| same_selector(rule, found)))
+    };
+    let stale = state.steering_rules.iter().filter(|(found, is_ours)| *is_ours && is_stale(found));
+    ops.extend(stale.map(|(found, _)| Op::OwnRuleDelete(found.clone())));
+    ops
+}
+
+/// Whether a rule is one that [`EniState::steering_rules`] holds.
+#[must_use]
+pub fn is_steering(rule: &Rule) -> bool {
+    let by_source = rule.from.is_some_and(|from| from.prefix_len() < 32) && rule.mark.is_none();
+    let by_mark = rule.from.is_none() && rule.mark.is_some();
+    rule.priority == ids::PRIORITY_FROM_POD && rule.to.is_none() && (by_source || by_mark)
 }
 
 fn link_diff(eni: &EniSetup, state: &EniState) -> Option<LinkSet> {

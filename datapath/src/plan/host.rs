@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The node's own set-up: the mark rule, the rules of external service blocks, forwarding, the primary ENI's MTU and
-//! rp_filter, the nft table.
+//! rp_filter, the nft table; in layout `flat` also the rule to the table of pod routes and the marks of ENIs
+//! ([`super::marks`]).
+//!
+//! What layout `flat` needs stays as long as a pod is plumbed so, whatever the layout is now: pods change layout one by one.
 //!
 //! [`diff`] is the only place that decides what to write: [`setup`] is its answer for an empty kernel, and `apply` calls
 //! it once to write and once more to prove that nothing is left to write.
@@ -17,6 +20,16 @@ use super::nft::{NftChain, NftSet, NftTable};
 use super::snat;
 
 pub use super::nft::{PortChoice, PortRange};
+
+/// How pods are plumbed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Layout {
+    /// The reference's: a host route in main, a `to` rule and perhaps a `from` rule for each pod.
+    #[default]
+    Classic,
+    /// A host route in [`ids::POD_TABLE`] for each pod; rules by ENI and prefix.
+    Flat,
+}
 
 /// How the node must be set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +56,10 @@ pub struct HostSetup {
     pub port_range: Option<PortRange>,
     /// The mark of traffic that leaves by the primary ENI.
     pub connmark: Mark,
+    /// How pods are plumbed from now on.
+    pub layout: Layout,
+    /// Bits of the packet mark that are the ENIs'.
+    pub eni_mark_mask: u32,
     /// Prefix of host veth names.
     pub veth_prefix: String,
     /// MTU of the primary ENI (AWS_VPC_ENI_MTU).
@@ -60,7 +77,15 @@ impl HostSetup {
             subnet: self.primary_address.into(),
             table: RouteTable::MAIN,
             mtu: self.mtu,
+            steering: None,
         }
+    }
+
+    /// The rule to the table of pod routes.
+    #[must_use]
+    pub fn pod_rule() -> Rule {
+        let table = Some(ids::POD_TABLE);
+        Rule { family: Family::V4, priority: ids::PRIORITY_TO_POD, from: None, to: None, mark: None, table }
     }
 
     /// Whether any connection is ever marked.
@@ -69,7 +94,8 @@ impl HostSetup {
         self.serves_node_ports || !self.external_snat
     }
 
-    /// The rules of the node itself: marked traffic to main, external service blocks to main.
+    /// The rules of the node itself: marked traffic to main, external service blocks to main, all traffic to the table of pod
+    /// routes first (layout `flat`).
     #[must_use]
     pub fn rules(&self) -> Vec<Rule> {
         let mark = Mark { value: self.connmark.value & self.connmark.mask, mask: self.connmark.mask };
@@ -84,7 +110,8 @@ impl HostSetup {
         let marked = self.needs_mark().then(|| rule(ids::PRIORITY_MARK, None, Some(mark)));
         let services = self.external_service_cidrs.iter();
         let services = services.map(|block| rule(ids::PRIORITY_EXTERNAL_SERVICE, Some(*block), None));
-        marked.into_iter().chain(services).collect()
+        let to_pods = (self.layout == Layout::Flat).then(Self::pod_rule);
+        to_pods.into_iter().chain(marked).chain(services).collect()
     }
 }
 
@@ -95,8 +122,10 @@ pub struct HostState {
     pub primary: EniState,
     /// net.ipv4.ip_forward.
     pub ip_forward: bool,
-    /// All rules of priorities 1024 and 1535, and the protocol of each.
+    /// All rules of priorities 1024 and 1535 and those equal to [`HostSetup::pod_rule`], and the protocol of each.
     pub rules: Vec<(Rule, u8)>,
+    /// Whether [`ids::POD_TABLE`] has a route: a pod is plumbed in layout `flat`.
+    pub has_flat_pods: bool,
     /// Our nft table, if there is one.
     pub nft: Option<NftState>,
 }
@@ -148,6 +177,8 @@ pub fn setup(host: &HostSetup) -> Plan {
 /// The writes that are missing.
 #[must_use]
 pub fn diff(host: &HostSetup, state: &HostState) -> Plan {
+    let layout = if state.has_flat_pods { Layout::Flat } else { host.layout };
+    let host = &HostSetup { layout, ..host.clone() };
     let mut ops = Vec::new();
     if !state.ip_forward {
         ops.push(Op::Sysctl(Sysctl { path: "net/ipv4/ip_forward".to_owned(), value: "1" }));

@@ -7,11 +7,20 @@
 //!
 //! | priority | selector | table | who |
 //! |---|---|---|---|
-//! | 512 | to pod address | main | pod attach |
+//! | 512 | to pod address | main | pod attach, layout `classic` |
+//! | 512 | all | [`POD_TABLE`] | host set-up, layout `flat` |
 //! | 1024 | fwmark 0x80/0x80 | main | host set-up |
 //! | 1535 | to an external service block | main | host set-up |
-//! | 1536 | from pod address | ENI's table | pod attach, pods on secondary ENIs |
+//! | 1536 | from pod address | ENI's table | pod attach, layout `classic`, pods on secondary ENIs |
+//! | 1536 | from a /28 prefix; fwmark of the ENI | ENI's table | ENI set-up, layout `flat`, secondary ENIs |
 //! | 32765 | from an ENI's primary address | ENI's table | ENI set-up, secondary ENIs |
+//!
+//! Route tables: main is 254; the reference's are device index + 1, 10000 + 100 card + device index, and VLAN id + 100 (at
+//! most 4195); [`POD_TABLE`] is ours alone. Link groups: 0 is every link's that nobody put elsewhere, [`eni_group`] is a
+//! secondary ENI's, [`DEAD_GROUP`] that of detached pods.
+//!
+//! Packet marks, all by mask (README, "Marks"): ours are [`DEFAULT_CONNMARK`] (the reference's) and
+//! [`DEFAULT_ENI_MARK_MASK`]; kube-proxy has 0x4000 and 0x8000, Calico 0xffff0000, Cilium 0xffff0f00.
 //!
 //! What must not be done: take a rule's selector alone as proof that it is ours. Objects carry [`PROTOCOL`] where the
 //! kernel lets them.
@@ -19,24 +28,48 @@
 use std::net::Ipv4Addr;
 
 use super::model::Mark;
+use super::name::RouteTable;
 
 /// `rtm_protocol` of our routes, `FRA_PROTOCOL` of our rules, `NDA_PROTOCOL` of our neighbours, `IFA_PROTO` of our
 /// addresses. 158 is free in iproute2's `rt_protos` and in the kernel's `rtnetlink.h`.
 pub const PROTOCOL: u8 = 158;
 
-/// `to <pod>` rules.
+/// `to <pod>` rules, and the one rule to [`POD_TABLE`].
 pub const PRIORITY_TO_POD: u32 = 512;
 /// The rule that sends marked traffic to the main table, hence out of the primary ENI.
 pub const PRIORITY_MARK: u32 = 1024;
 /// `to <block>` rules of AWS_EXTERNAL_SERVICE_CIDRS.
 pub const PRIORITY_EXTERNAL_SERVICE: u32 = 1535;
-/// `from <pod>` rules of pods on secondary ENIs.
+/// `from <pod>` rules of pods on secondary ENIs, and the rules of whole ENIs and prefixes.
 pub const PRIORITY_FROM_POD: u32 = 1536;
 /// `from <ENI primary address>` rules; just before the kernel's own `main` (32766).
 pub const PRIORITY_FROM_ENI: u32 = 32765;
 
 /// The reference's mark (AWS_VPC_K8S_CNI_CONNMARK): clear of kube-proxy's 0x4000 and 0x8000.
 pub const DEFAULT_CONNMARK: Mark = Mark { value: 0x80, mask: 0x80 };
+
+/// Table of the host routes of pods in layout `flat`: no number of the reference's, and none of Calico's (1 to 250) or
+/// Cilium's (2004, 2005).
+pub const POD_TABLE: RouteTable = RouteTable(158_000);
+
+/// Bits of the packet mark that say by which ENI a pod's packet leaves (layout `flat`, secondary-IP mode); clear of
+/// [`DEFAULT_CONNMARK`] and of the marks of kube-proxy, Calico and Cilium.
+pub const DEFAULT_ENI_MARK_MASK: u32 = 0x7f;
+
+/// Highest device index that has a link group and a mark: a network card has at most 24 ENIs (EC2 user guide, "Maximum IP
+/// addresses per network interface"). Pods on an ENI beyond are plumbed as in layout `classic`.
+pub const MOST_MARKED_ENIS: u32 = 23;
+
+/// Link group of the primary ENI's pods, and of those inside prefixes: every link's that nobody put elsewhere.
+pub const DEFAULT_GROUP: u32 = 0;
+/// What the link groups of ENIs are counted from.
+const ENI_GROUPS: u32 = 158_000;
+
+/// Link group of the host veths of a secondary ENI's pods, by its device index; `None`: it has none.
+#[must_use]
+pub fn eni_group(device_index: u32) -> Option<u32> {
+    (1..=MOST_MARKED_ENIS).contains(&device_index).then(|| ENI_GROUPS + device_index)
+}
 
 /// Name of our nft table; its family is `ip`.
 pub const NFT_TABLE: &str = "enid";

@@ -12,6 +12,7 @@
 //! | [`eni`] | an ENI's link, table, rule; the difference to what is there |
 //! | [`host`] | the node's own rule, sysctls and nft table |
 //! | [`nft`], [`snat`] | an nft table as data and text; the one we own |
+//! | [`marks`] | the chain in it that marks packets by the ENI of their pod |
 
 pub mod alias;
 pub mod eni;
@@ -19,6 +20,7 @@ pub mod eni;
 mod golden;
 pub mod host;
 pub mod ids;
+pub mod marks;
 pub mod model;
 pub mod name;
 pub mod nft;

@@ -284,13 +284,16 @@ pub struct VethPair {
     pub pod_mac: MacAddr,
     /// MTU of both.
     pub mtu: u32,
+    /// Link group of the host end.
+    pub group: u32,
 }
 
 impl fmt::Display for VethPair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, host_mac, pod, pod_mac, mtu } = self;
+        let Self { host, host_mac, pod, pod_mac, mtu, group } = self;
+        let group = if *group == ids::DEFAULT_GROUP { String::new() } else { format!(" group {group}") };
         let end = |mac: &MacAddr| format!("address {mac} mtu {mtu} numtxqueues 1 numrxqueues 1");
-        write!(f, "{host} {} type veth peer name {pod} {} netns $POD", end(host_mac), end(pod_mac))
+        write!(f, "{host} {}{group} type veth peer name {pod} {} netns $POD", end(host_mac), end(pod_mac))
     }
 }
 

@@ -151,6 +151,8 @@ pub enum Statement {
     },
     /// Drop.
     Drop,
+    /// No later rule of this chain is asked.
+    Accept,
 }
 
 /// How SNAT chooses a source port (AWS_VPC_K8S_CNI_RANDOMIZESNAT).
@@ -321,6 +323,7 @@ impl fmt::Display for Statement {
                 write!(f, "snat to {to}:{first}{last}{}", ports.text())
             }
             Self::Drop => f.write_str("drop"),
+            Self::Accept => f.write_str("accept"),
         }
     }
 }

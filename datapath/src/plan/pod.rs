@@ -1,9 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Attach and detach of a pod, layout `classic`: per pod one host route, one `to` rule, and one `from` rule when its
-//! address is on a secondary ENI. Names, priorities and tables are the reference's, so its pods and ours can live on one
-//! node and each side can take the other's down.
+//! Attach and detach of a pod, in either layout.
 //!
-//! Does not choose the address or the ENI (`ipamd`), and does not know whether the kernel agrees (`apply::pod`).
+//! | layout | host route in | rules | link group of the host end |
+//! |---|---|---|---|
+//! | classic | main | `to` the pod; `from` it, when its address is on a secondary ENI | default |
+//! | flat | [`ids::POD_TABLE`] | none | its ENI's, for a single address of a secondary ENI |
+//!
+//! Layout `classic` has names, priorities and tables of the reference, so its pods and ours can live on one node and each side
+//! can take the other's down. In layout `flat` the rules are the node's ([`super::host`]) and the ENI's ([`super::eni`]), so
+//! their number does not grow with the pods. Pods of both live side by side; a detach is the same for both.
+//!
+//! Does not choose the address, the ENI or the layout (`ipamd`), and does not know whether the kernel agrees (`apply::pod`).
 //!
 //! Order of an attach, and why:
 //!
@@ -14,7 +21,8 @@
 //! 4 node, one send      host end up with its alias; host route; neighbour. The route is exclusive: an address that is
 //!                       still routed to another link belongs to that link's pod, and the attach fails
 //! 5 rules, one send     only now is it sure that the address is ours to make rules for; stale `from` rules go first,
-//!                       since of two rules with one selector the older wins
+//!                       since of two rules with one selector the older wins. In layout flat stale ones of both kinds
+//!                       go and none is made: a `to` rule without its route sends the pod's packets to the subnet
 //! 6 pod                 lo up; last, because it is the one step that deleting the veth does not undo
 //! ```
 
@@ -27,6 +35,20 @@ use super::alias::VethAlias;
 use super::ids;
 use super::model::{Address, Family, LinkRef, LinkSet, Neighbour, Op, Plan, Route, RouteScope, Rule, Sysctl, VethPair};
 use super::name::{LinkName, MacAddr, RouteTable};
+
+/// How a pod is plumbed on the node's side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PodLayout {
+    /// With rules of its own.
+    Classic,
+    /// With none.
+    Flat {
+        /// Table of its host route.
+        table: RouteTable,
+        /// Link group of its host end: its ENI's mark comes of it.
+        group: u32,
+    },
+}
 
 /// A pod to plumb.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +63,8 @@ pub struct PodAttachment {
     pub mtu: u32,
     /// Route table of the ENI that holds the address; `None` or main: the primary ENI, no `from` rule.
     pub eni_table: Option<RouteTable>,
+    /// How it is plumbed.
+    pub layout: PodLayout,
     /// The allocation key, `network/containerid/ifname`.
     pub owner: String,
     /// MAC of the host end, [`MacAddr::of_host_end`].
@@ -71,16 +95,52 @@ pub struct PodPlan {
     pub pod: Vec<Op>,
     /// In the node's namespace, one send.
     pub node: Vec<Op>,
-    /// In the node's namespace, one send, after the others; the first one removes a stale `from` rule and may find none.
+    /// In the node's namespace, one send, after the others; the removals are of stale rules and may find none.
     pub rules: Vec<Op>,
     /// In the pod's namespace, at the very end.
     pub pod_last: Op,
 }
 
+/// What a pod has in the kernel on the node's side, but for its link and what is about the link alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodObjects {
+    /// Its host route.
+    pub route: Route,
+    /// Its rules.
+    pub rules: Vec<Rule>,
+    /// Link group of its host end.
+    pub group: u32,
+}
+
+/// The objects of a pod with this address and host end; `eni_table` as in [`PodAttachment`].
+#[must_use]
+pub fn objects(address: Ipv4Addr, link: LinkRef, eni_table: Option<RouteTable>, layout: PodLayout) -> PodObjects {
+    match layout {
+        PodLayout::Classic => {
+            let from = from_table(eni_table).map(|table| Rule::from_pod(address, Some(table)));
+            let rules = std::iter::once(Rule::to_pod(address)).chain(from).collect();
+            PodObjects { route: host_route(address, link, RouteTable::MAIN), rules, group: ids::DEFAULT_GROUP }
+        }
+        PodLayout::Flat { table, group } => {
+            PodObjects { route: host_route(address, link, table), rules: Vec::new(), group }
+        }
+    }
+}
+
+impl PodAttachment {
+    /// What it has on the node's side.
+    #[must_use]
+    pub fn objects(&self) -> PodObjects {
+        objects(self.address, LinkRef::from(self.host_veth.clone()), self.eni_table, self.layout)
+    }
+}
+
 /// The writes that attach a pod.
 #[must_use]
 pub fn attach(pod: &PodAttachment) -> PodPlan {
+    let objects = pod.objects();
     let veth = VethPair {
+        group: objects.group,
         host: pod.host_veth.clone(),
         host_mac: pod.host_mac,
         pod: pod.pod_link.clone(),
@@ -94,27 +154,27 @@ pub fn attach(pod: &PodAttachment) -> PodPlan {
         veth,
         sysctls,
         pod: pod_ops(pod),
-        node: node_ops(pod),
-        rules: rule_ops(pod),
+        node: node_ops(pod, objects.route),
+        rules: rule_ops(pod, objects.rules),
         pod_last: up(LinkName::loopback()),
     }
 }
 
-fn node_ops(pod: &PodAttachment) -> Vec<Op> {
+fn node_ops(pod: &PodAttachment, route: Route) -> Vec<Op> {
     let link = LinkRef::from(pod.host_veth.clone());
     let alias = VethAlias { owner: pod.owner.clone(), address: pod.address };
     vec![
         Op::LinkSet(LinkSet { alias: Some(alias), up: true, ..LinkSet::of(link.clone()) }),
-        Op::RouteAdd(host_route(pod.address, link.clone())),
+        Op::RouteAdd(route),
         Op::NeighbourSet(Neighbour { address: pod.address.into(), mac: pod.pod_mac, link }),
     ]
 }
 
-fn rule_ops(pod: &PodAttachment) -> Vec<Op> {
-    let mut ops = vec![Op::RuleDelete(Rule::from_pod(pod.address, None)), Op::RuleAdd(Rule::to_pod(pod.address))];
-    if let Some(table) = from_table(pod.eni_table) {
-        ops.push(Op::RuleAdd(Rule::from_pod(pod.address, Some(table))));
-    }
+fn rule_ops(pod: &PodAttachment, wanted: Vec<Rule>) -> Vec<Op> {
+    let has_to = wanted.contains(&Rule::to_pod(pod.address));
+    let mut ops = vec![Op::RuleDelete(Rule::from_pod(pod.address, None))];
+    ops.extend((!has_to).then(|| Op::RuleDelete(Rule::to_pod(pod.address))));
+    ops.extend(wanted.into_iter().map(Op::RuleAdd));
     ops
 }
 
@@ -142,15 +202,18 @@ fn pod_ops(pod: &PodAttachment) -> Vec<Op> {
     ]
 }
 
-/// `<address>/32 dev <veth> scope link` in main.
+/// Tables in which a host route can be, whatever the layout.
+pub const HOST_ROUTE_TABLES: [RouteTable; 2] = [ids::POD_TABLE, RouteTable::MAIN];
+
+/// `<address>/32 dev <veth> scope link` in a table.
 #[must_use]
-pub fn host_route(address: Ipv4Addr, link: LinkRef) -> Route {
+pub fn host_route(address: Ipv4Addr, link: LinkRef, table: RouteTable) -> Route {
     Route {
         destination: IpAddr::from(address).into(),
         via: None,
         link,
         scope: RouteScope::Link,
-        table: RouteTable::MAIN,
+        table,
         protocol: ids::PROTOCOL,
     }
 }
@@ -161,7 +224,8 @@ fn from_table(eni_table: Option<RouteTable>) -> Option<RouteTable> {
 }
 
 /// The writes that take a pod down. The host end goes to the dead group, where nft drops what it still sends, and is
-/// left to the end of the pod's namespace: deleting it here would wait for an RCU grace period of 15-20 ms.
+/// left to the end of the pod's namespace: deleting it here would wait for an RCU grace period of 15-20 ms. What the pod had
+/// in one layout is not there in the other, which is fine: a DEL has nobody to ask which it was.
 #[must_use]
 pub fn detach(pod: &PodDetachment) -> Plan {
     let link = LinkRef::from(pod.host_veth.clone());
@@ -169,7 +233,8 @@ pub fn detach(pod: &PodDetachment) -> Plan {
     if let Some(address) = pod.address {
         let neighbour = Neighbour { address: address.into(), mac: MacAddr([0; 6]), link: link.clone() };
         // Whoever made the route: a pod of the reference is taken down the same way.
-        ops.push(Op::RouteDelete(Route { protocol: 0, ..host_route(address, link) }));
+        let route = |table| Route { protocol: 0, ..host_route(address, link.clone(), table) };
+        ops.extend(HOST_ROUTE_TABLES.map(route).map(Op::RouteDelete));
         ops.push(Op::NeighbourDelete(neighbour));
         ops.extend(rules_of(address).map(Op::RuleDelete));
     }

@@ -8,10 +8,14 @@
 //! which only link, route and rules are known. Nothing inside the pod is looked at.
 //!
 //! ```text
-//! alias names the pod, group not dead ─► live: its objects are put back
+//! alias names the pod, group not dead ─► live: its objects are put back, in the layout it is to have
 //! no such link, or in the dead group  ─► nothing: there is no pod to put them back for
 //! own object, address spared by nobody ─► orphan (orphans): goes when the caller says so
 //! ```
+//!
+//! A pod that is plumbed in the other layout changes over: all of its new objects are made first, then the old ones go, in
+//! one send, so that every packet finds the one or the other. It waits with that until the rules of the node and of its ENI
+//! are there. A pod of the reference keeps the reference's layout.
 //!
 //! Invariants: no write when nothing is missing; the writes leave nothing to write (property test); nothing that is not
 //! ours is removed, except what stands where a live pod's own object must be.
@@ -22,10 +26,11 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::alias::VethAlias;
+use super::eni;
 use super::ids;
 use super::model::{LinkRef, LinkSet, Neighbour, Op, Route, Rule};
 use super::name::{LinkName, MacAddr, RouteTable};
-use super::pod::{self, PodAttachment};
+use super::pod::{self, PodAttachment, PodLayout};
 use super::repair::{Fault, Repair};
 
 /// A pod that must be reachable.
@@ -39,6 +44,8 @@ pub struct LivePod {
     pub address: std::net::Ipv4Addr,
     /// Route table of the ENI that holds the address; `None` or main: the primary ENI.
     pub eni_table: Option<RouteTable>,
+    /// How it is to be plumbed.
+    pub layout: PodLayout,
 }
 
 /// One reading of the node's namespace. Links in it are [`LinkRef::Index`].
@@ -52,6 +59,8 @@ pub struct NodeState {
     pub rules: Vec<(Rule, u8)>,
     /// Permanent neighbours that carry our protocol.
     pub neighbours: Vec<Neighbour>,
+    /// Whether pods keep the layout that they have: something that another one needs could not be set up.
+    pub keeps_layouts: bool,
 }
 
 /// A link.
@@ -123,19 +132,23 @@ impl<'a> View<'a> {
 /// veth.
 #[must_use]
 pub fn objects(pod: &LivePod, link: &NodeLink) -> Vec<Op> {
-    let attachment = PodAttachment {
+    let plan = pod::attach(&attachment(pod, link));
+    plan.node.into_iter().chain(plan.rules).map(|op| with_index(op, link)).collect()
+}
+
+fn attachment(pod: &LivePod, link: &NodeLink) -> PodAttachment {
+    PodAttachment {
         host_veth: link.name.clone(),
         // Inside the pod, where nothing is written.
         pod_link: LinkName::loopback(),
         address: pod.address,
         mtu: 0,
         eni_table: pod.eni_table,
+        layout: pod.layout,
         owner: pod.owner.clone(),
         host_mac: MacAddr::of_host_end(&pod.owner),
         pod_mac: MacAddr::of_pod_end(&pod.owner),
-    };
-    let plan = pod::attach(&attachment);
-    plan.node.into_iter().chain(plan.rules).map(|op| with_index(op, link)).collect()
+    }
 }
 
 /// The operation with its link known by index, as the kernel was read.
@@ -153,6 +166,7 @@ pub fn diff(pods: &[LivePod], state: &NodeState) -> Vec<Repair> {
     let mut repairs = Vec::new();
     for pod in pods {
         let Some((link, vouched)) = view.link_of(pod) else { continue };
+        let pod = &LivePod { layout: view.layout(pod, link, vouched), ..pod.clone() };
         let before = repairs.len();
         for op in objects(pod, link) {
             match op {
@@ -166,23 +180,30 @@ pub fn diff(pods: &[LivePod], state: &NodeState) -> Vec<Repair> {
                         repairs.push(Op::NeighbourSet(neighbour).into());
                     }
                 }
-                Op::RuleDelete(any_table) => repairs.extend(view.stale_rules(&any_table, pod.eni_table)),
                 Op::RuleAdd(rule) if !view.rules.contains(&rule) => repairs.push(Op::RuleAdd(rule).into()),
                 _ => {}
             }
         }
+        let wanted = attachment(pod, link).objects();
+        repairs.extend(group_repair(link, wanted.group, vouched));
+        repairs.extend(view.stale_rules(pod.address, &wanted.rules));
+        repairs.extend(view.stale_routes(link, &wanted.route));
     }
     repairs
 }
 
-/// What differs of a host veth: down, another MAC (the pod's permanent neighbour has the one it was made with), another
-/// group.
+/// The group makes the mark: it comes when the rules of the new layout are there, and before those of the old one go.
+fn group_repair(link: &NodeLink, wanted: u32, vouched: bool) -> Option<Repair> {
+    let group = Some(wanted).filter(|group| vouched && *group != link.group);
+    group.map(|_| Op::LinkSet(LinkSet { group, ..LinkSet::of(LinkRef::Index(link.index)) }).into())
+}
+
+/// What differs of a host veth: down, another MAC (the pod's permanent neighbour has the one it was made with).
 fn link_repair(pod: &LivePod, link: &NodeLink, wanted: &LinkSet, vouched: bool) -> Option<Repair> {
     let mac = MacAddr::of_host_end(&pod.owner);
     let set = LinkSet {
         up: wanted.up && !link.up,
         mac: (vouched && link.mac != Some(mac)).then_some(mac),
-        group: wanted.group.filter(|group| *group != link.group),
         ..LinkSet::of(LinkRef::Index(link.index))
     };
     (set != LinkSet::of(LinkRef::Index(link.index))).then(|| Op::LinkSet(set).into())
@@ -209,13 +230,60 @@ impl View<'_> {
         (!is_pods).then(|| Repair::because(Fault::Changed, Op::RouteReplace(wanted)))
     }
 
-    /// Rules of a pod's address to a table that is not its ENI's: of two rules with one selector the older wins.
-    fn stale_rules(&self, any_table: &Rule, table: Option<RouteTable>) -> Vec<Repair> {
+    /// The layout that a pod gets now: the wanted one, unless what it needs is not there yet.
+    fn layout(&self, pod: &LivePod, link: &NodeLink, vouched: bool) -> PodLayout {
+        if !vouched {
+            return PodLayout::Classic;
+        }
+        let is_routed = |table| self.has_route(table, pod.address, link);
+        let has = match pod.layout {
+            PodLayout::Flat { table, .. } if is_routed(table) => PodLayout::Flat { table, group: link.group },
+            PodLayout::Classic if is_routed(ids::POD_TABLE) => {
+                PodLayout::Flat { table: ids::POD_TABLE, group: link.group }
+            }
+            PodLayout::Flat { .. } | PodLayout::Classic => PodLayout::Classic,
+        };
+        let may_change = !self.state.keeps_layouts && self.is_steered(pod);
+        if has == pod.layout || may_change { pod.layout } else { has }
+    }
+
+    fn has_route(&self, table: RouteTable, address: std::net::Ipv4Addr, link: &NodeLink) -> bool {
+        let there = self.routes.get(&(table, IpNet::from(IpAddr::from(address))));
+        there.is_some_and(|routes| routes.iter().any(|route| route.link == LinkRef::Index(link.index)))
+    }
+
+    /// Whether the node's and the ENI's rules for a pod's layout are there.
+    fn is_steered(&self, pod: &LivePod) -> bool {
+        let PodLayout::Flat { table, group } = pod.layout else { return true };
+        let eni_table = pod.eni_table.filter(|table| *table != RouteTable::MAIN);
+        let all = || self.state.rules.iter().map(|(rule, _)| rule);
+        let to_pods = all().any(|rule| (rule.from, rule.to, rule.mark, rule.table) == (None, None, None, Some(table)));
+        let address = IpAddr::from(pod.address);
+        let steers = |rule: &Rule| {
+            let by_prefix = rule.from.is_some_and(|from| from.contains(&address));
+            let by_mark = group != ids::DEFAULT_GROUP && rule.mark.is_some();
+            rule.table == eni_table && eni::is_steering(rule) && (by_mark || by_prefix)
+        };
+        to_pods && (eni_table.is_none() || all().any(steers))
+    }
+
+    /// Rules of a pod's address that it must not have: those of the other layout, and those to a table that is not its ENI's,
+    /// for of two rules with one selector the older wins.
+    fn stale_rules(&self, address: std::net::Ipv4Addr, wanted: &[Rule]) -> Vec<Repair> {
+        let of_pod: Vec<Rule> = pod::rules_of(address).collect();
         let selector = |rule: &Rule| (rule.priority, rule.from, rule.to, rule.mark);
-        let wanted = table.filter(|table| *table != RouteTable::MAIN);
-        let stale = self.state.rules.iter().map(|(rule, _)| rule);
-        let stale = stale.filter(|rule| selector(rule) == selector(any_table) && rule.table != wanted);
+        let is_of_pod = |rule: &&Rule| of_pod.iter().any(|any_table| selector(any_table) == selector(rule));
+        let stale = self.state.rules.iter().map(|(rule, _)| rule).filter(is_of_pod);
+        let stale = stale.filter(|rule| !wanted.contains(rule));
         stale.cloned().map(|rule| Op::RuleDelete(rule).into()).collect()
+    }
+
+    /// Host routes to the pod's own link in another table than its layout's.
+    fn stale_routes(&self, link: &NodeLink, wanted: &Route) -> Vec<Repair> {
+        let tables = pod::HOST_ROUTE_TABLES.into_iter().filter(|table| *table != wanted.table);
+        let there = tables.filter_map(|table| self.routes.get(&(table, wanted.destination))).flatten();
+        let stale = there.filter(|route| route.link == LinkRef::Index(link.index));
+        stale.map(|route| Op::RouteDelete((*route).clone()).into()).collect()
     }
 }
 
@@ -262,10 +330,12 @@ fn address_of_rule(rule: &Rule) -> Option<IpAddr> {
     (net.prefix_len() == net.max_prefix_len()).then(|| net.addr())
 }
 
-/// A route to one address on a link in main. Routes to routers are in the ENIs' tables.
+/// A route to one address on a link, in a table of pods. Routes to routers are in the ENIs' tables.
 fn is_host_route(route: &Route) -> bool {
     let destination = route.destination;
-    destination.prefix_len() == destination.max_prefix_len() && route.via.is_none() && route.table == RouteTable::MAIN
+    destination.prefix_len() == destination.max_prefix_len()
+        && route.via.is_none()
+        && pod::HOST_ROUTE_TABLES.contains(&route.table)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! | chain | hook, priority | does |
 //! |---|---|---|
 //! | `dead_pods` | filter prerouting, -300 (raw) | link group 0xdead: drop, before conntrack sees it |
+//! | `eni_marks` | filter prerouting, -145 | from a pod in layout `flat`: by which ENI it leaves ([`super::marks`]) |
 //! | `connection_marks` | filter prerouting, -150 (mangle) | from a pod, connection has our mark: packet gets it. New connection by the primary ENI to an address of the node: connection gets our mark |
 //! | `mark_outbound` | filter prerouting, -90 | new connection from a pod to what is translated: connection and packet get our mark |
 //! | `source_address` | nat postrouting, 110 | connection has our mark, destination is translated: source becomes the node's primary address |
@@ -54,6 +55,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::host::HostSetup;
 use super::ids;
+use super::marks;
 use super::model::Family;
 use super::nft::{ChainType, Hook, Match, NftChain, NftRule, NftSet, NftTable, Statement, Transport, Within};
 
@@ -66,6 +68,7 @@ pub const TRANSLATED: &str = "translated";
 #[must_use]
 pub fn table(host: &HostSetup) -> NftTable {
     let mut chains = vec![dead_pods()];
+    chains.extend(marks::chain(host));
     if host.needs_mark() {
         chains.push(connection_marks(host));
     }

@@ -35,6 +35,13 @@ pub struct IpAllocationMetadata {
     pub device_number: i32,
     #[prost(int32, tag = "4")]
     pub route_table_id: i32,
+    /// Table of the pod's host route; the node then has rules for all its pods, and the pod gets none of its own. Absent: the
+    /// reference's layout, with a route in main and rules for each pod.
+    #[prost(uint32, optional, tag = "100")]
+    pub pod_route_table: ::core::option::Option<u32>,
+    /// Link group of the host end of the pod's veth; absent: the default one.
+    #[prost(uint32, optional, tag = "101")]
+    pub link_group: ::core::option::Option<u32>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AddNetworkReply {

@@ -58,6 +58,19 @@ pub struct Allocated {
     pub device_index: DeviceIndex,
     /// That ENI's route table; main for the primary ENI.
     pub table: RouteTable,
+    /// How the pod is plumbed.
+    pub plumbing: Plumbing,
+}
+
+/// How a pod's packets find its ENI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plumbing {
+    /// Layout `classic`: by rules of its own.
+    OwnRules,
+    /// Layout `flat`, single address of a secondary ENI: by the ENI's mark.
+    EniMark,
+    /// Layout `flat`, inside a prefix or on the primary ENI: by the prefix's rule, or by none.
+    NodeRules,
 }
 
 /// What goes first when this node's requests to EC2 are held back; the first is the most urgent.
@@ -291,4 +304,6 @@ pub struct EniPlan {
     pub subnet_cidr: Ipv4Net,
     /// Its route table.
     pub table: RouteTable,
+    /// Its prefixes, sorted: in layout `flat` each has a rule, which must be proven before an address of it is given out.
+    pub prefixes: Vec<Ipv4Net>,
 }

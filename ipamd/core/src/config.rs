@@ -108,6 +108,10 @@ pub struct Config {
     pub leaked_eni_age: Option<Duration>,
     /// Whether one ENI slot is kept for a trunk on types that take one (`ENABLE_POD_ENI`).
     pub keeps_trunk_slot: bool,
+    /// How pods are plumbed (`ENID_LAYOUT`).
+    pub layout: Layout,
+    /// Bits of the packet mark that name a pod's ENI in layout `flat` (`ENID_ENI_MARK_MASK`).
+    pub eni_mark_mask: u32,
     /// Source address translation of what leaves the VPC.
     pub snat: SnatConfig,
     /// MTU of every ENI (`AWS_VPC_ENI_MTU`).
@@ -199,6 +203,16 @@ pub enum UntaggedEnis {
     Used,
     /// They are left alone and only count against the limits.
     LeftAlone,
+}
+
+/// How pods are plumbed on the node's side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Layout {
+    /// The reference's: policy rules for each pod.
+    #[default]
+    Classic,
+    /// Policy rules for the node, its ENIs and their prefixes, whatever the number of pods.
+    Flat,
 }
 
 /// Source address translation of what leaves the VPC.
@@ -302,6 +316,8 @@ impl Default for Config {
             provisions_when_cordoned: false,
             leaked_eni_age: Some(Duration::from_secs(300)),
             keeps_trunk_slot: false,
+            layout: Layout::default(),
+            eni_mark_mask: 0x7f,
             snat: SnatConfig {
                 external: false,
                 serves_node_ports: true,

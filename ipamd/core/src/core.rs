@@ -40,6 +40,7 @@ mod show;
 mod shrinking;
 mod slow;
 pub(crate) mod state;
+mod steering;
 mod undurable;
 mod upkeep;
 mod urgency;

@@ -21,6 +21,8 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use ipnet::Ipv4Net;
+
 use crate::action::Fill;
 use crate::event::{EniView, Failure};
 use crate::ids::{ActionId, AttachmentId, BootTime, DeviceIndex, EniId, MacAddr, SecurityGroupId, SubnetId};
@@ -229,6 +231,30 @@ pub(crate) struct Eni {
     /// Its subnet is excluded: what is free on it is not given out.
     pub(crate) excluded: bool,
     pub(crate) upkeep: Upkeep,
+    pub(crate) steering: Steering,
+}
+
+/// The rules of an ENI's prefixes (layout `flat`).
+///
+/// ```text
+///   prefix assigned ──► wanted != proven ──ConfigureEni──► proven: its addresses are given out
+///   prefix given back ─► wanted != proven ──ConfigureEni──► its rule is gone
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Steering {
+    /// Prefixes whose rules the last set-up of the ENI proved.
+    pub(crate) proven: Vec<Ipv4Net>,
+    /// Those that the set-up under way will prove.
+    pub(crate) proving: Vec<Ipv4Net>,
+    /// Bringing the rules up to date while the ENI is in service.
+    pub(crate) attempt: Try,
+}
+
+impl Steering {
+    /// Nothing is proven yet.
+    pub(crate) fn new(now: BootTime) -> Self {
+        Self { proven: Vec::new(), proving: Vec::new(), attempt: Try::due(now) }
+    }
 }
 
 /// What is known of an ENI's security groups and tags, and of bringing them up to date.
@@ -278,6 +304,7 @@ impl Eni {
             stuck_reported: false,
             excluded: false,
             upkeep: Upkeep::default(),
+            steering: Steering::new(now),
         }
     }
 

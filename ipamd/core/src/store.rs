@@ -239,8 +239,13 @@ impl Store {
         self.put(address, entry);
     }
 
-    /// The address that the next pod gets, of the first ENI and kind that has one: most preferred first.
-    pub(crate) fn choose<'a>(&self, homes: impl IntoIterator<Item = (&'a EniId, Slot)>) -> Option<Ipv4Addr> {
+    /// The address that the next pod gets, of the first ENI and kind that has one: most preferred first. Of prefixes only those
+    /// that are `usable`.
+    pub(crate) fn choose<'a>(
+        &self,
+        homes: impl IntoIterator<Item = (&'a EniId, Slot)>,
+        usable: impl Fn(&EniId, Ipv4Net) -> bool,
+    ) -> Option<Ipv4Addr> {
         homes.into_iter().find_map(|(eni, slot)| {
             let book = self.books.get(eni)?;
             match slot {
@@ -250,7 +255,7 @@ impl Store {
                         .filter(|address| self.addresses.get(address).is_some_and(|entry| entry.slot == Slot::Single)),
                 ),
                 Slot::Prefix => {
-                    let open = book.prefixes().filter(|(_, tally)| tally.free > 0);
+                    let open = book.prefixes().filter(|(prefix, tally)| tally.free > 0 && usable(eni, *prefix));
                     let (prefix, _) = open.max_by_key(|(prefix, tally)| (tally.busy(), std::cmp::Reverse(*prefix)))?;
                     self.longest_free(prefix_addresses(prefix))
                 }

@@ -37,7 +37,7 @@ async fn plan(config: &Config) -> Result<String, Failure> {
     let setup = host_setup(&config, *primary_mac, *primary_address, vpc_cidrs);
     let mut text = format!("# host: {instance_id} ({instance_type}), {primary_address}\n{}\n", host::setup(&setup));
     for plan in secondary_enis(&imds, *primary_mac).await? {
-        let setup = eni_setup(&plan, config.eni_mtu);
+        let setup = eni_setup(&plan, &config);
         text.push_str(&format!(
             "\n# {} at device index {}\n{}\n",
             plan.eni_id,
@@ -70,6 +70,8 @@ async fn secondary_eni(imds: &Imds, mac: MacAddr) -> Result<Option<EniPlan>, Fai
     let (Some(id), Some(device_index), Some(primary_address), Some(subnet_cidr)) = (id, index, address, subnet) else {
         return Ok(None);
     };
+    let prefixes = item("ipv4-prefix").await?.unwrap_or_default();
+    let prefixes = prefixes.lines().filter_map(|line| line.parse().ok()).collect();
     let table = RouteTable::of_device(device_index);
-    Ok(Some(EniPlan { eni_id: EniId(id), mac, device_index, primary_address, subnet_cidr, table }))
+    Ok(Some(EniPlan { eni_id: EniId(id), mac, device_index, primary_address, subnet_cidr, table, prefixes }))
 }

@@ -13,15 +13,16 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use datapath::apply::{self, ApplyError};
-use datapath::plan::eni::EniSetup;
-use datapath::plan::host::{HostSetup, PortChoice, PortRange};
+use datapath::plan::eni::{EniSetup, Steering};
+use datapath::plan::host::{HostSetup, Layout, PortChoice, PortRange};
 use datapath::plan::model::Mark;
-use datapath::plan::{MacAddr, RouteTable, ids};
-use ipamd_core::action::{Action, ActionKind, EniPlan};
+use datapath::plan::pod::PodLayout;
+use datapath::plan::{MacAddr, RouteTable, ids, marks};
+use ipamd_core::action::{Action, ActionKind, EniPlan, Plumbing};
 use ipamd_core::config::{self, Config, NatBlocks};
 use ipamd_core::event::{Failure, FailureClass, HeldAddress, KernelView, Outcome};
 use ipamd_core::ids as core_ids;
-use ipamd_core::ids::AllocationKey;
+use ipamd_core::ids::{AllocationKey, DeviceIndex};
 use ipnet::Ipv4Net;
 
 use crate::clock;
@@ -79,11 +80,11 @@ fn collect_garbage() {
 fn perform(kind: &ActionKind, config: &Config) -> Result<Outcome, ApplyError> {
     match kind {
         ActionKind::ConfigureEni(plan) => {
-            apply::eni::setup(&eni_setup(plan, config.eni_mtu))?;
+            apply::eni::setup(&eni_setup(plan, config))?;
             Ok(Outcome::EniConfigured)
         }
         ActionKind::DeconfigureEni(plan) => {
-            apply::eni::remove(&eni_setup(plan, config.eni_mtu))?;
+            apply::eni::remove(&eni_setup(plan, config))?;
             Ok(Outcome::Done)
         }
         ActionKind::ConfigureHost { primary_mac, primary_address, vpc_cidrs, blocks } => {
@@ -115,14 +116,33 @@ fn mac(mac: core_ids::MacAddr) -> MacAddr {
 }
 
 /// The datapath's plan of an ENI.
-pub(crate) fn eni_setup(plan: &EniPlan, mtu: u32) -> EniSetup {
+pub(crate) fn eni_setup(plan: &EniPlan, config: &Config) -> EniSetup {
+    let steering = (config.layout == config::Layout::Flat).then(|| Steering {
+        mark: marks::of_eni(config.eni_mark_mask, plan.device_index.0),
+        prefixes: plan.prefixes.clone(),
+    });
     EniSetup {
         mac: mac(plan.mac),
         device_index: plan.device_index.0,
         primary_address: plan.primary_address,
         subnet: plan.subnet_cidr,
         table: RouteTable(plan.table.0),
-        mtu,
+        mtu: config.eni_mtu,
+        steering,
+    }
+}
+
+/// The datapath's layout of a pod on the ENI at a device index. One that should go by a mark, on an ENI that has none, gets rules
+/// of its own.
+pub(crate) fn pod_layout(plumbing: Plumbing, device_index: DeviceIndex, eni_mark_mask: u32) -> PodLayout {
+    let table = ids::POD_TABLE;
+    match plumbing {
+        Plumbing::OwnRules => PodLayout::Classic,
+        Plumbing::NodeRules => PodLayout::Flat { table, group: ids::DEFAULT_GROUP },
+        Plumbing::EniMark => match (ids::eni_group(device_index.0), marks::of_eni(eni_mark_mask, device_index.0)) {
+            (Some(group), Some(_)) => PodLayout::Flat { table, group },
+            _ => PodLayout::Classic,
+        },
     }
 }
 
@@ -159,6 +179,11 @@ pub(crate) fn host_setup(
             config::PortChoice::None => PortChoice::None,
         },
         connmark: Mark { value: config.snat.connmark, mask: config.snat.connmark },
+        layout: match config.layout {
+            config::Layout::Classic => Layout::Classic,
+            config::Layout::Flat => Layout::Flat,
+        },
+        eni_mark_mask: config.eni_mark_mask,
         veth_prefix: config.veth_prefix.clone(),
         mtu: config.eni_mtu,
     };
@@ -213,6 +238,22 @@ mod tests {
         for text in ["", "aws-cni", "aws-cni/eth0", "/c1/eth0", "aws-cni//eth0", "aws-cni/c1/"] {
             assert_eq!(parse_key(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_pod_goes_by_its_eni_s_mark_where_there_is_one_and_by_its_own_rules_where_there_is_none() {
+        let layout = |plumbing, index| pod_layout(plumbing, DeviceIndex(index), 0x3000);
+        let flat = |group| PodLayout::Flat { table: ids::POD_TABLE, group };
+        assert_eq!(layout(Plumbing::OwnRules, 1), PodLayout::Classic);
+        assert_eq!(layout(Plumbing::NodeRules, 1), flat(0));
+        assert_eq!(layout(Plumbing::EniMark, 3), flat(ids::eni_group(3).unwrap()));
+        assert_eq!(layout(Plumbing::EniMark, 4), PodLayout::Classic, "the mask holds three ENIs");
+    }
+
+    #[test]
+    fn the_datapath_s_mask_is_the_configuration_s() {
+        assert_eq!(Config::default().eni_mark_mask, ids::DEFAULT_ENI_MARK_MASK);
+        assert_eq!(Config::default().snat.connmark, ids::DEFAULT_CONNMARK.mask);
     }
 
     #[test]

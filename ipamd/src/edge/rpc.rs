@@ -10,6 +10,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use datapath::plan::pod::PodLayout;
 use ipam_api::rpc::{
     AddNetworkReply, AddNetworkRequest, DelNetworkReply, DelNetworkRequest, IpAllocationMetadata,
     NetworkPolicyAgentConfigReply, Refusal as WireRefusal,
@@ -26,6 +27,7 @@ use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
 use crate::clock;
+use crate::edge::host::pod_layout;
 use crate::inbox::Inbox;
 
 /// Both services.
@@ -38,6 +40,7 @@ pub(crate) struct Backend {
     /// Named in answers: the plugin then asks the network policy agent. Empty: it does not.
     policy_mode: String,
     pod_mtu: u32,
+    eni_mark_mask: u32,
     next_request: AtomicU64,
 }
 
@@ -55,6 +58,7 @@ impl Backend {
             external_snat: config.snat.external,
             policy_mode: config.policy_mode.clone().unwrap_or_default(),
             pod_mtu: config.pod_mtu,
+            eni_mark_mask: config.eni_mark_mask,
             next_request: AtomicU64::new(1),
         }
     }
@@ -80,10 +84,26 @@ impl Backend {
         vpc.chain(excluded).map(ToString::to_string).collect()
     }
 
+    fn metadata(&self, allocated: &Allocated) -> IpAllocationMetadata {
+        let (pod_route_table, link_group) =
+            match pod_layout(allocated.plumbing, allocated.device_index, self.eni_mark_mask) {
+                PodLayout::Classic => (None, None),
+                PodLayout::Flat { table, group } => (Some(table.0), Some(group).filter(|group| *group != 0)),
+            };
+        IpAllocationMetadata {
+            ipv4_addr: allocated.address.to_string(),
+            device_number: i32::try_from(allocated.device_index.0).unwrap_or(i32::MAX),
+            route_table_id: i32::try_from(allocated.table.0).unwrap_or(i32::MAX),
+            pod_route_table,
+            link_group,
+            ..IpAllocationMetadata::default()
+        }
+    }
+
     fn added(&self, allocated: &Allocated) -> AddNetworkReply {
         AddNetworkReply {
             success: true,
-            ip_allocation_metadata: vec![metadata(allocated)],
+            ip_allocation_metadata: vec![self.metadata(allocated)],
             use_external_snat: self.external_snat,
             vpc_v4_cidrs: self.unmasked_cidrs(),
             network_policy_mode: self.policy_mode.clone(),
@@ -180,7 +200,7 @@ impl CniBackend for Backend {
             }
             None => tracing::debug!(key = text, reason = call.reason, "nothing held under this key"),
         }
-        reply.ip_allocation_metadata = released.iter().map(metadata).collect();
+        reply.ip_allocation_metadata = released.iter().map(|released| self.metadata(released)).collect();
         Ok(Response::new(reply))
     }
 }
@@ -211,15 +231,6 @@ fn key(network: &str, container_id: &str, ifname: &str) -> Option<AllocationKey>
         container_id: container_id.to_owned(),
         ifname: ifname.to_owned(),
     })
-}
-
-fn metadata(allocated: &Allocated) -> IpAllocationMetadata {
-    IpAllocationMetadata {
-        ipv4_addr: allocated.address.to_string(),
-        device_number: i32::try_from(allocated.device_index.0).unwrap_or(i32::MAX),
-        route_table_id: i32::try_from(allocated.table.0).unwrap_or(i32::MAX),
-        ..IpAllocationMetadata::default()
-    }
 }
 
 fn wire_refusal(refusal: &Refusal) -> WireRefusal {

@@ -105,6 +105,7 @@ pub(crate) fn veth(pair: &VethPair, pod_netns: BorrowedFd<'_>) -> Request<RouteN
     peer.attributes.push(LinkAttribute::NetNsFd(pod_netns.as_raw_fd()));
     let mut message = LinkMessage::default();
     message.attributes = end(pair.host.as_str(), &pair.host_mac.0);
+    message.attributes.push(LinkAttribute::Group(pair.group));
     message.attributes.push(LinkAttribute::LinkInfo(vec![
         LinkInfo::Kind(InfoKind::Veth),
         LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),

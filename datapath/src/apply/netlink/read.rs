@@ -3,7 +3,7 @@
 //! them; what cannot be one of ours (metrics, several next hops, unreachable, another family) is left out here, and only
 //! here.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
@@ -13,7 +13,7 @@ use netlink_packet_route::link::{
 };
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope as KernelScope, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteScope as KernelScope, RouteType,
 };
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
 use rustix::io::Errno;
@@ -282,6 +282,28 @@ fn rule_group(family: Family) -> u32 {
         Family::V6 => 19,
     }
 }
+/// The route that the node's own packets to an address would take, by all rules; `None`: they are local, or go nowhere.
+pub(crate) fn route_to(socket: &mut Socket, address: Ipv4Addr) -> Result<Option<Route>, ApplyError> {
+    let mut message = RouteMessage::default();
+    message.header.address_family = AddressFamily::Inet;
+    message.header.destination_prefix_length = 32;
+    // Without the second flag the answer says main, whatever the table (`inet_rtm_getroute`, net/ipv4/route.c).
+    message.header.flags = RouteFlags::FibMatch | RouteFlags::LookupTable;
+    message.attributes = vec![RouteAttribute::Destination(RouteAddress::Inet(address))];
+    let doing = format!("ip route get fibmatch {address}");
+    let message = RouteNetlinkMessage::GetRoute(message);
+    match socket.request(Request { message, flags: 0, doing }) {
+        Ok(answer) => Ok(answer.as_ref().and_then(route_of)),
+        Err(error) if error.errno().is_some() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a table has a unicast route; `false` also when there is no such table.
+pub(crate) fn has_routes(socket: &mut Socket, table: RouteTable) -> Result<bool, ApplyError> {
+    Ok(!routes(socket, RouteFilter::of(table))?.is_empty())
+}
+
 const LOOPBACK_INDEX: u32 = 1;
 
 /// A family's rules that look up a table, with their protocol. Rules with a selector that we never use are left out.

@@ -256,11 +256,16 @@ fn statement(statement: &Statement) -> Vec<Expressions> {
             Expressions::Meta(vec![Meta::Key(MetaKey::Mark), Meta::SourceRegister(Register::Reg1)]),
         ],
         Statement::Snat { to, range, ports } => source_nat(*to, *range, *ports),
-        Statement::Drop => vec![Expressions::Immediate(vec![
-            Immediate::DestinationRegister(Register::Verdict),
-            Immediate::Data(DataAttribute::Verdict(vec![VerdictAttribute::Code(Verdict::Other(DROP))])),
-        ])],
+        Statement::Drop => vec![verdict(DROP)],
+        Statement::Accept => vec![verdict(ACCEPT)],
     }
+}
+
+fn verdict(code: u32) -> Expressions {
+    Expressions::Immediate(vec![
+        Immediate::DestinationRegister(Register::Verdict),
+        Immediate::Data(DataAttribute::Verdict(vec![VerdictAttribute::Code(Verdict::Other(code))])),
+    ])
 }
 
 /// nat: 1 type (0 = source), 2 family, 3 register of the address, 5 and 6 of the lowest and highest port, 7 flags.

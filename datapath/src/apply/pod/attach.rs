@@ -15,7 +15,7 @@ use crate::apply::netlink::{Socket, message, unreadable};
 use crate::apply::netns::Netns;
 use crate::apply::sysctl;
 use crate::plan::pod::{self as plan, PodAttachment, PodPlan};
-use crate::plan::{Family, LinkRef, Op, Route, RouteTable, Rule, VethAlias, ids};
+use crate::plan::{Family, LinkRef, Op, Route, RouteScope, RouteTable, Rule, VethAlias, ids};
 
 /// Both ends of a pod's veth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,10 +88,27 @@ fn remove_stale_link(node: &mut Socket, pod: &PodAttachment) -> Result<(), Apply
     }
 }
 
-/// The host route of an address, if it has one.
+/// The host route of an address, if it has one, whatever the layout of the pod that has it.
 pub(super) fn host_route(node: &mut Socket, address: Ipv4Addr) -> Result<Option<Route>, ApplyError> {
+    for table in plan::HOST_ROUTE_TABLES {
+        let found = host_route_in(node, address, table)?;
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
+}
+
+fn host_route_in(node: &mut Socket, address: Ipv4Addr, table: RouteTable) -> Result<Option<Route>, ApplyError> {
     let wanted = IpNet::from(IpAddr::from(address));
-    Ok(read::routes(node, RouteFilter::of(RouteTable::MAIN))?.into_iter().find(|route| route.destination == wanted))
+    Ok(read::routes(node, RouteFilter::of(table))?.into_iter().find(|route| route.destination == wanted))
+}
+
+/// Whether a route that was looked up is some pod's.
+fn is_host_route(route: &Route) -> bool {
+    route.destination.prefix_len() == 32
+        && route.scope == RouteScope::Link
+        && plan::HOST_ROUTE_TABLES.contains(&route.table)
 }
 
 impl Attach<'_> {
@@ -134,14 +151,26 @@ impl Attach<'_> {
         Ok(AttachedPod { host_index, pod_index })
     }
 
-    /// Host end up, route, neighbour. A route to a link that is dead, or this sandbox's own from an earlier ADD, gives way.
+    /// Host end up, route, neighbour. A route to a link that is dead, or this sandbox's own from an earlier ADD, gives way. The
+    /// kernel refuses a second route to the address in one table; that there is none in the other layout's is looked up.
     fn run_node(&mut self, host_index: u32) -> Result<(), ApplyError> {
+        let own = self.pod.objects().route;
+        let found = read::route_to(&mut self.node, self.pod.address)?;
+        if let Some(route) = found.filter(|route| is_host_route(route) && route.table != own.table) {
+            self.clear_way(route, host_index)?;
+        }
         let refused = match execute::all(&mut self.node, &self.plan.node, |_| Ok(host_index)) {
             Err(error) if error.errno() == Some(Errno::EXIST.raw_os_error()) => error,
             other => return other.map(|_| ()),
         };
-        let Some(route) = host_route(&mut self.node, self.pod.address)? else { return Err(refused) };
-        let LinkRef::Index(index) = route.link else { return Err(refused) };
+        let Some(route) = host_route_in(&mut self.node, self.pod.address, own.table)? else { return Err(refused) };
+        self.clear_way(route, host_index)?;
+        execute::all(&mut self.node, &self.plan.node, |_| Ok(host_index)).map(|_| ())
+    }
+
+    /// Removes a host route of the address, unless a living link of somebody else has it.
+    fn clear_way(&mut self, route: Route, host_index: u32) -> Result<(), ApplyError> {
+        let LinkRef::Index(index) = route.link else { return Ok(()) };
         let holder = read::link_by_index(&mut self.node, index)?;
         let alias = holder.as_ref().and_then(Link::alias);
         let is_dead = holder.as_ref().is_some_and(|link| link.group == ids::DEAD_GROUP);
@@ -151,23 +180,28 @@ impl Attach<'_> {
             let owner = alias.map(|alias| alias.owner);
             return Err(ApplyError::AddressInUse { address: self.pod.address, link, owner });
         }
-        execute::all(&mut self.node, &[Op::RouteDelete(route)], |_| Ok(index))?;
-        execute::all(&mut self.node, &self.plan.node, |_| Ok(host_index)).map(|_| ())
+        execute::all(&mut self.node, &[Op::RouteDelete(route)], |_| Ok(index)).map(|_| ())
     }
 
-    /// The rules. When the first operation did find a stale `from` rule there may be more: all of this address go, and
-    /// ours are made again.
+    /// The rules. When a removal did find a stale rule there may be more of that kind: all of this address go, and ours are made
+    /// again.
     fn run_rules(&mut self) -> Result<(), ApplyError> {
         let mut outcomes = execute::try_all(&mut self.node, &self.plan.rules, execute::no_link)?;
         self.remember_rules(&outcomes);
-        if outcomes.first().is_some_and(|first| matches!(first, Ok(Done::Changed))) {
-            let from = Some(IpNet::from(IpAddr::from(self.pod.address)));
-            let stale = read::rules(&mut self.node, Family::V4)?
-                .into_iter()
-                .map(|(rule, _)| rule)
-                .filter(|rule| rule.priority == ids::PRIORITY_FROM_POD && rule.from == from)
-                .map(Op::RuleDelete);
-            let ops: Vec<_> = stale.chain(self.plan.rules.iter().skip(1).cloned()).collect();
+        let removals = self.plan.rules.iter().zip(&outcomes).filter_map(|(op, outcome)| match (op, outcome) {
+            (Op::RuleDelete(rule), Ok(Done::Changed)) => Some(rule.clone()),
+            _ => None,
+        });
+        let removed: Vec<Rule> = removals.collect();
+        if !removed.is_empty() {
+            let is_stale = |rule: &Rule| {
+                let alike = |gone: &Rule| (gone.priority, gone.from, gone.to) == (rule.priority, rule.from, rule.to);
+                removed.iter().any(alike)
+            };
+            let rules = read::rules(&mut self.node, Family::V4)?.into_iter().map(|(rule, _)| rule);
+            let stale = rules.filter(is_stale).map(Op::RuleDelete);
+            let wanted = self.plan.rules.iter().filter(|op| matches!(op, Op::RuleAdd(_)));
+            let ops: Vec<_> = stale.chain(wanted.cloned()).collect();
             outcomes = execute::try_all(&mut self.node, &ops, execute::no_link)?;
         }
         outcomes.into_iter().collect::<Result<Vec<_>, _>>().map(|_| ())

@@ -5,7 +5,7 @@
 //! | the link of the host veth's name | standing |
 //! |---|---|
 //! | is not there, is dead, or is another's | [`Standing::Absent`] |
-//! | is live and carries this owner and address, with host route, rules, and link and address in this namespace | [`Standing::Plumbed`] |
+//! | is live and carries this owner and address, with host route, rules, and link and address in this namespace, in either layout | [`Standing::Plumbed`] |
 //! | is live and carries this owner, and something of that is missing | [`Standing::Partial`] |
 //!
 //! Costs one request in the usual case, `Absent`.
@@ -18,8 +18,8 @@ use crate::apply::error::ApplyError;
 use crate::apply::netlink::Socket;
 use crate::apply::netlink::read;
 use crate::apply::netns::Netns;
-use crate::plan::pod::{self as plan, PodAttachment};
-use crate::plan::{Family, LinkName, LinkRef, Op, ids};
+use crate::plan::pod::{PodAttachment, PodLayout};
+use crate::plan::{Family, LinkName, LinkRef, Route, RouteTable, ids};
 
 /// What of a pod is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,21 +43,25 @@ pub fn standing(netns: &Path, pod: &PodAttachment) -> Result<Standing, ApplyErro
     if link.group == ids::DEAD_GROUP {
         return Ok(Standing::Absent);
     }
-    let is_routed = host_route(&mut node, pod.address)?.is_some_and(|route| route.link == LinkRef::Index(link.index));
+    let route = host_route(&mut node, pod.address)?.filter(|route| route.link == LinkRef::Index(link.index));
     let is_whole = alias.address == pod.address
         && link.up
-        && is_routed
-        && has_rules(&mut node, pod)?
+        && has_rules(&mut node, pod, route.as_ref(), link.group)?
         && pod_side_stands(netns, &pod.pod_link, pod.address, link.peer);
     Ok(if is_whole { Standing::Plumbed } else { Standing::Partial })
 }
 
-fn has_rules(node: &mut Socket, pod: &PodAttachment) -> Result<bool, ApplyError> {
+/// Whether route, rules and group are those of a layout. It may be another than the daemon would choose now: the pod is alive
+/// all the same, and the daemon changes its layout without a gap.
+fn has_rules(node: &mut Socket, pod: &PodAttachment, route: Option<&Route>, group: u32) -> Result<bool, ApplyError> {
+    let Some(route) = route else { return Ok(false) };
+    let layout = match route.table {
+        RouteTable::MAIN => PodLayout::Classic,
+        table => PodLayout::Flat { table, group },
+    };
     let there = read::rules(node, Family::V4)?;
-    Ok(plan::attach(pod).rules.iter().all(|op| match op {
-        Op::RuleAdd(rule) => there.iter().any(|(found, _)| found == rule),
-        _ => true,
-    }))
+    let wanted = PodAttachment { layout, ..pod.clone() }.objects().rules;
+    Ok(wanted.iter().all(|rule| there.iter().any(|(found, _)| found == rule)))
 }
 
 fn pod_side_stands(netns: &Path, link: &LinkName, address: Ipv4Addr, peer: Option<u32>) -> bool {

@@ -16,6 +16,7 @@ fn secondary() -> EniSetup {
         subnet: "10.0.1.0/24".parse().unwrap(),
         table: RouteTable(2),
         mtu: 9001,
+        steering: None,
     }
 }
 

@@ -7,7 +7,7 @@ use crate::apply::netlink::Socket;
 use crate::apply::pod::{attach, detach};
 use crate::apply::testbed::{Space, pod, wait_for_carrier};
 use crate::apply::{ApplyError, host, nftables, observe};
-use crate::plan::host::{HostSetup, PortChoice, PortRange};
+use crate::plan::host::{HostSetup, Layout, PortChoice, PortRange};
 use crate::plan::nft::{ChainType, Hook, Match, NftChain, NftRule, NftSet, NftTable, Statement, Transport, Within};
 use crate::plan::pod::PodDetachment;
 use crate::plan::{Family, Mark, ids, snat};
@@ -29,6 +29,8 @@ fn setup() -> HostSetup {
         connmark: ids::DEFAULT_CONNMARK,
         veth_prefix: "eni".to_owned(),
         mtu: 9001,
+        layout: Layout::Classic,
+        eni_mark_mask: ids::DEFAULT_ENI_MARK_MASK,
     }
 }
 

@@ -5,6 +5,7 @@ mod detach;
 mod eni;
 mod families;
 mod host;
+mod layouts;
 mod packets;
 mod pods;
 mod recycled;

@@ -15,18 +15,60 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use crate::apply::pod::{attach, detach};
 use crate::apply::testbed::{Space, pod, settle};
 use crate::apply::{eni, host};
-use crate::plan::eni::EniSetup;
-use crate::plan::host::{HostSetup, PortChoice, PortRange};
-use crate::plan::pod::PodDetachment;
-use crate::plan::{RouteTable, ids};
+use crate::plan::eni::{EniSetup, Steering};
+use crate::plan::host::{HostSetup, Layout, PortChoice, PortRange};
+use crate::plan::pod::{PodAttachment, PodDetachment, PodLayout};
+use crate::plan::{RouteTable, ids, marks};
 
 const PRIMARY_MAC: &str = "02:00:0a:00:00:0a";
 const SECONDARY_MAC: &str = "02:00:0a:00:01:14";
 
-struct Net {
-    node: Space,
-    router: Space,
-    internet: Space,
+/// How the pods of a test are plumbed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    Classic,
+    /// Flat, single addresses: by mark.
+    Mark,
+    /// Flat, inside a prefix.
+    Prefix,
+}
+
+impl Way {
+    pub(super) fn layout(self) -> Layout {
+        if self == Self::Classic { Layout::Classic } else { Layout::Flat }
+    }
+
+    /// A pod at 10.0.1.7, on the secondary ENI.
+    pub(super) fn on_secondary(self, name: &str) -> PodAttachment {
+        let group = if self == Self::Mark { ids::eni_group(1).unwrap() } else { ids::DEFAULT_GROUP };
+        self.plumbed(pod(name, Ipv4Addr::new(10, 0, 1, 7), Some(2)), group)
+    }
+
+    /// A pod at 10.0.0.8, on the primary ENI.
+    pub(super) fn on_primary(self, name: &str) -> PodAttachment {
+        self.plumbed(pod(name, Ipv4Addr::new(10, 0, 0, 8), None), ids::DEFAULT_GROUP)
+    }
+
+    fn plumbed(self, pod: PodAttachment, group: u32) -> PodAttachment {
+        match self.layout() {
+            Layout::Classic => pod,
+            Layout::Flat => PodAttachment { layout: PodLayout::Flat { table: ids::POD_TABLE, group }, ..pod },
+        }
+    }
+
+    /// The ENI, steered by nothing but what this way needs.
+    pub(super) fn eni(self) -> EniSetup {
+        let mark = marks::of_eni(ids::DEFAULT_ENI_MARK_MASK, 1).filter(|_| self == Self::Mark);
+        let prefixes = if self == Self::Prefix { vec!["10.0.1.0/28".parse().unwrap()] } else { Vec::new() };
+        let steering = (self.layout() == Layout::Flat).then_some(Steering { mark, prefixes });
+        EniSetup { steering, ..eni_setup() }
+    }
+}
+
+pub(super) struct Net {
+    pub(super) node: Space,
+    pub(super) router: Space,
+    pub(super) internet: Space,
 }
 
 impl Net {
@@ -63,9 +105,16 @@ impl Net {
         eni::setup(&eni_setup()).unwrap();
         net
     }
+
+    pub(super) fn plumbed_by(rp_filter: &str, way: Way) -> Self {
+        let net = Self::new(rp_filter);
+        host::setup(&HostSetup { layout: way.layout(), ..host_setup() }).unwrap();
+        eni::setup(&way.eni()).unwrap();
+        net
+    }
 }
 
-fn host_setup() -> HostSetup {
+pub(super) fn host_setup() -> HostSetup {
     HostSetup {
         primary_mac: PRIMARY_MAC.parse().unwrap(),
         primary_address: Ipv4Addr::new(10, 0, 0, 10),
@@ -80,6 +129,8 @@ fn host_setup() -> HostSetup {
         connmark: ids::DEFAULT_CONNMARK,
         veth_prefix: "eni".to_owned(),
         mtu: 1500,
+        layout: Layout::Classic,
+        eni_mark_mask: ids::DEFAULT_ENI_MARK_MASK,
     }
 }
 
@@ -91,6 +142,7 @@ fn eni_setup() -> EniSetup {
         subnet: "10.0.1.0/24".parse().unwrap(),
         table: RouteTable(2),
         mtu: 1500,
+        steering: None,
     }
 }
 
@@ -113,16 +165,26 @@ fn exchange(from: &UdpSocket, to: &UdpSocket, target: &str) -> io::Result<Socket
 }
 
 fn all_ways(rp_filter: &str) {
-    let net = Net::new(rp_filter);
+    for way in [Way::Classic, Way::Mark, Way::Prefix] {
+        // Namespaces of their own: a thread each.
+        std::thread::scope(|scope| scope.spawn(|| all_ways_of(rp_filter, way, way)).join().unwrap());
+    }
+}
+
+/// Every direction, for a pod on each ENI that are plumbed so.
+fn all_ways_of(rp_filter: &str, secondary: Way, primary: Way) {
+    let net = Net::plumbed_by(rp_filter, if secondary == Way::Classic { primary } else { secondary });
     let (on_secondary, on_primary) = (Space::new(), Space::new());
-    attach(&on_secondary.path(), &pod("s", Ipv4Addr::new(10, 0, 1, 7), Some(2))).unwrap();
+    attach(&on_secondary.path(), &secondary.on_secondary("s")).unwrap();
     settle(&on_secondary);
-    attach(&on_primary.path(), &pod("p", Ipv4Addr::new(10, 0, 0, 8), None)).unwrap();
+    attach(&on_primary.path(), &primary.on_primary("p")).unwrap();
     settle(&on_primary);
     let secondary = on_secondary.udp("0.0.0.0:7001");
     let primary = on_primary.udp("0.0.0.0:7002");
     let node = net.node.udp("10.0.0.10:7003");
     let router = net.router.udp("10.0.1.1:7004");
+    // The subnet of the other ENI, which main knows: a secondary ENI's pod must not take that way.
+    let other_router = net.router.udp("10.0.0.1:7007");
     let internet = net.internet.udp("198.51.100.9:7005");
     let source = |result: io::Result<SocketAddr>| result.unwrap().ip().to_string();
 
@@ -132,12 +194,20 @@ fn all_ways(rp_filter: &str) {
         assert_eq!(source(exchange(&node, socket, own)), "10.0.0.10", "node to {name}");
         assert_eq!(source(exchange(socket, &internet, "198.51.100.9:7005")), "10.0.0.10", "{name} to internet");
         assert_eq!(source(exchange(socket, &router, "10.0.1.1:7004")), own_ip, "{name} to the VPC");
+        assert_eq!(source(exchange(socket, &other_router, "10.0.0.1:7007")), own_ip, "{name} to the primary's subnet");
     }
     assert_eq!(source(exchange(&secondary, &primary, "10.0.0.8:7002")), "10.0.1.7", "pod to pod");
     assert_eq!(source(exchange(&primary, &secondary, "10.0.1.7:7001")), "10.0.0.8", "pod to pod");
     // From the VPC into a pod on a secondary ENI: in by eth1, the answer out by eth1.
     let asker = net.router.udp("10.0.1.1:7006");
     assert_eq!(source(exchange(&asker, &secondary, "10.0.1.7:7001")), "10.0.1.1", "VPC to pod");
+}
+
+#[test]
+fn a_pod_of_each_layout_live_on_one_node() {
+    for (secondary, primary) in [(Way::Classic, Way::Mark), (Way::Mark, Way::Classic), (Way::Classic, Way::Prefix)] {
+        std::thread::scope(|scope| scope.spawn(|| all_ways_of("1", secondary, primary)).join().unwrap());
+    }
 }
 
 #[test]
@@ -153,6 +223,25 @@ fn packets_go_all_ways_with_rp_filter_strict_at_start() {
 #[test]
 fn packets_go_all_ways_with_rp_filter_loose_at_start() {
     all_ways("2");
+}
+
+#[test]
+fn without_its_eni_s_rule_a_flat_pod_does_not_reach_the_vpc() {
+    // The negative twin: it is that rule that takes its packets to the ENI.
+    for way in [Way::Mark, Way::Prefix] {
+        let alone = || {
+            let net = Net::plumbed_by("0", way);
+            let sandbox = Space::new();
+            attach(&sandbox.path(), &way.on_secondary("s")).unwrap();
+            settle(&sandbox);
+            let (pod, router) = (sandbox.udp("0.0.0.0:7001"), net.router.udp("10.0.0.1:7004"));
+            net.node.ip("rule del priority 1536");
+            assert!(exchange(&pod, &router, "10.0.0.1:7004").is_err(), "{way:?}");
+            eni::setup(&way.eni()).unwrap();
+            assert_eq!(exchange(&pod, &router, "10.0.0.1:7004").unwrap().ip().to_string(), "10.0.1.7", "{way:?}");
+        };
+        std::thread::scope(|scope| scope.spawn(alone).join().unwrap());
+    }
 }
 
 #[test]
@@ -198,16 +287,23 @@ fn only_our_bits_of_the_packet_mark_are_written() {
 
 #[test]
 fn a_detached_pod_is_not_heard_even_with_a_re_issued_address() {
-    let net = Net::new("0");
+    let changes =
+        [(Way::Classic, Way::Classic), (Way::Mark, Way::Mark), (Way::Classic, Way::Mark), (Way::Mark, Way::Classic)];
+    for (first, then) in changes {
+        std::thread::scope(|scope| scope.spawn(|| not_heard_after_detach(first, then)).join().unwrap());
+    }
+}
+
+fn not_heard_after_detach(first: Way, then: Way) {
+    let net = Net::plumbed_by("0", Way::Mark);
     let (old_sandbox, new_sandbox) = (Space::new(), Space::new());
-    let address = Ipv4Addr::new(10, 0, 1, 7);
-    let old = pod("old", address, Some(2));
+    let old = first.on_secondary("old");
     attach(&old_sandbox.path(), &old).unwrap();
     settle(&old_sandbox);
     let (old_pod, node) = (old_sandbox.udp("0.0.0.0:7001"), net.node.udp("10.0.0.10:7003"));
     exchange(&old_pod, &node, "10.0.0.10:7003").unwrap();
     detach(&PodDetachment { host_veth: old.host_veth, owner: old.owner, address: None }).unwrap();
-    attach(&new_sandbox.path(), &pod("new", address, Some(2))).unwrap();
+    attach(&new_sandbox.path(), &then.on_secondary("new")).unwrap();
     settle(&new_sandbox);
     let new_pod = new_sandbox.udp("0.0.0.0:7001");
     exchange(&new_pod, &node, "10.0.0.10:7003").unwrap();

@@ -30,6 +30,7 @@ fn live(pod: &PodAttachment) -> LivePod {
         host_veth: Some(pod.host_veth.clone()),
         address: pod.address,
         eni_table: pod.eni_table,
+        layout: pod.layout,
     }
 }
 
@@ -51,6 +52,7 @@ impl Bed {
             subnet: "10.0.1.0/24".parse().unwrap(),
             table: RouteTable(2),
             mtu: 9001,
+            steering: None,
         };
         let desired = Desired {
             host: None,

@@ -2,7 +2,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::plan::golden;
+use crate::plan::{golden, marks};
 
 fn eni(device_index: u32) -> EniSetup {
     EniSetup {
@@ -12,7 +12,75 @@ fn eni(device_index: u32) -> EniSetup {
         subnet: "10.0.1.0/24".parse().unwrap(),
         table: if device_index == 0 { RouteTable::MAIN } else { RouteTable(device_index + 1) },
         mtu: 9001,
+        steering: None,
     }
+}
+
+fn flat(prefixes: &[&str]) -> EniSetup {
+    let prefixes = prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect();
+    EniSetup { steering: Some(Steering { mark: marks::of_eni(ids::DEFAULT_ENI_MARK_MASK, 1), prefixes }), ..eni(1) }
+}
+
+#[test]
+fn a_secondary_eni_in_layout_flat_prints_as_reviewed() {
+    golden::check("eni-secondary-flat.sh", &setup(&flat(&["10.0.1.32/28", "10.0.1.64/28"])).to_string());
+}
+
+/// A node whose ENI has these rules, and nothing else amiss.
+fn with_rules(rules: Vec<(Rule, bool)>, has_flat_pods: bool) -> EniState {
+    let mut state = EniState::default();
+    apply(&mut state, &setup(&eni(1)));
+    EniState { steering_rules: rules, has_flat_pods, ..state }
+}
+
+fn steering_state(eni: &EniSetup) -> Vec<(Rule, bool)> {
+    eni.steering_rules().into_iter().map(|rule| (rule, true)).collect()
+}
+
+#[test]
+fn the_rule_of_a_prefix_that_was_given_back_goes_and_no_other() {
+    let before = with_rules(steering_state(&flat(&["10.0.1.32/28", "10.0.1.64/28"])), true);
+    let ops = diff(&flat(&["10.0.1.64/28"]), &before).ops;
+    assert_eq!(
+        ops.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["ip rule del priority 1536 from 10.0.1.32/28 lookup 2 protocol 158"]
+    );
+}
+
+#[test]
+fn a_prefix_that_was_another_eni_s_leaves_that_eni_s_table() {
+    let other = EniSetup { table: RouteTable(3), ..flat(&["10.0.1.32/28"]) };
+    let mut rules = steering_state(&other);
+    rules.remove(0);
+    let ops = diff(&flat(&["10.0.1.32/28"]), &with_rules(rules, true)).ops;
+    assert_eq!(
+        ops.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        [
+            "ip rule add priority 1536 from all fwmark 0x1/0x7f lookup 2 protocol 158",
+            "ip rule add priority 1536 from 10.0.1.32/28 lookup 2 protocol 158",
+            "ip rule del priority 1536 from 10.0.1.32/28 lookup 3 protocol 158",
+        ]
+    );
+}
+
+#[test]
+fn in_layout_classic_the_rules_of_flat_go_with_the_last_flat_pod() {
+    let rules = steering_state(&flat(&["10.0.1.32/28"]));
+    assert_eq!(diff(&eni(1), &with_rules(rules.clone(), true)), Plan::default());
+    assert_eq!(diff(&eni(1), &with_rules(rules, false)).ops.len(), 2);
+}
+
+#[test]
+fn rules_that_are_not_ours_are_neither_made_again_nor_taken_away() {
+    let rules: Vec<_> = flat(&["10.0.1.32/28"]).steering_rules().into_iter().map(|rule| (rule, false)).collect();
+    assert_eq!(diff(&flat(&["10.0.1.32/28"]), &with_rules(rules.clone(), false)), Plan::default());
+    assert_eq!(diff(&eni(1), &with_rules(rules, false)), Plan::default());
+}
+
+#[test]
+fn a_pod_s_own_rule_is_no_rule_of_an_eni() {
+    assert!(!is_steering(&Rule::from_pod(Ipv4Addr::new(10, 0, 1, 7), Some(RouteTable(2)))));
+    assert!(flat(&["10.0.1.32/28"]).steering_rules().iter().all(is_steering));
 }
 
 #[test]
@@ -48,7 +116,9 @@ fn apply(state: &mut EniState, plan: &Plan) {
                 state.routes.push(route.clone());
             }
             Op::RouteDelete(route) => state.kernel_routes.retain(|found| found != route),
+            Op::RuleAdd(rule) if is_steering(rule) => state.steering_rules.push((rule.clone(), true)),
             Op::RuleAdd(rule) => state.rules.push(rule.clone()),
+            Op::OwnRuleDelete(rule) => state.steering_rules.retain(|found| *found != (rule.clone(), true)),
             Op::RuleDelete(rule) => state.rules.retain(|found| found != rule),
             other => panic!("{other} is no operation of an ENI"),
         }
@@ -100,14 +170,30 @@ fn any_state() -> impl Strategy<Value = EniState> {
                 .into_iter()
                 .collect(),
             rules,
+            steering_rules: Vec::new(),
+            has_flat_pods: false,
         })
 }
 
 proptest! {
     #[test]
-    fn applying_the_difference_leaves_none(state in any_state(), device_index in 0u32..3) {
-        let mut state = state;
-        let eni = eni(device_index);
+    fn applying_the_difference_leaves_none(
+        state in any_state(),
+        device_index in 0u32..3,
+        held in proptest::collection::vec((0u8..4, 1u32..4, any::<bool>()), 0..5),
+        wanted in proptest::option::of(proptest::collection::vec(0u8..4, 0..4)),
+        has_flat_pods in any::<bool>(),
+    ) {
+        let prefix = |number: u8| Ipv4Net::new(Ipv4Addr::new(10, 0, 1, number * 16), 28).unwrap();
+        let held = held.into_iter().map(|(number, table, is_ours)| {
+            (Rule { from: Some(prefix(number).into()), table: Some(RouteTable(table)), priority: 1536, ..eni(1).rule() }, is_ours)
+        });
+        let mut state = EniState { steering_rules: held.collect(), has_flat_pods, ..state };
+        let steering = wanted.map(|numbers| Steering {
+            mark: marks::of_eni(ids::DEFAULT_ENI_MARK_MASK, device_index),
+            prefixes: numbers.into_iter().map(prefix).collect(),
+        });
+        let eni = EniSetup { steering, ..eni(device_index) };
         let plan = diff(&eni, &state);
         apply(&mut state, &plan);
         prop_assert!(diff(&eni, &state).is_empty(), "{}", diff(&eni, &state));

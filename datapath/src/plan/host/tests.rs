@@ -16,6 +16,8 @@ fn host() -> HostSetup {
         port_choice: PortChoice::Prng,
         port_range: None,
         connmark: ids::DEFAULT_CONNMARK,
+        layout: Layout::Classic,
+        eni_mark_mask: ids::DEFAULT_ENI_MARK_MASK,
         veth_prefix: "eni".to_owned(),
         mtu: 9001,
     }
@@ -28,6 +30,7 @@ fn settled(host: &HostSetup) -> HostState {
         primary: EniState { up: true, mtu: host.mtu, rp_filter: 2, ..EniState::default() },
         ip_forward: true,
         rules: host.rules().into_iter().map(|rule| (rule, ids::PROTOCOL)).collect(),
+        has_flat_pods: false,
         nft: Some(NftState {
             sets: table.sets.iter().map(|set| (set.name.to_owned(), Some(set.blocks.clone()))).collect(),
             chains: table.chains.iter().rev().map(NftChainState::of).collect(),
@@ -45,6 +48,25 @@ fn the_set_up_with_external_snat_prints_as_reviewed() {
     golden::check("host-external-snat.sh", &setup(&HostSetup { external_snat: true, ..host() }).to_string());
 }
 
+fn flat() -> HostSetup {
+    HostSetup { layout: Layout::Flat, ..host() }
+}
+
+#[test]
+fn the_set_up_of_layout_flat_prints_as_reviewed() {
+    golden::check("host-flat.sh", &setup(&HostSetup { external_snat: true, ..flat() }).to_string());
+}
+
+#[test]
+fn what_flat_needs_comes_with_the_layout_and_goes_when_the_last_pod_has_left_it() {
+    let to_flat = diff(&flat(), &settled(&host())).ops;
+    assert_eq!(to_flat, [Op::RuleAdd(HostSetup::pod_rule()), Op::NftReplace(snat::table(&flat()))]);
+    let pods_left = HostState { has_flat_pods: true, ..settled(&flat()) };
+    assert_eq!(diff(&host(), &pods_left), Plan::default());
+    let to_classic = diff(&host(), &settled(&flat())).ops;
+    assert_eq!(to_classic, [Op::OwnRuleDelete(HostSetup::pod_rule()), Op::NftReplace(snat::table(&host()))]);
+}
+
 #[test]
 fn the_set_up_with_chosen_blocks_and_ports_prints_as_reviewed() {
     let host = HostSetup {
@@ -59,7 +81,8 @@ fn the_set_up_with_chosen_blocks_and_ports_prints_as_reviewed() {
 
 /// All mixes of what switches parts of the table on and off.
 fn mixes() -> impl Iterator<Item = HostSetup> {
-    (0..8).map(|bits| HostSetup {
+    (0..16).map(|bits| HostSetup {
+        layout: if bits & 8 == 0 { Layout::Classic } else { Layout::Flat },
         external_snat: bits & 1 != 0,
         serves_node_ports: bits & 2 != 0,
         port_range: (bits & 4 != 0).then_some(PortRange { first: 1024, last: 65535 }),
@@ -130,7 +153,8 @@ fn rules_of_external_services_follow_the_list_and_others_with_a_protocol_stay() 
 
 #[test]
 fn a_changed_rule_replaces_the_table() {
-    let cases: [fn(&mut HostSetup); 7] = [
+    let cases: [fn(&mut HostSetup); 8] = [
+        |host| host.layout = Layout::Flat,
         |host| host.port_choice = PortChoice::None,
         |host| host.primary_address = Ipv4Addr::new(10, 0, 0, 11),
         |host| host.veth_prefix = "pod".to_owned(),

@@ -12,6 +12,7 @@ fn pod(eni_table: Option<RouteTable>) -> PodAttachment {
         address: Ipv4Addr::new(10, 0, 1, 7),
         mtu: 9001,
         eni_table,
+        layout: PodLayout::Classic,
         owner: owner.to_owned(),
         host_mac: MacAddr::derived("aws-cni/0a1b2c3d/eth0 host"),
         pod_mac: MacAddr::derived("aws-cni/0a1b2c3d/eth0 pod"),
@@ -29,6 +30,23 @@ fn attaching_a_pod_on_the_primary_eni_prints_as_reviewed() {
     assert_eq!(attach(&pod(None)), attach(&pod(Some(RouteTable::MAIN))));
 }
 
+fn flat(eni_table: Option<RouteTable>, group: u32) -> PodAttachment {
+    PodAttachment { layout: PodLayout::Flat { table: ids::POD_TABLE, group }, ..pod(eni_table) }
+}
+
+#[test]
+fn attaching_a_flat_pod_on_a_secondary_eni_prints_as_reviewed() {
+    let pod = flat(Some(RouteTable(2)), ids::eni_group(1).unwrap());
+    golden::check("attach-secondary-flat.sh", &attach(&pod).to_string());
+}
+
+#[test]
+fn a_flat_pod_inside_a_prefix_is_plumbed_as_one_on_the_primary_eni_and_prints_as_reviewed() {
+    let in_prefix = flat(Some(RouteTable(2)), ids::DEFAULT_GROUP);
+    golden::check("attach-prefix-flat.sh", &attach(&in_prefix).to_string());
+    assert_eq!(attach(&in_prefix), attach(&flat(None, ids::DEFAULT_GROUP)));
+}
+
 #[test]
 fn detaching_a_pod_prints_as_reviewed() {
     let PodAttachment { host_veth, owner, address, .. } = pod(None);
@@ -38,8 +56,8 @@ fn detaching_a_pod_prints_as_reviewed() {
 proptest! {
     /// What an attach makes outside of the veth, the detach of the same pod takes away.
     #[test]
-    fn every_rule_and_route_of_an_attach_is_removed_by_its_detach(address in any::<u32>(), table in 1u32..400) {
-        let mut pod = pod(Some(RouteTable(table)));
+    fn every_rule_and_route_of_an_attach_is_removed_by_its_detach(address in any::<u32>(), table in 1u32..400, is_flat in any::<bool>()) {
+        let mut pod = if is_flat { flat(Some(RouteTable(table)), 0) } else { pod(Some(RouteTable(table))) };
         pod.address = address.into();
         let plan = attach(&pod);
         let PodAttachment { host_veth, owner, .. } = pod.clone();
@@ -67,5 +85,13 @@ proptest! {
         let rules = attach(&pod(table.map(RouteTable))).rules;
         let has_from = rules.iter().any(|op| matches!(op, Op::RuleAdd(rule) if rule.from.is_some()));
         prop_assert_eq!(has_from, table.is_some_and(|table| table != 254));
+    }
+
+    /// The one thing layout flat is for.
+    #[test]
+    fn a_flat_pod_has_no_rule_whatever_its_eni(table in proptest::option::of(0u32..300), group in any::<u32>()) {
+        let pod = flat(table.map(RouteTable), group);
+        prop_assert!(attach(&pod).rules.iter().all(|op| matches!(op, Op::RuleDelete(_))));
+        prop_assert_eq!(attach(&pod).veth.group, group);
     }
 }

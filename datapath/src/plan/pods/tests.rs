@@ -18,7 +18,28 @@ fn pod(number: u8, table: Option<u32>) -> LivePod {
         host_veth: Some(veth(number)),
         address: Ipv4Addr::new(10, 0, 1, number),
         eni_table: table.map(RouteTable),
+        layout: PodLayout::Classic,
     }
+}
+
+/// The same pod in layout flat, by its ENI's mark where it is on a secondary one.
+fn flat(pod: LivePod) -> LivePod {
+    let group = pod.eni_table.map_or(ids::DEFAULT_GROUP, |table| 158_000 + table.0 - 1);
+    LivePod { layout: PodLayout::Flat { table: ids::POD_TABLE, group }, ..pod }
+}
+
+/// What a node in layout flat has besides its pods: the rule to their table, and one for the mark of each ENI.
+fn steering() -> Vec<(Rule, u8)> {
+    let by_mark = |table: u32| Rule {
+        family: Family::V4,
+        priority: ids::PRIORITY_FROM_POD,
+        from: None,
+        to: None,
+        mark: crate::plan::marks::of_eni(ids::DEFAULT_ENI_MARK_MASK, table - 1),
+        table: Some(RouteTable(table)),
+    };
+    let rules = (2..6).map(by_mark).chain([crate::plan::host::HostSetup::pod_rule()]);
+    rules.map(|rule| (rule, 200)).collect()
 }
 
 fn veth(number: u8) -> LinkName {
@@ -60,8 +81,9 @@ fn bare_node() -> NodeState {
     let main =
         Rule { family: Family::V4, priority: 32766, from: None, to: None, mark: None, table: Some(RouteTable::MAIN) };
     let foreign = Rule { priority: 600, ..Rule::to_pod(Ipv4Addr::new(10, 0, 9, 9)) };
-    let route = Route { protocol: 4, ..pod::host_route(Ipv4Addr::new(10, 0, 9, 9), LinkRef::Index(PRIMARY)) };
-    NodeState { links: vec![eth0], routes: vec![route], rules: vec![(main, 2), (foreign, 0)], neighbours: vec![] }
+    let route =
+        Route { protocol: 4, ..pod::host_route(Ipv4Addr::new(10, 0, 9, 9), LinkRef::Index(PRIMARY), RouteTable::MAIN) };
+    NodeState { links: vec![eth0], routes: vec![route], rules: vec![(main, 2), (foreign, 0)], ..NodeState::default() }
 }
 
 /// The kernel's part: carries out what the difference says.
@@ -209,8 +231,99 @@ fn a_rule_to_the_table_of_another_eni_gives_way() {
     let mut state = node(&pods);
     let moved = LivePod { eni_table: Some(RouteTable(5)), ..pods[0].1.clone() };
     let repairs = repair(std::slice::from_ref(&moved), &mut state);
-    assert_eq!(kinds(&repairs), [(Object::Rule, Fault::Stale), (Object::Rule, Fault::Missing)]);
+    assert_eq!(kinds(&repairs), [(Object::Rule, Fault::Missing), (Object::Rule, Fault::Stale)]);
     assert_eq!(diff(&[moved], &state), []);
+}
+
+/// A packet to the pod finds its link, and one from it its ENI's table, by the rules and routes there are.
+fn carries(state: &NodeState, pod: &LivePod) -> bool {
+    let Some(link) = state.links.iter().find(|link| link.alias.as_ref().is_some_and(|alias| alias.owner == pod.owner))
+    else {
+        return false;
+    };
+    let block = host(pod.address);
+    let routed = |table| {
+        state
+            .routes
+            .iter()
+            .any(|route| (route.table, route.destination, &route.link) == (table, block, &LinkRef::Index(link.index)))
+    };
+    let looks_up = |found: &dyn Fn(&Rule) -> bool| state.rules.iter().map(|(rule, _)| rule).any(found);
+    let to_pod = looks_up(&|rule| rule.to == Some(block)) && routed(RouteTable::MAIN);
+    let to_pods = looks_up(&|rule| *rule == crate::plan::host::HostSetup::pod_rule()) && routed(ids::POD_TABLE);
+    let mark = crate::plan::marks::of_eni(ids::DEFAULT_ENI_MARK_MASK, link.group.saturating_sub(158_000));
+    let leaves = pod.eni_table.is_none_or(|table| {
+        looks_up(&|rule| {
+            rule.table == Some(table) && (rule.from == Some(block) || (mark.is_some() && rule.mark == mark))
+        })
+    });
+    (to_pod || to_pods) && leaves
+}
+
+#[test]
+fn a_pod_that_changes_layout_can_be_reached_and_leaves_by_its_eni_after_every_single_write() {
+    for table in [None, Some(2)] {
+        for (first, then) in [(pod(1, table), flat(pod(1, table))), (flat(pod(1, table)), pod(1, table))] {
+            let mut state = bare_node();
+            state.rules.extend(steering());
+            state.links.push(link(1, &first));
+            repair(std::slice::from_ref(&first), &mut state);
+            let repairs = diff(std::slice::from_ref(&then), &state);
+            assert!(repairs.len() >= 3, "{repairs:?}");
+            for Repair { op, .. } in &repairs {
+                assert!(carries(&state, &then), "before {op}");
+                run(&mut state, op);
+            }
+            assert!(carries(&state, &then));
+            assert_eq!(diff(std::slice::from_ref(&then), &state), []);
+            let own = |rule: &Rule| rule.to == Some(host(then.address)) || rule.from == Some(host(then.address));
+            let rules = state.rules.iter().filter(|(rule, _)| own(rule)).count();
+            let wanted = attachment(&then, &state.links[1]).objects();
+            assert_eq!((rules, state.links[1].group), (wanted.rules.len(), wanted.group));
+        }
+    }
+}
+
+#[test]
+fn a_pod_waits_with_its_new_layout_for_the_rules_of_its_eni() {
+    let (classic, flat) = (pod(1, Some(2)), flat(pod(1, Some(2))));
+    let mut state = node(&[(1, classic)]);
+    assert_eq!(diff(std::slice::from_ref(&flat), &state), []);
+    state.rules.extend(steering().into_iter().filter(|(rule, _)| rule.mark.is_none()));
+    assert_eq!(diff(std::slice::from_ref(&flat), &state), [], "its ENI's rule is missing still");
+    state.rules.extend(steering().into_iter().filter(|(rule, _)| rule.mark.is_some()));
+    assert_eq!(diff(std::slice::from_ref(&flat), &NodeState { keeps_layouts: true, ..state.clone() }), []);
+    assert!(!diff(std::slice::from_ref(&flat), &state).is_empty());
+}
+
+#[test]
+fn a_pod_of_the_reference_keeps_its_layout() {
+    let wanted = flat(pod(1, Some(2)));
+    let mut state = bare_node();
+    state.rules.extend(steering());
+    state.links.push(NodeLink { alias: None, is_bare_veth: true, ..link(1, &wanted) });
+    repair(std::slice::from_ref(&wanted), &mut state);
+    let rules = state.rules.iter().filter(|(_, protocol)| *protocol == ids::PROTOCOL).count();
+    assert_eq!((rules, state.links[1].group), (2, 0));
+}
+
+#[test]
+fn flat_pods_have_no_rules_and_get_table_group_and_neighbour_back() {
+    let pods: Vec<_> = (1..60).map(|number| (number, flat(pod(number, Some(2 + u32::from(number) % 4))))).collect();
+    let all: Vec<_> = pods.iter().map(|(_, pod)| pod.clone()).collect();
+    let mut state = bare_node();
+    state.rules.extend(steering());
+    for (number, pod) in &pods {
+        state.links.push(link(*number, pod));
+    }
+    repair(&all, &mut state);
+    let whole = state.clone();
+    assert_eq!(state.rules.len(), bare_node().rules.len() + steering().len(), "whatever the number of pods");
+    state.routes.retain(|route| route.table != ids::POD_TABLE);
+    state.links.iter_mut().for_each(|link| link.group = 0);
+    repair(&all, &mut state);
+    assert_eq!((state.links, state.rules), (whole.links, whole.rules));
+    assert_eq!(state.routes.len(), whole.routes.len());
 }
 
 #[test]
@@ -323,7 +436,7 @@ proptest! {
                 continue;
             }
             prop_assert!(link.up);
-            prop_assert!(state.routes.contains(&pod::host_route(pod.address, LinkRef::Index(link.index))));
+            prop_assert!(state.routes.contains(&pod::host_route(pod.address, LinkRef::Index(link.index), RouteTable::MAIN)));
             let from = state.rules.iter().filter(|(rule, _)| rule.from == Some(host(pod.address)));
             let tables: BTreeSet<_> = from.map(|(rule, _)| rule.table).collect();
             prop_assert_eq!(tables, pod.eni_table.into_iter().map(Some).collect::<BTreeSet<_>>());

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use super::read::Reader;
 use super::{
-    AddressMode, Bind, LogConfig, LogLevel, LogTarget, NatBlocks, PortChoice, Provisioning, SnatConfig, WarmTargets,
+    AddressMode, Bind, Layout, LogConfig, LogLevel, LogTarget, NatBlocks, PortChoice, Provisioning, SnatConfig,
+    WarmTargets,
 };
 use crate::action::PREFIX_ADDRESSES;
 
@@ -81,6 +82,44 @@ pub(super) fn leaked_eni_age(reader: &mut Reader<'_>, default: Option<Duration>)
     let seconds = reader.number("ENID_LEAKED_ENI_AGE", 5, 86_400);
     let age = seconds.map_or(default, |seconds| Some(Duration::from_secs(u64::from(seconds))));
     age.filter(|_| !disabled)
+}
+
+pub(super) fn layout(reader: &mut Reader<'_>, default: Layout) -> Layout {
+    const NAME: &str = "ENID_LAYOUT";
+    match reader.text(NAME).as_deref() {
+        None => default,
+        Some("classic") => Layout::Classic,
+        Some("flat") => Layout::Flat,
+        Some(other) => {
+            reader.error(NAME, other, "classic or flat is allowed");
+            default
+        }
+    }
+}
+
+/// Packet marks of others on Kubernetes nodes, by their defaults: who marks so, and which bits.
+const MARKS_OF_OTHERS: [(&str, u32); 3] = [("kube-proxy", 0xc000), ("Calico", 0xffff_0000), ("Cilium", 0x0f00)];
+
+/// One run of bits that overlaps nothing of ours; where others' defaults are, they may have been moved.
+pub(super) fn eni_mark_mask(reader: &mut Reader<'_>, default: u32, connmark: u32) -> u32 {
+    const NAME: &str = "ENID_ENI_MARK_MASK";
+    const CONNMARK: &str = "AWS_VPC_K8S_CNI_CONNMARK";
+    let mask = reader.mark(NAME, default);
+    let text = reader.text(NAME).unwrap_or_else(|| format!("{mask:#x}"));
+    let run = mask >> mask.trailing_zeros();
+    if run & run.wrapping_add(1) != 0 {
+        reader.error(NAME, &text, "bits next to each other are allowed, such as 0x7f or 0x3f00");
+    }
+    if mask & connmark != 0 {
+        reader.error(NAME, &text, format!("overlaps {CONNMARK}={connmark:#x}: bits that are only its own are allowed"));
+    }
+    for (owner, bits) in MARKS_OF_OTHERS {
+        if mask & bits != 0 {
+            let shared = mask & bits;
+            reader.note(NAME, format!("{text} shares the bits {shared:#x} with what {owner} uses by default"));
+        }
+    }
+    mask
 }
 
 pub(super) fn snat(reader: &mut Reader<'_>) -> SnatConfig {

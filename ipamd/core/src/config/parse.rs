@@ -29,6 +29,7 @@ pub fn parse(source: &dyn Source) -> Result<(Config, Vec<Note>), Vec<ConfigError
 fn read_config(reader: &mut Reader<'_>) -> Config {
     let default = Config::default();
     let warm = fields::warm_targets(reader);
+    let snat = fields::snat(reader);
     let eni_mtu = reader.number("AWS_VPC_ENI_MTU", 576, 9001).unwrap_or(default.eni_mtu);
     let seconds = |number: u32| Duration::from_secs(u64::from(number));
     Config {
@@ -53,7 +54,9 @@ fn read_config(reader: &mut Reader<'_>) -> Config {
         provisions_when_cordoned: reader.boolean("AWS_MANAGE_ENIS_NON_SCHEDULABLE", false),
         leaked_eni_age: fields::leaked_eni_age(reader, default.leaked_eni_age),
         keeps_trunk_slot: reader.boolean("ENABLE_POD_ENI", false),
-        snat: fields::snat(reader),
+        layout: fields::layout(reader, default.layout),
+        eni_mark_mask: fields::eni_mark_mask(reader, default.eni_mark_mask, snat.connmark),
+        snat,
         eni_mtu,
         pod_mtu: reader.number("POD_MTU", 576, 9001).map_or(eni_mtu, |mtu| mtu.min(eni_mtu)),
         veth_prefix: fields::veth_prefix(reader, &default.veth_prefix),

@@ -222,6 +222,33 @@ fn what_decides_of_translation_is_read() {
 }
 
 #[test]
+fn the_layout_and_its_mark_are_read() {
+    let config = parsed(&[("ENID_LAYOUT", "flat"), ("ENID_ENI_MARK_MASK", "0x3000")]);
+    assert_eq!((config.layout, config.eni_mark_mask), (Layout::Flat, 0x3000));
+    assert_eq!(parsed(&[("ENID_LAYOUT", "classic")]).layout, Layout::Classic);
+    for wrong in
+        [("ENID_LAYOUT", "Flat"), ("ENID_LAYOUT", "both"), ("ENID_ENI_MARK_MASK", "0x5"), ("ENID_ENI_MARK_MASK", "0")]
+    {
+        assert!(parse(&source(&[wrong])).is_err(), "{wrong:?}");
+    }
+}
+
+#[test]
+fn marks_that_overlap_are_a_mistake_that_names_both() {
+    for pairs in [
+        &[("AWS_VPC_K8S_CNI_CONNMARK", "0x10")][..],
+        &[("ENID_ENI_MARK_MASK", "0xf0")],
+        &[("ENID_ENI_MARK_MASK", "0x3000"), ("AWS_VPC_K8S_CNI_CONNMARK", "0x2000")],
+    ] {
+        let errors = parse(&source(pairs)).expect_err("they overlap");
+        let text = errors[0].to_string();
+        assert!(text.contains("ENID_ENI_MARK_MASK") && text.contains("AWS_VPC_K8S_CNI_CONNMARK"), "{text}");
+    }
+    let (_, notes) = parse(&source(&[("ENID_ENI_MARK_MASK", "0x7000")])).expect("others may have moved their bits");
+    assert!(notes[0].text.contains("0x4000") && notes[0].text.contains("kube-proxy"), "{}", notes[0]);
+}
+
+#[test]
 fn the_table_says_in_a_word_what_becomes_of_values() {
     let label = |name: &str| VARIABLES.iter().find(|row| row.name == name).expect("a row").support.label();
     assert_eq!(label("ENABLE_IPv6"), "other values are refused");

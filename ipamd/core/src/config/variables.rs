@@ -275,6 +275,18 @@ pub const VARIABLES: &[Variable] = &[
         "Mark of connections that leave and enter through the primary ENI; only these bits are written.",
     ),
     row(
+        "ENID_LAYOUT",
+        ("classic or flat", "classic", ""),
+        Honoured,
+        "How pods are plumbed: classic has policy rules for each pod, as the reference; flat one for all, one an ENI or /28 prefix.",
+    ),
+    row(
+        "ENID_ENI_MARK_MASK",
+        ("number, any base", "0x7f", ""),
+        Honoured,
+        "Bits of the packet mark that name a pod's ENI in layout flat; next to each other, and none of AWS_VPC_K8S_CNI_CONNMARK's.",
+    ),
+    row(
         "AWS_VPC_CNI_NODE_PORT_SUPPORT",
         BOOL_TRUE,
         Honoured,

@@ -4,7 +4,7 @@
 //! An ADD for a key that holds an address gets the same one, whatever its ENI is doing. Any other goes to the queue's end;
 //! `advance` serves it in the same turn when an address is free. A DEL always succeeds, at once, and waits for nobody.
 
-use crate::action::{Action, ActionKind, Allocated, Priority, Reply};
+use crate::action::{Action, ActionKind, Allocated, Plumbing, Priority, Reply};
 use crate::ids::{ActionId, AllocationKey, DeviceIndex, EniId, PodRef, RequestId, RouteTable};
 use crate::reason::{ReasonCode, Refusal};
 use crate::store::{Allocation, Testimony};
@@ -92,6 +92,7 @@ impl Core {
             eni_id: EniId::from(""),
             device_index: DeviceIndex(0),
             table: RouteTable::MAIN,
+            plumbing: Plumbing::OwnRules,
         });
         self.store.release(address, turn.boot(), self.config.cooldown);
         turn.debug(format!("{address} released by {key}"));
@@ -100,9 +101,11 @@ impl Core {
 
     /// What an ADD or DEL is told of an address; `None`: its ENI is not known yet.
     pub(super) fn allocated(&self, address: std::net::Ipv4Addr) -> Option<Allocated> {
-        let eni_id = self.store.get(address)?.eni.clone()?;
-        let device_index = self.enis.get(&eni_id)?.device_index;
-        Some(Allocated { address, eni_id, device_index, table: RouteTable::of_device(device_index) })
+        let entry = self.store.get(address)?;
+        let eni_id = entry.eni.clone()?;
+        let eni = self.enis.get(&eni_id)?;
+        let (device_index, plumbing) = (eni.device_index, self.plumbing(eni, entry.slot));
+        Some(Allocated { address, eni_id, device_index, table: RouteTable::of_device(device_index), plumbing })
     }
 
     /// A fresh allocation for a waiter's first call.

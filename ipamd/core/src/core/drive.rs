@@ -28,6 +28,7 @@ impl Core {
             self.give_up_if_stuck(turn, id);
             self.drive_eni(turn, id);
             self.drive_termination(turn, id);
+            self.drive_steering(turn, id);
         }
     }
 
@@ -51,6 +52,9 @@ impl Core {
             return;
         }
         let Some((purpose, kind)) = self.call_for(id, &next) else { return };
+        if matches!(next, Next::Configure) {
+            self.note_proving(id);
+        }
         let action = self.start(turn, purpose, kind);
         if let Some(attempt) = self.enis.get_mut(id).and_then(|eni| eni.phase.current_try_mut()) {
             attempt.state = TryState::Running(action);
@@ -78,7 +82,7 @@ impl Core {
         })
     }
 
-    fn eni_plan(&self, eni: &Eni) -> Option<EniPlan> {
+    pub(super) fn eni_plan(&self, eni: &Eni) -> Option<EniPlan> {
         Some(EniPlan {
             eni_id: eni.eni_id.clone(),
             mac: eni.mac,
@@ -86,6 +90,7 @@ impl Core {
             primary_address: eni.primary_address,
             subnet_cidr: self.subnets.get(&eni.subnet_id)?.cidr?,
             table: RouteTable::of_device(eni.device_index),
+            prefixes: self.prefixes_of(&eni.eni_id),
         })
     }
 

@@ -35,6 +35,7 @@ impl Core {
             Purpose::Detach { eni_id } => self.detach_ended(turn, &purpose, eni_id, outcome),
             Purpose::Delete { eni_id } => self.delete_ended(turn, &purpose, eni_id, outcome),
             Purpose::Configure { eni_id } => self.configure_ended(turn, &purpose, eni_id, outcome),
+            Purpose::Steer { eni_id } => self.steer_ended(turn, &purpose, eni_id, outcome),
             Purpose::Describe => self.describe_ended(turn, &purpose, outcome),
             Purpose::Subnet { subnet_id } => self.subnet_ended(turn, &purpose, subnet_id, outcome),
             Purpose::Zone => self.zone_ended(turn, &purpose, outcome),
@@ -139,6 +140,7 @@ impl Core {
         let failure = match outcome {
             Ok(Outcome::EniConfigured) => {
                 self.serving = true;
+                eni.steering.proven = std::mem::take(&mut eni.steering.proving);
                 if let Some(asked_at) = eni.asked_at.take() {
                     self.adaptive.eni_took(now.since(asked_at));
                 }

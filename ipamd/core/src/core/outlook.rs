@@ -64,7 +64,8 @@ impl Core {
         let usable = |eni: &&Eni| eni.gives_out() || eni.is_coming(now);
         for eni in self.enis.values().filter(usable) {
             let free = self.store.tally(&eni.eni_id).free;
-            outlook.add(resting_until(eni).unwrap_or(now), free);
+            let steered_at = eni.steering.attempt.failure.as_ref().and_then(|_| eni.steering.attempt.earliest());
+            outlook.add(resting_until(eni).or(steered_at).unwrap_or(now), free);
         }
         for (until, entry) in self.store.cooling() {
             let eni = entry.eni.as_ref().and_then(|id| self.enis.get(id)).filter(usable);

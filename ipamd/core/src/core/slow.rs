@@ -67,6 +67,7 @@ fn is_remote(purpose: &Purpose) -> bool {
         | Purpose::Subnet { .. } => true,
         Purpose::Deconfigure { .. }
         | Purpose::Configure { .. }
+        | Purpose::Steer { .. }
         | Purpose::Host
         | Purpose::Observe
         | Purpose::Flush { .. } => false,

@@ -26,6 +26,7 @@ impl Core {
             | Purpose::Attach { .. }
             | Purpose::Assign { .. }
             | Purpose::Configure { .. }
+            | Purpose::Steer { .. }
             | Purpose::Host
             | Purpose::Describe
             | Purpose::Subnet { .. }
@@ -40,6 +41,7 @@ impl Core {
             | Purpose::Attach { .. }
             | Purpose::Assign { .. }
             | Purpose::Configure { .. }
+            | Purpose::Steer { .. }
             | Purpose::Host => Priority::Warm,
             Purpose::Termination { .. }
             | Purpose::Unassign { .. }

@@ -34,7 +34,8 @@ impl Core {
     /// Gives the sandbox an address; `false`: there is none.
     fn serve(&mut self, turn: &mut Turn, key: &crate::ids::AllocationKey) -> bool {
         let order = self.giving_order(turn.boot());
-        let Some(address) = self.store.choose(order.iter().map(|(id, slot)| (id, *slot))) else { return false };
+        let homes = order.iter().map(|(id, slot)| (id, *slot));
+        let Some(address) = self.store.choose(homes, |id, prefix| self.is_proven(id, prefix)) else { return false };
         let Some(waiter) = self.waiters.take(key) else { return true };
         let Some(request) = waiter.calls.first().map(|call| call.request) else { return true };
         let allocation = Self::new_allocation(turn, &waiter.key, &waiter.pod, request);

@@ -264,6 +264,7 @@ fn restore_eni(record: &EniRecord, primary: bool, now: BootTime) -> Eni {
         stuck_reported: false,
         excluded: false,
         upkeep: crate::lifecycle::Upkeep::default(),
+        steering: crate::lifecycle::Steering::new(now),
     }
 }
 

@@ -50,12 +50,12 @@ fn never_used_addresses_go_first_then_the_oldest_released() {
     end_rests(&mut store, at(60));
     let mut order = Vec::new();
     for container in ["x", "y", "z"] {
-        let address = store.choose([(&eni, Slot::Single)]).expect("free");
+        let address = store.choose([(&eni, Slot::Single)], |_, _| true).expect("free");
         assert!(store.allocate(address, allocation(container)));
         order.push(address);
     }
     assert_eq!(order, [ip(9), ip(7), ip(6)]);
-    assert_eq!(store.choose([(&eni, Slot::Single)]), None);
+    assert_eq!(store.choose([(&eni, Slot::Single)], |_, _| true), None);
 }
 
 #[test]
@@ -64,12 +64,12 @@ fn cooling_address_is_not_assigned_before_its_period_ends() {
     store.allocate(ip(5), allocation("a"));
     store.release(ip(5), at(10), COOLDOWN);
     assert_eq!(store.expire(at(39), |_, _| None), Some(at(40)));
-    assert_eq!(store.choose([(&eni, Slot::Single)]), None);
+    assert_eq!(store.choose([(&eni, Slot::Single)], |_, _| true), None);
     assert!(!store.allocate(ip(5), allocation("b")));
     assert_eq!(store.expire(at(40), |_, _| None), None);
-    assert_eq!(store.choose([(&eni, Slot::Single)]), None, "not flushed yet");
+    assert_eq!(store.choose([(&eni, Slot::Single)], |_, _| true), None, "not flushed yet");
     store.flushed(ip(5));
-    assert_eq!(store.choose([(&eni, Slot::Single)]), Some(ip(5)));
+    assert_eq!(store.choose([(&eni, Slot::Single)], |_, _| true), Some(ip(5)));
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn an_undone_allocation_leaves_no_trace() {
     store.allocate(ip(5), allocation("b"));
     store.undo(ip(5));
     assert_eq!(store.get(ip(5)).cloned(), before);
-    assert_eq!(store.choose([(&eni, Slot::Single)]), Some(ip(5)));
+    assert_eq!(store.choose([(&eni, Slot::Single)], |_, _| true), Some(ip(5)));
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn an_address_that_the_kernel_still_has_when_its_cooldown_ends_is_held() {
     store.allocate(ip(5), allocation("a"));
     store.release(ip(5), at(1), COOLDOWN);
     store.expire(at(40), |_, _| Some("enix".into()));
-    assert_eq!(store.choose([(&eni, Slot::Single)]), None);
+    assert_eq!(store.choose([(&eni, Slot::Single)], |_, _| true), None);
     assert_eq!(store.tally(&eni), Tally { held: 1, ..Tally::default() });
 }
 
@@ -134,7 +134,7 @@ fn pods_are_packed_into_the_fullest_prefix_and_only_a_whole_one_can_go() {
     let eni = EniId::from("eni-1");
     let mut store = prefixes(&eni, &["10.0.0.16/28", "10.0.0.32/28"]);
     for number in 0..17 {
-        let address = store.choose([(&eni, Slot::Prefix)]).expect("free");
+        let address = store.choose([(&eni, Slot::Prefix)], |_, _| true).expect("free");
         assert_eq!(address, ip(16 + number), "the first prefix is filled before the second");
         assert!(store.allocate(address, allocation(&number.to_string())));
     }
@@ -176,7 +176,7 @@ fn a_large_store_turns_over_and_its_counts_stay_right() {
     }
     let homes: Vec<_> = enis.iter().map(|eni| (eni, Slot::Prefix)).collect();
     for number in 0..10_000_u64 {
-        let address = store.choose(homes.iter().copied()).expect("free");
+        let address = store.choose(homes.iter().copied(), |_, _| true).expect("free");
         assert!(store.allocate(address, allocation(&number.to_string())));
         store.release(address, at(number), Duration::from_secs(2_000));
         end_rests(&mut store, at(number));

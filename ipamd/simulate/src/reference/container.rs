@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ipamd_core::BootTime;
-use ipamd_core::action::Allocated;
+use ipamd_core::action::{Allocated, Plumbing};
 use ipamd_core::checkpoint::{
     REFERENCE_VERSION, ReferenceAllocation, ReferenceJournal, ReferenceMetadata, parse_reference,
 };
@@ -241,6 +241,7 @@ impl Container {
             eni_id: EniId(assigned.eni.to_string()),
             device_index,
             table: RouteTable::of_device(device_index),
+            plumbing: Plumbing::OwnRules,
         })
     }
 

@@ -3,6 +3,7 @@
 
 use std::net::Ipv4Addr;
 
+use ipamd_core::action::Plumbing;
 use ipamd_core::ids::{DeviceIndex, RouteTable};
 use ipamd_core::reason::ReasonCode;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -66,6 +67,7 @@ fn allocated() -> Allocated {
         eni_id: "eni-2".into(),
         device_index: DeviceIndex(1),
         table: RouteTable(2),
+        plumbing: Plumbing::OwnRules,
     }
 }
 
@@ -100,6 +102,8 @@ async fn an_add_carries_key_pod_and_deadline_and_its_answer_all_fields_of_the_re
             ipv6_addr: String::new(),
             device_number: 1,
             route_table_id: 2,
+            pod_route_table: None,
+            link_group: None,
         }],
         use_external_snat: false,
         vpc_v4_cidrs: vec!["10.0.0.0/16".to_owned(), "192.168.0.0/16".to_owned()],
@@ -109,6 +113,21 @@ async fn an_add_carries_key_pod_and_deadline_and_its_answer_all_fields_of_the_re
     };
     assert_eq!(answer, expected);
     assert!(receiver.try_recv().is_err(), "an answered call is not abandoned");
+}
+
+#[tokio::test]
+async fn in_layout_flat_the_answer_names_the_pod_s_table_and_group_and_all_else_is_as_before() {
+    for (plumbing, group) in [(Plumbing::NodeRules, None), (Plumbing::EniMark, Some(158_001))] {
+        let (backend, mut receiver, _facts) = bench(false);
+        let driver = async {
+            let (request, _, reply) = next_call(&mut receiver).await;
+            reply.send(Reply::Add { request, result: Ok(Allocated { plumbing, ..allocated() }) }).unwrap();
+        };
+        let (answer, ()) = tokio::join!(backend.add_network(Request::new(add())), driver);
+        let allocation = answer.unwrap().into_inner().ip_allocation_metadata.remove(0);
+        assert_eq!((allocation.device_number, allocation.route_table_id), (1, 2));
+        assert_eq!((allocation.pod_route_table, allocation.link_group), (Some(158_000), group));
+    }
 }
 
 #[tokio::test]

@@ -5,9 +5,47 @@ use std::time::Duration;
 
 use super::world::{Fault, World, warm_addresses, warm_enis, warm_prefixes};
 use crate::action::{ActionKind, Fill};
-use crate::config::{AddressMode, Config};
+use crate::config::{AddressMode, Config, Layout};
 use crate::event::FailureClass;
 use crate::ids::RequestId;
+
+fn flat(config: Config) -> Config {
+    Config { layout: Layout::Flat, ..config }
+}
+
+/// That no address is given out before is the world's own check, in every test.
+#[test]
+fn in_layout_flat_a_new_prefix_gets_its_rule_within_milliseconds_and_a_prefix_given_back_loses_it() {
+    let mut world = World::new("m5.large", flat(targets(0, 0)));
+    // The primary ENI takes nine prefixes, 144 pods; the others come on the second one.
+    let requests = add_all(&mut world, 0..150);
+    world.run_seconds(10);
+    world.assert_served(&requests);
+    let later = add_all(&mut world, 150..170);
+    world.run_seconds(2);
+    world.assert_served(&later);
+    let second = world.enis.values().find(|eni| eni.view.eni_id != world.facts.primary_eni_id).unwrap().view.clone();
+    let held = |world: &World| world.steered[&second.eni_id].len();
+    assert_eq!((second.prefixes.len(), held(&world)), (2, 2));
+    for pod in 160..170 {
+        world.del(&format!("pod-{pod}"));
+    }
+    world.run_seconds(300);
+    assert_eq!((world.enis[&second.eni_id].view.prefixes.len(), held(&world)), (1, 1));
+    assert!(world.count("configure") <= 6, "{} set-ups", world.count("configure"));
+}
+
+#[test]
+fn a_pod_waits_for_the_rule_of_its_prefix_while_the_kernel_refuses_it() {
+    let mut world = World::new("m5.large", flat(targets(0, 0)));
+    let requests = add_all(&mut world, 0..150);
+    world.run_seconds(10);
+    world.assert_served(&requests);
+    world.fault("configure", Fault::Before(FailureClass::Kernel));
+    let later = add_all(&mut world, 150..170);
+    world.run_seconds(8);
+    world.assert_served(&later);
+}
 
 /// An address target in prefix mode.
 fn targets(warm: u32, minimum: u32) -> Config {

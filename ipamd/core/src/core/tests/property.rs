@@ -8,7 +8,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::world::{Fault, World, key, warm_addresses, warm_enis};
-use crate::config::{AddressMode, Config};
+use crate::config::{AddressMode, Config, Layout};
 use crate::event::{Event, FailureClass};
 use crate::ids::RequestId;
 
@@ -121,10 +121,12 @@ fn configs() -> impl Strategy<Value = Config> {
         Just(AddressMode::SecondaryIps),
         proptest::option::of(0_u32..3).prop_map(|warm_prefixes| AddressMode::Prefixes { warm_prefixes }),
     ];
-    (warm, 0_u64..40, max_enis, mode).prop_map(|(config, cooldown, max_enis, address_mode)| Config {
+    let layout = prop_oneof![Just(Layout::Classic), Just(Layout::Flat)];
+    (warm, 0_u64..40, max_enis, mode, layout).prop_map(|(config, cooldown, max_enis, address_mode, layout)| Config {
         cooldown: Duration::from_secs(cooldown),
         max_enis,
         address_mode,
+        layout,
         ..config
     })
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 
 use crate::action::{Action, ActionKind, Effects, Fill, Reply, prefix_addresses};
-use crate::config::{AddressMode, Config, WarmTargets};
+use crate::config::{AddressMode, Config, Layout, WarmTargets};
 use crate::core::Core;
 use crate::event::{AttachmentView, EniView, Event, Failure, FailureClass, InstanceFacts, KernelView, Outcome};
 use crate::ids::{
@@ -21,6 +21,7 @@ use crate::ids::{
 };
 use crate::reason::{Notice, ReasonCode};
 use crate::restore::Restored;
+use crate::store::prefix_of;
 use crate::{Checkpoint, Snapshot};
 
 pub(super) use subnets::tags;
@@ -115,6 +116,8 @@ pub(super) struct World {
     pub(super) notices: Vec<Notice>,
     pub(super) calls: BTreeMap<&'static str, u32>,
     proven: BTreeSet<EniId>,
+    /// Prefixes that have rules, by the last set-up of each ENI.
+    pub(super) steered: BTreeMap<EniId, BTreeSet<Ipv4Net>>,
     /// Reads until then show these ENIs.
     lagging: Option<(BootTime, BTreeMap<EniId, FakeEni>)>,
     /// What reads do not show although it is there.
@@ -235,6 +238,7 @@ impl World {
             notices: Vec::new(),
             calls: BTreeMap::new(),
             proven: BTreeSet::new(),
+            steered: BTreeMap::new(),
             lagging: None,
             hidden: Hidden::default(),
             has_lagged: false,
@@ -369,6 +373,10 @@ impl World {
             "{address} was given out before the kernel forgot its last pod"
         );
         assert!(self.proven.contains(eni_id), "{address} is on {eni_id}, which is not proven");
+        let by_itself = self.enis.get(eni_id).is_some_and(|eni| eni.view.secondary_addresses.contains(&address));
+        let has_rule = self.steered.get(eni_id).is_some_and(|prefixes| prefixes.contains(&prefix_of(address)));
+        let needs_rule = self.config.layout == Layout::Flat && *eni_id != self.facts.primary_eni_id && !by_itself;
+        assert!(!needs_rule || has_rule, "{address} is in a prefix of {eni_id} that has no rule");
         let on_eni = self.enis.get(eni_id).is_some_and(|eni| eni.view.attachment.is_some() && has(&eni.view, address));
         assert!(on_eni, "{address} is not on {eni_id} in EC2");
         let owner = self.pods.iter().find(|(_, held)| **held == address).map(|(owner, _)| owner);

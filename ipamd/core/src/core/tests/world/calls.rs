@@ -104,6 +104,7 @@ impl World {
         self.late.clear();
         self.deadlines.clear();
         self.proven.clear();
+        self.steered.clear();
         let disk = self.disk.take();
         let restored = Restored::read(
             disk.as_ref().map(|disk| disk.reference_json.as_slice()),

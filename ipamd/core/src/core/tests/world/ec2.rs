@@ -37,12 +37,14 @@ impl World {
             ActionKind::ConfigureEni(plan) => match self.enis.get(&plan.eni_id) {
                 Some(eni) if eni.view.attachment.is_some() && eni.link_at <= self.now.boot => {
                     self.proven.insert(plan.eni_id.clone());
+                    self.steered.insert(plan.eni_id.clone(), plan.prefixes.iter().copied().collect());
                     Outcome::EniConfigured
                 }
                 _ => Outcome::Failed(failure(FailureClass::LinkMissing)),
             },
             ActionKind::DeconfigureEni(plan) => {
                 self.proven.remove(&plan.eni_id);
+                self.steered.remove(&plan.eni_id);
                 Outcome::Done
             }
             ActionKind::ConfigureHost { .. } | ActionKind::ForgetTombstone { .. } => Outcome::Done,

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Which ENI a pod's packets leave by, in layout `flat` and secondary-IP mode: the pod's host veth is in its ENI's link
+//! group, the group gives the packet the ENI's mark, and one policy rule an ENI takes the mark to the ENI's table. So
+//! neither rules nor nft rules grow with the number of pods, and an ADD writes none of either.
+//!
+//! ```text
+//! veth of a pod on eth2 ── group 158002 ── eni_marks: mark 0x2/0x7f ── rule 1536 fwmark 0x2/0x7f ── table 3 ── eth2
+//! any other link        ── group 0 ─────── untouched
+//! ```
+//!
+//! The rules are the same whatever ENIs there are, for all device indexes that can be: the table is not replaced when an ENI
+//! comes or goes. What belongs to no ENI's group (everything that comes in from outside, the primary ENI's pods, pods inside
+//! prefixes) is done after the first rule; ENIs are asked about lowest first, which is the order in which they are filled.
+//!
+//! The packet also may get the mark of connections of the primary ENI ([`super::snat`]): its rule, 1024, goes first.
+//!
+//! Invariant: only bits of the mask are written; two ENIs never share a mark.
+
+use super::host::{HostSetup, Layout};
+use super::ids;
+use super::model::Mark;
+use super::nft::{ChainType, Hook, Match, NftChain, NftRule, Statement};
+
+/// The mark of the ENI at a device index; `None`: it has none, for it is the primary ENI or its number is not a link group or
+/// does not fit into the mask.
+#[must_use]
+pub fn of_eni(mask: u32, device_index: u32) -> Option<Mark> {
+    ids::eni_group(device_index)?;
+    let shift = mask.trailing_zeros();
+    let value = device_index.checked_shl(shift)?;
+    (value >> shift == device_index && value & !mask == 0).then_some(Mark { value, mask })
+}
+
+/// The chain; `None` in layout `classic`.
+#[must_use]
+pub fn chain(host: &HostSetup) -> Option<NftChain> {
+    if host.layout == Layout::Classic {
+        return None;
+    }
+    let mut rules = vec![NftRule {
+        purpose: "no pod of a secondary ENI",
+        matches: vec![Match::InputGroup(ids::DEFAULT_GROUP)],
+        statements: vec![Statement::Accept],
+    }];
+    rules.extend((1..=ids::MOST_MARKED_ENIS).filter_map(|index| rule(host.eni_mark_mask, index)));
+    Some(NftChain { name: "eni_marks", kind: ChainType::Filter, hook: Hook::Prerouting, priority: -145, rules })
+}
+
+fn rule(mask: u32, device_index: u32) -> Option<NftRule> {
+    let (group, mark) = (ids::eni_group(device_index)?, of_eni(mask, device_index)?);
+    Some(NftRule {
+        purpose: "pods leave by their ENI",
+        matches: vec![Match::InputGroup(group)],
+        statements: vec![Statement::SetPacketMark(mark), Statement::Accept],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn every_eni_that_has_a_group_has_a_mark_of_its_own_by_default() {
+        let mask = ids::DEFAULT_ENI_MARK_MASK;
+        assert_eq!((of_eni(mask, 0), of_eni(mask, ids::MOST_MARKED_ENIS + 1)), (None, None));
+        let marks: BTreeSet<_> = (1..=ids::MOST_MARKED_ENIS).map(|index| of_eni(mask, index).unwrap().value).collect();
+        assert_eq!(marks.len(), ids::MOST_MARKED_ENIS as usize);
+    }
+
+    #[test]
+    fn groups_are_apart_from_each_other_and_from_the_dead_one() {
+        let groups: BTreeSet<_> = (1..=ids::MOST_MARKED_ENIS).filter_map(ids::eni_group).collect();
+        assert_eq!(groups.len(), ids::MOST_MARKED_ENIS as usize);
+        assert!(!groups.contains(&ids::DEAD_GROUP) && !groups.contains(&ids::DEFAULT_GROUP));
+    }
+
+    #[test]
+    fn an_eni_that_does_not_fit_a_narrow_mask_has_no_mark() {
+        assert_eq!(of_eni(0x3000, 3), Some(Mark { value: 0x3000, mask: 0x3000 }));
+        assert_eq!(of_eni(0x3000, 4), None);
+        assert_eq!(of_eni(0, 1), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_mark_keeps_to_its_mask_and_is_never_none_s(width in 1u32..24, shift in 0u32..9, index in 0u32..40) {
+            let mask = ((1u32 << width) - 1) << shift;
+            if let Some(mark) = of_eni(mask, index) {
+                prop_assert_eq!(mark.value & !mask, 0);
+                prop_assert_ne!(mark.value, 0);
+                prop_assert_eq!(mark.value >> shift, index);
+            }
+        }
+    }
+}
