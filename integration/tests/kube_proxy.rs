@@ -19,6 +19,7 @@ use integration::netns::Namespace;
 use integration::outside::{Outside, PEER};
 use integration::pods::{self, Pod};
 use integration::probe::{EchoServer, reach_both};
+use integration::tools::{Iptables, Tools};
 use integration::topology::{NodeSpec, Subnet, Topology, TopologySpec};
 
 /// Cluster addresses: replicas in pods, an endpoint outside the VPC, a node port.
@@ -169,4 +170,24 @@ fn a_held_xtables_lock_does_not_hold_up_the_start() {
     })
     .unwrap();
     assert!(pods::start(topology.node("n1"), 2, 2, &AtomicUsize::new(0)).is_ok());
+}
+
+#[test]
+fn what_the_reference_left_is_gone_once_the_daemon_is_there_and_kube_proxy_s_is_not() {
+    let mut topology = Topology::build(&TopologySpec::one("m5.large")).unwrap();
+    let tools = topology.world.tools.clone();
+    let netns = topology.node("n1").netns.clone();
+    let iptables =
+        |words: &[&str]| Tools::iptables(&netns, Iptables::Nft, &[&["iptables", "-t", "nat"], words].concat(), "");
+    KubeProxy::new(&tools, &netns, Mode::IptablesNft).sync(&[]).unwrap();
+    let before = iptables(&["-S"]).unwrap();
+    iptables(&["-N", "AWS-SNAT-CHAIN-0"]).unwrap();
+    iptables(&["-A", "POSTROUTING", "-m", "comment", "--comment", "AWS SNAT CHAIN", "-j", "AWS-SNAT-CHAIN-0"]).unwrap();
+    iptables(&["-A", "AWS-SNAT-CHAIN-0", "!", "-o", "vlan+", "-j", "SNAT", "--to-source", "10.0.1.11"]).unwrap();
+    topology.start(&[]).unwrap();
+    eventually("its rules are gone", Duration::from_secs(5), || {
+        let now = iptables(&["-S"]).map_err(|error| error.to_string())?;
+        if now == before { Ok(()) } else { Err(now) }
+    })
+    .unwrap();
 }

@@ -110,6 +110,9 @@ fn restore(config: &Config) -> Result<Found, InitError> {
     let store = Store::new(&config.journal);
     let loaded = store.load().map_err(step::<StoreError>("journal"))?;
     let restored = Restored::read(loaded.reference.as_deref(), loaded.own.as_deref(), kernel, boot_id.clone());
+    if restored.reference.is_some() && restored.own.is_none() {
+        host::notice_legacy_rules();
+    }
     let unix_seconds = clock::now().unix_nanos / 1_000_000_000;
     if let Some(Err(error)) = &restored.own {
         let aside = store.set_own_aside(unix_seconds).map_err(step::<StoreError>("journal"))?;

@@ -59,6 +59,17 @@ fn observe(route: &mut Socket, netfilter: &mut Socket, host: &HostSetup) -> Resu
     Ok((link, state))
 }
 
+/// Takes away what the reference has left in nf_tables, once ours is there: its table, chains and rules, known by their names
+/// and comments (`nftables::leftovers`). What was found, as nft commands; nothing is the usual answer.
+///
+/// # Errors
+/// The kernel refuses, and nothing was changed; or its rules cannot be read.
+pub fn remove_leftovers() -> Result<Vec<String>, ApplyError> {
+    nftables::leftovers::remove(&mut Socket::netfilter()?)
+}
+
+pub use nftables::leftovers::{LEGACY_CLEANUP, has_legacy_tables};
+
 /// What an uninstall left alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Removed {

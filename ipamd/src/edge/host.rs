@@ -54,13 +54,18 @@ impl Host {
 
 fn work(jobs: &Receiver<Action>, config: &Config, inbox: &Inbox) {
     let mut garbage_due = clock::boot() + GARBAGE_PERIOD;
+    let mut leftovers_due = true;
     loop {
         match jobs.recv_timeout(garbage_due.since(clock::boot())) {
             Ok(action) => {
                 let started = clock::boot();
                 let outcome = perform(&action.kind, config).unwrap_or_else(|error| Outcome::Failed(failure(&error)));
+                let is_set_up = matches!((&action.kind, &outcome), (ActionKind::ConfigureHost { .. }, Outcome::Done));
                 log_end(action.id, &outcome, started);
                 inbox.ended(action.id, outcome);
+                if is_set_up && std::mem::take(&mut leftovers_due) {
+                    remove_leftovers();
+                }
             }
             Err(RecvTimeoutError::Timeout) => {
                 garbage_due = clock::boot() + GARBAGE_PERIOD;
@@ -68,6 +73,30 @@ fn work(jobs: &Receiver<Action>, config: &Config, inbox: &Inbox) {
             }
             Err(RecvTimeoutError::Disconnected) => return,
         }
+    }
+}
+
+/// Once in the life of a daemon, when ours is in place. What the reference left is in nobody's way but the lists': a failure is
+/// told, and all goes on.
+fn remove_leftovers() {
+    match apply::host::remove_leftovers() {
+        Ok(found) if found.is_empty() => {}
+        Ok(found) => tracing::info!(?found, "rules that amazon-vpc-cni-k8s had left in nf_tables are removed"),
+        Err(error) => tracing::warn!(
+            error = %chain(&error),
+            "rules that amazon-vpc-cni-k8s may have left in nf_tables cannot be removed; restart the daemon to try again"
+        ),
+    }
+}
+
+/// For the start on a node whose pods are the reference's: what it has in iptables-legacy is out of our reach.
+pub(crate) fn notice_legacy_rules() {
+    if apply::host::has_legacy_tables() {
+        tracing::warn!(
+            command = apply::host::LEGACY_CLEANUP,
+            "this node was amazon-vpc-cni-k8s's and iptables-legacy is in use: if that used it, its rules go on translating \
+             by its old lists; run the command once to remove them"
+        );
     }
 }
 

@@ -7,6 +7,7 @@
 //! not compared: it differs between versions.
 
 mod encode;
+pub(crate) mod leftovers;
 mod observe;
 
 use netlink_packet_netfilter::nftables::{NfTablesMessage, TableAttribute, TableMessage};
@@ -19,6 +20,7 @@ use crate::plan::Family;
 use crate::plan::nft::{NftTable, family_text};
 
 pub(crate) use observe::observe;
+use observe::table_is_there;
 
 /// NFNL_SUBSYS_NFTABLES (`include/uapi/linux/netfilter/nfnetlink.h`), the subsystem a transaction is for.
 const SUBSYSTEM: u16 = 10;

@@ -21,12 +21,8 @@ use crate::plan::nft::family_text;
 
 /// The table; `None`: there is none.
 pub(crate) fn observe(socket: &mut Socket, family: Family, table: &str) -> Result<Option<NftState>, ApplyError> {
-    let attributes = vec![TableAttribute::Name(table.to_owned())];
-    let get = message(family, NfTablesMessage::GetTable(TableMessage { attributes }));
-    let doing = format!("nft list table {} {table}", family_text(family));
-    match socket.request(Request { message: get, flags: 0, doing }) {
-        Err(error) if error.errno() == Some(Errno::NOENT.raw_os_error()) => return Ok(None),
-        other => other.map(|_| ())?,
+    if !table_is_there(socket, family, table)? {
+        return Ok(None);
     }
     let mut list = List { socket, family, table };
     let mut state = NftState { sets: Vec::new(), chains: list.chains()? };
@@ -37,16 +33,27 @@ pub(crate) fn observe(socket: &mut Socket, family: Family, table: &str) -> Resul
     Ok(Some(state))
 }
 
+/// Whether there is such a table.
+pub(super) fn table_is_there(socket: &mut Socket, family: Family, table: &str) -> Result<bool, ApplyError> {
+    let attributes = vec![TableAttribute::Name(table.to_owned())];
+    let get = message(family, NfTablesMessage::GetTable(TableMessage { attributes }));
+    let doing = format!("nft list table {} {table}", family_text(family));
+    match socket.request(Request { message: get, flags: 0, doing }) {
+        Err(error) if error.errno() == Some(Errno::NOENT.raw_os_error()) => Ok(false),
+        other => other.map(|_| true),
+    }
+}
+
 /// Reads lists of one table.
-struct List<'a> {
-    socket: &'a mut Socket,
-    family: Family,
-    table: &'a str,
+pub(super) struct List<'a> {
+    pub(super) socket: &'a mut Socket,
+    pub(super) family: Family,
+    pub(super) table: &'a str,
 }
 
 impl List<'_> {
     /// A list of the family; what it holds of other tables is left out by the caller.
-    fn dump(&mut self, inner: NfTablesMessage, doing: &str) -> Result<Vec<NfTablesMessage>, ApplyError> {
+    pub(super) fn dump(&mut self, inner: NfTablesMessage, doing: &str) -> Result<Vec<NfTablesMessage>, ApplyError> {
         let doing = format!("nft list {doing} {} {}", family_text(self.family), self.table);
         let answers: Vec<NetfilterMessage> = self.socket.dump(message(self.family, inner), &doing)?;
         let inner = answers.into_iter().filter_map(|answer| match answer.inner {

@@ -14,7 +14,7 @@ use crate::plan::{Family, Mark, ids, snat};
 
 const MAC: &str = "02:00:0a:00:00:0a";
 
-fn setup() -> HostSetup {
+pub(super) fn setup() -> HostSetup {
     HostSetup {
         primary_mac: MAC.parse().unwrap(),
         primary_address: Ipv4Addr::new(10, 0, 0, 10),
@@ -34,7 +34,7 @@ fn setup() -> HostSetup {
     }
 }
 
-fn node() -> Space {
+pub(super) fn node() -> Space {
     let node = Space::enter_new();
     node.ip(&format!("link add eth0 address {MAC} type veth peer name far mtu 9001"));
     node.ip("link set far up");

@@ -6,6 +6,7 @@ mod eni;
 mod families;
 mod host;
 mod layouts;
+mod leftovers;
 mod packets;
 mod pods;
 mod recycled;
