@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Services work beside kube-proxy in its three modes, whoever starts first, after kube-proxy has written its rules anew, and
-//! with iptables of either kind in use: from pods on primary and secondary ENIs and from the node, to replicas on every ENI of
+//! with iptables of either kind in use, in both layouts: from pods on primary and secondary ENIs and from the node, to replicas on every ENI of
 //! two nodes, to an endpoint outside the VPC, and by a node port. The xtables lock is nothing to us.
 //!
 //! kube-proxy is a stand-in (`integration::kube_proxy`): rules as its modes have them, not the program.
@@ -37,7 +37,7 @@ enum First {
     Enid,
 }
 
-fn services_work(mode: Mode, first: First) {
+fn services_work(mode: Mode, first: First, layout: &str) {
     let mut spec = TopologySpec::one("m5.large");
     spec.nodes.push(NodeSpec::new("n2", "m5.large", Subnet::B));
     let mut topology = Topology::build(&spec).unwrap();
@@ -48,7 +48,7 @@ fn services_work(mode: Mode, first: First) {
     if first == First::KubeProxy {
         proxies.iter().for_each(|proxy| proxy.sync(&[]).unwrap());
     }
-    topology.start(&[]).unwrap();
+    topology.start(&[("ENID_LAYOUT", layout)]).unwrap();
     let pods = ["n1", "n2"].map(|name| on_both_enis(&topology, name));
     let servers = pods.each_ref().map(|pods| pods.each_ref().map(|pod| EchoServer::start(&pod.sandbox.netns).unwrap()));
     let endpoints = |here: usize| {
@@ -128,32 +128,42 @@ fn reach_replicas(from: &Namespace) -> Ipv4Addr {
 
 #[test]
 fn services_work_beside_kube_proxy_on_iptables_legacy() {
-    services_work(Mode::IptablesLegacy, First::KubeProxy);
+    services_work(Mode::IptablesLegacy, First::KubeProxy, "classic");
 }
 
 #[test]
 fn services_work_beside_kube_proxy_on_iptables_nft() {
-    services_work(Mode::IptablesNft, First::KubeProxy);
+    services_work(Mode::IptablesNft, First::KubeProxy, "classic");
 }
 
 #[test]
 fn services_work_beside_kube_proxy_on_nftables() {
-    services_work(Mode::Nftables, First::KubeProxy);
+    services_work(Mode::Nftables, First::KubeProxy, "classic");
 }
 
 #[test]
-fn services_work_beside_kube_proxy_on_iptables_legacy_that_comes_later() {
-    services_work(Mode::IptablesLegacy, First::Enid);
+fn services_work_beside_kube_proxy_on_iptables_legacy_that_comes_later_in_layout_flat() {
+    services_work(Mode::IptablesLegacy, First::Enid, "flat");
 }
 
 #[test]
-fn services_work_beside_kube_proxy_on_iptables_nft_that_comes_later() {
-    services_work(Mode::IptablesNft, First::Enid);
+fn services_work_beside_kube_proxy_on_iptables_nft_that_comes_later_in_layout_flat() {
+    services_work(Mode::IptablesNft, First::Enid, "flat");
+}
+
+#[test]
+fn services_work_beside_kube_proxy_on_nftables_that_comes_later_in_layout_flat() {
+    services_work(Mode::Nftables, First::Enid, "flat");
+}
+
+#[test]
+fn services_work_beside_kube_proxy_on_nftables_in_layout_flat() {
+    services_work(Mode::Nftables, First::KubeProxy, "flat");
 }
 
 #[test]
 fn services_work_beside_kube_proxy_on_nftables_that_comes_later() {
-    services_work(Mode::Nftables, First::Enid);
+    services_work(Mode::Nftables, First::Enid, "classic");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Answers leave by the ENI that the request came in by, in every combination: pods on the primary and on secondary ENIs; node
 //! ports with either policy, from inside the VPC, from a peered VPC and from the internet; a load balancer that targets pods;
-//! a peered VPC; a transit gateway; SNAT by us or elsewhere; node ports served or not. No packet dies of rp_filter.
+//! a peered VPC; a transit gateway; SNAT by us or elsewhere; node ports served or not; both layouts. No packet dies of rp_filter.
 //!
 //! The fabric drops what leaves by the wrong ENI, so an answer proves its way. kube-proxy is a stand-in
 //! (`integration::kube_proxy`), the other networks are one namespace (`integration::outside`).
@@ -83,17 +83,18 @@ struct Bench {
     /// Of n1 and n2: on the primary ENI, on a secondary one, each with a server.
     served: [[(Pod, EchoServer); 2]; 2],
     next_port: u16,
+    is_flat: bool,
 }
 
 impl Bench {
-    fn new(rp_filter: RpFilter) -> Self {
+    fn new(rp_filter: RpFilter, layout: &str) -> Self {
         let mut spec = TopologySpec::one("m5.large");
         spec.nodes.push(NodeSpec::new("n2", "m5.large", Subnet::B));
         for node in &mut spec.nodes {
             node.rp_filter = rp_filter;
         }
         let mut topology = Topology::build(&spec).unwrap();
-        topology.start(&[]).unwrap();
+        topology.start(&[("ENID_LAYOUT", layout)]).unwrap();
         let outside = Outside::connect(&topology.world.tools, &topology.fabric).unwrap();
         let served = ["n1", "n2"].map(|name| {
             let mut pods = pods::start(topology.node(name), 12, 6, &AtomicUsize::new(0)).unwrap();
@@ -104,7 +105,7 @@ impl Bench {
                 (pod, server)
             })
         });
-        Self { topology, outside, served, next_port: 30_000 }
+        Self { topology, outside, served, next_port: 30_000, is_flat: layout == "flat" }
     }
 
     /// The daemons with other settings: live pods go on.
@@ -124,7 +125,8 @@ impl Bench {
                 self.topology.world.tools.nft_json(&self.topology.node("n1").netns, &["list", "table", "ip", "enid"]);
             let text = rules.map_err(|error| error.to_string())?.to_string();
             let as_wanted = text.contains("source_address") != settings.external_snat
-                && text.contains("connections to the node") == settings.node_ports;
+                && text.contains("connections to the node") == settings.node_ports
+                && text.contains("eni_marks") == self.is_flat;
             if as_wanted { Ok(()) } else { Err(format!("{table}: {text}")) }
         })
         .unwrap();
@@ -231,8 +233,8 @@ fn ask_patiently(
     last.map(|seen| *seen.ip())
 }
 
-fn all_combinations(rp_filter: RpFilter) {
-    let mut bench = Bench::new(rp_filter);
+fn all_combinations(rp_filter: RpFilter, layout: &str) {
+    let mut bench = Bench::new(rp_filter, layout);
     let drops = bench.topology.fabric.drops().unwrap();
     let (mut asked, mut lost) = (0, 0);
     for (external_snat, node_ports) in [(false, true), (true, true), (true, false), (false, false)] {
@@ -280,10 +282,15 @@ fn all_combinations(rp_filter: RpFilter) {
 
 #[test]
 fn answers_leave_by_the_eni_of_the_request_in_every_combination() {
-    all_combinations(RpFilter::Loose);
+    all_combinations(RpFilter::Loose, "classic");
 }
 
 #[test]
 fn and_on_a_host_that_began_with_strict_rp_filter() {
-    all_combinations(RpFilter::Strict);
+    all_combinations(RpFilter::Strict, "classic");
+}
+
+#[test]
+fn and_in_layout_flat() {
+    all_combinations(RpFilter::Strict, "flat");
 }
