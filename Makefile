@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test fill decision scale compare simulate soak kill explore build binaries plugin lint fmt fmt-check clippy check-deps limits proto bless bench check check-slim tools localstack moto
+.PHONY: help demo test layouts fill decision scale compare simulate soak kill explore build binaries plugin lint fmt fmt-check clippy check-deps limits proto bless bench check check-slim tools localstack moto
 
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 # In a shell that sourced scripts/sdk.sh this is the folder of one SDK: make chooses anew.
@@ -43,6 +43,10 @@ demo: binaries plugin tools ## two emulated nodes, real daemon, real plugin, 259
 test: build plugin tools localstack moto ## every test (needs root)
 	$(call say,tests)
 	@$(sdk); scripts/nextest.sh run --config "$$ENID_SDK" --workspace --all-targets
+
+layouts: build plugin tools ## the packet scenarios in the layout that is not the default (needs root)
+	$(call say,scenarios in layout classic)
+	@$(sdk); ENID_TEST_LAYOUT=classic scripts/nextest.sh run --config "$$ENID_SDK" -p integration -E 'binary(topology) | binary(attach) | binary(prefix) | binary(cooling) | binary(restart) | binary(rp_filter) | binary(nat) | binary(nodeport) | binary(kube_proxy) | binary(recycled)'
 
 kill: build plugin tools ## kill -9 of plugin and daemon at every single system call, 20 minutes (needs root; `make test` cuts where it matters)
 	$(call say,kill -9 at every system call)

@@ -45,7 +45,11 @@ impl Leftovers {
     #[must_use]
     pub fn of_pods(&self) -> Self {
         let pods = |rules: &[String]| {
-            let of_pod = |rule: &&String| rule.starts_with("512:") || rule.starts_with("1536:");
+            // One address is a pod's; everything, a mark or a prefix is the node's or an ENI's (layout flat).
+            let to_pod = |rule: &str| rule.starts_with("512:") && !rule.contains(" to - ");
+            let from_pod =
+                |rule: &str| rule.starts_with("1536: from ") && !rule.contains(" from all ") && !rule.contains('/');
+            let of_pod = |rule: &&String| to_pod(rule) || from_pod(rule);
             rules.iter().filter(of_pod).cloned().collect()
         };
         let routes =
@@ -116,7 +120,8 @@ fn ours(object: &Value) -> bool {
 
 fn rule_line(rule: &Value) -> String {
     let priority = &rule["priority"];
-    format!("{priority}: from {} to {} lookup {}", text(rule, "src"), text(rule, "dst"), text(rule, "table"))
+    let length = rule["srclen"].as_u64().map(|length| format!("/{length}")).unwrap_or_default();
+    format!("{priority}: from {}{length} to {} lookup {}", text(rule, "src"), text(rule, "dst"), text(rule, "table"))
 }
 
 fn route_line(route: &Value) -> String {

@@ -37,6 +37,9 @@ use crate::sandbox::{Runtime, Sandbox, SandboxError};
 use crate::tools::{ToolError, Tools, build_folder};
 use crate::world::{World, WorldError};
 
+/// Layout of all nodes' pods, where a test does not choose one: `make layouts`.
+const LAYOUT: &str = "ENID_TEST_LAYOUT";
+
 /// How long the daemon may take to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -201,7 +204,7 @@ impl Node {
         let state = world.folder(&format!("{name}/state"))?;
         let socket = state.join("ipamd.sock");
         let text = |path: &Path| path.to_string_lossy().into_owned();
-        let environment = BTreeMap::from(
+        let mut environment = BTreeMap::from(
             [
                 ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
                 ("MY_NODE_NAME", name.clone()),
@@ -215,6 +218,8 @@ impl Node {
             ]
             .map(|(key, value)| (key.to_owned(), value)),
         );
+        // Every scenario can be lived in either layout of the pods.
+        environment.extend(std::env::var(LAYOUT).ok().map(|layout| ("ENID_LAYOUT".to_owned(), layout)));
         let overrides: Map<String, Value> = [
             ("ipamdSocket", text(&socket)),
             ("stateDir", text(&state)),
