@@ -9,12 +9,13 @@
 //!                                       │ refused: code 11           │        │              │ yes: done     │
 //!                                       ▼                            └────────┴── failed ────┴───────────────┤
 //!                                     error                                      DelNetwork SetupNSFailed ◄──┘
-//! policy agent, when the daemon names a mode ─► result
+//! host ports ─► policy agent, when the daemon names a mode ─► result
 //! ```
 
 use std::path::Path;
 use std::time::Duration;
 
+use datapath::apply::hostport;
 use datapath::apply::pod::{self as apply, Standing};
 use datapath::plan::LinkName;
 use datapath::plan::pod::{PodAttachment, PodDetachment};
@@ -105,6 +106,8 @@ fn plumb(call: &Call, reply: &AddNetworkReply, wanted: &Wanted) -> Result<Attach
     // When the kernel cannot be read the attach that follows has the error to tell.
     if matches!(apply::standing(netns, &pod), Ok(Standing::Plumbed)) {
         call.log.info("attached already", &[("address", &pod.address.to_string())]);
+        // Not taken back when it fails: the pod may run since an earlier ADD.
+        open_ports(call, &pod).map_err(|error| Failure { error, is_to_be_given_back: false })?;
         return Ok(attached);
     }
     if let Err(error) = apply::attach(netns, &pod) {
@@ -113,11 +116,17 @@ fn plumb(call: &Call, reply: &AddNetworkReply, wanted: &Wanted) -> Result<Attach
             .because(format!("attaching {} to {} in {}", pod.address, pod.host_veth, wanted.netns));
         return Err(Failure { error, is_to_be_given_back: !still_stands });
     }
-    enforce_policy(call, reply).map_err(|error| {
+    open_ports(call, &pod).and_then(|()| enforce_policy(call, reply)).map_err(|error| {
         take_back(call, &pod);
         Failure::from(error)
     })?;
     Ok(attached)
+}
+
+fn open_ports(call: &Call, pod: &PodAttachment) -> Result<(), CniError> {
+    hostport::publish(&pod.owner, &pod.host_veth, pod.address, &call.conf.host_ports).map_err(|error| {
+        CniError::new(Code::Internal, format!("opening the pod's host ports failed: {}", chain(&error)))
+    })
 }
 
 fn request(call: &Call) -> AddNetworkRequest {
@@ -155,7 +164,15 @@ fn enforce_policy(call: &Call, reply: &AddNetworkReply) -> Result<(), CniError> 
     }
 }
 
+/// Closes the ports that the sandbox has on the node; never fails, for the daemon sweeps them.
+pub(crate) fn close_ports(call: &Call) {
+    if let Err(error) = hostport::withdraw(&call.key().to_string()) {
+        call.log.error("host ports not closed: left to the daemon", &[("error", &chain(&error))]);
+    }
+}
+
 fn take_back(call: &Call, pod: &PodAttachment) {
+    close_ports(call);
     let detachment =
         PodDetachment { host_veth: pod.host_veth.clone(), owner: pod.owner.clone(), address: Some(pod.address) };
     if let Err(errors) = apply::take_back(&detachment) {

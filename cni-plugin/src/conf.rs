@@ -11,6 +11,7 @@
 //! | `stateDir` | `/var/run/aws-node` | tombstones and marks shared with the daemon |
 //! | `pluginLogFile` | `/var/log/aws-routed-eni/plugin.log` | a path or `stderr`; `stdout` is the result's |
 //! | `pluginLogLevel` | `debug` | `debug`, `info`, `warn`, `error`, in any case |
+//! | `runtimeConfig.portMappings` | none | ports of the node that lead into the pod; keys in any case (`ports`) |
 //! | `prevResult` | - | on a DEL: the addresses that the ADD returned |
 //!
 //! Other keys are the reference's or other plugins' and tolerated. A key with the wrong type of value is code 7, naming
@@ -19,6 +20,7 @@
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
+use datapath::plan::hostport::HostPort;
 use datapath::plan::ids::DEFAULT_VETH_PREFIX;
 use serde_json::{Map, Value};
 
@@ -82,6 +84,8 @@ pub(crate) struct NetConf {
     pub log_level: LogLevel,
     /// The pod asks for an interface on every network card, which this version does not do.
     pub wants_multi_nic: bool,
+    /// Ports of the node that lead into the pod.
+    pub host_ports: Vec<HostPort>,
     /// IPv4 addresses of `prevResult`, whatever its version.
     pub previous_addresses: Vec<Ipv4Addr>,
 }
@@ -122,6 +126,7 @@ impl NetConf {
             log_target: needed(log_target(&keys), LogTarget::File(DEFAULT_LOG_FILE.into()), verb)?,
             log_level: needed(log_level(&keys), LogLevel::Debug, verb)?,
             wants_multi_nic: wants_multi_nic(&keys),
+            host_ports: needed(ports::host_ports(&keys), Vec::new(), verb)?,
             previous_addresses: previous_addresses(&keys),
         })
     }
@@ -215,5 +220,6 @@ fn previous_addresses(keys: &Map<String, Value>) -> Vec<Ipv4Addr> {
     ips.map(|ips| ips.iter().filter_map(address).collect()).unwrap_or_default()
 }
 
+mod ports;
 #[cfg(test)]
 mod tests;

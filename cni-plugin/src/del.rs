@@ -4,7 +4,7 @@
 //! nothing is found by address that the key does not vouch for.
 //!
 //! ```text
-//! kernel: what carries the key, to the dead group; its route and rules go      (daemon not needed)
+//! kernel: the key's host ports; what carries the key, to the dead group; its route and rules go      (daemon not needed)
 //! daemon: DelNetwork, 1.2 s at most
 //!   Success, or "unknown pod" ─► kernel: the addresses it names, unless a live pod of another key has them
 //!   anything else            ─► tombstone for the daemon; kernel: prevResult's addresses, the same way
@@ -18,6 +18,7 @@ use datapath::plan::pod::PodDetachment;
 use ipam_api::rpc::{DelNetworkReply, DelNetworkRequest, DeleteNpRequest};
 use ipam_api::{CallError, UNKNOWN_POD};
 
+use crate::add::close_ports;
 use crate::call::Call;
 use crate::error::chain;
 use crate::log;
@@ -39,6 +40,7 @@ const AGENT_BUDGET: Duration = Duration::from_millis(300);
 /// Detaches the pod. Never fails: what could not be done is logged, and found by the daemon.
 pub(crate) fn del(call: &Call) {
     let _lock = PodLock::take(&call.parameters.netns, LOCK_WAIT).ok();
+    close_ports(call);
     let known = detach(call, None);
     let addresses = match confirmed(call) {
         Ok(reply) => {

@@ -182,6 +182,16 @@ impl Runtime {
         Self { wrapper, ..self.clone() }
     }
 
+    /// The same runtime, passing these `portMappings` on with each call.
+    #[must_use]
+    pub fn with_ports(&self, mappings: Value) -> Self {
+        let mut other = self.clone();
+        if let Some(config) = other.configuration.get_mut("runtimeConfig").and_then(Value::as_object_mut) {
+            config.insert("portMappings".to_owned(), mappings);
+        }
+        other
+    }
+
     /// The same runtime, speaking another version of the specification.
     #[must_use]
     pub fn speaking(&self, version: &str) -> Self {

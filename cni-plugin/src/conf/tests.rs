@@ -27,6 +27,7 @@ fn the_least_configuration_has_the_reference_s_defaults() {
             log_target: LogTarget::File("/var/log/aws-routed-eni/plugin.log".into()),
             log_level: LogLevel::Debug,
             wants_multi_nic: false,
+            host_ports: vec![],
             previous_addresses: vec![],
         };
         assert_eq!(conf, expected);

@@ -11,6 +11,7 @@ use super::netlink::Socket;
 use super::netlink::read::{self, Link, RouteFilter};
 use super::{eni, garbage, nftables, sysctl};
 use crate::plan::host::{self as plan, HostSetup, HostState};
+use crate::plan::hostport;
 use crate::plan::{Family, LinkRef, Op, Plan, VethAlias, ids};
 
 /// Sets the node up and proves it; what had to be written.
@@ -86,9 +87,10 @@ pub struct Removed {
 pub fn remove() -> Result<Removed, Vec<ApplyError>> {
     let mut errors = Vec::new();
     errors.extend(garbage::delete_dead_group().err());
-    errors.extend(
-        Socket::netfilter().and_then(|mut socket| nftables::remove(&mut socket, Family::V4, ids::NFT_TABLE)).err(),
-    );
+    for table in [ids::NFT_TABLE, hostport::TABLE] {
+        let removed = Socket::netfilter().and_then(|mut socket| nftables::remove(&mut socket, Family::V4, table));
+        errors.extend(removed.err());
+    }
     let mut kept = Vec::new();
     let removed = Socket::route().and_then(|mut socket| {
         kept = live_pods(&mut socket)?;

@@ -10,6 +10,7 @@
 //! | [`host`] | write and prove the node's set-up; uninstall |
 //! | [`observe`] | read what is ours, and who holds which address |
 //! | [`repair`] | one pass over everything that must be there |
+//! | [`hostport`] | ports of the node that lead into pods |
 //! | [`conntrack`] | forget the connections of addresses |
 //! | [`neighbours`] | forget the neighbours of addresses |
 //! | [`garbage`] | delete the dead link group |
@@ -21,6 +22,7 @@ mod execute;
 mod fault;
 pub mod garbage;
 pub mod host;
+pub mod hostport;
 pub mod neighbours;
 mod netlink;
 mod netns;

@@ -111,6 +111,11 @@ impl Space {
         self.run(|| fs::read_to_string(format!("/proc/sys/net/{path}")).unwrap().trim().to_owned())
     }
 
+    /// The connections that it tracks.
+    pub(crate) fn connections(&self) -> String {
+        self.run(|| fs::read_to_string("/proc/thread-self/net/nf_conntrack").unwrap())
+    }
+
     /// Everything that an attach can leave behind.
     pub(crate) fn dump(&self) -> String {
         let lists =

@@ -19,6 +19,7 @@ pub mod eni;
 #[cfg(test)]
 mod golden;
 pub mod host;
+pub mod hostport;
 pub mod ids;
 pub mod marks;
 pub mod model;

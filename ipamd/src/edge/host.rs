@@ -34,6 +34,9 @@ use crate::telemetry::chain;
 /// groups and never in an ADD or DEL.
 const GARBAGE_PERIOD: Duration = Duration::from_secs(60);
 
+/// How often host ports without a live pod are closed: a plugin was killed, or a sandbox ended without a DEL.
+const PORTS_PERIOD: Duration = Duration::from_secs(20);
+
 /// The thread's letter box.
 #[derive(Clone, Debug)]
 pub(crate) struct Host(Sender<Action>);
@@ -55,8 +58,14 @@ impl Host {
 fn work(jobs: &Receiver<Action>, config: &Config, inbox: &Inbox) {
     let mut garbage_due = clock::boot() + GARBAGE_PERIOD;
     let mut leftovers_due = true;
+    let mut ports_due = clock::boot();
     loop {
-        match jobs.recv_timeout(garbage_due.since(clock::boot())) {
+        // Whatever else there is to do: a busy thread must not leave them open.
+        if ports_due <= clock::boot() {
+            ports_due = clock::boot() + PORTS_PERIOD;
+            sweep_ports();
+        }
+        match jobs.recv_timeout(garbage_due.min(ports_due).since(clock::boot())) {
             Ok(action) => {
                 let started = clock::boot();
                 let outcome = perform(&action.kind, config).unwrap_or_else(|error| Outcome::Failed(failure(&error)));
@@ -67,6 +76,7 @@ fn work(jobs: &Receiver<Action>, config: &Config, inbox: &Inbox) {
                     remove_leftovers();
                 }
             }
+            Err(RecvTimeoutError::Timeout) if clock::boot() < garbage_due => {}
             Err(RecvTimeoutError::Timeout) => {
                 garbage_due = clock::boot() + GARBAGE_PERIOD;
                 collect_garbage();
@@ -97,6 +107,14 @@ pub(crate) fn notice_legacy_rules() {
             "this node was amazon-vpc-cni-k8s's and iptables-legacy is in use: if that used it, its rules go on translating \
              by its old lists; run the command once to remove them"
         );
+    }
+}
+
+fn sweep_ports() {
+    match apply::hostport::sweep() {
+        Ok(0) => {}
+        Ok(elements) => tracing::info!(elements, "host ports of pods that are gone were closed"),
+        Err(error) => tracing::warn!(error = %chain(&error), "host ports cannot be swept, trying again in 20 s"),
     }
 }
 

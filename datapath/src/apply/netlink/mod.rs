@@ -14,6 +14,7 @@
 
 pub(crate) mod link_filter;
 pub(crate) mod message;
+pub(crate) mod raw;
 pub(crate) mod read;
 pub(crate) mod rtnl;
 

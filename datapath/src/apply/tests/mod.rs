@@ -5,6 +5,7 @@ mod detach;
 mod eni;
 mod families;
 mod host;
+mod hostport;
 mod layouts;
 mod leftovers;
 mod packets;

@@ -35,7 +35,7 @@ fn tuple(kind: u16, (source, destination): (IpAddr, IpAddr), port: u16) -> Vec<u
 pub(crate) fn insert(flows: &[Flow]) {
     let mut socket = Socket::netfilter().unwrap();
     let requests = flows.iter().map(|flow| {
-        let mut message = Message::new(NEW, family(&flow.original.0));
+        let mut message = Message::new(NEW, family(&flow.original.0), 0);
         message.body.extend(tuple(ORIGINAL, flow.original, flow.port));
         message.body.extend(tuple(REPLY, flow.reply, flow.port));
         message.body.extend(attribute(7, &300_u32.to_be_bytes()));
@@ -51,22 +51,22 @@ pub(crate) fn listed() -> Vec<Flow> {
     let mut flows = Vec::new();
     for family in [INET, INET6] {
         let add = |entry: Message| {
-            let addresses: Vec<IpAddr> = entry.addresses().collect();
+            let addresses: Vec<IpAddr> = addresses(&entry).collect();
             let [a, b, c, d] = addresses[..] else { panic!("not two tuples: {entry:?}") };
             let original = entry.attributes().find(|(kind, _)| *kind == ORIGINAL).unwrap().1.to_vec();
             let protocol = walk(&original).find(|(kind, _)| *kind == 2).unwrap().1.to_vec();
             let port = walk(&protocol).find(|(kind, _)| *kind == 3).unwrap().1.to_vec();
             flows.push(Flow { original: (a, b), reply: (c, d), port: u16::from_be_bytes([port[0], port[1]]) });
         };
-        Socket::netfilter().unwrap().dump_each(Message::list(family), "conntrack -L", add).unwrap();
+        Socket::netfilter().unwrap().dump_each(list(family), "conntrack -L", add).unwrap();
     }
     flows
 }
 
 #[test]
 fn a_flush_names_the_tuple_the_address_and_the_filter() {
-    let message = Message::flush("10.0.0.7".parse().unwrap(), Place { tuple: REPLY, is_source: true });
-    assert_eq!(message.addresses().collect::<Vec<_>>(), ["10.0.0.7".parse::<IpAddr>().unwrap()]);
+    let message = flush("10.0.0.7".parse().unwrap(), Place { tuple: REPLY, is_source: true });
+    assert_eq!(addresses(&message).collect::<Vec<_>>(), ["10.0.0.7".parse::<IpAddr>().unwrap()]);
     let kinds: Vec<u16> = message.attributes().map(|(kind, _)| kind).collect();
     assert_eq!((message.kind, kinds), (0x102, vec![REPLY, FILTER]));
 }
