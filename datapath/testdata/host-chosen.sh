@@ -18,6 +18,11 @@ table ip enid {
 		flags interval
 		elements = { 198.51.100.0/24, 203.0.113.0/24 }
 	}
+	set vpc {
+		type ipv4_addr
+		flags interval
+		elements = { 10.0.0.0/16, 100.64.0.0/10 }
+	}
 	chain dead_pods {
 		type filter hook prerouting priority -300; policy accept;
 		iifgroup 57005 counter drop comment "detached pods are not heard #abbd2764"
@@ -35,6 +40,11 @@ table ip enid {
 		ct mark & 0x00000080 == 0x00000080 ip daddr != @not_translated ip daddr @translated meta l4proto tcp counter snat to 10.0.0.10:10000-19999 random comment "and has the node's address #e00aa9ff"
 		ct mark & 0x00000080 == 0x00000080 ip daddr != @not_translated ip daddr @translated meta l4proto udp counter snat to 10.0.0.10:10000-19999 random comment "and has the node's address #dfdf9e9e"
 		ct mark & 0x00000080 == 0x00000080 ip daddr != @not_translated ip daddr @translated counter snat to 10.0.0.10 random comment "and has the node's address #90a5db9e"
+	}
+	chain segment_size {
+		type filter hook forward priority -150; policy accept;
+		iifname "eni*" tcp flags syn ip daddr != @vpc tcp option maxseg size set 1460 comment "who answers a pod fits the path #c3cf5f2f"
+		oifname "eni*" tcp flags syn ip saddr != @vpc tcp option maxseg size set 1460 comment "and so does the pod #74aaaa7b"
 	}
 }
 EOF

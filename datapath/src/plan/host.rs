@@ -64,6 +64,8 @@ pub struct HostSetup {
     pub veth_prefix: String,
     /// MTU of the primary ENI (AWS_VPC_ENI_MTU).
     pub mtu: u32,
+    /// MTU of the paths that leave the VPC (ENID_EXTERNAL_MTU); `None`: not known, TCP is left alone.
+    pub external_mtu: Option<u32>,
 }
 
 impl HostSetup {

@@ -13,6 +13,7 @@
 //! | [`host`] | the node's own rule, sysctls and nft table |
 //! | [`nft`], [`snat`] | an nft table as data and text; the one we own |
 //! | [`marks`] | the chain in it that marks packets by the ENI of their pod |
+//! | [`mss`] | its chain against paths with a smaller MTU |
 
 pub mod alias;
 pub mod eni;
@@ -23,6 +24,7 @@ pub mod hostport;
 pub mod ids;
 pub mod marks;
 pub mod model;
+pub mod mss;
 pub mod name;
 pub mod nft;
 pub mod pod;

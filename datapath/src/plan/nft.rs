@@ -62,6 +62,8 @@ pub enum ChainType {
 pub enum Hook {
     /// Before routing; NF_INET_PRE_ROUTING.
     Prerouting = 0,
+    /// Of packets that are neither from nor for this node; NF_INET_FORWARD.
+    Forward = 2,
     /// After routing; NF_INET_POST_ROUTING.
     Postrouting = 4,
 }
@@ -101,8 +103,14 @@ pub enum Match {
     InputGroup(u32),
     /// Came in by the Ethernet link with this address, whatever its name.
     InputMac(MacAddr),
+    /// Leaves by a link whose name starts so.
+    OutputPrefix(String),
     /// Carries this.
     Transport(Transport),
+    /// Opens a TCP connection, or answers to that.
+    TcpSyn,
+    /// Source is in a block of the set, or in none.
+    Source(Family, Within),
     /// Destination is in a block of the set, or in none.
     Destination(Family, Within),
     /// Destination is one of this node's addresses, or none.
@@ -149,6 +157,8 @@ pub enum Statement {
         /// Chosen so.
         ports: PortChoice,
     },
+    /// Lower the TCP option "maximum segment size" to this; never raises it. Only behind [`Match::TcpSyn`].
+    ClampSegment(u16),
     /// Drop.
     Drop,
     /// No later rule of this chain is asked.
@@ -284,6 +294,7 @@ impl Hook {
     pub fn text(self) -> &'static str {
         match self {
             Self::Prerouting => "prerouting",
+            Self::Forward => "forward",
             Self::Postrouting => "postrouting",
         }
     }
@@ -296,6 +307,10 @@ impl fmt::Display for Match {
             Self::InputGroup(group) => write!(f, "iifgroup {group}"),
             // nft would add the type of link by itself.
             Self::InputMac(mac) => write!(f, "iiftype ether ether daddr {mac}"),
+            Self::OutputPrefix(prefix) => write!(f, "oifname \"{prefix}*\""),
+            Self::TcpSyn => f.write_str("tcp flags syn"),
+            Self::Source(family, Within::Inside(set)) => write!(f, "{} saddr @{set}", family_text(*family)),
+            Self::Source(family, Within::Outside(set)) => write!(f, "{} saddr != @{set}", family_text(*family)),
             Self::Transport(Transport::Tcp) => f.write_str("meta l4proto tcp"),
             Self::Transport(Transport::Udp) => f.write_str("meta l4proto udp"),
             Self::Destination(family, Within::Inside(set)) => write!(f, "{} daddr @{set}", family_text(*family)),
@@ -322,6 +337,7 @@ impl fmt::Display for Statement {
                 let last = if first == last { String::new() } else { format!("-{last}") };
                 write!(f, "snat to {to}:{first}{last}{}", ports.text())
             }
+            Self::ClampSegment(size) => write!(f, "tcp option maxseg size set {size}"),
             Self::Drop => f.write_str("drop"),
             Self::Accept => f.write_str("accept"),
         }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Our nft table: SNAT of what pods send out of the VPC, the connection mark that keeps such traffic and node-port
-//! connections on the primary ENI, and the drop of what detached pods still send.
+//! connections on the primary ENI, and the drop of what detached pods still send. [`super::mss`] adds a chain of its own.
 //!
 //! | chain | hook, priority | does |
 //! |---|---|---|
@@ -57,6 +57,7 @@ use super::host::HostSetup;
 use super::ids;
 use super::marks;
 use super::model::Family;
+use super::mss;
 use super::nft::{ChainType, Hook, Match, NftChain, NftRule, NftSet, NftTable, Statement, Transport, Within};
 
 /// Name of the set of blocks that are never SNATed.
@@ -75,7 +76,11 @@ pub fn table(host: &HostSetup) -> NftTable {
     if !host.external_snat {
         chains.extend([mark_outbound(host), source_address(host)]);
     }
-    let sets = if host.external_snat { Vec::new() } else { sets(host).to_vec() };
+    let mut sets = if host.external_snat { Vec::new() } else { sets(host).to_vec() };
+    if let Some((set, chain)) = mss::clamp(host) {
+        sets.push(set);
+        chains.push(chain);
+    }
     NftTable { family: Family::V4, name: ids::NFT_TABLE, sets, chains }
 }
 

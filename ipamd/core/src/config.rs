@@ -118,6 +118,9 @@ pub struct Config {
     pub eni_mtu: u32,
     /// MTU of pods (`POD_MTU`); never more than `eni_mtu`: what is larger would die at the ENI.
     pub pod_mtu: u32,
+    /// MTU of the paths that leave the VPC (`ENID_EXTERNAL_MTU`), to which the segments of pods' TCP connections are fitted;
+    /// `None`: they are left alone.
+    pub external_mtu: Option<u32>,
     /// First letters of host veth names (`AWS_VPC_K8S_CNI_VETHPREFIX`).
     pub veth_prefix: String,
     /// The journal in the reference's format (`AWS_VPC_K8S_CNI_BACKING_STORE`); ours and the tombstones lie beside it.
@@ -329,6 +332,7 @@ impl Default for Config {
             },
             eni_mtu: 9001,
             pod_mtu: 9001,
+            external_mtu: None,
             veth_prefix: "eni".to_owned(),
             journal: PathBuf::from("/var/run/aws-node/ipam.json"),
             socket: PathBuf::from("/var/run/aws-node/ipamd.sock"),

@@ -233,6 +233,7 @@ pub(crate) fn host_setup(
         eni_mark_mask: config.eni_mark_mask,
         veth_prefix: config.veth_prefix.clone(),
         mtu: config.eni_mtu,
+        external_mtu: config.external_mtu,
     };
     with_blocks(setup, &config.snat.blocks)
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The plan's nft table as nfnetlink messages. The crate types the common expressions; `fib`, `ct`, `nat` and `counter`
-//! go as attributes by number (`include/uapi/linux/netfilter/nf_tables.h`, all values big-endian; marks, groups and
+//! The plan's nft table as nfnetlink messages. The crate types the common expressions; `fib`, `ct`, `nat`, `exthdr` and
+//! `counter` go as attributes by number (`include/uapi/linux/netfilter/nf_tables.h`, all values big-endian; marks, groups and
 //! interface names as the kernel has them in memory).
 //!
 //! Masked marks are written as `(x & !mask) ^ value`: kernels before 6.13 have no "or" of two registers.
@@ -20,7 +20,7 @@ use netlink_packet_netfilter::nftables::{
 use super::message;
 use crate::apply::netlink::Request;
 use crate::plan::nft::{
-    Hook, Match, NftChain, NftRule, NftSet, NftTable, PortChoice, PortRange, Statement, Within, family_text,
+    Hook, Match, NftChain, NftRule, NftSet, NftTable, PortChoice, PortRange, Statement, Transport, Within, family_text,
 };
 use crate::plan::{Family, Mark};
 
@@ -37,6 +37,12 @@ const MAC_BYTES: u32 = 6;
 const ETHERNET: u16 = 1;
 /// NFT_PAYLOAD_NETWORK_HEADER.
 const NETWORK_HEADER: u32 = 1;
+/// NFT_PAYLOAD_TRANSPORT_HEADER; offset and length of TCP's flags, the bit SYN, and the option "maximum segment size" (RFC
+/// 9293 §3.1, §3.2).
+const TRANSPORT_HEADER: u32 = 2;
+const TCP_FLAGS: (u32, u32) = (13, 1);
+const TCP_SYN: u8 = 2;
+const TCP_OPTION_SEGMENT_SIZE: u8 = 2;
 /// RTN_LOCAL (`include/uapi/linux/rtnetlink.h`), as `fib … type` gives it.
 const ROUTE_TYPE_LOCAL: u32 = 2;
 /// NFPROTO_IPV4, NFPROTO_IPV6.
@@ -147,6 +153,25 @@ fn octets(address: IpAddr) -> Vec<u8> {
     }
 }
 
+/// An address of the packet's header, looked up in a set.
+fn address(place: (u32, u32), within: Within) -> Vec<Expressions> {
+    let (set, flags) = match within {
+        Within::Inside(set) => (set, None),
+        Within::Outside(set) => (set, Some(Lookup::Flags(LOOKUP_INVERTED))),
+    };
+    let mut lookup = vec![Lookup::Set(set.to_owned()), Lookup::SourceRegister(Register::Reg1)];
+    lookup.extend(flags);
+    vec![header_bytes(NETWORK_HEADER, place), Expressions::Lookup(lookup)]
+}
+
+/// Offset and length of the source, as of the destination.
+fn source_in_header(family: Family) -> (u32, u32) {
+    match family {
+        Family::V4 => (12, 4),
+        Family::V6 => (8, 16),
+    }
+}
+
 /// Offset and length of the destination (RFC 791 §3.1, RFC 8200 §3).
 fn destination_in_header(family: Family) -> (u32, u32) {
     match family {
@@ -158,6 +183,7 @@ fn destination_in_header(family: Family) -> (u32, u32) {
 fn new_chain(table: &NftTable, chain: &NftChain) -> Request<NetfilterMessage> {
     let hook = match chain.hook {
         Hook::Prerouting => InetHookNumber::PreRouting,
+        Hook::Forward => InetHookNumber::Forward,
         Hook::Postrouting => InetHookNumber::PostRouting,
     };
     let attributes = vec![
@@ -214,15 +240,18 @@ fn condition(condition: &Match) -> Vec<Expressions> {
         Match::Transport(transport) => {
             vec![load(MetaKey::L4Proto), compare(Operator::Equal, vec![*transport as u8])]
         }
-        Match::Destination(family, within) => {
-            let (set, flags) = match within {
-                Within::Inside(set) => (set, 0),
-                Within::Outside(set) => (set, LOOKUP_INVERTED),
-            };
-            let mut lookup = vec![Lookup::Set((*set).to_owned()), Lookup::SourceRegister(Register::Reg1)];
-            lookup.extend((flags != 0).then_some(Lookup::Flags(flags)));
-            vec![header_bytes(NETWORK_HEADER, destination_in_header(*family)), Expressions::Lookup(lookup)]
+        Match::OutputPrefix(prefix) => {
+            vec![load(MetaKey::Oifname), compare(Operator::Equal, prefix.as_bytes().to_vec())]
         }
+        Match::TcpSyn => vec![
+            load(MetaKey::L4Proto),
+            compare(Operator::Equal, vec![Transport::Tcp as u8]),
+            header_bytes(TRANSPORT_HEADER, TCP_FLAGS),
+            masked_byte(TCP_SYN),
+            compare(Operator::NotEqual, vec![0]),
+        ],
+        Match::Source(family, within) => address(source_in_header(*family), *within),
+        Match::Destination(family, within) => address(destination_in_header(*family), *within),
         // fib: 1 register, 2 result (3 = address type), 3 flags (2 = by destination).
         Match::DestinationLocal(is_local) => {
             let operator = if *is_local { Operator::Equal } else { Operator::NotEqual };
@@ -255,6 +284,9 @@ fn statement(statement: &Statement) -> Vec<Expressions> {
             our_bits(*mark),
             Expressions::Meta(vec![Meta::Key(MetaKey::Mark), Meta::SourceRegister(Register::Reg1)]),
         ],
+        Statement::ClampSegment(size) => {
+            vec![immediate(Register::Reg1, size.to_be_bytes().to_vec()), write_segment_size()]
+        }
         Statement::Snat { to, range, ports } => source_nat(*to, *range, *ports),
         Statement::Drop => vec![verdict(DROP)],
         Statement::Accept => vec![verdict(ACCEPT)],
@@ -284,6 +316,30 @@ fn source_nat(to: IpAddr, range: Option<PortRange>, ports: PortChoice) -> Vec<Ex
     attributes.extend(port_flags(ports).map(|flags| (7, flags)));
     expressions.push(other("nat", &attributes));
     expressions
+}
+
+/// exthdr: 2 kind of the option (one byte), 3 offset and 4 length of its value, 6 operation (1 = TCP option), 7 register.
+fn write_segment_size() -> Expressions {
+    let number = |kind, value: u32| DefaultNla::new(kind, value.to_be_bytes().to_vec());
+    let attributes = vec![
+        number(7, REGISTER),
+        DefaultNla::new(2, vec![TCP_OPTION_SEGMENT_SIZE]),
+        number(3, 2),
+        number(4, 2),
+        number(6, 1),
+    ];
+    Expressions::Other { expression_type: "exthdr".to_owned(), attributes }
+}
+
+/// `register = register & mask`, of one byte.
+fn masked_byte(mask: u8) -> Expressions {
+    Expressions::Bitwise(vec![
+        Bitwise::SourceRegister(Register::Reg1),
+        Bitwise::DestinationRegister(Register::Reg1),
+        Bitwise::Length(1),
+        Bitwise::Mask(DataAttribute::Value(vec![mask])),
+        Bitwise::Xor(DataAttribute::Value(vec![0])),
+    ])
 }
 
 fn immediate(register: Register, value: Vec<u8>) -> Expressions {

@@ -31,6 +31,7 @@ pub(super) fn setup() -> HostSetup {
         mtu: 9001,
         layout: Layout::Classic,
         eni_mark_mask: ids::DEFAULT_ENI_MARK_MASK,
+        external_mtu: None,
     }
 }
 

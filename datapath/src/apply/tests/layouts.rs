@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use super::packets::{Net, Way, host_setup};
 use crate::apply::pod::{Detached, Standing, attach, detach, standing};
 use crate::apply::repair::{Desired, pass};
-use crate::apply::testbed::{Space, pause, pod, settle};
+use crate::apply::testbed::{Space, assert_same, pause, pod, settle, wait_for_carrier};
 use crate::apply::{ApplyError, eni, host, observe};
 use crate::plan::host::{HostSetup, Layout};
 use crate::plan::pod::{PodAttachment, PodDetachment, PodLayout};
@@ -44,18 +44,19 @@ fn a_flat_pod_has_its_route_in_the_table_of_pods_its_group_and_no_rule_and_a_det
 fn a_failed_attach_of_a_flat_pod_leaves_what_was_there() {
     for layouts in [[false, true], [true, false], [true, true]] {
         let inside = || {
-            let (_node, first_sandbox, second_sandbox) = (Space::enter_new(), Space::new(), Space::new());
+            let (node, first_sandbox, second_sandbox) = (Space::enter_new(), Space::new(), Space::new());
             host::setup(&HostSetup { layout: Layout::Flat, ..host_setup() }).unwrap_err();
-            _node.ip("rule add priority 512 from all lookup 158000 protocol 158");
+            node.ip("rule add priority 512 from all lookup 158000 protocol 158");
             let address = Ipv4Addr::new(10, 0, 1, 7);
             let [first, second] = ["a", "b"].map(|name| pod(name, address, Some(2)));
             let [first, second] = [(first, layouts[0]), (second, layouts[1])]
                 .map(|(pod, is_flat)| if is_flat { flat(pod, 0) } else { pod });
             attach(&first_sandbox.path(), &first).unwrap();
-            let before = _node.dump();
+            wait_for_carrier(&node, first.host_veth.as_str());
+            let before = node.dump();
             let error = attach(&second_sandbox.path(), &second).unwrap_err();
             assert!(matches!(error, ApplyError::AddressInUse { .. }), "{layouts:?}: {error}");
-            assert_eq!(_node.dump(), before, "{layouts:?}");
+            assert_same(&before, &node.dump(), &format!("{layouts:?}"));
         };
         std::thread::scope(|scope| scope.spawn(inside).join().unwrap());
     }
@@ -100,15 +101,20 @@ fn flood(from: &UdpSocket, to: SocketAddr, stop: &AtomicBool) -> u32 {
     while !stop.load(Ordering::Relaxed) {
         from.send_to(&sent.to_be_bytes(), to).unwrap();
         sent += 1;
-        pause(200_000);
+        // A receiver that gets no processor for a quarter of a second must not lose any for want of buffer.
+        pause(1_000_000);
     }
     sent
 }
 
-/// Counts what arrives until nothing does any more.
-fn drain(socket: &UdpSocket, heard: &AtomicU32) {
-    while socket.recv_from(&mut [0; 8]).is_ok() {
-        heard.fetch_add(1, Ordering::Relaxed);
+/// Counts what arrives until the senders have stopped and nothing does any more.
+fn drain(socket: &UdpSocket, stop: &AtomicBool, heard: &AtomicU32) {
+    loop {
+        match socket.recv_from(&mut [0; 8]) {
+            Ok(_) => _ = heard.fetch_add(1, Ordering::Relaxed),
+            Err(_) if stop.load(Ordering::Relaxed) => return,
+            Err(_) => {}
+        }
     }
 }
 
@@ -152,8 +158,8 @@ fn changes_under_traffic(way: Way) {
                 let stop = &stop;
                 move || flood(router, to_pod, stop)
             }));
-            scope.spawn(|| drain(end, &heard));
-            scope.spawn(|| drain(router, &heard));
+            scope.spawn(|| drain(end, &stop, &heard));
+            scope.spawn(|| drain(router, &stop, &heard));
         }
         for turn in 0..20 {
             let way = if turn % 2 == 0 { way } else { Way::Classic };

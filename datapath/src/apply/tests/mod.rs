@@ -8,6 +8,7 @@ mod host;
 mod hostport;
 mod layouts;
 mod leftovers;
+mod mss;
 mod packets;
 mod pods;
 mod recycled;

@@ -127,6 +127,7 @@ pub(super) fn host_setup() -> HostSetup {
         port_choice: PortChoice::Prng,
         port_range: None,
         connmark: ids::DEFAULT_CONNMARK,
+        external_mtu: None,
         veth_prefix: "eni".to_owned(),
         mtu: 1500,
         layout: Layout::Classic,

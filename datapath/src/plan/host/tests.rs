@@ -20,6 +20,7 @@ fn host() -> HostSetup {
         eni_mark_mask: ids::DEFAULT_ENI_MARK_MASK,
         veth_prefix: "eni".to_owned(),
         mtu: 9001,
+        external_mtu: None,
     }
 }
 
@@ -74,6 +75,7 @@ fn the_set_up_with_chosen_blocks_and_ports_prints_as_reviewed() {
         port_range: Some(PortRange { first: 10_000, last: 19_999 }),
         serves_node_ports: false,
         port_choice: PortChoice::HashRandom,
+        external_mtu: Some(1500),
         ..host()
     };
     golden::check("host-chosen.sh", &setup(&host).to_string());
@@ -81,11 +83,12 @@ fn the_set_up_with_chosen_blocks_and_ports_prints_as_reviewed() {
 
 /// All mixes of what switches parts of the table on and off.
 fn mixes() -> impl Iterator<Item = HostSetup> {
-    (0..16).map(|bits| HostSetup {
+    (0..32).map(|bits| HostSetup {
         layout: if bits & 8 == 0 { Layout::Classic } else { Layout::Flat },
         external_snat: bits & 1 != 0,
         serves_node_ports: bits & 2 != 0,
         port_range: (bits & 4 != 0).then_some(PortRange { first: 1024, last: 65535 }),
+        external_mtu: (bits & 16 != 0).then_some(1500),
         ..host()
     })
 }

@@ -59,6 +59,7 @@ fn read_config(reader: &mut Reader<'_>) -> Config {
         snat,
         eni_mtu,
         pod_mtu: reader.number("POD_MTU", 576, 9001).map_or(eni_mtu, |mtu| mtu.min(eni_mtu)),
+        external_mtu: reader.number("ENID_EXTERNAL_MTU", 576, 9001),
         veth_prefix: fields::veth_prefix(reader, &default.veth_prefix),
         journal: fields::path(reader, "AWS_VPC_K8S_CNI_BACKING_STORE", default.journal),
         socket: fields::path(reader, "ENID_SOCKET", default.socket),

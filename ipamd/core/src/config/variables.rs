@@ -306,6 +306,12 @@ pub const VARIABLES: &[Variable] = &[
         "MTU of pods, 576 to 9001 and no more than the ENIs'; not set: the ENIs'. The network configuration's mtu can lower it.",
     ),
     row(
+        "ENID_EXTERNAL_MTU",
+        ("whole number", "", "bytes"),
+        Honoured,
+        "MTU of the paths out of the VPC, 576 to 9001: pods' TCP connections to there use segments that fit, also where ICMP is dropped.",
+    ),
+    row(
         "AWS_VPC_K8S_CNI_VETHPREFIX",
         ("text, at most 4 letters", "eni", ""),
         Honoured,
