@@ -13,3 +13,4 @@ pub(crate) mod rpc;
 pub(crate) mod runner;
 pub(crate) mod store;
 pub(crate) mod tombstones;
+pub(crate) mod watcher;

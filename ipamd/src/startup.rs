@@ -42,6 +42,7 @@ use crate::edge::rpc::Backend;
 use crate::edge::runner::Runner;
 use crate::edge::store::{Store, StoreError};
 use crate::edge::tombstones::Tombstones;
+use crate::edge::watcher;
 use crate::inbox::Inbox;
 use crate::{clock, telemetry};
 
@@ -165,6 +166,7 @@ async fn serve_until_stopped(mut config: Config, folder: PathBuf, found: Found) 
     };
     let (stop, rpc) = serve_plugin(&config, listener, &edges);
     serve_introspection(&config, &edges);
+    watcher::start(inbox.clone()).map_err(step::<io::Error>("watch thread"))?;
     tokio::spawn(links::listen(config.veth_prefix.clone(), inbox.clone()));
     if let Some(file) = nat_file {
         tokio::spawn(file.watch(inbox.clone(), edges.blocks));

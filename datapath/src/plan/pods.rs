@@ -224,9 +224,8 @@ impl View<'_> {
             _ => None,
         };
         let address = wanted.destination.addr();
-        let is_pods = holder.is_some_and(|link| {
-            link.is_bare_veth || link.alias.as_ref().is_some_and(|alias| IpAddr::from(alias.address) == address)
-        });
+        let is_pods =
+            holder.and_then(|link| link.alias.as_ref()).is_some_and(|alias| IpAddr::from(alias.address) == address);
         (!is_pods).then(|| Repair::because(Fault::Changed, Op::RouteReplace(wanted)))
     }
 

@@ -104,7 +104,8 @@ impl Ec2 {
             }
             ActionKind::ConfigureEni(_)
             | ActionKind::DeconfigureEni(_)
-            | ActionKind::ConfigureHost { .. }
+            | ActionKind::ConfigureHost(_)
+            | ActionKind::Repair(_)
             | ActionKind::ObserveKernel
             | ActionKind::FlushAddresses { .. }
             | ActionKind::ForgetTombstone { .. } => Err(not_ec2(kind)),

@@ -50,6 +50,7 @@ impl Node {
                 ActionKind::ConfigureEni(_) => Outcome::EniConfigured,
                 ActionKind::DescribeEnis { .. } => Outcome::EnisDescribed { enis: enis(), read_at: BootTime(self.now) },
                 ActionKind::DescribeSubnets(_) => Outcome::SubnetsDescribed(Vec::new()),
+                ActionKind::Repair(_) => Outcome::Repaired(Box::default()),
                 ActionKind::ObserveKernel => Outcome::KernelObserved(KernelView::default()),
                 _ => Outcome::Done,
             };

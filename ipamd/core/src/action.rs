@@ -13,6 +13,7 @@ use crate::ids::{
     SecurityGroupId, SubnetId, VpcId,
 };
 use crate::reason::{Notice, Refusal};
+use crate::repair::RepairPlan;
 
 /// Everything that follows from one event. The driver works it off in this order: persist, replies, actions, notices.
 #[derive(Clone, Debug, Default)]
@@ -262,16 +263,9 @@ pub enum ActionKind {
     /// Remove the kernel objects of an ENI that is being detached (rule, table routes).
     DeconfigureEni(EniPlan),
     /// Write the host's own set-up: rules, nft table, sysctls of the primary ENI.
-    ConfigureHost {
-        /// Primary ENI's MAC.
-        primary_mac: MacAddr,
-        /// Primary ENI's primary address.
-        primary_address: Ipv4Addr,
-        /// All blocks of the VPC.
-        vpc_cidrs: Vec<Ipv4Net>,
-        /// What else decides of translation.
-        blocks: NatBlocks,
-    },
+    ConfigureHost(HostPlan),
+    /// Look at everything that must be there, put right what is not, remove orphans.
+    Repair(Box<RepairPlan>),
     /// Read the kernel's witness: host veths, aliases, host routes, links.
     ObserveKernel,
     /// Make the kernel forget these addresses: connections that have one in any place of either tuple, and neighbours.
@@ -288,6 +282,19 @@ pub enum ActionKind {
 
 /// Tag that carries the client token of a create intent, so that an ENI whose create call was never answered is found again.
 pub const CLIENT_TOKEN_TAG: &str = "enid.dev/client-token";
+
+/// What the host's own set-up depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPlan {
+    /// Primary ENI's MAC.
+    pub primary_mac: MacAddr,
+    /// Primary ENI's primary address.
+    pub primary_address: Ipv4Addr,
+    /// All blocks of the VPC.
+    pub vpc_cidrs: Vec<Ipv4Net>,
+    /// What else decides of translation.
+    pub blocks: NatBlocks,
+}
 
 /// What the kernel needs to know of an ENI.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -35,6 +35,7 @@ mod patience;
 mod places;
 mod pool;
 mod record;
+pub(crate) mod repair;
 pub(crate) mod requests;
 mod show;
 mod shrinking;
@@ -117,6 +118,7 @@ pub struct Core {
     pub(crate) observe: Read,
     pub(crate) kernel: KernelWitness,
     pub(crate) host: Host,
+    pub(crate) repairs: repair::Repairs,
     pub(crate) shrinking: Shrinking,
     /// What is missing is asked for a little later than it was noticed.
     pub(crate) growing: Growing,
@@ -239,6 +241,7 @@ impl Core {
             Event::TombstoneFound { key } => self.tombstone_found(turn, key),
             Event::ActionEnded { id, outcome } => self.ended(turn, id, outcome),
             Event::LinkAppeared { mac } => self.link_appeared(turn.boot(), mac),
+            Event::KernelChanged(change) => self.kernel_changed(turn, change),
             Event::PersistFailed { effects, message } => self.persist_failed(turn, *effects, message),
             Event::Tick => {}
         }

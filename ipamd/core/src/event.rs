@@ -15,6 +15,7 @@ use crate::ids::{
     ActionId, AllocationKey, AttachmentId, BootTime, DeviceIndex, EniId, InstanceId, MacAddr, PodRef, RequestId,
     SecurityGroupId, SubnetId, VpcId,
 };
+use crate::repair::{KernelChange, RepairReport};
 
 /// Something that happened.
 #[derive(Clone, Debug)]
@@ -79,6 +80,8 @@ pub enum Event {
         /// MAC of the link.
         mac: MacAddr,
     },
+    /// The kernel told that something of ours may have been changed by another hand.
+    KernelChanged(KernelChange),
     /// What the last effects asked to be made durable could not be written. Their replies were not sent and their
     /// actions not started: the core takes them back (see `Core::handle`).
     PersistFailed {
@@ -250,6 +253,8 @@ pub enum Outcome {
     },
     /// `ObserveKernel`.
     KernelObserved(KernelView),
+    /// `Repair`.
+    Repaired(Box<RepairReport>),
     /// Actions without an answer: unassign, detach, delete, delete-on-termination, security groups, tags, deconfigure, flush.
     Done,
     /// It failed.

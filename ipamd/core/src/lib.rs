@@ -13,6 +13,7 @@
 //!     ├─ waiters                 ADDs without an address, first come first served
 //!     ├─ planner                 how much is missing or too much, and what to ask for (pure functions)
 //!     └─ reads, backoff, tags    what is known since when, when to try again, whose an ENI is
+//!   repair                       what must be in the kernel at any time, and what a look found
 //!   ec2                          error codes as classes, the request bucket; for the EC2 edge and the simulation
 //!   checkpoint, restore          state to bytes; bytes and kernel to state
 //!   snapshot                     the state for `ipamd status`
@@ -32,6 +33,7 @@ mod lifecycle;
 mod planner;
 mod reads;
 pub mod reason;
+pub mod repair;
 pub mod restore;
 pub mod snapshot;
 mod store;

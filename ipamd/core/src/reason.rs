@@ -46,6 +46,12 @@ pub enum ReasonCode {
     ProvisioningDisabled,
     /// The kernel did not forget a released address's connections in time: it is given out all the same.
     AddressNotFlushed,
+    /// The node's network was changed by someone else, and put back.
+    HostRepaired,
+    /// Someone else changes the node's network again and again.
+    HostContested,
+    /// What was left in the kernel of sandboxes that are gone was removed.
+    OrphansSwept,
     /// The node is cordoned, and its pool is not managed meanwhile.
     NodeCordoned,
 }

@@ -13,6 +13,7 @@ use crate::config::WarmTargets;
 use crate::event::{FailureClass, InstanceFacts};
 use crate::ids::{DeviceIndex, EniId, MacAddr, PodRef, RouteTable, SubnetId};
 use crate::reason::ReasonCode;
+use crate::repair::RepairKind;
 
 /// Everything.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,6 +53,9 @@ pub struct Snapshot {
     /// Where EC2's word differs from ours.
     #[serde(default)]
     pub drift: DriftSnapshot,
+    /// What others changed in the kernel, and was put back.
+    #[serde(default)]
+    pub repair: RepairSnapshot,
 }
 
 /// The pool in numbers.
@@ -273,4 +277,29 @@ pub struct DriftSnapshot {
     pub addresses: Vec<Ipv4Addr>,
     /// How often an ENI or an address in use went missing since the start.
     pub found: u64,
+}
+
+/// What others changed in the kernel, and was put back; counted since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RepairSnapshot {
+    /// Times everything was looked at.
+    pub looks: u64,
+    /// Objects that were put right, by kind and reason.
+    pub repaired: Vec<RepairedSnapshot>,
+    /// Objects of sandboxes that are gone, removed.
+    pub swept: u64,
+    /// Whether someone changes what is ours again and again: it is put back less often then.
+    pub contested: bool,
+}
+
+/// Objects of one kind that were put right for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RepairedSnapshot {
+    /// What, and why.
+    #[serde(flatten)]
+    pub what: RepairKind,
+    /// How many.
+    pub count: u64,
 }

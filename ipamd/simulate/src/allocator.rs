@@ -15,6 +15,7 @@
 //! Invariant: every Ec2, Imds and Kernel step is answered once under its number, unless the daemon dies before.
 
 use std::fmt::Debug;
+use std::net::IpAddr;
 
 use ipamd_core::BootTime;
 use ipamd_core::action::Allocated;
@@ -223,6 +224,13 @@ pub enum KernelCall {
         /// How many.
         addresses: usize,
     },
+    /// What is missing is put right, and what dead sandboxes left goes.
+    Repair {
+        /// Addresses whose objects stay.
+        spared: Vec<IpAddr>,
+        /// Addresses whose objects go, unless a live host veth has them.
+        sweep: Vec<IpAddr>,
+    },
 }
 
 /// What the kernel answers.
@@ -234,6 +242,13 @@ pub enum KernelAnswer {
     Configured,
     /// To [`KernelCall::Observe`].
     Observed(KernelView),
+    /// To [`KernelCall::Repair`].
+    Repaired {
+        /// Addresses whose objects went.
+        swept: Vec<IpAddr>,
+        /// Addresses with objects that nobody needs, as far as the kernel and the caller know.
+        orphans: Vec<IpAddr>,
+    },
 }
 
 /// Addresses by an allocator's own account, for those who watch.

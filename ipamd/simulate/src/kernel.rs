@@ -4,8 +4,8 @@
 //! Links come and go as the VPC model says. A host veth is there from the moment the plugin has made it until the plugin's
 //! DEL, which moves it to the dead group, or until its sandbox dies. It survives the daemon.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::net::Ipv4Addr;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipamd_core::BootTime;
 use ipamd_core::event::{Failure, FailureClass, HeldAddress, KernelView};
@@ -20,6 +20,8 @@ pub struct Kernel {
     links: BTreeMap<MacAddr, bool>,
     /// Host veths.
     pods: BTreeMap<AllocationKey, Ipv4Addr>,
+    /// Addresses whose rules a sandbox left that died without a DEL; a new pod of the address takes them over.
+    leftovers: BTreeSet<Ipv4Addr>,
     /// When the thread that talks to it is free.
     pub(crate) free_at: BootTime,
     /// Calls of a kind that will fail: how many.
@@ -39,6 +41,8 @@ pub enum KernelCallKind {
     Observe,
     /// [`KernelCall::Flush`].
     Flush,
+    /// [`KernelCall::Repair`].
+    Repair,
 }
 
 impl KernelCall {
@@ -49,6 +53,7 @@ impl KernelCall {
             Self::TearDownLink { .. } => KernelCallKind::TearDownLink,
             Self::Observe => KernelCallKind::Observe,
             Self::Flush { .. } => KernelCallKind::Flush,
+            Self::Repair { .. } => KernelCallKind::Repair,
         }
     }
 }
@@ -80,7 +85,13 @@ impl Kernel {
 
     /// The plugin has made a host veth.
     pub(crate) fn plumb(&mut self, key: AllocationKey, address: Ipv4Addr) {
+        self.leftovers.remove(&address);
         self.pods.insert(key, address);
+    }
+
+    /// A sandbox dies without a DEL: its host veth goes, its rules stay.
+    pub(crate) fn die(&mut self, key: &AllocationKey) {
+        self.leftovers.extend(self.pods.remove(key));
     }
 
     /// A host veth is gone, or in the dead group.
@@ -130,7 +141,27 @@ impl Kernel {
                 Ok(KernelAnswer::Done)
             }
             KernelCall::Observe => Ok(KernelAnswer::Observed(self.view())),
+            KernelCall::Repair { spared, sweep } => Ok(self.repair(spared, sweep)),
         }
+    }
+}
+
+impl Kernel {
+    /// What sandboxes left that died without a DEL goes when it is named and nobody needs it.
+    fn repair(&mut self, spared: &[IpAddr], sweep: &[IpAddr]) -> KernelAnswer {
+        let live: BTreeSet<Ipv4Addr> = self.pods.values().copied().collect();
+        let spares = |address: &Ipv4Addr| live.contains(address) || spared.contains(&IpAddr::from(*address));
+        let goes = |address: &Ipv4Addr| sweep.contains(&IpAddr::from(*address)) && !spares(address);
+        let swept = self.leftovers.iter().copied().filter(goes).map(IpAddr::from).collect();
+        self.leftovers.retain(|address| !goes(address));
+        let orphans = self.leftovers.iter().copied().filter(|address| !spares(address)).map(IpAddr::from).collect();
+        KernelAnswer::Repaired { swept, orphans }
+    }
+
+    /// Addresses whose rules are there.
+    #[must_use]
+    pub fn leftovers(&self) -> &BTreeSet<Ipv4Addr> {
+        &self.leftovers
     }
 }
 

@@ -15,6 +15,7 @@ use ipamd_core::action::{Action, ActionKind, Effects, Priority, Reply};
 use ipamd_core::event::{Failure, InstanceFacts, Outcome};
 use ipamd_core::faults::Fault;
 use ipamd_core::ids::{ActionId, Now};
+use ipamd_core::repair::RepairReport;
 use ipamd_core::{BootTime, Config, Core, Event, Restored};
 
 use crate::allocator::{
@@ -173,7 +174,11 @@ impl Daemon {
             }
             ActionKind::ConfigureEni(plan) => KernelCall::SetUpLink { mac: plan.mac },
             ActionKind::DeconfigureEni(plan) => KernelCall::TearDownLink { mac: plan.mac },
-            ActionKind::ConfigureHost { .. } => KernelCall::Host,
+            ActionKind::ConfigureHost(_) => KernelCall::Host,
+            ActionKind::Repair(plan) => KernelCall::Repair {
+                spared: plan.spared.iter().copied().collect(),
+                sweep: plan.sweep.iter().copied().collect(),
+            },
             ActionKind::ObserveKernel => KernelCall::Observe,
             ActionKind::FlushAddresses { addresses } => KernelCall::Flush { addresses: addresses.len() },
             kind => {
@@ -205,6 +210,11 @@ impl Daemon {
         let Some(Purpose::Kernel(id)) = self.calls.remove(&call) else { return };
         let outcome = match answer {
             Ok(KernelAnswer::Observed(view)) => Outcome::KernelObserved(view),
+            Ok(KernelAnswer::Repaired { swept, orphans }) => Outcome::Repaired(Box::new(RepairReport {
+                swept: swept.iter().map(|address| format!("ip rule del to {address}")).collect(),
+                orphans: orphans.into_iter().collect(),
+                ..RepairReport::default()
+            })),
             Ok(KernelAnswer::Configured) => Outcome::EniConfigured,
             Ok(KernelAnswer::Done) => Outcome::Done,
             Err(failure) => Outcome::Failed(failure),

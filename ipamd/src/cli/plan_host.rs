@@ -7,7 +7,7 @@ use std::io::Write;
 use datapath::plan::{eni, host};
 use ipamd_aws::Imds;
 use ipamd_core::Config;
-use ipamd_core::action::EniPlan;
+use ipamd_core::action::{EniPlan, HostPlan};
 use ipamd_core::event::{Failure, InstanceFacts};
 use ipamd_core::ids::{DeviceIndex, EniId, MacAddr, RouteTable};
 
@@ -34,7 +34,13 @@ async fn plan(config: &Config) -> Result<String, Failure> {
     if let Some(path) = config.snat.file.clone() {
         config.snat.blocks = NatFile::new(path, config.snat.blocks).read().clone();
     }
-    let setup = host_setup(&config, *primary_mac, *primary_address, vpc_cidrs);
+    let plan = HostPlan {
+        primary_mac: *primary_mac,
+        primary_address: *primary_address,
+        vpc_cidrs: vpc_cidrs.clone(),
+        blocks: config.snat.blocks.clone(),
+    };
+    let setup = host_setup(&config, &plan);
     let mut text = format!("# host: {instance_id} ({instance_type}), {primary_address}\n{}\n", host::setup(&setup));
     for plan in secondary_enis(&imds, *primary_mac).await? {
         let setup = eni_setup(&plan, &config);

@@ -84,6 +84,7 @@ pub fn render(snapshot: &Snapshot) -> String {
         failures(snapshot),
         journal(snapshot),
         drift(snapshot),
+        repair(snapshot),
     ];
     sections.iter().filter(|section| !section.is_empty()).cloned().collect::<Vec<_>>().join("\n")
 }
@@ -213,6 +214,20 @@ fn drift(snapshot: &Snapshot) -> String {
     let enis = snapshot.drift.eni_ids.iter().map(|eni| vec![eni.to_string()]);
     let addresses = snapshot.drift.addresses.iter().map(|address| vec![address.to_string()]);
     table("kept although EC2 does not show it", &["what"], &enis.chain(addresses).collect::<Vec<_>>())
+}
+
+fn repair(snapshot: &Snapshot) -> String {
+    let repair = &snapshot.repair;
+    let row = |what: String, count: u64| vec![count.to_string(), what];
+    let mut rows: Vec<_> =
+        repair.repaired.iter().map(|repaired| row(repaired.what.to_string(), repaired.count)).collect();
+    rows.extend((repair.swept > 0).then(|| row("left of pods that are gone, removed".to_owned(), repair.swept)));
+    let title = if repair.contested {
+        "put back in the kernel since the start; someone changes it again and again, see the log (HostContested)"
+    } else {
+        "put back in the kernel since the start"
+    };
+    table(title, &["count", "what"], &rows)
 }
 
 fn name(namespace: &str, name: &str) -> String {

@@ -7,26 +7,31 @@
 //! Invariant: kernel writes of the daemon happen on this thread only, one after the other; but for connections and neighbours
 //! of addresses that nobody has (`flush`).
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
+use datapath::apply::repair::Desired;
 use datapath::apply::{self, ApplyError};
 use datapath::plan::eni::{EniSetup, Steering};
 use datapath::plan::host::{HostSetup, Layout, PortChoice, PortRange};
 use datapath::plan::model::Mark;
 use datapath::plan::pod::PodLayout;
-use datapath::plan::{MacAddr, RouteTable, ids, marks};
-use ipamd_core::action::{Action, ActionKind, EniPlan, Plumbing};
-use ipamd_core::config::{self, Config, NatBlocks};
+use datapath::plan::pods::LivePod;
+use datapath::plan::repair::Repair;
+use datapath::plan::{LinkName, MacAddr, RouteTable, ids, marks};
+use ipamd_core::action::{Action, ActionKind, EniPlan, HostPlan, Plumbing};
+use ipamd_core::config::{self, Config};
 use ipamd_core::event::{Failure, FailureClass, HeldAddress, KernelView, Outcome};
 use ipamd_core::ids as core_ids;
 use ipamd_core::ids::{AllocationKey, DeviceIndex};
-use ipnet::Ipv4Net;
+use ipamd_core::repair::{PodPlan, RepairKind, RepairPlan, RepairReport, Repaired};
 
 use crate::clock;
 use crate::edge::runner::log_end;
+use crate::edge::watcher;
 use crate::inbox::Inbox;
 use crate::telemetry::chain;
 
@@ -134,11 +139,11 @@ fn perform(kind: &ActionKind, config: &Config) -> Result<Outcome, ApplyError> {
             apply::eni::remove(&eni_setup(plan, config))?;
             Ok(Outcome::Done)
         }
-        ActionKind::ConfigureHost { primary_mac, primary_address, vpc_cidrs, blocks } => {
-            let setup = host_setup(config, *primary_mac, *primary_address, vpc_cidrs);
-            apply::host::setup(&with_blocks(setup, blocks))?;
+        ActionKind::ConfigureHost(plan) => {
+            apply::host::setup(&host_setup(config, plan))?;
             Ok(Outcome::Done)
         }
+        ActionKind::Repair(plan) => Ok(Outcome::Repaired(Box::new(repair(plan, config)?))),
         ActionKind::ObserveKernel => Ok(Outcome::KernelObserved(observe(&config.veth_prefix)?)),
         other => Ok(Outcome::Failed(Failure {
             class: FailureClass::Rejected,
@@ -193,30 +198,15 @@ pub(crate) fn pod_layout(plumbing: Plumbing, device_index: DeviceIndex, eni_mark
     }
 }
 
-/// The plan with these lists.
-fn with_blocks(setup: HostSetup, blocks: &NatBlocks) -> HostSetup {
+/// The datapath's plan of the host.
+pub(crate) fn host_setup(config: &Config, plan: &HostPlan) -> HostSetup {
     HostSetup {
-        exclude_cidrs: blocks.exclude.clone(),
-        include_cidrs: blocks.include.clone(),
-        external_service_cidrs: blocks.external_services.clone(),
-        ..setup
-    }
-}
-
-/// The datapath's plan of the host, with the configuration's lists.
-pub(crate) fn host_setup(
-    config: &Config,
-    primary_mac: core_ids::MacAddr,
-    primary_address: std::net::Ipv4Addr,
-    vpc_cidrs: &[Ipv4Net],
-) -> HostSetup {
-    let setup = HostSetup {
-        primary_mac: mac(primary_mac),
-        primary_address,
-        vpc_cidrs: vpc_cidrs.to_vec(),
-        exclude_cidrs: Vec::new(),
-        include_cidrs: Vec::new(),
-        external_service_cidrs: Vec::new(),
+        primary_mac: mac(plan.primary_mac),
+        primary_address: plan.primary_address,
+        vpc_cidrs: plan.vpc_cidrs.clone(),
+        exclude_cidrs: plan.blocks.exclude.clone(),
+        include_cidrs: plan.blocks.include.clone(),
+        external_service_cidrs: plan.blocks.external_services.clone(),
         external_snat: config.snat.external,
         serves_node_ports: config.snat.serves_node_ports,
         port_range: config.snat.port_range.map(|(first, last)| PortRange { first, last }),
@@ -234,8 +224,42 @@ pub(crate) fn host_setup(
         veth_prefix: config.veth_prefix.clone(),
         mtu: config.eni_mtu,
         external_mtu: config.external_mtu,
+    }
+}
+
+/// One look at everything, and what came of it.
+fn repair(plan: &RepairPlan, config: &Config) -> Result<RepairReport, ApplyError> {
+    let desired = Desired {
+        host: Some(host_setup(config, &plan.host)),
+        enis: plan.enis.iter().map(|eni| eni_setup(eni, config)).collect(),
+        pods: plan.pods.iter().map(|pod| live_pod(pod, config)).collect(),
+        spared: plan.spared.clone(),
+        sweep: plan.sweep.clone(),
     };
-    with_blocks(setup, &config.snat.blocks)
+    let pass = apply::repair::pass(&desired)?;
+    let repaired = |repair: &Repair| Repaired {
+        what: RepairKind { object: repair.object.to_string(), reason: repair.fault.to_string() },
+        command: repair.op.to_string(),
+    };
+    let names = plan.name_programs && !pass.repairs.is_empty();
+    Ok(RepairReport {
+        repairs: pass.repairs.iter().map(repaired).collect(),
+        swept: pass.swept.iter().map(ToString::to_string).collect(),
+        orphans: pass.orphans,
+        failures: pass.failures.iter().map(|error| chain(error)).collect(),
+        programs: if names { watcher::programs() } else { BTreeSet::new() },
+    })
+}
+
+/// The datapath's plan of a plumbed pod.
+fn live_pod(pod: &PodPlan, config: &Config) -> LivePod {
+    LivePod {
+        owner: pod.key.to_string(),
+        host_veth: pod.host_veth.as_deref().and_then(|name| LinkName::new(name).ok()),
+        address: pod.address,
+        eni_table: Some(RouteTable(pod.table.0)),
+        layout: pod_layout(pod.plumbing, pod.device_index, config.eni_mark_mask),
+    }
 }
 
 /// The kernel's witness. A link of the dead group belongs to no pod any more and does not testify.
@@ -309,11 +333,15 @@ mod tests {
         let mut config = Config::default();
         config.snat.blocks.exclude = vec!["192.168.0.0/16".parse().unwrap()];
         config.snat.connmark = 0x100;
-        let cidrs = ["10.0.0.0/16".parse().unwrap()];
-        let setup =
-            host_setup(&config, core_ids::MacAddr([2, 0, 0, 0, 0, 1]), std::net::Ipv4Addr::new(10, 0, 0, 10), &cidrs);
+        let plan = HostPlan {
+            primary_mac: core_ids::MacAddr([2, 0, 0, 0, 0, 1]),
+            primary_address: std::net::Ipv4Addr::new(10, 0, 0, 10),
+            vpc_cidrs: vec!["10.0.0.0/16".parse().unwrap()],
+            blocks: config.snat.blocks.clone(),
+        };
+        let setup = host_setup(&config, &plan);
         assert_eq!(setup.primary_mac, MacAddr([2, 0, 0, 0, 0, 1]));
         assert_eq!((setup.connmark, setup.mtu), (Mark { value: 0x100, mask: 0x100 }, 9001));
-        assert_eq!((setup.vpc_cidrs.as_slice(), setup.external_snat), (cidrs.as_slice(), false));
+        assert_eq!((setup.vpc_cidrs, setup.external_snat), (plan.vpc_cidrs, false));
     }
 }

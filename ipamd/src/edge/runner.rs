@@ -33,11 +33,22 @@ pub(crate) struct Runner {
 
 impl Runner {
     pub(crate) fn start(&self, action: Action) {
-        tracing::debug!(action = action.id.0, kind = ?action.kind, "action started");
+        match &action.kind {
+            // Every half minute, with every pod.
+            ActionKind::Repair(plan) => tracing::debug!(
+                action = action.id.0,
+                enis = plan.enis.len(),
+                pods = plan.pods.len(),
+                sweep = ?plan.sweep,
+                "look started"
+            ),
+            kind => tracing::debug!(action = action.id.0, ?kind, "action started"),
+        }
         match action.kind {
             ActionKind::ConfigureEni(_)
             | ActionKind::DeconfigureEni(_)
-            | ActionKind::ConfigureHost { .. }
+            | ActionKind::ConfigureHost(_)
+            | ActionKind::Repair(_)
             | ActionKind::ObserveKernel => self.host.run(action),
             ActionKind::FlushAddresses { .. } => self.flusher.run(action),
             // Handled where the files are known; nothing is reported.

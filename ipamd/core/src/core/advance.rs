@@ -13,6 +13,7 @@ impl Core {
                 let until = undurable.until;
                 self.alarm(until);
                 self.answer_expired(turn);
+                self.drive_repair(turn);
                 self.waiting_alarm();
                 return;
             }
@@ -39,6 +40,7 @@ impl Core {
         self.refuse_hopeless(turn);
         self.vacate(turn);
         self.shrink(turn);
+        self.drive_repair(turn);
         self.drive_reads(turn);
         self.drive_zone(turn);
         self.drive_upkeep(turn);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What each ENI, the host and the reads need next, as far as it is due.
 
-use crate::action::{ActionKind, EniPlan};
+use crate::action::{ActionKind, EniPlan, HostPlan};
 use crate::ids::{BootTime, EniId, RouteTable};
 use crate::lifecycle::{
     Assign, DetachStep, DrainReason, Eni, LATE_AFTER, Phase, STUCK_AFTER, Termination, Try, TryState,
@@ -9,7 +9,7 @@ use crate::lifecycle::{
 use crate::reason::{NoticeLevel, ReasonCode};
 
 use super::learn::{FIRST_MISSING_LOOK, LONGEST_MISSING_LOOK};
-use super::state::{HostFacts, ORPHAN_LOOK, Purpose, SLOW_LOOK, UnassignStep, VERIFY_EVERY};
+use super::state::{ORPHAN_LOOK, Purpose, SLOW_LOOK, UnassignStep, VERIFY_EVERY};
 use super::{Core, Turn};
 
 /// What to start for an ENI.
@@ -206,7 +206,7 @@ impl Core {
 
     pub(super) fn drive_host(&mut self, turn: &mut Turn) {
         let Some(facts) = &self.facts else { return };
-        let wanted = HostFacts {
+        let wanted = HostPlan {
             primary_mac: facts.primary_mac,
             primary_address: facts.primary_address,
             vpc_cidrs: facts.vpc_cidrs.clone(),
@@ -220,12 +220,7 @@ impl Core {
             self.alarm(at);
             return;
         }
-        let kind = ActionKind::ConfigureHost {
-            primary_mac: wanted.primary_mac,
-            primary_address: wanted.primary_address,
-            vpc_cidrs: wanted.vpc_cidrs.clone(),
-            blocks: wanted.blocks.clone(),
-        };
+        let kind = ActionKind::ConfigureHost(wanted.clone());
         self.host.writing = Some(wanted);
         let action = self.start(turn, Purpose::Host, kind);
         self.host.attempt.state = TryState::Running(action);

@@ -46,6 +46,7 @@ impl Core {
                 self.leaked_job_ended(turn, &purpose, eni_id, outcome);
             }
             Purpose::Host => self.host_ended(turn, &purpose, outcome),
+            Purpose::Repair => self.repair_ended(turn, &purpose, outcome),
             Purpose::Observe => self.observe_ended(turn, &purpose, (flight.since, outcome)),
             Purpose::Flush { .. } => self.flush_ended(turn, &purpose, outcome),
         }

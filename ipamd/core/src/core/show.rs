@@ -10,7 +10,8 @@ use crate::planner::Addresses;
 use crate::reason::ReasonCode;
 use crate::snapshot::{
     ActionSnapshot, AddressSnapshot, DriftSnapshot, EniSnapshot, FailureSnapshot, OtherEniSnapshot, PodSnapshot,
-    PoolSnapshot, PrefixRefusalSnapshot, Snapshot, SubnetSnapshot, WaiterSnapshot, WhySnapshot,
+    PoolSnapshot, PrefixRefusalSnapshot, RepairSnapshot, RepairedSnapshot, Snapshot, SubnetSnapshot, WaiterSnapshot,
+    WhySnapshot,
 };
 use crate::store::{AddressState, Slot, Testimony, prefix_of};
 
@@ -36,6 +37,7 @@ impl Core {
             journal: self.journal_report.clone(),
             prefix_refusals: self.show_refusals(now),
             drift: self.show_drift(),
+            repair: self.show_repair(now),
         }
     }
 
@@ -248,6 +250,17 @@ impl Core {
             eni_ids: missing.map(|eni| eni.eni_id.clone()).collect(),
             addresses: self.drift.addresses.iter().copied().collect(),
             found: self.drift.found,
+        }
+    }
+
+    fn show_repair(&self, now: BootTime) -> RepairSnapshot {
+        let count =
+            |(what, count): (&crate::repair::RepairKind, &u64)| RepairedSnapshot { what: what.clone(), count: *count };
+        RepairSnapshot {
+            looks: self.repairs.looks,
+            repaired: self.repairs.counts.iter().map(count).collect(),
+            swept: self.repairs.swept,
+            contested: self.repairs.contested(now),
         }
     }
 

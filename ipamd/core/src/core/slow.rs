@@ -69,6 +69,7 @@ fn is_remote(purpose: &Purpose) -> bool {
         | Purpose::Configure { .. }
         | Purpose::Steer { .. }
         | Purpose::Host
+        | Purpose::Repair
         | Purpose::Observe
         | Purpose::Flush { .. } => false,
     }

@@ -8,11 +8,10 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
-use crate::action::{Fill, prefix_addresses};
+use crate::action::{Fill, HostPlan, prefix_addresses};
 use crate::checkpoint::PlaceStanding as Standing;
-use crate::config::NatBlocks;
 use crate::event::{Failure, FailureClass, HeldAddress};
-use crate::ids::{ActionId, BootTime, DeviceIndex, EniId, MacAddr, SecurityGroupId, SubnetId};
+use crate::ids::{ActionId, BootTime, DeviceIndex, EniId, SecurityGroupId, SubnetId};
 use crate::lifecycle::Try;
 use crate::planner::Addresses;
 use crate::reads::Read;
@@ -50,6 +49,7 @@ pub(crate) enum Purpose {
     MarkLeaked { eni_id: EniId },
     DeleteLeaked { eni_id: EniId },
     Host,
+    Repair,
     Observe,
     Flush { addresses: usize },
 }
@@ -77,6 +77,7 @@ impl Purpose {
             Self::MarkLeaked { .. } => "mark-leaked",
             Self::DeleteLeaked { .. } => "delete-leaked",
             Self::Host => "host",
+            Self::Repair => "repair",
             Self::Observe => "observe",
             Self::Flush { .. } => "flush",
         }
@@ -105,6 +106,7 @@ impl fmt::Display for Purpose {
             Self::MarkLeaked { eni_id } => write!(f, "marking {eni_id} as leaked"),
             Self::DeleteLeaked { eni_id } => write!(f, "deleting the leaked {eni_id}"),
             Self::Host => f.write_str("setting up the host's network"),
+            Self::Repair => f.write_str("looking after the host's network"),
             Self::Observe => f.write_str("reading the kernel's state"),
             Self::Flush { addresses } => write!(f, "flushing connections and neighbours of {addresses} addresses"),
         }
@@ -160,19 +162,10 @@ pub(crate) struct KernelWitness {
 #[derive(Clone, Debug)]
 pub(crate) struct Host {
     /// What was last written; `None`: nothing yet.
-    pub(crate) applied: Option<HostFacts>,
+    pub(crate) applied: Option<HostPlan>,
     /// What the call under way writes.
-    pub(crate) writing: Option<HostFacts>,
+    pub(crate) writing: Option<HostPlan>,
     pub(crate) attempt: Try,
-}
-
-/// What the host's set-up depends on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct HostFacts {
-    pub(crate) primary_mac: MacAddr,
-    pub(crate) primary_address: Ipv4Addr,
-    pub(crate) vpc_cidrs: Vec<Ipv4Net>,
-    pub(crate) blocks: NatBlocks,
 }
 
 /// What is known of the zone's subnets as a whole.

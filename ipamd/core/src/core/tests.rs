@@ -13,6 +13,7 @@ mod places;
 mod pool;
 mod prefixes;
 mod property;
+mod repair;
 mod restart;
 mod unstuck;
 mod upkeep;

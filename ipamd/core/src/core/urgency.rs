@@ -42,7 +42,8 @@ impl Core {
             | Purpose::Assign { .. }
             | Purpose::Configure { .. }
             | Purpose::Steer { .. }
-            | Purpose::Host => Priority::Warm,
+            | Purpose::Host
+            | Purpose::Repair => Priority::Warm,
             Purpose::Termination { .. }
             | Purpose::Unassign { .. }
             | Purpose::Deconfigure { .. }

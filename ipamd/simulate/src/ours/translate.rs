@@ -123,7 +123,8 @@ impl Operation {
             }
             ActionKind::ConfigureEni(_)
             | ActionKind::DeconfigureEni(_)
-            | ActionKind::ConfigureHost { .. }
+            | ActionKind::ConfigureHost(_)
+            | ActionKind::Repair(_)
             | ActionKind::ObserveKernel
             | ActionKind::FlushAddresses { .. }
             | ActionKind::ForgetTombstone { .. } => return None,

@@ -252,7 +252,12 @@ impl Plan {
                 put(at + lasts / 4, Blow::Disk { node, full: false });
             }
             Kind::Kernel => {
-                let kinds = [KernelCallKind::SetUpLink, KernelCallKind::TearDownLink, KernelCallKind::Observe];
+                let kinds = [
+                    KernelCallKind::SetUpLink,
+                    KernelCallKind::TearDownLink,
+                    KernelCallKind::Observe,
+                    KernelCallKind::Repair,
+                ];
                 put(at, Blow::Kernel { node, kind: rng.pick(&kinds) });
             }
             Kind::Vanish => put(at, Blow::Vanish { node, which: rng.draw() }),

@@ -321,7 +321,7 @@ impl<S: Strategy> World<S> {
         let index = usize::try_from(which).unwrap_or(0).checked_rem(running.len());
         let Some(key) = index.and_then(|index| running.get(index)) else { return };
         let Some(sandbox) = node.sandboxes.remove(key) else { return };
-        node.kernel.unplumb(key);
+        node.kernel.die(key);
         self.pods[sandbox.pod].over = true;
         self.one_pod_less(id);
         self.checker.released(id, key);

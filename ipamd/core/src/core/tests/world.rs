@@ -4,6 +4,7 @@
 
 mod calls;
 mod ec2;
+mod repair;
 mod subnets;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -24,6 +25,7 @@ use crate::restore::Restored;
 use crate::store::prefix_of;
 use crate::{Checkpoint, Snapshot};
 
+pub(super) use repair::rule_missing;
 pub(super) use subnets::tags;
 
 pub(super) const BOOT: &str = "boot-1";
@@ -128,6 +130,12 @@ pub(super) struct World {
     /// One address of each /28, in someone else's hands.
     spoiled: BTreeSet<Ipv4Addr>,
     tombstones: BTreeSet<AllocationKey>,
+    /// What the next look has to put right.
+    pub(super) damage: Vec<crate::repair::Repaired>,
+    /// Addresses that objects of ours are about, whoever has them now.
+    pub(super) left: BTreeSet<std::net::IpAddr>,
+    /// The last look that was asked for.
+    pub(super) last_repair: Option<Box<crate::repair::RepairPlan>>,
     next_request: u64,
     next_eni: u32,
     looks: u32,
@@ -191,7 +199,8 @@ pub(super) fn kind_name(kind: &ActionKind) -> &'static str {
         ActionKind::DescribeSubnets(_) => "subnet",
         ActionKind::ConfigureEni(_) => "configure",
         ActionKind::DeconfigureEni(_) => "deconfigure",
-        ActionKind::ConfigureHost { .. } => "host",
+        ActionKind::ConfigureHost(_) => "host",
+        ActionKind::Repair(_) => "repair",
         ActionKind::ObserveKernel => "observe",
         ActionKind::FlushAddresses { .. } => "flush",
         ActionKind::ForgetTombstone { .. } => "forget",
@@ -245,6 +254,9 @@ impl World {
             squeezed: BTreeSet::new(),
             spoiled: BTreeSet::new(),
             tombstones: BTreeSet::new(),
+            damage: Vec::new(),
+            left: BTreeSet::new(),
+            last_repair: None,
             next_request: 0,
             next_eni: 1,
             looks: 0,
@@ -305,8 +317,19 @@ impl World {
 
     /// Feeds an event now.
     pub(super) fn feed(&mut self, event: Event) {
-        let effects = self.core.handle(event, self.now);
-        self.take(effects);
+        let looked = matches!(&event, Event::ActionEnded { outcome: Outcome::Repaired(_), .. });
+        let ticked = matches!(event, Event::Tick);
+        let mut effects = self.core.handle(event, self.now);
+        // Half of all that happens on a quiet node is looks that find nothing: they are not worth a look at everything here.
+        let quiet = effects.replies.is_empty() && effects.notices.iter().all(|notice| notice.code.is_none());
+        let looks = effects.actions.iter().filter(|action| matches!(action.kind, ActionKind::Repair(_))).count();
+        let idle = looks == effects.actions.len() && (looked && looks == 0 || ticked && looks == 1);
+        if idle && quiet && !effects.persist {
+            self.notices.append(&mut effects.notices);
+            effects.actions.drain(..).for_each(|action| self.take_action(action));
+        } else {
+            self.take(effects);
+        }
     }
 
     /// What the driver does with effects: persist, replies, actions.
@@ -419,18 +442,20 @@ impl World {
             | ActionKind::DescribeSubnets(_)
             | ActionKind::ConfigureEni(_)
             | ActionKind::DeconfigureEni(_)
-            | ActionKind::ConfigureHost { .. }
+            | ActionKind::ConfigureHost(_)
             | ActionKind::ObserveKernel => {}
             ActionKind::FlushAddresses { addresses } => {
                 let used = addresses.iter().find(|address| in_use.contains(address));
                 assert_eq!(used, None, "a living pod's connections are flushed");
             }
+            ActionKind::Repair(plan) => self.check_repair(plan),
         }
         let local = matches!(
             action.kind,
             ActionKind::ConfigureEni(_)
                 | ActionKind::DeconfigureEni(_)
-                | ActionKind::ConfigureHost { .. }
+                | ActionKind::ConfigureHost(_)
+                | ActionKind::Repair(_)
                 | ActionKind::ObserveKernel
                 | ActionKind::FlushAddresses { .. }
         );

@@ -45,6 +45,8 @@ impl World {
     pub(in crate::core::tests) fn released(&mut self, container: &str) {
         self.pods.remove(&key(container));
         if let Some(address) = self.ledger.owner.remove(&key(container)) {
+            // As if the plugin had been killed in the middle.
+            self.left.insert(address.into());
             self.ledger.resting_until.insert(address, self.now.boot + self.config.cooldown);
             self.ledger.unflushed.insert(address);
         }

@@ -47,7 +47,7 @@ impl World {
                 self.steered.remove(&plan.eni_id);
                 Outcome::Done
             }
-            ActionKind::ConfigureHost { .. } | ActionKind::ForgetTombstone { .. } => Outcome::Done,
+            ActionKind::ConfigureHost(_) | ActionKind::ForgetTombstone { .. } => Outcome::Done,
             ActionKind::FlushAddresses { addresses } => {
                 let now = self.now.boot;
                 let rested =
@@ -58,6 +58,7 @@ impl World {
                 });
                 Outcome::Done
             }
+            ActionKind::Repair(plan) => Outcome::Repaired(Box::new(self.repair(plan))),
             ActionKind::ObserveKernel => Outcome::KernelObserved(self.kernel_view()),
         }
     }
