@@ -23,8 +23,8 @@ usage: ipamd [run]                     run the daemon (configuration: environmen
                                        what the daemon holds and why; ADDRESS (address:port or unix:/path) is where
                                        it answers, INTROSPECTION_BIND_ADDRESS by default
        ipamd plan-host                 print what would be written to the kernel, as ip and nft commands; writes nothing
-       ipamd cleanup-host              uninstall, once the daemon is stopped: remove our nft table, rules and routes;
-                                       living pods keep their addresses, but no longer reach the internet
+       ipamd cleanup-host              uninstall, once the daemon is stopped: remove what is ours from the kernel;
+                                       what living pods need stays and is told, until it is run again
        ipamd simulate --instance-type TYPE --pods FILE [--with 'NAME=value …'] [--reference 'NAME=value …'] [--svg FILE]
                                        what settings would cost on a trace of pods: addresses held, waits, EC2 calls; one
                                        column each --with (this daemon) and --reference (amazon-vpc-cni-k8s, as a model), both

@@ -1,18 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The node's own set-up in the kernel, and its removal. As for an ENI: read, write what [`crate::plan::host::diff`]
+//! The node's own set-up in the kernel. As for an ENI: read, write what [`crate::plan::host::diff`]
 //! says, read again; nothing is written, and no counter reset, when it is so already.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
-
 use super::error::ApplyError;
-use super::execute::{self, Done};
 use super::netlink::Socket;
-use super::netlink::read::{self, Link, RouteFilter};
-use super::{eni, garbage, nftables, sysctl};
+use super::netlink::read::{self, Link};
+use super::{eni, nftables, sysctl};
 use crate::plan::host::{self as plan, HostSetup, HostState};
-use crate::plan::hostport;
-use crate::plan::{Family, LinkRef, Op, Plan, VethAlias, ids};
+use crate::plan::{Family, Op, Plan, ids};
 
 /// Sets the node up and proves it; what had to be written.
 ///
@@ -70,77 +65,3 @@ pub fn remove_leftovers() -> Result<Vec<String>, ApplyError> {
 }
 
 pub use nftables::leftovers::{LEGACY_CLEANUP, has_legacy_tables};
-
-/// What an uninstall left alone.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Removed {
-    /// Pods that are still plumbed: their links, routes and rules stay, so that they go on inside the VPC.
-    pub kept: Vec<VethAlias>,
-}
-
-/// Uninstall: our nft table, rules, routes and addresses (by protocol), and the links of the dead group. What belongs to
-/// a pod that is still plumbed (a live host veth with our alias) stays and is reported: it goes on inside the VPC, but
-/// without the nft table it reaches nothing outside. Goes on after an error.
-///
-/// # Errors
-/// All that went wrong.
-pub fn remove() -> Result<Removed, Vec<ApplyError>> {
-    let mut errors = Vec::new();
-    errors.extend(garbage::delete_dead_group().err());
-    for table in [ids::NFT_TABLE, hostport::TABLE] {
-        let removed = Socket::netfilter().and_then(|mut socket| nftables::remove(&mut socket, Family::V4, table));
-        errors.extend(removed.err());
-    }
-    let mut kept = Vec::new();
-    let removed = Socket::route().and_then(|mut socket| {
-        kept = live_pods(&mut socket)?;
-        let mut outcomes = Vec::new();
-        for family in Family::ALL {
-            outcomes.extend(remove_objects(&mut socket, family, &kept)?);
-        }
-        Ok(outcomes)
-    });
-    match removed {
-        Ok(outcomes) => errors.extend(outcomes.into_iter().filter_map(Result::err)),
-        Err(error) => errors.push(error),
-    }
-    if errors.is_empty() { Ok(Removed { kept }) } else { Err(errors) }
-}
-
-fn live_pods(socket: &mut Socket) -> Result<Vec<VethAlias>, ApplyError> {
-    let live = read::links(socket)?.into_iter().filter(|link| link.group != ids::DEAD_GROUP);
-    Ok(live.filter_map(|link| link.alias()).collect())
-}
-
-/// What became of each removal.
-type Outcomes = Vec<Result<Done, ApplyError>>;
-
-fn remove_objects(socket: &mut Socket, family: Family, kept: &[VethAlias]) -> Result<Outcomes, ApplyError> {
-    let kept: BTreeSet<IpAddr> = kept.iter().map(|alias| alias.address.into()).collect();
-    let ours = |protocol: u8| protocol == ids::PROTOCOL;
-    let rules = read::rules(socket, family)?.into_iter().filter(|(rule, protocol)| {
-        let address = rule.to.or(rule.from).map(|net| net.addr());
-        ours(*protocol) && address.is_none_or(|address| !kept.contains(&address))
-    });
-    let filter = RouteFilter { family, protocol: Some(ids::PROTOCOL), ..RouteFilter::default() };
-    let mut routes = read::routes(socket, filter)?;
-    // A kept pod on a secondary ENI needs that ENI's table; routes via a router go before the route to the router.
-    let tables: BTreeSet<_> = read::rules(socket, family)?
-        .into_iter()
-        .filter(|(rule, _)| rule.from.is_some_and(|from| kept.contains(&from.addr())))
-        .filter_map(|(rule, _)| rule.table)
-        .collect();
-    routes.retain(|route| !kept.contains(&route.destination.addr()) && !tables.contains(&route.table));
-    routes.sort_by_key(|route| route.via.is_none());
-    let addresses = read::addresses(socket, family, None)?.into_iter().filter(|(_, _, protocol)| ours(*protocol));
-    let ops: Vec<_> = rules
-        .map(|(rule, _)| Op::OwnRuleDelete(rule))
-        .chain(routes.into_iter().map(Op::RouteDelete))
-        .chain(addresses.map(|(_, address, _)| Op::AddressDelete(address)))
-        .collect();
-    let index = |link: &LinkRef| match link {
-        LinkRef::Index(index) => Ok(*index),
-        other => execute::no_link(other),
-    };
-    execute::try_all(socket, &ops, index)
-}

@@ -108,6 +108,14 @@ pub fn sweep() -> Result<usize, ApplyError> {
     remove(&mut Socket::netfilter()?, |_| owners(), |element, live| !live.contains(&element.owner))
 }
 
+/// Whether a port is open.
+///
+/// # Errors
+/// The elements cannot be listed.
+pub fn has_any() -> Result<bool, ApplyError> {
+    Ok(elements(&mut Socket::netfilter()?)?.is_some_and(|present| !present.is_empty()))
+}
+
 /// `look` is asked only when there are elements, and after they were read.
 fn remove(
     socket: &mut Socket,

@@ -7,13 +7,14 @@
 //! |---|---|
 //! | [`pod`] | attach with undo, detach that goes on |
 //! | [`eni`] | write and prove an ENI's set-up; remove it |
-//! | [`host`] | write and prove the node's set-up; uninstall |
+//! | [`host`] | write and prove the node's set-up |
 //! | [`observe`] | read what is ours, and who holds which address |
 //! | [`repair`] | one pass over everything that must be there |
 //! | [`hostport`] | ports of the node that lead into pods |
 //! | [`conntrack`] | forget the connections of addresses |
 //! | [`neighbours`] | forget the neighbours of addresses |
 //! | [`garbage`] | delete the dead link group |
+//! | [`uninstall`] | take away what no living pod needs |
 
 pub mod conntrack;
 pub mod eni;
@@ -35,6 +36,7 @@ mod sysctl;
 mod testbed;
 #[cfg(test)]
 mod tests;
+pub mod uninstall;
 pub mod watch;
 
 pub use error::{ApplyError, Refusal};

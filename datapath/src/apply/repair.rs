@@ -145,8 +145,8 @@ impl Pass {
     }
 }
 
-/// All that [`pods::diff`] and [`pods::orphans`] compare; links last.
-fn observe(socket: &mut Socket) -> Result<NodeState, ApplyError> {
+/// All that [`pods::diff`] and [`pods::orphans`] compare, and an uninstall; links last.
+pub(super) fn observe(socket: &mut Socket) -> Result<NodeState, ApplyError> {
     let mut state = NodeState::default();
     for family in Family::ALL {
         state.rules.extend(read::rules(socket, family)?);
@@ -165,16 +165,16 @@ fn node_link(link: &Link) -> Option<NodeLink> {
         up: link.up,
         group: link.group,
         alias: link.alias(),
-        is_bare_veth: link.is_veth() && link.alias_text.is_none(),
+        is_bare_veth: link.is_veth() && link.alias_text.is_none() && link.group != ids::MAKING_GROUP,
     })
 }
 
-fn names(state: &NodeState) -> BTreeMap<u32, LinkName> {
+pub(super) fn names(state: &NodeState) -> BTreeMap<u32, LinkName> {
     state.links.iter().map(|link| (link.index, link.name.clone())).collect()
 }
 
 /// The operation as a person reads it.
-fn named(mut op: Op, names: &BTreeMap<u32, LinkName>) -> Op {
+pub(super) fn named(mut op: Op, names: &BTreeMap<u32, LinkName>) -> Op {
     if let Some(link) = op.link_mut()
         && let LinkRef::Index(index) = link
         && let Some(name) = names.get(index)
@@ -184,7 +184,7 @@ fn named(mut op: Op, names: &BTreeMap<u32, LinkName>) -> Op {
     op
 }
 
-fn index(link: &LinkRef) -> Result<u32, ApplyError> {
+pub(super) fn index(link: &LinkRef) -> Result<u32, ApplyError> {
     match link {
         LinkRef::Index(index) => Ok(*index),
         other => execute::no_link(other),

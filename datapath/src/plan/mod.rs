@@ -14,6 +14,7 @@
 //! | [`nft`], [`snat`] | an nft table as data and text; the one we own |
 //! | [`marks`] | the chain in it that marks packets by the ENI of their pod |
 //! | [`mss`] | its chain against paths with a smaller MTU |
+//! | [`uninstall`] | what goes with us, and what living pods keep |
 
 pub mod alias;
 pub mod eni;
@@ -31,6 +32,7 @@ pub mod pod;
 pub mod pods;
 pub mod repair;
 pub mod snat;
+pub mod uninstall;
 
 pub use alias::{AliasError, VethAlias};
 pub use model::{

@@ -78,7 +78,7 @@ pub struct NodeLink {
     pub group: u32,
     /// Its alias, if it is one of ours.
     pub alias: Option<VethAlias>,
-    /// Whether it is one end of a veth that has no alias at all.
+    /// Whether it is one end of a veth that has no alias at all, and no ADD of ours is making it.
     pub is_bare_veth: bool,
 }
 
@@ -320,7 +320,7 @@ fn live_addresses(state: &NodeState) -> BTreeSet<IpAddr> {
 }
 
 /// The one address that a rule of ours is about.
-fn address_of_rule(rule: &Rule) -> Option<IpAddr> {
+pub(super) fn address_of_rule(rule: &Rule) -> Option<IpAddr> {
     let net = match rule.priority {
         ids::PRIORITY_TO_POD => rule.to?,
         ids::PRIORITY_FROM_POD | ids::PRIORITY_FROM_ENI => rule.from?,
@@ -330,7 +330,7 @@ fn address_of_rule(rule: &Rule) -> Option<IpAddr> {
 }
 
 /// A route to one address on a link, in a table of pods. Routes to routers are in the ENIs' tables.
-fn is_host_route(route: &Route) -> bool {
+pub(super) fn is_host_route(route: &Route) -> bool {
     let destination = route.destination;
     destination.prefix_len() == destination.max_prefix_len()
         && route.via.is_none()

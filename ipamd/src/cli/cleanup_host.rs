@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use datapath::apply::host;
+use datapath::apply::uninstall::{self, Kept};
 use ipamd_core::config::Config;
 
 use crate::edge::lock::InstanceLock;
@@ -23,13 +23,20 @@ pub fn run(out: &mut dyn Write, journal: Option<OsString>) -> Result<(), String>
     // No lock file: no daemon ever ran with this state folder.
     let taken = lock.exists().then(|| InstanceLock::try_take(&lock)).transpose();
     let _lock = taken.map_err(|error| crate::telemetry::chain(&error))?;
-    let removed = host::remove().map_err(|errors| {
+    let kept = uninstall::remove().map_err(|errors| {
         let texts: Vec<String> = errors.iter().map(|error| crate::telemetry::chain(error)).collect();
         texts.join("; ")
     })?;
-    let mut text = String::from("removed: nft table, rules, routes and dead host veths of ours\n");
-    for pod in &removed.kept {
-        text.push_str(&format!("kept for a living pod: {} {}\n", pod.owner, pod.address));
+    out.write_all(text(&kept).as_bytes()).map_err(|error| format!("writing to standard output: {error}"))
+}
+
+fn text(kept: &Kept) -> String {
+    if kept.pods.is_empty() {
+        return "removed: all nft tables, rules, routes, neighbours, addresses and dead host veths of ours\n".to_owned();
     }
-    out.write_all(text.as_bytes()).map_err(|error| format!("writing to standard output: {error}"))
+    let mut text = String::from("removed: what is ours, but for what living pods need\n");
+    kept.pods.iter().for_each(|pod| text.push_str(&format!("living pod: {pod}\n")));
+    kept.objects.iter().for_each(|object| text.push_str(&format!("kept: {object}\n")));
+    text.push_str("run `ipamd cleanup-host` again when these pods are gone\n");
+    text
 }

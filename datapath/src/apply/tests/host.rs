@@ -4,12 +4,10 @@
 use std::net::Ipv4Addr;
 
 use crate::apply::netlink::Socket;
-use crate::apply::pod::{attach, detach};
-use crate::apply::testbed::{Space, pod, wait_for_carrier};
-use crate::apply::{ApplyError, host, nftables, observe};
+use crate::apply::testbed::{Space, wait_for_carrier};
+use crate::apply::{ApplyError, host, nftables, observe, uninstall};
 use crate::plan::host::{HostSetup, Layout, PortChoice, PortRange};
 use crate::plan::nft::{ChainType, Hook, Match, NftChain, NftRule, NftSet, NftTable, Statement, Transport, Within};
-use crate::plan::pod::PodDetachment;
 use crate::plan::{Family, Mark, ids, snat};
 
 const MAC: &str = "02:00:0a:00:00:0a";
@@ -231,7 +229,7 @@ fn rules_of_external_services_come_and_go_with_the_list() {
     );
     host::setup(&with(&["172.21.0.7/32"])).unwrap();
     assert!(!rules().contains("172.20.0.0") && rules().contains("172.21.0.7"), "{}", rules());
-    host::remove().unwrap();
+    uninstall::remove().unwrap();
     assert_eq!(rules(), "1535:\tfrom all to 10.7.0.0/16 lookup main proto static\n");
 }
 
@@ -244,7 +242,7 @@ fn other_tables_are_not_touched() {
     node.nft("add table inet enid");
     let before = (node.nft("list table ip other"), node.nft("list table inet enid"));
     host::setup(&setup()).unwrap();
-    host::remove().unwrap();
+    uninstall::remove().unwrap();
     assert_eq!((node.nft("list table ip other"), node.nft("list table inet enid")), before);
 }
 
@@ -281,34 +279,6 @@ fn a_refused_transaction_changes_nothing_and_says_which_operation() {
     let error = nftables::replace(&mut Socket::netfilter().unwrap(), &table).unwrap_err();
     assert!(error.to_string().starts_with("nft add chain ip enid source_address"), "{error}");
     assert_eq!(node.nft("-a list table ip enid"), before);
-}
-
-#[test]
-fn removal_takes_all_of_ours_and_keeps_living_pods() {
-    let (node, living, dead) = (node(), Space::new(), Space::new());
-    node.ip("rule add priority 1024 fwmark 0x1 lookup 99");
-    let living_pod = pod("living", Ipv4Addr::new(10, 0, 1, 7), Some(2));
-    let dead_pod = pod("dead", Ipv4Addr::new(10, 0, 1, 8), Some(2));
-    host::setup(&setup()).unwrap();
-    attach(&living.path(), &living_pod).unwrap();
-    attach(&dead.path(), &dead_pod).unwrap();
-    let of = |pod: &crate::plan::pod::PodAttachment| PodDetachment {
-        host_veth: pod.host_veth.clone(),
-        owner: pod.owner.clone(),
-        address: None,
-    };
-    detach(&of(&dead_pod)).unwrap();
-    let removed = host::remove().unwrap();
-    assert_eq!(removed.kept.iter().map(|alias| alias.address).collect::<Vec<_>>(), [living_pod.address]);
-    let state = observe::kernel("eni").unwrap();
-    assert!(!state.ours.has_nft_table);
-    assert_eq!((state.pods.len(), state.ours.rules.len(), state.ours.routes.len()), (1, 2, 1));
-    detach(&of(&living_pod)).unwrap();
-    assert!(host::remove().unwrap().kept.is_empty());
-    assert!(observe::kernel("eni").unwrap().ours.is_empty());
-    assert!(node.ip("rule").contains("fwmark 0x1 lookup 99"));
-    node.ip("rule del fwmark 0x1 lookup 99");
-    assert_eq!(node.ip("rule").lines().count(), 3);
 }
 
 #[test]

@@ -14,3 +14,4 @@ mod pods;
 mod recycled;
 mod repair;
 mod undo;
+mod uninstall;

@@ -148,7 +148,7 @@ fn eni_setup() -> EniSetup {
 }
 
 /// Sends from one socket to the other and back twice; gives the source that the far end saw.
-fn exchange(from: &UdpSocket, to: &UdpSocket, target: &str) -> io::Result<SocketAddr> {
+pub(super) fn exchange(from: &UdpSocket, to: &UdpSocket, target: &str) -> io::Result<SocketAddr> {
     let mut buffer = [0; 16];
     let mut seen = None;
     // Twice: nat chains see the first packet of a connection only.

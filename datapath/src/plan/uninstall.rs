@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What an uninstall takes out of the kernel, and what it leaves because pods live on. Pure; reading and writing is
+//! `apply::uninstall`'s.
+//!
+//! A pod lives while its host veth is there and not in the dead group; one without an alias is the reference's, and counts when
+//! something of ours names the address that is routed to it. A living pod keeps all it has: the pods of the node, the VPC and
+//! the internet, connections that are open and new ones.
+//!
+//! | of ours | stays while |
+//! |---|---|
+//! | host route, neighbour, `to` and `from` rule | its pod lives |
+//! | rule 512 to the table of pod routes | a living pod's route is in that table |
+//! | rule 1536 of an ENI's mark | a living pod's host veth is in that ENI's link group |
+//! | rule 1536 of a prefix | the address of a living pod in layout `flat` and the default link group is inside |
+//! | an ENI's table, its own address and that address's rule | a rule that stays for a pod leads to the table |
+//! | rules 1024 and 1535, nft table `ip enid` | any pod lives: its SNAT, its node ports, its ENI's mark |
+//!
+//! The ENI's own address stays because the kernel takes all routes by a link away with the link's last address
+//! (`fib_disable_ip`, `net/ipv4/fib_frontend.c`), and asks the router's MAC from it. The nft table is one: which of its chains
+//! pods depend on changes with the settings it was made by, which an uninstall does not read.
+//!
+//! Invariant: without a living pod nothing of ours stays; nothing of others' ever goes.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+
+use super::eni;
+use super::ids;
+use super::marks;
+use super::model::{Address, LinkRef, Op, Route, Rule};
+use super::name::{LinkName, RouteTable};
+use super::pods::{self, NodeLink, NodeState};
+
+/// A pod that lives on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KeptPod {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its host veth.
+    pub link: LinkName,
+    /// Its allocation key; `None`: a pod of the reference.
+    pub owner: Option<String>,
+}
+
+impl fmt::Display for KeptPod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let owner = self.owner.as_deref().unwrap_or("a pod of amazon-vpc-cni-k8s");
+        write!(f, "{owner} {} ({})", self.address, self.link)
+    }
+}
+
+/// What goes and what stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Uninstall {
+    /// Removals in the order in which they must be made.
+    pub removals: Vec<Op>,
+    /// Rules, routes and addresses of ours that stay, as the writes that would make them.
+    pub kept: Vec<Op>,
+    /// The pods that they stay for, by address. When there is one, the nft table stays too.
+    pub pods: Vec<KeptPod>,
+}
+
+/// Decides by one reading of the node's namespace; `addresses` with the protocol of each.
+#[must_use]
+pub fn plan(state: &NodeState, addresses: &[(Address, u8)]) -> Uninstall {
+    let living = living(state);
+    let needs = Needs::of(state, &living);
+    let mut uninstall = Uninstall { pods: living.iter().map(|(_, pod)| pod.clone()).collect(), ..Uninstall::default() };
+    uninstall.pods.sort();
+    let mut sort = |stays: bool, make: Op, remove: Op| {
+        if stays { uninstall.kept.push(make) } else { uninstall.removals.push(remove) }
+    };
+    for (rule, _) in state.rules.iter().filter(|(_, protocol)| *protocol == ids::PROTOCOL) {
+        sort(needs.rule(rule), Op::RuleAdd(rule.clone()), Op::OwnRuleDelete(rule.clone()));
+    }
+    // Routes via a router go before the route to the router.
+    let mut routes: Vec<&Route> = state.routes.iter().filter(|route| route.protocol == ids::PROTOCOL).collect();
+    routes.sort_by_key(|route| route.via.is_none());
+    for route in routes {
+        sort(needs.route(route), Op::RouteAdd(route.clone()), Op::RouteDelete(route.clone()));
+    }
+    for neighbour in &state.neighbours {
+        let stays = needs.addresses.contains(&neighbour.address);
+        sort(stays, Op::NeighbourSet(neighbour.clone()), Op::NeighbourDelete(neighbour.clone()));
+    }
+    for (address, _) in addresses.iter().filter(|(_, protocol)| *protocol == ids::PROTOCOL) {
+        let stays = needs.links.contains(&address.link);
+        sort(stays, Op::AddressAdd(address.clone()), Op::AddressDelete(address.clone()));
+    }
+    uninstall
+}
+
+/// Living pods with their links.
+fn living(state: &NodeState) -> Vec<(&NodeLink, KeptPod)> {
+    let mut living = Vec::new();
+    for link in state.links.iter().filter(|link| link.group != ids::DEAD_GROUP) {
+        let pod = |address, owner| (link, KeptPod { address, link: link.name.clone(), owner });
+        if let Some(alias) = &link.alias {
+            living.push(pod(IpAddr::from(alias.address), Some(alias.owner.clone())));
+        } else if link.is_bare_veth {
+            let routed = state.routes.iter().filter(|route| route.link == LinkRef::Index(link.index));
+            let addresses: BTreeSet<IpAddr> =
+                routed.filter(|route| pods::is_host_route(route)).map(|route| route.destination.addr()).collect();
+            living.extend(
+                addresses.into_iter().filter(|address| names(state, *address)).map(|address| pod(address, None)),
+            );
+        }
+    }
+    living
+}
+
+/// Whether something of ours is about the address.
+fn names(state: &NodeState, address: IpAddr) -> bool {
+    let of_rule = |(rule, protocol): &(Rule, u8)| {
+        *protocol == ids::PROTOCOL && pods::address_of_rule(rule).is_some_and(|found| found == address)
+    };
+    let of_route = |route: &Route| route.protocol == ids::PROTOCOL && route.destination == address.into();
+    state.rules.iter().any(of_rule) || state.routes.iter().any(of_route)
+}
+
+/// What living pods need, as far as it can be told one from another.
+struct Needs {
+    addresses: BTreeSet<IpAddr>,
+    /// Link groups of their host veths.
+    groups: BTreeSet<u32>,
+    /// Tables of their ENIs.
+    tables: BTreeSet<RouteTable>,
+    /// Links of those ENIs.
+    links: BTreeSet<LinkRef>,
+    /// Whether one is plumbed in layout `flat`.
+    has_flat: bool,
+    /// Addresses of those that no link group steers: a prefix's rule does, or the primary ENI's main table.
+    unmarked: BTreeSet<IpAddr>,
+}
+
+impl Needs {
+    fn of(state: &NodeState, living: &[(&NodeLink, KeptPod)]) -> Self {
+        let in_pod_table = |(link, pod): &&(&NodeLink, KeptPod)| {
+            state.routes.iter().any(|route| {
+                (route.table, &route.link) == (ids::POD_TABLE, &LinkRef::Index(link.index))
+                    && route.destination == pod.address.into()
+            })
+        };
+        let flat = living.iter().filter(in_pod_table);
+        let unmarked = flat.clone().filter(|(link, _)| link.group == ids::DEFAULT_GROUP);
+        let mut needs = Self {
+            addresses: living.iter().map(|(_, pod)| pod.address).collect(),
+            groups: living.iter().map(|(link, _)| link.group).collect(),
+            has_flat: flat.clone().next().is_some(),
+            unmarked: unmarked.map(|(_, pod)| pod.address).collect(),
+            tables: BTreeSet::new(),
+            links: BTreeSet::new(),
+        };
+        // Whoever made the rule: one that the reference made may lead to a table of ours.
+        let rules = state.rules.iter().map(|(rule, _)| rule).filter(|rule| rule.priority == ids::PRIORITY_FROM_POD);
+        let tables = rules.filter(|rule| needs.rule(rule)).filter_map(|rule| rule.table);
+        needs.tables = tables.filter(|table| *table != RouteTable::MAIN).collect();
+        let of_enis = state.routes.iter().filter(|route| needs.tables.contains(&route.table));
+        needs.links = of_enis.map(|route| route.link.clone()).collect();
+        needs
+    }
+
+    fn rule(&self, rule: &Rule) -> bool {
+        if self.addresses.is_empty() {
+            return false;
+        }
+        match rule.priority {
+            ids::PRIORITY_TO_POD if rule.to.is_none() => self.has_flat,
+            ids::PRIORITY_FROM_ENI => rule.table.is_some_and(|table| self.tables.contains(&table)),
+            ids::PRIORITY_MARK | ids::PRIORITY_EXTERNAL_SERVICE => true,
+            _ if eni::is_steering(rule) => match (rule.mark, rule.from) {
+                (Some(mark), _) => (1..=ids::MOST_MARKED_ENIS).any(|index| {
+                    marks::of_eni(mark.mask, index) == Some(mark)
+                        && ids::eni_group(index).is_some_and(|group| self.groups.contains(&group))
+                }),
+                (None, Some(from)) => self.unmarked.iter().any(|address| from.contains(address)),
+                (None, None) => false,
+            },
+            _ => pods::address_of_rule(rule).is_some_and(|address| self.addresses.contains(&address)),
+        }
+    }
+
+    fn route(&self, route: &Route) -> bool {
+        self.tables.contains(&route.table) || self.addresses.contains(&route.destination.addr())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `ipamd cleanup-host` on a real node: living pods of both layouts go on as before, and once they are gone nothing is left.
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+use std::net::SocketAddrV4;
+use std::sync::atomic::AtomicUsize;
+
+use integration::fabric::INTERNET_HOST;
+use integration::node::Node;
+use integration::pods::{self, Pod};
+use integration::probe::{EchoServer, reach_both};
+use integration::topology::{NodeSpec, Subnet, Topology, TopologySpec};
+
+/// A pod of each ENI.
+fn one_of_each(pods: &[Pod]) -> Vec<&Pod> {
+    let mut tables: Vec<u32> = pods.iter().map(|pod| pod.added.table).collect();
+    tables.sort_unstable();
+    tables.dedup();
+    tables.iter().filter_map(|table| pods.iter().find(|pod| pod.added.table == *table)).collect()
+}
+
+/// Pods of every ENI of n1 reach each other, a pod of n2 and the internet, and are reached by both nodes and that pod.
+fn packets(topology: &Topology, near: &[Pod], far: &Pod) {
+    let outside = EchoServer::start(topology.fabric.internet()).unwrap();
+    let hosts = ["n1", "n2"].map(|name| topology.instance(name).unwrap());
+    for from in one_of_each(near) {
+        for to in one_of_each(near).into_iter().filter(|to| to.added.address != from.added.address).chain([far]) {
+            assert_eq!(to.reached_from(&from.sandbox.netns).unwrap(), from.added.address);
+            assert_eq!(from.reached_from(&to.sandbox.netns).unwrap(), to.added.address);
+        }
+        for (node, host) in ["n1", "n2"].into_iter().zip(&hosts) {
+            assert_eq!(from.reached_from(&topology.node(node).netns).unwrap(), host.address);
+        }
+        let seen = reach_both(&from.sandbox.netns, SocketAddrV4::new(INTERNET_HOST, outside.port())).unwrap();
+        assert_eq!(Some(seen), hosts[0].public_address, "{} on the internet", from.added.address);
+    }
+    assert_eq!(topology.fabric.drops().unwrap().to_string(), "nothing dropped");
+}
+
+fn start(environment: &[(&str, &str)], pods: usize) -> (Topology, Vec<Pod>, Pod) {
+    let mut spec = TopologySpec::one("m5.large");
+    spec.nodes = ["n1", "n2"].map(|name| NodeSpec::new(name, "m5.large", Subnet::B)).into();
+    let mut topology = Topology::build(&spec).unwrap();
+    topology.start(environment).unwrap();
+    let near = pods::start(topology.node("n1"), pods, 6, &AtomicUsize::new(0)).unwrap();
+    let far = pods::start(topology.node("n2"), 1, 1, &AtomicUsize::new(0)).unwrap().remove(0);
+    (topology, near, far)
+}
+
+fn cleanup(node: &Node) -> String {
+    node.ask(&["cleanup-host"]).unwrap()
+}
+
+fn goes_on_and_leaves_nothing(environment: &[(&str, &str)], pods: usize) {
+    let (mut topology, near, far) = start(environment, pods);
+    packets(&topology, &near, &far);
+    assert!(topology.node_mut("n1").stop());
+    let n1 = topology.node("n1");
+    let told = cleanup(n1);
+    assert_eq!(told.lines().filter(|line| line.starts_with("living pod: ")).count(), near.len(), "{told}");
+    assert!(told.contains("kept: nft table ip enid\n"), "{told}");
+    packets(&topology, &near, &far);
+    assert_eq!(cleanup(n1), told, "again");
+    pods::end(n1, near, 6).unwrap();
+    let told = cleanup(n1);
+    assert!(!told.contains("kept") && !told.contains("living"), "{told}");
+    let left = n1.leftovers().unwrap();
+    assert!(left.is_empty(), "{left}");
+    let tools = &topology.world.tools;
+    let rules = tools.ip_json(&n1.netns, &["rule", "show"]).unwrap();
+    assert_eq!(rules.as_array().unwrap().len(), 3, "{rules}");
+    let enis = topology.enis("n1").unwrap();
+    let addresses = tools.ip_json(&n1.netns, &["-4", "address", "show"]).unwrap().to_string();
+    for eni in enis.iter().filter(|eni| eni.device_index > 0) {
+        assert!(!addresses.contains(&eni.primary.to_string()), "{addresses}");
+    }
+}
+
+/// The mask has room for one ENI's mark only, so that pods of the other one are plumbed in layout classic.
+#[test]
+fn pods_of_both_layouts_go_on_and_nothing_is_left_when_they_are_gone() {
+    goes_on_and_leaves_nothing(&[("ENID_LAYOUT", "flat"), ("ENID_ENI_MARK_MASK", "0x1000")], 20);
+}
+
+#[test]
+fn pods_inside_prefixes_go_on_and_nothing_is_left_when_they_are_gone() {
+    let environment =
+        [("ENID_LAYOUT", "flat"), ("ENABLE_PREFIX_DELEGATION", "true"), ("WARM_PREFIX_TARGET", "1")];
+    goes_on_and_leaves_nothing(&environment, 150);
+}
+
+#[test]
+fn without_a_pod_nothing_of_a_node_in_either_layout_is_left() {
+    for layout in ["classic", "flat"] {
+        let (mut topology, _, _far) = start(&[("ENID_LAYOUT", layout), ("WARM_ENI_TARGET", "1")], 0);
+        assert!(topology.node_mut("n1").stop());
+        let n1 = topology.node("n1");
+        let told = cleanup(n1);
+        assert!(!told.contains("kept"), "{told}");
+        let left = n1.leftovers().unwrap();
+        assert!(left.is_empty(), "{left}");
+    }
+}
