@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Points between the steps of an attach at which a test makes it fail. Nothing outside of tests.
+//! Points between the steps of an attach at which a test makes it fail, or does something else. Nothing outside of tests.
 
 use super::error::ApplyError;
 
@@ -14,6 +14,8 @@ pub(crate) fn point() -> Result<(), ApplyError> {
 thread_local! {
     /// How many points are still passed before one fails; `None`: none fails.
     static LEFT: std::cell::Cell<Option<u32>> = const { std::cell::Cell::new(None) };
+    /// What is done there instead.
+    static MEANWHILE: std::cell::Cell<Option<Box<dyn FnOnce()>>> = const { std::cell::Cell::new(None) };
 }
 
 /// A point between two steps; fails when its turn has come.
@@ -23,6 +25,10 @@ pub(crate) fn point() -> Result<(), ApplyError> {
         None => Ok(()),
         Some(0) => {
             LEFT.set(None);
+            if let Some(meanwhile) = MEANWHILE.take() {
+                meanwhile();
+                return Ok(());
+            }
             Err(ApplyError::Invalid { reason: "injected fault".to_owned() })
         }
         Some(left) => {
@@ -35,6 +41,13 @@ pub(crate) fn point() -> Result<(), ApplyError> {
 /// The point after `passed` others fails, once.
 #[cfg(test)]
 pub(crate) fn fail_after(passed: u32) {
+    LEFT.set(Some(passed));
+}
+
+/// At the point after `passed` others something else is done, once.
+#[cfg(test)]
+pub(crate) fn meanwhile_after(passed: u32, work: impl FnOnce() + 'static) {
+    MEANWHILE.set(Some(Box::new(work)));
     LEFT.set(Some(passed));
 }
 

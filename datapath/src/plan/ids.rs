@@ -17,7 +17,7 @@
 //!
 //! Route tables: main is 254; the reference's are device index + 1, 10000 + 100 card + device index, and VLAN id + 100 (at
 //! most 4195); [`POD_TABLE`] is ours alone. Link groups: 0 is every link's that nobody put elsewhere, [`eni_group`] is a
-//! secondary ENI's, [`DEAD_GROUP`] that of detached pods.
+//! secondary ENI's, [`MAKING_GROUP`] that of host veths whose ADD is at work, [`DEAD_GROUP`] that of detached pods.
 //!
 //! Packet marks, all by mask (README, "Marks"): ours are [`DEFAULT_CONNMARK`] (the reference's) and
 //! [`DEFAULT_ENI_MARK_MASK`]; kube-proxy has 0x4000 and 0x8000, Calico 0xffff0000, Cilium 0xffff0f00.
@@ -77,6 +77,10 @@ pub const NFT_TABLE: &str = "enid";
 /// Link group (IFLA_GROUP) of the host ends of pods that have been detached: their packets are dropped, and garbage
 /// collection deletes the group. 57005.
 pub const DEAD_GROUP: u32 = 0xdead;
+
+/// Link group of a host veth between its making and its alias, which come by two messages: what tells it from a pod of the
+/// reference, whose host veths never have an alias. 2781.
+pub const MAKING_GROUP: u32 = 0xadd;
 
 /// The pod's router: an address that only exists as a permanent neighbour in the pod (reference behaviour).
 pub const POD_GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);

@@ -15,10 +15,11 @@
 //! Order of an attach, and why:
 //!
 //! ```text
-//! 1 veth, one message   names, MACs, MTU, one queue each; peer born in the pod's namespace; host end down
+//! 1 veth, one message   names, MACs, MTU, one queue each; peer born in the pod's namespace; host end down, in the group
+//!                       of those being made, so that no repair takes it for a pod of the reference
 //! 2 sysctls             accept_ra=0 before the host end can hear the pod (a pod must not give the node an IPv6 router)
 //! 3 pod, one send       link up, address, gateway neighbour, routes
-//! 4 node, one send      host end up with its alias; host route; neighbour. The route is exclusive: an address that is
+//! 4 node, one send      host end up with its alias, in its own group; host route; neighbour. The route is exclusive: an address that is
 //!                       still routed to another link belongs to that link's pod, and the attach fails
 //! 5 rules, one send     only now is it sure that the address is ours to make rules for; stale `from` rules go first,
 //!                       since of two rules with one selector the older wins. In layout flat stale ones of both kinds
@@ -140,7 +141,7 @@ impl PodAttachment {
 pub fn attach(pod: &PodAttachment) -> PodPlan {
     let objects = pod.objects();
     let veth = VethPair {
-        group: objects.group,
+        group: ids::MAKING_GROUP,
         host: pod.host_veth.clone(),
         host_mac: pod.host_mac,
         pod: pod.pod_link.clone(),
@@ -154,17 +155,17 @@ pub fn attach(pod: &PodAttachment) -> PodPlan {
         veth,
         sysctls,
         pod: pod_ops(pod),
-        node: node_ops(pod, objects.route),
-        rules: rule_ops(pod, objects.rules),
+        rules: rule_ops(pod, objects.rules.clone()),
+        node: node_ops(pod, objects),
         pod_last: up(LinkName::loopback()),
     }
 }
 
-fn node_ops(pod: &PodAttachment, route: Route) -> Vec<Op> {
+fn node_ops(pod: &PodAttachment, PodObjects { route, group, .. }: PodObjects) -> Vec<Op> {
     let link = LinkRef::from(pod.host_veth.clone());
     let alias = VethAlias { owner: pod.owner.clone(), address: pod.address };
     vec![
-        Op::LinkSet(LinkSet { alias: Some(alias), up: true, ..LinkSet::of(link.clone()) }),
+        Op::LinkSet(LinkSet { alias: Some(alias), group: Some(group), up: true, ..LinkSet::of(link.clone()) }),
         Op::RouteAdd(route),
         Op::NeighbourSet(Neighbour { address: pod.address.into(), mac: pod.pod_mac, link }),
     ]

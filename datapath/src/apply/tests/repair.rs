@@ -9,11 +9,12 @@ use crate::apply::pod::{attach, detach};
 use crate::apply::repair::{Desired, Pass, pass};
 use crate::apply::testbed::{Space, assert_same, pod};
 use crate::apply::watch::{Changes, Watcher};
+use crate::apply::{fault, garbage, observe};
 use crate::plan::eni::EniSetup;
-use crate::plan::pod::{PodAttachment, PodDetachment};
+use crate::plan::pod::{PodAttachment, PodDetachment, PodLayout};
 use crate::plan::pods::LivePod;
 use crate::plan::repair::{Fault, Object};
-use crate::plan::{MacAddr, RouteTable};
+use crate::plan::{MacAddr, RouteTable, ids};
 
 const ENI_MAC: &str = "02:00:0a:00:01:14";
 
@@ -186,6 +187,64 @@ fn orphans_go_when_they_are_named_and_nothing_else_does() {
     assert!(rules.contains("10.0.1.7"), "{rules}");
     assert!(!bed.node.ip("-4 route show table main").contains("10.0.7.7"));
     assert!(!bed.node.ip("neigh show nud permanent").contains("10.0.7.7"));
+}
+
+#[test]
+fn a_pass_at_any_step_of_an_attach_does_not_disturb_it() {
+    for is_flat in [false, true] {
+        let (_node, mut steps) = (Space::enter_new(), 0);
+        loop {
+            let (space, newcomer) = (Space::new(), pod("new", Ipv4Addr::new(10, 0, 1, 9), Some(2)));
+            let layout = PodLayout::Flat { table: ids::POD_TABLE, group: ids::eni_group(1).unwrap() };
+            let newcomer = if is_flat { PodAttachment { layout, ..newcomer } } else { newcomer };
+            // The sandbox before, of the same pod name, is in the journal still: its DEL has not come.
+            let before = LivePod {
+                owner: "aws-cni/before/eth0".to_owned(),
+                address: Ipv4Addr::new(10, 0, 1, 10),
+                ..live(&newcomer)
+            };
+            let desired = Desired {
+                host: None,
+                enis: Vec::new(),
+                pods: vec![live(&newcomer), before],
+                spared: BTreeSet::new(),
+                sweep: BTreeSet::new(),
+            };
+            fault::meanwhile_after(steps, move || drop(pass(&desired).unwrap()));
+            let attached = attach(&space.path(), &newcomer);
+            let is_over = !fault::has_happened();
+            attached.unwrap_or_else(|error| panic!("step {steps}: {error}"));
+            let state = observe::kernel("eni").unwrap();
+            assert_eq!((state.pods.len(), state.ours.routes.len()), (1, 1), "step {steps}: {state:?}");
+            assert_eq!(state.ours.rules.len(), if is_flat { 0 } else { 2 }, "step {steps}: {state:?}");
+            detach(&PodDetachment { host_veth: newcomer.host_veth, owner: newcomer.owner, address: None }).unwrap();
+            garbage::delete_dead_group().unwrap();
+            if is_over {
+                break;
+            }
+            steps += 1;
+        }
+        assert_eq!(steps, 5);
+    }
+}
+
+#[test]
+fn a_detach_is_heard_as_a_change_of_its_address_alone_in_either_layout() {
+    let bed = Bed::build();
+    let mut watcher = Watcher::start().unwrap();
+    let group = ids::eni_group(1).unwrap();
+    for layout in [PodLayout::Classic, PodLayout::Flat { table: ids::POD_TABLE, group }] {
+        let (space, newcomer) = (Space::new(), pod("c", Ipv4Addr::new(10, 0, 1, 9), Some(2)));
+        let newcomer = PodAttachment { layout, ..newcomer };
+        attach(&space.path(), &newcomer).unwrap();
+        detach(&PodDetachment { host_veth: newcomer.host_veth, owner: newcomer.owner, address: None }).unwrap();
+        let gone = watcher.wait_at_most(Duration::from_millis(300)).unwrap();
+        assert_eq!(gone.addresses, BTreeSet::from([IpAddr::from([10, 0, 1, 9])]), "{layout:?}");
+        assert_eq!(gone.objects, BTreeSet::new(), "{layout:?}");
+        garbage::delete_dead_group().unwrap();
+        watcher.wait_at_most(Duration::from_millis(100)).unwrap();
+    }
+    drop(bed);
 }
 
 #[test]

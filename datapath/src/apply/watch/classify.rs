@@ -6,7 +6,7 @@
 //! |---|---|
 //! | link | one that is known goes down, or its MAC, MTU or name changes; an ENI's carrier too. Never one of the dead group |
 //! | address | added by others, removed; not on `lo` nor on host veths |
-//! | route | removed: ours, or to one address in main; added: the kernel's of IPv4 in main, or one in another's place |
+//! | route | removed: ours, or to one address in a table of pods; added: the kernel's of IPv4 in main, or one in another's place |
 //! | rule | removed: ours, or of our priorities |
 //! | neighbour | ours is removed, or a host veth's has another MAC than its pod |
 //! | settings | rp_filter or forwarding of all links or of one that is no host veth |
@@ -21,7 +21,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::apply::netlink::link_filter::walk;
 use crate::apply::netlink::read::Link;
 use crate::plan::repair::Object;
-use crate::plan::{MacAddr, VethAlias, ids};
+use crate::plan::{MacAddr, RouteTable, VethAlias, ids};
 
 const NLMSG_HEADER: usize = 16;
 const NLM_F_REPLACE: u16 = 0x100;
@@ -41,7 +41,9 @@ const AF_INET: u8 = 2;
 const IFF_UP: u32 = 1;
 const IFF_LOWER_UP: u32 = 0x1_0000;
 const LOOPBACK_INDEX: u32 = 1;
-const TABLE_MAIN: u32 = 254;
+const TABLE_MAIN: u32 = RouteTable::MAIN.0;
+/// Where pods have their routes, by layout.
+const TABLES_OF_PODS: [u32; 2] = [TABLE_MAIN, ids::POD_TABLE.0];
 const PROTOCOL_KERNEL: u8 = 2;
 const UNICAST: u8 = 1;
 const PERMANENT: u16 = 0x80;
@@ -224,7 +226,8 @@ fn route(message: &Message<'_>) -> Option<Change> {
     let table = attribute(body, HEADER, 15).and_then(|value| word(value, 0)).unwrap_or(table.into());
     let destination = attribute(body, HEADER, 1).and_then(address);
     let is_one = |address: &IpAddr| length == if address.is_ipv4() { 32 } else { 128 };
-    let of_pod = destination.filter(is_one).filter(|_| table == TABLE_MAIN && attribute(body, HEADER, 5).is_none());
+    let is_of_pods = TABLES_OF_PODS.contains(&table) && attribute(body, HEADER, 5).is_none();
+    let of_pod = destination.filter(is_one).filter(|_| is_of_pods);
     let replaces = message.flags & NLM_F_REPLACE != 0;
     let ours = protocol == ids::PROTOCOL;
     match (message.kind, of_pod) {

@@ -92,6 +92,8 @@ proptest! {
     fn a_flat_pod_has_no_rule_whatever_its_eni(table in proptest::option::of(0u32..300), group in any::<u32>()) {
         let pod = flat(table.map(RouteTable), group);
         prop_assert!(attach(&pod).rules.iter().all(|op| matches!(op, Op::RuleDelete(_))));
-        prop_assert_eq!(attach(&pod).veth.group, group);
+        prop_assert_eq!(attach(&pod).veth.group, ids::MAKING_GROUP);
+        let is_named = |op: &Op| matches!(op, Op::LinkSet(set) if set.alias.is_some() && set.group == Some(group));
+        prop_assert!(attach(&pod).node.iter().any(is_named), "alias and group come by one message");
     }
 }
