@@ -84,8 +84,7 @@ fn pods_of_both_layouts_go_on_and_nothing_is_left_when_they_are_gone() {
 
 #[test]
 fn pods_inside_prefixes_go_on_and_nothing_is_left_when_they_are_gone() {
-    let environment =
-        [("ENID_LAYOUT", "flat"), ("ENABLE_PREFIX_DELEGATION", "true"), ("WARM_PREFIX_TARGET", "1")];
+    let environment = [("ENID_LAYOUT", "flat"), ("ENABLE_PREFIX_DELEGATION", "true"), ("WARM_PREFIX_TARGET", "1")];
     goes_on_and_leaves_nothing(&environment, 150);
 }
 

@@ -23,12 +23,12 @@ use crate::plan::eni::EniSetup;
 use crate::plan::host::HostSetup;
 use crate::plan::pods::{self, LivePod, NodeLink, NodeState};
 use crate::plan::repair::Repair;
-use crate::plan::{Family, LinkName, LinkRef, Op, ids};
+use crate::plan::{Family, LinkName, LinkRef, MacAddr, Op, ids};
 
 /// What must be so.
 #[derive(Clone, Debug)]
 pub struct Desired {
-    /// The node; `None`: not known yet, left as it is.
+    /// The node; `None`: left as it is, and pods keep their layouts.
     pub host: Option<HostSetup>,
     /// ENIs in service.
     pub enis: Vec<EniSetup>,
@@ -50,7 +50,27 @@ pub struct Pass {
     /// Addresses with objects of ours that nobody needs; those swept now are not among them.
     pub orphans: BTreeSet<IpAddr>,
     /// What could not be put right, or differs still.
-    pub failures: Vec<ApplyError>,
+    pub failures: Vec<Failed>,
+}
+
+/// A part of the node's network that is put right by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The node's own set-up.
+    Host,
+    /// That of the ENI with this MAC.
+    Eni(MacAddr),
+    /// What pods have.
+    Pods,
+}
+
+/// Why a part could not be put right.
+#[derive(Debug)]
+pub struct Failed {
+    /// Which.
+    pub part: Part,
+    /// Why.
+    pub error: ApplyError,
 }
 
 /// Makes it so, as far as the kernel lets us.
@@ -60,14 +80,14 @@ pub struct Pass {
 pub fn pass(desired: &Desired) -> Result<Pass, ApplyError> {
     let mut pass = Pass::default();
     if let Some(setup) = &desired.host {
-        pass.note(host::setup(setup));
+        pass.note(Part::Host, host::setup(setup));
     }
     for setup in &desired.enis {
-        pass.note(eni::setup(setup));
+        pass.note(Part::Eni(setup.mac), eni::setup(setup));
     }
     let mut socket = Socket::route()?;
     let mut state = observe(&mut socket)?;
-    state.keeps_layouts = !pass.failures.is_empty();
+    state.keeps_layouts = !pass.failures.is_empty() || desired.host.is_none();
     let missing = pods::diff(&desired.pods, &state);
     let mut orphans = pods::orphans(&state, &desired.spared);
     if !missing.is_empty() {
@@ -76,15 +96,15 @@ pub fn pass(desired: &Desired) -> Result<Pass, ApplyError> {
         now.keeps_layouts = state.keeps_layouts;
         let left = pods::diff(&desired.pods, &now);
         let left = left.into_iter().map(|repair| repair.op).collect();
-        pass.failures.extend(eni::prove("pods", &crate::plan::Plan { ops: left }).err());
+        pass.fail(Part::Pods, eni::prove("pods", &crate::plan::Plan { ops: left }).err());
     }
     if pass.repairs.iter().any(leaves_flat) {
         // What only layout flat needs goes with the last pod that is plumbed so.
         for setup in &desired.enis {
-            pass.note(eni::setup(setup));
+            pass.note(Part::Eni(setup.mac), eni::setup(setup));
         }
         if let Some(setup) = &desired.host {
-            pass.note(host::setup(setup));
+            pass.note(Part::Host, host::setup(setup));
         }
     }
     orphans.retain(|address, _| desired.sweep.contains(address) || !pass.orphans.insert(*address));
@@ -100,11 +120,15 @@ fn leaves_flat(repair: &Repair) -> bool {
 }
 
 impl Pass {
-    fn note(&mut self, outcome: Result<crate::plan::Plan, ApplyError>) {
+    fn note(&mut self, part: Part, outcome: Result<crate::plan::Plan, ApplyError>) {
         match outcome {
             Ok(written) => self.repairs.extend(written.ops.into_iter().map(Repair::from)),
-            Err(error) => self.failures.push(error),
+            Err(error) => self.fail(part, Some(error)),
         }
+    }
+
+    fn fail(&mut self, part: Part, errors: impl IntoIterator<Item = ApplyError>) {
+        self.failures.extend(errors.into_iter().map(|error| Failed { part, error }));
     }
 
     /// All writes in one send. A link that has gone meanwhile needs nothing.
@@ -119,7 +143,7 @@ impl Pass {
             match outcome {
                 Ok(_) => self.repairs.push(Repair { op: named(repair.op, names), ..repair }),
                 Err(error) if error.errno() == Some(Errno::NODEV.raw_os_error()) => {}
-                Err(error) => self.failures.push(error),
+                Err(error) => self.fail(Part::Pods, Some(error)),
             }
         }
         Ok(())
@@ -138,7 +162,7 @@ impl Pass {
             match outcome {
                 Ok(execute::Done::Changed) => self.swept.push(op.clone()),
                 Ok(execute::Done::WasSo) => {}
-                Err(error) => self.failures.push(error),
+                Err(error) => self.fail(Part::Pods, Some(error)),
             }
         }
         Ok(())

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use serde::{Deserialize, Serialize};
 
 use crate::action::{EniPlan, HostPlan, Plumbing};
-use crate::ids::{AllocationKey, DeviceIndex, RouteTable};
+use crate::ids::{AllocationKey, DeviceIndex, EniId, RouteTable};
 
 /// The kernel told that something which may be ours was changed by another hand.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,9 +28,9 @@ pub struct KernelChange {
 /// Everything that must be so, for one look.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RepairPlan {
-    /// The node's own set-up.
-    pub host: HostPlan,
-    /// ENIs in service.
+    /// The node's own set-up; `None`: it could not be put right a moment ago, and is left out this time.
+    pub host: Option<HostPlan>,
+    /// ENIs in service, but for those of which that is true.
     pub enis: Vec<EniPlan>,
     /// Sandboxes whose ADD was answered a while ago; those whose host veth is not there are left out by the kernel's word.
     pub pods: Vec<PodPlan>,
@@ -69,9 +69,39 @@ pub struct RepairReport {
     /// Addresses with objects of ours that nobody needs, not removed.
     pub orphans: BTreeSet<IpAddr>,
     /// What could not be put right.
-    pub failures: Vec<String>,
+    pub failures: Vec<PartFailure>,
     /// Names of the programs that run, when asked for; empty too when they cannot be seen from here.
     pub programs: BTreeSet<String>,
+}
+
+/// A part of the node's network that is put right by itself.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RepairPart {
+    /// The node's own set-up.
+    Host,
+    /// An ENI's.
+    Eni(EniId),
+    /// What pods have.
+    Pods,
+}
+
+impl fmt::Display for RepairPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host => f.write_str("the node's own set-up"),
+            Self::Eni(eni_id) => fmt::Display::fmt(eni_id, f),
+            Self::Pods => f.write_str("pods"),
+        }
+    }
+}
+
+/// Why a part could not be put right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartFailure {
+    /// Which.
+    pub part: RepairPart,
+    /// The error with its causes.
+    pub message: String,
 }
 
 /// One object that was put right.

@@ -32,7 +32,8 @@ pub fn run(out: &mut dyn Write, journal: Option<OsString>) -> Result<(), String>
 
 fn text(kept: &Kept) -> String {
     if kept.pods.is_empty() {
-        return "removed: all nft tables, rules, routes, neighbours, addresses and dead host veths of ours\n".to_owned();
+        return "removed: all nft tables, rules, routes, neighbours, addresses and dead host veths of ours\n"
+            .to_owned();
     }
     let mut text = String::from("removed: what is ours, but for what living pods need\n");
     kept.pods.iter().for_each(|pod| text.push_str(&format!("living pod: {pod}\n")));

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use datapath::apply::repair::Desired;
+use datapath::apply::repair::{Desired, Failed, Part};
 use datapath::apply::{self, ApplyError};
 use datapath::plan::eni::{EniSetup, Steering};
 use datapath::plan::host::{HostSetup, Layout, PortChoice, PortRange};
@@ -27,7 +27,7 @@ use ipamd_core::config::{self, Config};
 use ipamd_core::event::{Failure, FailureClass, HeldAddress, KernelView, Outcome};
 use ipamd_core::ids as core_ids;
 use ipamd_core::ids::{AllocationKey, DeviceIndex};
-use ipamd_core::repair::{PodPlan, RepairKind, RepairPlan, RepairReport, Repaired};
+use ipamd_core::repair::{PartFailure, PodPlan, RepairKind, RepairPart, RepairPlan, RepairReport, Repaired};
 
 use crate::clock;
 use crate::edge::runner::log_end;
@@ -230,7 +230,7 @@ pub(crate) fn host_setup(config: &Config, plan: &HostPlan) -> HostSetup {
 /// One look at everything, and what came of it.
 fn repair(plan: &RepairPlan, config: &Config) -> Result<RepairReport, ApplyError> {
     let desired = Desired {
-        host: Some(host_setup(config, &plan.host)),
+        host: plan.host.as_ref().map(|host| host_setup(config, host)),
         enis: plan.enis.iter().map(|eni| eni_setup(eni, config)).collect(),
         pods: plan.pods.iter().map(|pod| live_pod(pod, config)).collect(),
         spared: plan.spared.clone(),
@@ -246,9 +246,21 @@ fn repair(plan: &RepairPlan, config: &Config) -> Result<RepairReport, ApplyError
         repairs: pass.repairs.iter().map(repaired).collect(),
         swept: pass.swept.iter().map(ToString::to_string).collect(),
         orphans: pass.orphans,
-        failures: pass.failures.iter().map(|error| chain(error)).collect(),
+        failures: pass.failures.iter().map(|failed| part_failure(plan, failed)).collect(),
         programs: if names { watcher::programs() } else { BTreeSet::new() },
     })
+}
+
+fn part_failure(plan: &RepairPlan, Failed { part, error }: &Failed) -> PartFailure {
+    let part = match part {
+        Part::Host => RepairPart::Host,
+        Part::Eni(found) => {
+            let eni = plan.enis.iter().find(|eni| mac(eni.mac) == *found);
+            eni.map_or(RepairPart::Host, |eni| RepairPart::Eni(eni.eni_id.clone()))
+        }
+        Part::Pods => RepairPart::Pods,
+    };
+    PartFailure { part, message: chain(error) }
 }
 
 /// The datapath's plan of a plumbed pod.

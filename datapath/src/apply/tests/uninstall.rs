@@ -35,10 +35,10 @@ fn goes_on(way: Way) {
     let after = talk(&living.udp("0.0.0.0:7008"));
     assert!(after[0].starts_with("10.0.1.7:") && after[1].starts_with("10.0.0.10:"), "{after:?}");
     assert_eq!(exchange(&router, &open, "10.0.1.7:7001").unwrap().to_string(), "10.0.0.1:7004", "into the pod");
-    assert_eq!(kept.pods.iter().map(ToString::to_string).collect::<Vec<_>>(), [format!(
-        "aws-cni/s-sandbox/eth0 10.0.1.7 ({})",
-        pod.host_veth
-    )]);
+    assert_eq!(
+        kept.pods.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        [format!("aws-cni/s-sandbox/eth0 10.0.1.7 ({})", pod.host_veth)]
+    );
     let ours = observe::kernel("eni").unwrap().ours;
     assert!(ours.has_nft_table && kept.objects.contains(&"nft table ip enid".to_owned()), "{kept:?}");
     let left = ours.rules.len() + ours.routes.len() + ours.addresses.len() + ours.neighbours.len() + 1;

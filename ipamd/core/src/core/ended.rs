@@ -160,6 +160,8 @@ impl Core {
 
     /// A link with this MAC is there: an ENI that waits for it is set up at once.
     pub(super) fn link_appeared(&mut self, now: BootTime, mac: MacAddr) {
+        let known: Vec<EniId> = self.enis.values().filter(|eni| eni.mac == mac).map(|eni| eni.eni_id.clone()).collect();
+        known.iter().for_each(|eni_id| self.repair_link(eni_id, now));
         // Where someone else attaches ENIs, an unknown link may be one.
         if !self.may_write() && self.enis.values().all(|eni| eni.mac != mac) {
             self.describe_after = Some(now);

@@ -5,15 +5,17 @@
 //! notification led to it does not matter, and a lost one costs time only.
 //!
 //! ```text
-//! notification ─ 100 ms ─► look ─► nothing: done │ written: counted, told │ failed: again, later and later
+//! notification ─ 100 ms ─► look ─► nothing: done │ written: counted, told │ a part failed: that part again, later and later
 //!                           ▲
 //!     30 s after the last ──┘        looks are 400 ms apart at least; 5 s while 10 of the last 60 s had to write
 //! ```
+//! A part that cannot be put right (the node's own set-up, an ENI, pods) has a clock of its own ([`parts`]).
 //!
 //! What the plugin's DEL removes sounds like damage. So a notification that names addresses counts only while one of them is
 //! allocated, asked when the look is due: the DEL has reached the daemon by then. A young allocation is not looked at
-//! either: its ADD may be at work between two of its writes. (At the start all are young, so a second look follows the first
-//! when they are no more.)
+//! either: its ADD may be at work between two of its writes. Whoever is left out of a look at damage for that is looked at as soon
+//! as he is old enough; a pod that comes later has not been hurt. (The first look after a start takes everything for hurt, and
+//! all are young.)
 //!
 //! Orphans are objects of ours for addresses that neither a sandbox nor an ENI nor the kernel's live links need. They are
 //! removed by the look after the one that saw them, at least [`ORPHAN_GRACE`] later. An allocation spares its address from the
@@ -22,22 +24,26 @@
 //! Worked example, 250 pods: `ip rule flush` is some 500 notifications within a few ms. They are one event; 100 ms later one
 //! look writes the rules; our own writes are no events that count.
 
+mod parts;
+mod told;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::action::{ActionKind, Allocated};
 use crate::event::{Failure, Outcome};
 use crate::ids::BootTime;
-use crate::lifecycle::Phase;
+use crate::lifecycle::{Eni, Phase};
 use crate::reason::{NoticeLevel, ReasonCode};
-use crate::repair::{KernelChange, PodPlan, RepairCounts, RepairPlan, RepairReport, Repaired};
+use crate::repair::{KernelChange, PodPlan, RepairCounts, RepairPart, RepairPlan, RepairReport};
 use crate::store::AddressState;
 
 use super::ended::unexpected;
 use super::state::Purpose;
 use super::{Core, Turn};
+use parts::Setbacks;
+use told::{brief, culprits, join, summary};
 
 /// From the first notification to the look: one cause makes many.
 const GATHER: Duration = Duration::from_millis(100);
@@ -57,24 +63,6 @@ pub(super) const YOUNG: Duration = Duration::from_secs(2);
 pub(super) const ORPHAN_GRACE: Duration = Duration::from_secs(25);
 /// More addresses in one change than this are not remembered one by one.
 const MOST_SUSPECTS: usize = 64;
-/// Programs that are known to change rules, routes, addresses or links of others by themselves, as `/proc/<pid>/comm` names them
-/// (15 characters), and what keeps them from it.
-const SUSPECTS: [(&str, &str); 10] = [
-    (
-        "systemd-network",
-        "systemd-networkd: set ManageForeignRoutingPolicyRules=no and ManageForeignRoutes=no, and leave ENIs unmanaged",
-    ),
-    ("NetworkManager", "NetworkManager: make ENIs and host veths unmanaged-devices"),
-    ("nm-cloud-setup", "nm-cloud-setup: disable its service and timer"),
-    ("dhclient", "dhclient: no DHCP on secondary ENIs"),
-    ("dhcpcd", "dhcpcd: no DHCP on secondary ENIs"),
-    ("systemd-udevd", "systemd-udevd: set MACAddressPolicy=none for host veths"),
-    ("ec2net-policy-r", "amazon-ec2-net-utils: mask policy-routes@ and refresh-policy-routes@"),
-    ("setup-policy-ro", "amazon-ec2-net-utils: mask policy-routes@ and refresh-policy-routes@"),
-    ("aws-k8s-agent", "amazon-vpc-cni-k8s: two IPAM daemons on one node"),
-    ("firewalld", "firewalld: leave the table `ip enid` alone"),
-];
-
 /// What is known of repair.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Repairs {
@@ -86,20 +74,24 @@ pub(crate) struct Repairs {
     general: bool,
     /// A look is under way.
     pub(super) running: bool,
-    /// When the first one was started,
-    first: Option<BootTime>,
-    /// and the last.
+    /// When the last one was started.
     last: Option<BootTime>,
-    /// After a failure: not before then.
+    /// Pods that a look at damage left out as too young: the last of them is old enough by then.
+    young_until: Option<BootTime>,
+    /// The kernel could not be read: not before then.
     not_before: BootTime,
-    /// Failures in a row.
+    /// Such failures in a row.
     attempts: u32,
+    /// Parts that could not be put right.
+    setbacks: Setbacks,
     /// When looks had to write, oldest first.
     wrote: VecDeque<BootTime>,
     /// When it was last told that somebody is at work against us.
     told: Option<BootTime>,
-    /// Programs that changes came from.
+    /// Programs that changes came from which no look has answered,
     programs: BTreeSet<String>,
+    /// and those of the changes that the look under way answers.
+    answering: BTreeSet<String>,
     /// Orphans, and since when they have been seen.
     orphans: BTreeMap<IpAddr, BootTime>,
     /// Looks since the start.
@@ -116,10 +108,11 @@ impl Repairs {
         self.wrote.iter().filter(|at| now.since(**at) < CONTESTED_WITHIN).count() >= CONTESTED_LOOKS
     }
 
-    /// What was heard is answered.
-    fn answered(&mut self) {
+    /// What was heard is answered; by whom it was done.
+    fn answered(&mut self) -> BTreeSet<String> {
         (self.heard, self.general) = (None, false);
         self.suspects.clear();
+        std::mem::take(&mut self.programs)
     }
 }
 
@@ -143,47 +136,68 @@ impl Core {
             return;
         }
         let last = self.repairs.last;
-        // To the first look after a start every pod is young.
-        let grown = self.repairs.first.map(|first| first + YOUNG).filter(|grown| last.is_none_or(|last| last < *grown));
-        let full = grown.or(last.map(|last| last + LOOK_EVERY)).unwrap_or(now);
+        let regular = last.map(|last| last + LOOK_EVERY);
+        let due = [regular, self.young_ripe_after(last), self.repairs.setbacks.next()].into_iter().flatten();
+        let due = if last.is_none() { now } else { due.min().unwrap_or(now) };
         let between = if self.repairs.contested(now) { BETWEEN_CONTESTED } else { BETWEEN };
         let apart = last.map_or(now, |last| last + between).max(self.repairs.not_before);
         let heard = self.repairs.heard.map(|heard| heard + GATHER);
-        let mut at = heard.map_or(full, |heard| heard.min(full)).max(apart);
-        if now >= at && now < full && !self.repairs.general {
+        let mut at = heard.map_or(due, |heard| heard.min(due)).max(apart);
+        if now >= at && now < due && !self.repairs.general {
             // Only now is it known whose the addresses are.
-            match self.suspects_ripe_at() {
+            match self.suspects_ripe().min() {
                 None => {
                     self.repairs.answered();
-                    at = full.max(apart);
+                    at = due.max(apart);
                 }
-                Some(ripe) => at = ripe.min(full).max(apart),
+                Some(ripe) => at = ripe.min(due).max(apart),
             }
         }
         if now < at {
             self.alarm(at);
             return;
         }
+        self.start_look(turn, host);
+    }
+
+    fn start_look(&mut self, turn: &mut Turn, host: crate::action::HostPlan) {
+        let now = turn.boot();
+        let is_hurt = self.repairs.general || self.repairs.last.is_none();
+        let left_out = if is_hurt { self.ripe_times().max() } else { self.suspects_ripe().max() };
+        let left_out = left_out.filter(|ripe| *ripe > now);
+        self.repairs.young_until = self.repairs.young_until.max(left_out).filter(|until| *until > now);
+        self.forget_setbacks();
         let plan = self.repair_plan(host, now);
-        self.repairs.answered();
-        (self.repairs.running, self.repairs.last) = (true, Some(now));
-        self.repairs.first.get_or_insert(now);
-        self.repairs.looks += 1;
+        let repairs = &mut self.repairs;
+        repairs.answering = repairs.answered();
+        (repairs.running, repairs.last) = (true, Some(now));
+        repairs.setbacks.begin(&plan, now);
+        repairs.looks += 1;
         self.start(turn, Purpose::Repair, ActionKind::Repair(Box::new(plan)));
     }
 
-    /// When the addresses that were named can be looked at: the youngest allocated one decides. `None`: nobody has any of them.
-    fn suspects_ripe_at(&self) -> Option<BootTime> {
-        let suspects = self.repairs.suspects.iter();
-        let granted = suspects.filter_map(|address| match address {
+    /// Until when each allocated address is its ADD's business.
+    fn ripe_times(&self) -> impl Iterator<Item = BootTime> {
+        self.store.allocations().map(|(_, _, allocation)| allocation.granted_at + YOUNG)
+    }
+
+    /// The same of those that were named. None: nobody has any of them.
+    fn suspects_ripe(&self) -> impl Iterator<Item = BootTime> {
+        self.repairs.suspects.iter().filter_map(|address| match address {
             IpAddr::V4(address) => self.store.allocation(*address).map(|allocation| allocation.granted_at + YOUNG),
             IpAddr::V6(_) => None,
-        });
-        granted.max()
+        })
+    }
+
+    /// When the first of the pods is old enough that looks at damage have left out.
+    fn young_ripe_after(&self, last: Option<BootTime>) -> Option<BootTime> {
+        let (until, last) = (self.repairs.young_until?, last?);
+        self.ripe_times().filter(|ripe| *ripe > last && *ripe <= until).min()
     }
 
     fn repair_plan(&self, host: crate::action::HostPlan, now: BootTime) -> RepairPlan {
-        let serving = self.enis.values().filter(|eni| matches!(eni.phase, Phase::Ready | Phase::Draining(_)));
+        let setbacks = &self.repairs.setbacks;
+        let serving = self.serving().filter(|eni| !setbacks.is_waiting(&RepairPart::Eni(eni.eni_id.clone()), now));
         let in_use = self
             .store
             .iter()
@@ -196,13 +210,34 @@ impl Core {
         let ripe = self.repairs.orphans.iter().filter(|(_, seen)| self.learned && now.since(**seen) >= ORPHAN_GRACE);
         let sweep = ripe.map(|(address, _)| *address).filter(|address| !spared.contains(address)).collect();
         RepairPlan {
-            host,
+            host: Some(host).filter(|_| !setbacks.is_waiting(&RepairPart::Host, now)),
             enis: serving.filter_map(|eni| self.eni_plan(eni)).collect(),
             pods: self.pods_to_repair(now),
             spared,
             sweep,
             // Asked for when the next look that has to write makes it a fight.
             name_programs: self.repairs.wrote.len() + 1 >= CONTESTED_LOOKS,
+        }
+    }
+
+    fn serving(&self) -> impl Iterator<Item = &Eni> {
+        self.enis.values().filter(|eni| matches!(eni.phase, Phase::Ready | Phase::Draining(_)))
+    }
+
+    /// An ENI that is in service no more holds nothing up.
+    fn forget_setbacks(&mut self) {
+        let serving: BTreeSet<_> = self.serving().map(|eni| eni.eni_id.clone()).collect();
+        self.repairs.setbacks.keep(|part| match part {
+            RepairPart::Eni(eni_id) => serving.contains(eni_id),
+            RepairPart::Host | RepairPart::Pods => true,
+        });
+    }
+
+    /// The link of an ENI is there again: what could not be put right on it may be now.
+    pub(super) fn repair_link(&mut self, eni_id: &crate::ids::EniId, now: BootTime) {
+        if self.repairs.setbacks.end(&RepairPart::Eni(eni_id.clone())) {
+            self.repairs.heard.get_or_insert(now);
+            self.repairs.general = true;
         }
     }
 
@@ -226,16 +261,20 @@ impl Core {
         self.look_again(turn, what, &failure);
     }
 
+    /// The kernel could not be read: what was heard is still to be answered.
     fn look_again(&mut self, turn: &mut Turn, what: &Purpose, failure: &Failure) {
         self.repairs.attempts += 1;
         let attempts = self.repairs.attempts;
         self.repairs.not_before = self.failed(turn, what, failure, attempts);
         self.repairs.heard.get_or_insert(turn.now.boot);
         self.repairs.general = true;
+        let programs = std::mem::take(&mut self.repairs.answering);
+        self.repairs.programs.extend(programs);
     }
 
     fn repaired(&mut self, turn: &mut Turn, what: &Purpose, report: RepairReport) {
         let now = turn.boot();
+        (self.repairs.attempts, self.repairs.not_before) = (0, BootTime::default());
         self.note_orphans(&report, now);
         if !report.swept.is_empty() {
             self.repairs.swept += report.swept.len() as u64;
@@ -249,14 +288,27 @@ impl Core {
         if !report.repairs.is_empty() {
             self.count_repairs(turn, &report);
         }
-        match report.failures.first() {
-            None => (self.repairs.attempts, self.repairs.not_before) = (0, BootTime::default()),
-            Some(first) => {
-                let class = crate::event::FailureClass::Kernel;
-                let (code, message) = ("NotRepaired".to_owned(), brief(report.failures.iter()));
-                debug_assert!(!first.is_empty(), "a failure says something");
-                self.look_again(turn, what, &Failure { class, code, message, retry_after: None });
-            }
+        self.repairs.answering.clear();
+        self.set_back(turn, what, &report);
+    }
+
+    /// Parts that failed wait, each by itself; the others have no setback any more.
+    fn set_back(&mut self, turn: &mut Turn, what: &Purpose, report: &RepairReport) {
+        let failed: BTreeSet<&RepairPart> = report.failures.iter().map(|failure| &failure.part).collect();
+        self.repairs.setbacks.succeeded_but(&failed);
+        for part in failed {
+            let Some(attempts) = self.repairs.setbacks.failed(part) else { continue };
+            let texts: Vec<String> = report
+                .failures
+                .iter()
+                .filter(|failure| failure.part == *part)
+                .map(|failure| failure.message.clone())
+                .collect();
+            let class = crate::event::FailureClass::Kernel;
+            let message = format!("{part}: {}", brief(texts.iter()));
+            let failure = Failure { class, code: "NotRepaired".to_owned(), message, retry_after: None };
+            let retry = self.failed(turn, what, &failure, attempts);
+            self.repairs.setbacks.wait(part, attempts, retry);
         }
     }
 
@@ -276,7 +328,7 @@ impl Core {
         wrote.push_back(now);
         wrote.retain(|at| now.since(*at) < CONTESTED_WITHIN);
         let done = summary(&report.repairs);
-        let programs = std::mem::take(&mut self.repairs.programs);
+        let programs = std::mem::take(&mut self.repairs.answering);
         let by = if programs.is_empty() { String::new() } else { format!(" (perhaps by {})", join(&programs)) };
         if !self.repairs.contested(now) {
             let text = format!("put back what was changed{by}: {done}");
@@ -297,41 +349,4 @@ impl Core {
             turn.notice(NoticeLevel::Error, Some(ReasonCode::HostContested), text);
         }
     }
-}
-
-/// `3 rule missing, 1 link down; ip rule add …`.
-fn summary(repairs: &[Repaired]) -> String {
-    let mut counts: RepairCounts = BTreeMap::new();
-    for repaired in repairs {
-        *counts.entry(repaired.what.clone()).or_default() += 1;
-    }
-    let counts: Vec<_> = counts.iter().map(|(what, count)| format!("{count} {what}")).collect();
-    format!("{} ({})", counts.join(", "), brief(repairs.iter().map(|repaired| &repaired.command)))
-}
-
-/// The first two, and how many more.
-fn brief<'a>(all: impl ExactSizeIterator<Item = &'a String>) -> String {
-    const SHOWN: usize = 2;
-    let more = all.len().saturating_sub(SHOWN);
-    let first = |text: &'a String| text.lines().next().unwrap_or_default();
-    let mut text = all.take(SHOWN).map(first).collect::<Vec<_>>().join("; ");
-    if more > 0 {
-        let _ = write!(text, "; and {more} more");
-    }
-    text
-}
-
-/// Which of the programs that run are known for this, and what to do.
-fn culprits(programs: &BTreeSet<String>) -> String {
-    let running = SUSPECTS.iter().filter(|(name, _)| programs.contains(*name));
-    let advice: BTreeSet<String> = running.map(|(_, advice)| (*advice).to_owned()).collect();
-    match (advice.is_empty(), programs.is_empty()) {
-        (false, _) => format!("Likely {}", join(&advice)),
-        (true, true) => "Which programs run cannot be seen from here".to_owned(),
-        (true, false) => "None of the programs that are known for it runs here".to_owned(),
-    }
-}
-
-fn join(texts: &BTreeSet<String>) -> String {
-    texts.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
 }

@@ -9,7 +9,7 @@ use super::world::{Fault, World, key, rule_missing, warm_addresses};
 use crate::core::repair::{BETWEEN_CONTESTED, CONTESTED_LOOKS, LOOK_EVERY, ORPHAN_GRACE, YOUNG};
 use crate::event::{Event, FailureClass};
 use crate::reason::ReasonCode;
-use crate::repair::KernelChange;
+use crate::repair::{KernelChange, RepairPart};
 
 /// A node with a pod that is no more young, and nothing under way.
 fn settled() -> World {
@@ -179,4 +179,116 @@ fn a_restart_looks_at_once_and_again_when_no_pod_is_young() {
     assert_eq!(world.count("repair") - before, 2);
     let plan = world.last_repair.clone().expect("a look");
     assert_eq!((plan.pods.len(), plan.sweep.len()), (1, 0));
+}
+
+#[test]
+fn pods_that_were_young_when_all_was_hurt_are_put_back_as_soon_as_they_are_old_enough() {
+    let mut world = settled();
+    world.add("b");
+    world.run(Duration::from_millis(1_200));
+    world.add("c");
+    world.run(Duration::from_millis(300));
+    // `ip rule flush`: everything is hurt, 1.5 s after the one and 0.3 s after the other.
+    world.hurt(1, some_rule());
+    let pods = |world: &World| world.last_repair.as_ref().map_or(0, |plan| plan.pods.len());
+    assert_eq!((looks_in(&mut world, Duration::from_millis(300)), pods(&world)), (1, 1));
+    // One that comes later was not there to be hurt.
+    world.add("d");
+    assert_eq!((looks_in(&mut world, Duration::from_millis(300)), pods(&world)), (1, 2), "b is 2 s old");
+    assert_eq!(looks_in(&mut world, Duration::from_millis(1_000)), 0);
+    assert_eq!((looks_in(&mut world, Duration::from_millis(200)), pods(&world)), (1, 3), "c is 2 s old");
+    assert_eq!(looks_in(&mut world, Duration::from_secs(5)), 0, "d was not hurt");
+}
+
+#[test]
+fn an_old_pod_does_not_wait_for_a_young_one_that_was_hurt_with_it() {
+    let mut world = settled();
+    world.add("b");
+    world.run(Duration::from_millis(100));
+    let addresses = ["a", "b"].map(|pod| address(&world, pod)).into();
+    world.hurt(2, KernelChange { addresses, ..KernelChange::default() });
+    assert_eq!(looks_in(&mut world, Duration::from_secs(1)), 1);
+    assert_eq!(looks_in(&mut world, Duration::from_secs(1)), 1, "b is 2 s old");
+    assert_eq!(looks_in(&mut world, Duration::from_secs(5)), 0);
+}
+
+/// A node with a secondary ENI in service, whose id is given.
+fn with_two_enis() -> (World, RepairPart) {
+    let mut world = World::new("m5.large", warm_addresses(12, 0));
+    world.run_seconds(60);
+    let enis = world.last_repair.as_ref().expect("a look").enis.clone();
+    let secondary = enis.iter().find(|eni| eni.device_index.0 == 1).expect("a secondary ENI");
+    (world, RepairPart::Eni(secondary.eni_id.clone()))
+}
+
+#[test]
+fn an_eni_that_cannot_be_put_right_waits_alone_and_is_tried_when_its_link_is_back() {
+    let (mut world, eni) = with_two_enis();
+    world.broken.insert(eni.clone());
+    world.hurt(1, some_rule());
+    world.run_seconds(300);
+    assert!(told(&world, ReasonCode::HostRepaired).len() == 1);
+    let is_in = |world: &World| world.last_repair.as_ref().is_some_and(|plan| plan.enis.len() == 2);
+    for _ in 0..5 {
+        world.hurt(1, some_rule());
+        let looks = looks_in(&mut world, Duration::from_secs(1));
+        assert!((1..=2).contains(&looks) && world.damage.is_empty(), "{looks} looks");
+        world.run_seconds(11);
+    }
+    // Tried every half minute at last, whatever else is looked at.
+    let tries = world.notices.iter().filter(|notice| notice.text.contains("injected")).count();
+    // 1, 2, 4, … 30 s and a jitter of half of it.
+    assert!((12..=26).contains(&tries), "{tries} tries in 360 s");
+    world.run_seconds(1);
+    world.broken.clear();
+    let RepairPart::Eni(eni_id) = eni else { unreachable!("an ENI") };
+    let mac = world.core.enis[&eni_id].mac;
+    world.feed(Event::LinkAppeared { mac });
+    assert!(looks_in(&mut world, Duration::from_secs(1)) >= 1 && is_in(&world));
+    let after = world.notices.len();
+    world.run_seconds(120);
+    assert!(!world.notices[after..].iter().any(|notice| notice.text.contains("injected")));
+}
+
+#[test]
+fn the_node_s_own_set_up_that_cannot_be_put_right_does_not_delay_pods() {
+    let mut world = settled();
+    world.broken.insert(RepairPart::Host);
+    world.hurt(1, some_rule());
+    world.run_seconds(200);
+    world.hurt(1, of(address(&world, "a")));
+    assert!(looks_in(&mut world, Duration::from_secs(1)) >= 1 && world.damage.is_empty());
+    // Pods are looked at even while one of them fails.
+    world.broken = BTreeSet::from([RepairPart::Pods]);
+    world.run_seconds(200);
+    world.hurt(1, of(address(&world, "a")));
+    assert!(looks_in(&mut world, Duration::from_secs(1)) >= 1 && world.damage.is_empty());
+    assert_eq!(world.last_repair.as_ref().map(|plan| plan.pods.len()), Some(1));
+}
+
+#[test]
+fn only_programs_behind_changes_that_a_repair_answers_are_named() {
+    let mut world = settled();
+    let by = |program: &str| BTreeSet::from([program.to_owned()]);
+    // Somebody changed something, and nothing of ours was hurt; somebody else, a DEL.
+    world.feed(Event::KernelChanged(KernelChange { programs: by("innocent"), ..some_rule() }));
+    world.run_seconds(1);
+    let nobody_s = of(IpAddr::from([10, 0, 99, 99]));
+    world.feed(Event::KernelChanged(KernelChange { programs: by("bystander"), ..nobody_s }));
+    world.run_seconds(1);
+    world.hurt(1, KernelChange { programs: by("culprit"), ..some_rule() });
+    world.run_seconds(1);
+    assert_eq!(
+        told(&world, ReasonCode::HostRepaired),
+        ["put back what was changed (perhaps by culprit): 1 rule missing (ip rule add …)"]
+    );
+    // A look that could not read the kernel has answered nothing.
+    world.fault("repair", Fault::Before(FailureClass::Kernel));
+    world.hurt(1, KernelChange { programs: by("again"), ..some_rule() });
+    world.run_seconds(10);
+    assert!(told(&world, ReasonCode::HostRepaired)[1].contains("(perhaps by again)"));
+    // What nobody was heard doing is nobody's.
+    world.damage = rule_missing(1);
+    world.run(LOOK_EVERY);
+    assert!(!told(&world, ReasonCode::HostRepaired)[2].contains("perhaps"));
 }

@@ -132,6 +132,8 @@ pub(super) struct World {
     tombstones: BTreeSet<AllocationKey>,
     /// What the next look has to put right.
     pub(super) damage: Vec<crate::repair::Repaired>,
+    /// Parts that no look can put right.
+    pub(super) broken: BTreeSet<crate::repair::RepairPart>,
     /// Addresses that objects of ours are about, whoever has them now.
     pub(super) left: BTreeSet<std::net::IpAddr>,
     /// The last look that was asked for.
@@ -255,6 +257,7 @@ impl World {
             spoiled: BTreeSet::new(),
             tombstones: BTreeSet::new(),
             damage: Vec::new(),
+            broken: BTreeSet::new(),
             left: BTreeSet::new(),
             last_repair: None,
             next_request: 0,

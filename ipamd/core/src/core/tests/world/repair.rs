@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use super::World;
-use crate::repair::{KernelChange, RepairKind, RepairPlan, RepairReport, Repaired};
+use crate::repair::{KernelChange, PartFailure, RepairKind, RepairPart, RepairPlan, RepairReport, Repaired};
 
 pub(in crate::core::tests) fn rule_missing(count: usize) -> Vec<Repaired> {
     let what = RepairKind { object: "rule".into(), reason: "missing".into() };
@@ -50,8 +50,20 @@ impl World {
             repairs: std::mem::take(&mut self.damage),
             swept: gone.iter().map(|address| format!("ip rule del priority 512 to {address}")).collect(),
             orphans,
-            failures: Vec::new(),
+            failures: self.broken.iter().filter(|part| is_in(plan, part)).map(failure).collect(),
             programs: plan.name_programs.then_some(names).into_iter().flatten().collect(),
         }
     }
+}
+
+fn is_in(plan: &RepairPlan, part: &RepairPart) -> bool {
+    match part {
+        RepairPart::Host => plan.host.is_some(),
+        RepairPart::Eni(eni_id) => plan.enis.iter().any(|eni| eni.eni_id == *eni_id),
+        RepairPart::Pods => true,
+    }
+}
+
+fn failure(part: &RepairPart) -> PartFailure {
+    PartFailure { part: part.clone(), message: "injected".to_owned() }
 }
