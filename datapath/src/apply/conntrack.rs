@@ -40,6 +40,11 @@ use message::Place;
 /// to 250; with 10,000: 1.5 and 35. An empty table costs nothing.
 const MOST_WALKS: usize = 16;
 
+/// Deletes of single connections between two looks at the time; what goes out in one send.
+const DELETES_AT_ONCE: usize = 64;
+
+const DELETE: &str = "conntrack -D";
+
 /// There when the kernel tracks connections.
 const COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 
@@ -54,23 +59,28 @@ pub enum Way {
     List(usize),
 }
 
-/// Forgets every connection that has one of the addresses in any place.
+/// Forgets every connection that has one of the addresses in any place. `may_go_on` is asked before each delete, of a filter or
+/// of a few connections: nothing is deleted that was not begun while it said yes.
 ///
 /// # Errors
-/// The kernel's refusal: some connections may be left.
-pub fn forget(addresses: &BTreeSet<IpAddr>) -> Result<Way, ApplyError> {
+/// The kernel's refusal, or [`ApplyError::OutOfTime`]: some connections may be left.
+pub fn forget(addresses: &BTreeSet<IpAddr>, may_go_on: &dyn Fn() -> bool) -> Result<Way, ApplyError> {
     if addresses.is_empty() || !Path::new(COUNT).exists() {
         return Ok(Way::Nothing);
     }
     let mut socket = Socket::netfilter()?;
-    if addresses.len() * Place::ALL.len() <= MOST_WALKS && flush(&mut socket, addresses)? {
+    if addresses.len() * Place::ALL.len() <= MOST_WALKS && flush(&mut socket, addresses, may_go_on)? {
         return Ok(Way::Flush);
     }
-    list(&mut socket, addresses).map(Way::List)
+    list(&mut socket, addresses, may_go_on).map(Way::List)
 }
 
 /// `false`: this kernel does not know the filter, and did nothing.
-pub(crate) fn flush(socket: &mut Socket, addresses: &BTreeSet<IpAddr>) -> Result<bool, ApplyError> {
+pub(crate) fn flush(
+    socket: &mut Socket,
+    addresses: &BTreeSet<IpAddr>,
+    may_go_on: &dyn Fn() -> bool,
+) -> Result<bool, ApplyError> {
     let places = addresses.iter().flat_map(|address| Place::ALL.map(|place| (*address, place)));
     let requests = places.map(|(address, place)| Request {
         message: message::flush(address, place),
@@ -78,6 +88,7 @@ pub(crate) fn flush(socket: &mut Socket, addresses: &BTreeSet<IpAddr>) -> Result
         doing: format!("conntrack -D {} {address}", place.option()),
     });
     for request in requests {
+        in_time(may_go_on)?;
         match socket.request(request) {
             Ok(_) => {}
             Err(error) if is_unknown(&error) => return Ok(false),
@@ -88,7 +99,11 @@ pub(crate) fn flush(socket: &mut Socket, addresses: &BTreeSet<IpAddr>) -> Result
 }
 
 /// How many were found and deleted.
-pub(crate) fn list(socket: &mut Socket, addresses: &BTreeSet<IpAddr>) -> Result<usize, ApplyError> {
+pub(crate) fn list(
+    socket: &mut Socket,
+    addresses: &BTreeSet<IpAddr>,
+    may_go_on: &dyn Fn() -> bool,
+) -> Result<usize, ApplyError> {
     let mut hits = Vec::new();
     for family in addresses.iter().map(message::family).collect::<BTreeSet<u8>>() {
         socket.dump_each(message::list(family), "conntrack -L", |entry| {
@@ -98,17 +113,26 @@ pub(crate) fn list(socket: &mut Socket, addresses: &BTreeSet<IpAddr>) -> Result<
         })?;
     }
     let found = hits.len();
-    let doing = || "conntrack -D".to_owned();
-    let requests = hits.into_iter().map(|message| Request { message, flags: 0, doing: doing() }).collect();
-    for answer in socket.transact(requests)? {
-        match answer {
-            // Gone by itself meanwhile.
-            Err(refusal) if refusal.errno == Errno::NOENT.raw_os_error() => {}
-            Err(source) => return Err(ApplyError::Refused { doing: doing(), source }),
-            Ok(_) => {}
+    let mut requests = hits.into_iter().map(|message| Request { message, flags: 0, doing: DELETE.to_owned() });
+    loop {
+        let some: Vec<_> = requests.by_ref().take(DELETES_AT_ONCE).collect();
+        if some.is_empty() {
+            return Ok(found);
+        }
+        in_time(may_go_on)?;
+        for answer in socket.transact(some)? {
+            match answer {
+                // Gone by itself meanwhile.
+                Err(refusal) if refusal.errno == Errno::NOENT.raw_os_error() => {}
+                Err(source) => return Err(ApplyError::Refused { doing: DELETE.to_owned(), source }),
+                Ok(_) => {}
+            }
         }
     }
-    Ok(found)
+}
+
+fn in_time(may_go_on: &dyn Fn() -> bool) -> Result<(), ApplyError> {
+    if may_go_on() { Ok(()) } else { Err(ApplyError::OutOfTime { doing: DELETE.to_owned() }) }
 }
 
 fn is_unknown(error: &ApplyError) -> bool {

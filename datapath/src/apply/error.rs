@@ -126,6 +126,12 @@ pub enum ApplyError {
         #[source]
         source: io::Error,
     },
+    /// The caller's time was over before all was done; what was done stays done.
+    #[error("{doing}: not done in time")]
+    OutOfTime {
+        /// What was being done.
+        doing: String,
+    },
     /// Everything was written, and reading back shows that something is still not as it must be.
     #[error("{object} is not as written, still missing: {}", missing.join("; "))]
     NotProven {

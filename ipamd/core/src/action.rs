@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::NatBlocks;
 use crate::ids::{
-    ActionId, AllocationKey, AttachmentId, DeviceIndex, EniId, InstanceId, MacAddr, RequestId, RouteTable,
+    ActionId, AllocationKey, AttachmentId, BootTime, DeviceIndex, EniId, InstanceId, MacAddr, RequestId, RouteTable,
     SecurityGroupId, SubnetId, VpcId,
 };
 use crate::reason::{Notice, Refusal};
@@ -272,6 +272,8 @@ pub enum ActionKind {
     FlushAddresses {
         /// Nobody has them; sorted.
         addresses: Vec<Ipv4Addr>,
+        /// No delete may begin from then on: the addresses may be given.
+        until: BootTime,
     },
     /// The DEL left on disk under this key is done: its tombstone can go. No outcome is reported.
     ForgetTombstone {

@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use datapath::apply::conntrack::{self, Way};
 use datapath::apply::{ApplyError, neighbours};
+use ipamd_core::BootTime;
 use ipamd_core::action::{Action, ActionKind};
 use ipamd_core::event::Outcome;
 
@@ -40,10 +41,10 @@ impl Flusher {
 
 fn work(jobs: &Receiver<Action>, inbox: &Inbox) {
     for action in jobs {
-        let ActionKind::FlushAddresses { addresses } = &action.kind else { continue };
+        let ActionKind::FlushAddresses { addresses, until } = &action.kind else { continue };
         let started = clock::boot();
         let addresses = addresses.iter().copied().map(IpAddr::from).collect();
-        let outcome = match flush(&addresses) {
+        let outcome = match flush(&addresses, *until) {
             Ok((way, neighbours)) => {
                 tracing::debug!(
                     action = action.id.0,
@@ -61,8 +62,13 @@ fn work(jobs: &Receiver<Action>, inbox: &Inbox) {
     }
 }
 
-fn flush(addresses: &BTreeSet<IpAddr>) -> Result<(Way, usize), ApplyError> {
+/// Begins no delete after `until`: the addresses may be somebody's then.
+fn flush(addresses: &BTreeSet<IpAddr>, until: BootTime) -> Result<(Way, usize), ApplyError> {
+    let may_go_on = || clock::boot() < until;
+    if !may_go_on() {
+        return Err(ApplyError::OutOfTime { doing: "ip neigh del".to_owned() });
+    }
     // Neighbours first: they cost nothing, and go even where connections cannot.
     let neighbours = neighbours::forget(addresses)?;
-    Ok((conntrack::forget(addresses)?, neighbours))
+    Ok((conntrack::forget(addresses, &may_go_on)?, neighbours))
 }

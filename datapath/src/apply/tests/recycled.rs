@@ -53,7 +53,7 @@ fn an_address_is_forgotten_in_each_of_four_places_and_no_other_is() {
     insert(&[everywhere(), others()].concat());
     assert_eq!(ports(), [1, 2, 3, 4, 5, 6, 7]);
     // This kernel has the filter; should it not, the list serves (the next test), and this one has to say so.
-    assert_eq!(conntrack::forget(&set(&["10.0.0.7"])).unwrap(), Way::Flush);
+    assert_eq!(conntrack::forget(&set(&["10.0.0.7"]), &|| true).unwrap(), Way::Flush);
     assert_eq!(ports(), [5, 6, 7]);
 }
 
@@ -61,7 +61,7 @@ fn an_address_is_forgotten_in_each_of_four_places_and_no_other_is() {
 fn by_a_list_the_same_is_forgotten() {
     let _node = Space::enter_new();
     insert(&[everywhere(), others()].concat());
-    let found = conntrack::list(&mut Socket::netfilter().unwrap(), &set(&["10.0.0.7"])).unwrap();
+    let found = conntrack::list(&mut Socket::netfilter().unwrap(), &set(&["10.0.0.7"]), &|| true).unwrap();
     assert_eq!((found, ports()), (4, vec![5, 6, 7]));
 }
 
@@ -72,12 +72,12 @@ fn by_both_ways_an_ipv6_address_is_forgotten() {
         insert(&[everywhere(), others()].concat());
         let (mut socket, addresses) = (Socket::netfilter().unwrap(), set(&["fd00::7"]));
         if by_list {
-            assert_eq!(conntrack::list(&mut socket, &addresses).unwrap(), 1);
+            assert_eq!(conntrack::list(&mut socket, &addresses, &|| true).unwrap(), 1);
         } else {
-            assert!(conntrack::flush(&mut socket, &addresses).unwrap());
+            assert!(conntrack::flush(&mut socket, &addresses, &|| true).unwrap());
         }
         assert_eq!(ports(), [1, 2, 3, 4, 5, 6]);
-        conntrack::list(&mut socket, &set(&["10.0.0.8", "10.0.0.7"])).unwrap();
+        conntrack::list(&mut socket, &set(&["10.0.0.8", "10.0.0.7"]), &|| true).unwrap();
         assert!(ports().iter().all(|port| *port == 7), "left for the next round: {:?}", ports());
     }
 }
@@ -96,7 +96,7 @@ fn many_addresses_at_once_take_one_walk() {
     insert(&others());
     let gone: BTreeSet<IpAddr> = (0..232).map(|number| Ipv4Addr::from(0x0a00_0100 + number).into()).collect();
     // A walk each would be a thousand walks.
-    assert_eq!(conntrack::forget(&gone).unwrap(), Way::List(232 * 80));
+    assert_eq!(conntrack::forget(&gone, &|| true).unwrap(), Way::List(232 * 80));
     assert_eq!(listed().len(), 18 * 80 + 3);
 }
 

@@ -14,7 +14,9 @@
 //! A flush that fails is tried again as any call to the kernel, 0.5 s later at first. One that cannot succeed (no ctnetlink in
 //! the kernel, no right to use it) must not block the pool for ever: after [`GIVE_UP_AFTER`] the address is used as if there
 //! were no flush, and that is told with the code `AddressNotFlushed`. An ADD waits 19.5 s, so that one that waits for such an
-//! address still gets it. The journal says which addresses were flushed; the others are flushed anew after a restart.
+//! address still gets it. It is not used while a flush of it may still be at work, which would hit the next pod's connections:
+//! each flush is told until when it may delete ([`FLUSH_WITHIN`] from its start), and an address that it has is not given up
+//! before that time, and [`FLUSH_MARGIN`], have passed, or the flush has ended. The journal says which addresses were flushed; the others are flushed anew after a restart.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -30,6 +32,12 @@ use super::{Core, Turn};
 
 /// An address whose flush has not succeeded for so long is used all the same.
 pub(crate) const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
+
+/// A flush begins no delete later than this after its start. A table of 100,000 connections takes it 0.3 s.
+pub(crate) const FLUSH_WITHIN: Duration = Duration::from_secs(5);
+
+/// A delete that was begun has ended so long after: one walk over the table (20 to 30 ms at 100,000 connections), on a busy node.
+const FLUSH_MARGIN: Duration = Duration::from_secs(1);
 
 /// Flushes of addresses.
 #[derive(Clone, Debug, Default)]
@@ -47,13 +55,21 @@ struct Running {
     addresses: Vec<Ipv4Addr>,
 }
 
+impl Running {
+    /// From when on it can hit nobody any more, should it never end; `None`: it is not about this address.
+    fn harmless_at(&self, address: Ipv4Addr) -> Option<BootTime> {
+        self.addresses.binary_search(&address).is_ok().then_some(self.began + FLUSH_WITHIN + FLUSH_MARGIN)
+    }
+}
+
 impl Core {
     /// Addresses that were waited for long enough are free.
     pub(super) fn give_flushes_up(&mut self, turn: &mut Turn) {
         let now = turn.boot();
         let (mut over, mut next) = (Vec::new(), None::<BootTime>);
         for (address, since) in self.store.flushing() {
-            let at = since + GIVE_UP_AFTER;
+            let harmless = self.flushes.running.as_ref().and_then(|running| running.harmless_at(address));
+            let at = harmless.unwrap_or_default().max(since + GIVE_UP_AFTER);
             if at <= now {
                 over.push(address);
             } else {
@@ -89,7 +105,7 @@ impl Core {
         addresses.sort_unstable();
         self.flushes.running = Some(Running { began: now, addresses: addresses.clone() });
         let purpose = Purpose::Flush { addresses: addresses.len() };
-        self.start(turn, purpose, ActionKind::FlushAddresses { addresses });
+        self.start(turn, purpose, ActionKind::FlushAddresses { addresses, until: now + FLUSH_WITHIN });
     }
 
     pub(super) fn flush_ended(&mut self, turn: &mut Turn, what: &Purpose, outcome: Result<Outcome, Failure>) {

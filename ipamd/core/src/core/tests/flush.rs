@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use super::world::{FLUSH_TAKES, Fault, World, warm_enis};
+use crate::action::ActionKind;
 use crate::config::Config;
-use crate::core::flush::GIVE_UP_AFTER;
+use crate::core::flush::{FLUSH_WITHIN, GIVE_UP_AFTER};
 use crate::event::FailureClass;
 use crate::reason::ReasonCode;
 
@@ -118,4 +119,33 @@ fn while_the_journal_cannot_be_written_no_flush_is_given_up() {
     world.run_seconds(5);
     assert!(matches!(world.answer(next), Some(Ok(_))));
     assert!(!world.gave_flushes_up());
+}
+
+/// The flush under way ends so long from now.
+fn hang(world: &mut World, time: Duration) {
+    let end = world.now.boot + time;
+    let is_flush = |kind: &ActionKind| matches!(kind, ActionKind::FlushAddresses { .. });
+    let flush = world.pending.iter_mut().find(|(_, action)| is_flush(&action.kind));
+    flush.expect("a flush is under way").0 = end;
+}
+
+#[test]
+fn an_address_is_not_given_up_while_a_flush_of_it_may_still_be_at_work() {
+    let mut world = full(0);
+    world.del("pod-3");
+    hang(&mut world, Duration::from_secs(9));
+    world.run(Duration::from_millis(500));
+    world.del("pod-4");
+    let next = world.add("next");
+    // The second try begins shortly before the address would be given up, and does not end.
+    while world.count("flush") < 2 {
+        world.run(Duration::from_millis(1));
+    }
+    let began = world.now.boot;
+    hang(&mut world, Duration::from_secs(3_600));
+    // The world fails when the address is given too early.
+    world.run(FLUSH_WITHIN - Duration::from_millis(1));
+    assert_eq!(world.answer(next), None, "the flush may be at work, {:?} after it began", world.now.boot.since(began));
+    world.run_seconds(2);
+    assert!(matches!(world.answer(next), Some(Ok(_))), "inside an ADD's budget");
 }

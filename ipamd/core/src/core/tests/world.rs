@@ -398,6 +398,14 @@ impl World {
             !self.ledger.unflushed.contains(&address) || self.gave_flushes_up(),
             "{address} was given out before the kernel forgot its last pod"
         );
+        let is_at_work = |action: &Action| match &action.kind {
+            ActionKind::FlushAddresses { addresses, until } => addresses.contains(&address) && self.now.boot < *until,
+            _ => false,
+        };
+        assert!(
+            !self.pending.iter().any(|(_, action)| is_at_work(action)),
+            "{address} was given while a flush of it may still be at work"
+        );
         assert!(self.proven.contains(eni_id), "{address} is on {eni_id}, which is not proven");
         let by_itself = self.enis.get(eni_id).is_some_and(|eni| eni.view.secondary_addresses.contains(&address));
         let has_rule = self.steered.get(eni_id).is_some_and(|prefixes| prefixes.contains(&prefix_of(address)));
@@ -447,7 +455,7 @@ impl World {
             | ActionKind::DeconfigureEni(_)
             | ActionKind::ConfigureHost(_)
             | ActionKind::ObserveKernel => {}
-            ActionKind::FlushAddresses { addresses } => {
+            ActionKind::FlushAddresses { addresses, .. } => {
                 let used = addresses.iter().find(|address| in_use.contains(address));
                 assert_eq!(used, None, "a living pod's connections are flushed");
             }

@@ -48,7 +48,10 @@ impl World {
                 Outcome::Done
             }
             ActionKind::ConfigureHost(_) | ActionKind::ForgetTombstone { .. } => Outcome::Done,
-            ActionKind::FlushAddresses { addresses } => {
+            ActionKind::FlushAddresses { until, .. } if *until < self.now.boot => {
+                Outcome::Failed(failure(FailureClass::Kernel))
+            }
+            ActionKind::FlushAddresses { addresses, .. } => {
                 let now = self.now.boot;
                 let rested =
                     |address: &&Ipv4Addr| self.ledger.resting_until.get(*address).is_none_or(|until| *until <= now);
