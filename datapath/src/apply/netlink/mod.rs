@@ -57,6 +57,12 @@ pub(crate) struct Request<M> {
 /// The kernel's answer to one request: what it sent back besides the ACK, or its refusal.
 pub(crate) type Answer<M> = Result<Option<M>, Refusal>;
 
+#[cfg(test)]
+thread_local! {
+    /// Sends of this thread, for tests of what goes out together.
+    pub(crate) static SENDS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// A socket in the namespace that its maker was in.
 #[derive(Debug)]
 pub(crate) struct Socket {
@@ -241,6 +247,8 @@ impl Socket {
     }
 
     fn send(&self, bytes: &[u8], doing: &str) -> Result<(), ApplyError> {
+        #[cfg(test)]
+        SENDS.set(SENDS.get() + 1);
         let sent = self.inner.send(bytes, 0).map_err(|source| failed(doing, source))?;
         if sent == bytes.len() {
             Ok(())
