@@ -14,6 +14,15 @@
 //!
 //! The packet also may get the mark of connections of the primary ENI ([`super::snat`]): its rule, 1024, goes first.
 //!
+//! Known gap, only here: a TCP reset that the *node* makes in a pod's name (`reject with tcp reset` in a forward chain, as network
+//! policies have it) came in by no link, so it has no mark, and leaves by the primary ENI with the pod's address, where the VPC's
+//! source check drops it. Effect: who connects from outside the node to a port that such a rule rejects, in a pod on a secondary
+//! ENI, waits for its time-out instead of reading "connection refused"; nothing is let through. Pods of the same node get theirs,
+//! and ICMP errors have the node's own address. Layout `classic` and prefixes are not concerned: a rule by source finds the ENI.
+//! There is no rule by source here, since the addresses of two ENIs of one subnet lie in no two blocks, and an nft element for each
+//! pod is what this layout is to do without. What would close it at a constant price: a connection mark by the ENI that a
+//! connection comes in by, given back in an output chain of type `route`; it takes bits of others' connection marks.
+//!
 //! Invariant: only bits of the mask are written; two ENIs never share a mark.
 
 use super::host::{HostSetup, Layout};
