@@ -7,8 +7,13 @@
 //! left out (of links only what we need is parsed, [`link_filter`]), and the kernel's own words (extended ACK) are kept. Filters of dumps are strict (NETLINK_GET_STRICT_CHK):
 //! the kernel refuses what it would otherwise ignore.
 //!
-//! Several requests go out in one send ([`Socket::transact`]), no more than the socket can hold the answers of. Each is its own operation: those after a failing one still
-//! run, so answers are matched by sequence number. nf_tables batches ([`Socket::batch`]) are one transaction.
+//! Several requests go out in one send ([`Socket::transact`]), no more than the socket can hold the answers of. Each is its own
+//! operation: those after a failing one still run, so answers are matched by sequence number.
+//!
+//! An nf_tables batch ([`Socket::batch`]) is one transaction and one send, however many messages it has. Refusals are answered
+//! unasked; success is asked for of the last message only, whose ACK the kernel keeps back until it has committed
+//! (`nfnetlink_rcv_batch`, `net/netfilter/nfnetlink.c`). So the outcome is known whatever the receive buffer holds: with
+//! an ACK for each, some 250 overflow it, and a transaction that was committed looks like one that failed.
 //!
 //! Not here: which messages ([`message`]) and what answers mean ([`read`]).
 
@@ -26,6 +31,8 @@ use netlink_packet_core::{
     Parseable,
 };
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+use rustix::io::Errno;
+use rustix::net::sockopt;
 
 use super::error::{ApplyError, Refusal};
 
@@ -36,6 +43,11 @@ pub(crate) const RECEIVE_BYTES: usize = 64 * 1024;
 /// Requests of one send. The kernel answers all of them before we read the first answer; an answer takes about 1 KiB of the
 /// socket's receive buffer (208 KiB, net.core.rmem_default), and what does not fit is lost (ENOBUFS).
 const REQUESTS_PER_SEND: usize = 64;
+/// A send that fits every socket's buffer (208 KiB, net.core.wmem_default, a part of it the kernel's own).
+const SEND_BYTES: usize = 128 * 1024;
+/// What is done when an nf_tables batch goes out, and when the kernel has all of it.
+const TRANSACTION: &str = "nft transaction";
+const COMMITTING: &str = "committing the nft transaction";
 /// How often an interrupted dump is read before giving up.
 pub(crate) const DUMP_ATTEMPTS: u32 = 50;
 /// NLMSGERR_ATTR_MSG (`include/uapi/linux/netlink.h`).
@@ -209,29 +221,52 @@ impl Socket {
         M: NetlinkSerializable + NetlinkDeserializable,
     {
         let first = self.sequence.wrapping_add(1);
-        let (mut bytes, mut doing) = (Vec::new(), vec!["beginning the transaction".to_owned()]);
+        let (mut bytes, mut doing) = (Vec::new(), vec![COMMITTING.to_owned()]);
+        let last = requests.len();
+        if last == 0 {
+            return Ok(());
+        }
         self.append(&mut bytes, begin, NLM_F_REQUEST);
-        for request in requests {
-            self.append(&mut bytes, request.message, request.flags | NLM_F_REQUEST | NLM_F_ACK);
+        for (number, request) in (1..).zip(requests) {
+            let ack = if number == last { NLM_F_ACK } else { 0 };
+            self.append(&mut bytes, request.message, request.flags | NLM_F_REQUEST | ack);
             doing.push(request.doing);
         }
-        doing.push("committing the transaction".to_owned());
+        doing.push(COMMITTING.to_owned());
         self.append(&mut bytes, end, NLM_F_REQUEST);
-        self.send(&bytes, "nft transaction")?;
-        // Every message between begin and end is answered; begin and end only when they fail.
-        let mut pending = doing.len().saturating_sub(2);
-        while pending > 0 {
-            for message in self.receive::<M>("nft transaction")? {
-                let slot = position(message.header.sequence_number, first, doing.len(), "nft transaction")?;
-                if let (Some(slot), NetlinkPayload::Error(error)) = (slot, message.payload) {
-                    let doing = || doing.get(slot).cloned().unwrap_or_default();
-                    acknowledged(&message.header, &error)
-                        .map_err(|source| ApplyError::Refused { doing: doing(), source })?;
-                    pending = pending.saturating_sub(1);
+        self.send(&bytes, TRANSACTION)?;
+        self.outcome::<M>(first, last, &doing)
+    }
+
+    /// Of the transaction whose messages have the sequence numbers from `first` on. Answers come in the order of the messages:
+    /// the first refusal is there even when the buffer could not hold all of them.
+    fn outcome<M: NetlinkDeserializable>(
+        &mut self,
+        first: u32,
+        last: usize,
+        doing: &[String],
+    ) -> Result<(), ApplyError> {
+        let mut overrun = None;
+        loop {
+            let messages = match self.receive::<M>(TRANSACTION) {
+                Err(error) if overrun.is_none() && is_overrun(&error) => {
+                    overrun = Some(error);
+                    continue;
+                }
+                Err(error) => return Err(overrun.unwrap_or(error)),
+                Ok(messages) => messages,
+            };
+            for message in messages {
+                let slot = position(message.header.sequence_number, first, doing.len(), TRANSACTION)?;
+                let (Some(slot), NetlinkPayload::Error(error)) = (slot, message.payload) else { continue };
+                let doing = || doing.get(slot).cloned().unwrap_or_default();
+                acknowledged(&message.header, &error)
+                    .map_err(|source| ApplyError::Refused { doing: doing(), source })?;
+                if slot == last {
+                    return Ok(());
                 }
             }
         }
-        Ok(())
     }
 
     fn append<M: NetlinkSerializable>(&mut self, bytes: &mut Vec<u8>, message: M, flags: u16) {
@@ -246,9 +281,16 @@ impl Socket {
         message.serialize(&mut bytes[start..]);
     }
 
+    /// A send that is larger than the socket's buffer is refused, so it is made to fit; beyond net.core.wmem_max that takes
+    /// CAP_NET_ADMIN in the first user namespace.
     fn send(&self, bytes: &[u8], doing: &str) -> Result<(), ApplyError> {
         #[cfg(test)]
         SENDS.set(SENDS.get() + 1);
+        if bytes.len() > SEND_BYTES {
+            // Refused: the send says so.
+            let _ = sockopt::set_socket_send_buffer_size_force(&self.inner, bytes.len())
+                .or_else(|_| sockopt::set_socket_send_buffer_size(&self.inner, bytes.len()));
+        }
         let sent = self.inner.send(bytes, 0).map_err(|source| failed(doing, source))?;
         if sent == bytes.len() {
             Ok(())
@@ -315,6 +357,11 @@ fn position(sequence: u32, first: u32, count: usize, doing: &str) -> Result<Opti
     } else {
         Err(unreadable(doing, &format!("an answer to request {sequence}, which was not sent yet")))
     }
+}
+
+/// Whether answers did not fit into the receive buffer. Told before the answers that did.
+fn is_overrun(error: &ApplyError) -> bool {
+    matches!(error, ApplyError::Socket { source, .. } if source.raw_os_error() == Some(Errno::NOBUFS.raw_os_error()))
 }
 
 /// What an ACK says.

@@ -28,6 +28,8 @@ use crate::plan::{Family, Mark};
 /// looks at them.
 const TYPE_IPV4: u32 = 7;
 const TYPE_IPV6: u32 = 8;
+/// A list of elements is one attribute, of less than 64 KiB (`nla_len`); a block of IPv6 takes some 80 bytes of it.
+const BLOCKS_PER_MESSAGE: usize = 500;
 /// NFT_LOOKUP_F_INV.
 const LOOKUP_INVERTED: u32 = 1;
 /// NFT_PAYLOAD_LL_HEADER: an Ethernet header begins with its destination.
@@ -84,11 +86,11 @@ pub(super) fn replacement(table: &NftTable) -> Requests {
 
 /// Deletes all elements of the sets and adds the wanted ones.
 pub(super) fn set_replacement(table: &NftTable) -> Requests {
-    let of_set = |set: &NftSet| {
+    let flush = |set: &NftSet| {
         let flush = NfTablesMessage::DeleteSetElement(SetElementMessage { attributes: set_path(table, set) });
-        [Some(request(table, flush, 0, ("flush set", set.name))), elements(table, set)].into_iter().flatten()
+        request(table, flush, 0, ("flush set", set.name))
     };
-    table.sets.iter().flat_map(of_set).collect()
+    table.sets.iter().flat_map(|set| std::iter::once(flush(set)).chain(elements(table, set))).collect()
 }
 
 /// `doing`: nft's verb, and what it is about inside the table.
@@ -121,15 +123,14 @@ fn set_path(table: &NftTable, set: &NftSet) -> Vec<SetElementList> {
     vec![SetElementList::Table(table.name.to_owned()), SetElementList::Set(set.name.to_owned())]
 }
 
-/// `None`: no block, nothing to add.
-fn elements(table: &NftTable, set: &NftSet) -> Option<Request<NetfilterMessage>> {
-    if set.blocks.is_empty() {
-        return None;
-    }
-    let mut attributes = set_path(table, set);
-    attributes.push(SetElementList::Elements(set.blocks.iter().flat_map(interval).collect()));
-    let inner = NfTablesMessage::NewSetElement(SetElementMessage { attributes });
-    Some(request(table, inner, NLM_F_CREATE, ("add element", set.name)))
+/// As many messages as it takes.
+fn elements(table: &NftTable, set: &NftSet) -> impl Iterator<Item = Request<NetfilterMessage>> {
+    set.blocks.chunks(BLOCKS_PER_MESSAGE).map(move |blocks| {
+        let mut attributes = set_path(table, set);
+        attributes.push(SetElementList::Elements(blocks.iter().flat_map(interval).collect()));
+        let inner = NfTablesMessage::NewSetElement(SetElementMessage { attributes });
+        request(table, inner, NLM_F_CREATE, ("add element", set.name))
+    })
 }
 
 /// A block as its first address and, unless it reaches the end of the address space, the first address behind it.
