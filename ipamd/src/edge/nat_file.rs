@@ -29,8 +29,8 @@ const LARGEST_BYTES: u64 = 1 << 20;
 pub(crate) struct NatFile {
     path: PathBuf,
     variables: NatBlocks,
-    /// `None`: never read. `Err`: why it could not be.
-    last: Option<Result<String, String>>,
+    /// `None`: never read. `Ok(None)`: there was no file. `Err`: why it could not be read.
+    last: Option<Result<Option<String>, String>>,
     blocks: NatBlocks,
 }
 
@@ -46,7 +46,17 @@ impl NatFile {
         if self.last.as_ref() == Some(&found) {
             return &self.blocks;
         }
-        let parsed = found.clone().and_then(|text| parse_nat_file(&text, &self.variables));
+        // Once, and again when it has gone.
+        if found == Ok(None) {
+            tracing::warn!(
+                path = %self.path.display(),
+                "ENID_SNAT_FILE: there is no such file (yet): what the variables say holds until there is one"
+            );
+        }
+        let parsed = found.clone().and_then(|text| match text {
+            Some(text) => parse_nat_file(&text, &self.variables),
+            None => Ok(self.variables.clone()),
+        });
         match parsed {
             Ok(blocks) => {
                 tracing::info!(path = %self.path.display(), ?blocks, "lists of blocks are read");
@@ -74,7 +84,8 @@ impl NatFile {
     }
 }
 
-fn read(path: &std::path::Path) -> Result<String, String> {
+/// `None`: there is no file.
+fn read(path: &std::path::Path) -> Result<Option<String>, String> {
     let text = std::fs::File::open(path).and_then(|file| {
         let mut text = String::new();
         file.take(LARGEST_BYTES + 1).read_to_string(&mut text)?;
@@ -82,8 +93,8 @@ fn read(path: &std::path::Path) -> Result<String, String> {
     });
     match text {
         Ok(text) if text.len() as u64 > LARGEST_BYTES => Err(format!("it has more than {LARGEST_BYTES} bytes")),
-        Ok(text) => Ok(text),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok("{}".to_owned()),
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.to_string()),
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::read::Reader;
 use super::{
-    AddressMode, Bind, Layout, LogConfig, LogLevel, LogTarget, NatBlocks, PortChoice, Provisioning, SnatConfig,
+    AddressMode, Bind, Config, Layout, LogConfig, LogLevel, LogTarget, NatBlocks, PortChoice, Provisioning, SnatConfig,
     WarmTargets,
 };
 use crate::action::PREFIX_ADDRESSES;
@@ -56,6 +56,41 @@ pub(super) fn address_mode(reader: &mut Reader<'_>, warm: WarmTargets) -> Addres
     AddressMode::Prefixes { warm_prefixes }
 }
 
+/// MTU of pods, and of the paths out of the VPC: no more than the ENIs'.
+pub(super) fn mtus(reader: &mut Reader<'_>, eni_mtu: u32) -> (u32, Option<u32>) {
+    const POD: &str = "POD_MTU";
+    const EXTERNAL: &str = "ENID_EXTERNAL_MTU";
+    let (pod, external) = (reader.number(POD, 576, 9001), reader.number(EXTERNAL, 576, 9001));
+    if let Some(mtu) = pod.filter(|mtu| *mtu > eni_mtu) {
+        reader.note(POD, format!("{mtu} is more than AWS_VPC_ENI_MTU: pods have the ENIs' {eni_mtu}"));
+    }
+    let pod = pod.map_or(eni_mtu, |mtu| mtu.min(eni_mtu));
+    if let Some(mtu) = external.filter(|mtu| *mtu >= pod) {
+        reader.note(EXTERNAL, format!("{mtu} is no less than the pods' MTU {pod}: no segment gets smaller by it"));
+    }
+    (pod, external)
+}
+
+/// What is set and can do nothing beside another setting.
+pub(super) fn note_idle(reader: &mut Reader<'_>, config: &Config) {
+    let flat = config.layout == Layout::Flat;
+    let full = config.provisioning.is_full();
+    let addresses = matches!(config.warm, WarmTargets::Addresses { .. });
+    let by_prefixes = matches!(config.address_mode, AddressMode::Prefixes { .. });
+    for (name, idle, because) in [
+        ("ENID_ENI_MARK_MASK", !flat, "in layout classic, which marks no pod"),
+        ("ENID_LEAKED_ENI_AGE", config.leaked_eni_age.is_none(), "with DISABLE_LEAKED_ENI_CLEANUP"),
+        ("INTROSPECTION_BIND_ADDRESS", config.introspection.is_none(), "with DISABLE_INTROSPECTION"),
+        ("ADDITIONAL_ENI_TAGS", !full, "where ENIs are someone else's to make"),
+        ("WARM_ENI_TARGET", addresses, "with WARM_IP_TARGET or MINIMUM_IP_TARGET"),
+        ("WARM_PREFIX_TARGET", addresses && by_prefixes, "with WARM_IP_TARGET or MINIMUM_IP_TARGET"),
+    ] {
+        if idle && reader.text(name).is_some() {
+            reader.note(name, format!("has no effect {because}"));
+        }
+    }
+}
+
 pub(super) fn max_enis(reader: &mut Reader<'_>) -> Option<u32> {
     reader.number("MAX_ENI", 1, MOST_ENIS)
 }
@@ -100,17 +135,28 @@ pub(super) fn layout(reader: &mut Reader<'_>, default: Layout) -> Layout {
 /// Packet marks of others on Kubernetes nodes, by their defaults: who marks so, and which bits.
 const MARKS_OF_OTHERS: [(&str, u32); 3] = [("kube-proxy", 0xc000), ("Calico", 0xffff_0000), ("Cilium", 0x0f00)];
 
-/// One run of bits that overlaps nothing of ours; where others' defaults are, they may have been moved.
+/// Fewest bits that are looked for: marks for 15 ENIs. Pods on ENIs beyond what a mask holds are plumbed as in layout classic.
+const FEWEST_MARK_BITS: u32 = 4;
+/// Most: marks for more ENIs than an instance can have.
+const MOST_MARK_BITS: u32 = 7;
+
+/// One run of bits that overlaps nothing of ours; where others' defaults are, they may have been moved. Not set: bits that are
+/// clear of the connection mark, whatever that is, for it is a setting of the reference's.
 pub(super) fn eni_mark_mask(reader: &mut Reader<'_>, default: u32, connmark: u32) -> u32 {
     const NAME: &str = "ENID_ENI_MARK_MASK";
     const CONNMARK: &str = "AWS_VPC_K8S_CNI_CONNMARK";
-    let mask = reader.mark(NAME, default);
+    let free = free_marks(connmark);
+    if reader.text(NAME).is_none() && free.is_none() {
+        let problem = format!("leaves no bits for the marks of ENIs; fewer bits are allowed, or {NAME} beside them");
+        reader.error(CONNMARK, &format!("{connmark:#x}"), problem);
+    }
+    let mask = reader.mark(NAME, free.unwrap_or(default));
     let text = reader.text(NAME).unwrap_or_else(|| format!("{mask:#x}"));
     let run = mask >> mask.trailing_zeros();
     if run & run.wrapping_add(1) != 0 {
         reader.error(NAME, &text, "bits next to each other are allowed, such as 0x7f or 0x3f00");
     }
-    if mask & connmark != 0 {
+    if reader.text(NAME).is_some() && mask & connmark != 0 {
         reader.error(NAME, &text, format!("overlaps {CONNMARK}={connmark:#x}: bits that are only its own are allowed"));
     }
     for (owner, bits) in MARKS_OF_OTHERS {
@@ -122,9 +168,42 @@ pub(super) fn eni_mark_mask(reader: &mut Reader<'_>, default: u32, connmark: u32
     mask
 }
 
+/// The longest run of bits, the lowest of equal ones, that is clear of `taken` and of as many others' marks as can be: those of
+/// who is least often beside us are used first. `None`: there is no room anywhere.
+fn free_marks(taken: u32) -> Option<u32> {
+    let owners = |names: &[&str]| {
+        MARKS_OF_OTHERS.iter().filter(|(owner, _)| names.contains(owner)).fold(0, |all, (_, bits)| all | bits)
+    };
+    let avoided = [&["kube-proxy", "Calico", "Cilium"][..], &["kube-proxy", "Calico"], &["kube-proxy"], &[]];
+    avoided.into_iter().find_map(|names| longest_run(!(taken | owners(names))))
+}
+
+fn longest_run(free: u32) -> Option<u32> {
+    let run = |shift: u32| (shift, (free >> shift).trailing_ones().min(MOST_MARK_BITS));
+    // Of equal ones `max_by_key` gives the last.
+    let (shift, bits) = (0..u32::BITS).rev().map(run).max_by_key(|(_, bits)| *bits)?;
+    (bits >= FEWEST_MARK_BITS).then(|| ((1 << bits) - 1) << shift)
+}
+
+/// Settings of a translation that someone else does.
+const WITHOUT_SNAT: [&str; 4] = [
+    "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS",
+    "ENID_SNAT_INCLUDE_CIDRS",
+    "AWS_VPC_K8S_CNI_RANDOMIZESNAT",
+    "ENID_SNAT_PORT_RANGE",
+];
+
 pub(super) fn snat(reader: &mut Reader<'_>) -> SnatConfig {
+    let external = reader.boolean("AWS_VPC_K8S_CNI_EXTERNALSNAT", false);
+    if external {
+        for name in WITHOUT_SNAT {
+            if reader.text(name).is_some() {
+                reader.note(name, "has no effect with AWS_VPC_K8S_CNI_EXTERNALSNAT: we do not translate");
+            }
+        }
+    }
     SnatConfig {
-        external: reader.boolean("AWS_VPC_K8S_CNI_EXTERNALSNAT", false),
+        external,
         serves_node_ports: reader.boolean("AWS_VPC_CNI_NODE_PORT_SUPPORT", true),
         blocks: NatBlocks {
             exclude: reader.cidrs("AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS"),

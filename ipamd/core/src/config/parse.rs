@@ -19,6 +19,7 @@ const LONGEST_HTTP_TIMEOUT_SECONDS: u32 = 3_600;
 pub fn parse(source: &dyn Source) -> Result<(Config, Vec<Note>), Vec<ConfigError>> {
     let mut reader = Reader::new(source);
     let config = read_config(&mut reader);
+    fields::note_idle(&mut reader, &config);
     for variable in VARIABLES {
         judge(&mut reader, variable);
     }
@@ -31,6 +32,7 @@ fn read_config(reader: &mut Reader<'_>) -> Config {
     let warm = fields::warm_targets(reader);
     let snat = fields::snat(reader);
     let eni_mtu = reader.number("AWS_VPC_ENI_MTU", 576, 9001).unwrap_or(default.eni_mtu);
+    let (pod_mtu, external_mtu) = fields::mtus(reader, eni_mtu);
     let seconds = |number: u32| Duration::from_secs(u64::from(number));
     Config {
         address_mode: fields::address_mode(reader, warm),
@@ -58,8 +60,8 @@ fn read_config(reader: &mut Reader<'_>) -> Config {
         eni_mark_mask: fields::eni_mark_mask(reader, default.eni_mark_mask, snat.connmark),
         snat,
         eni_mtu,
-        pod_mtu: reader.number("POD_MTU", 576, 9001).map_or(eni_mtu, |mtu| mtu.min(eni_mtu)),
-        external_mtu: reader.number("ENID_EXTERNAL_MTU", 576, 9001),
+        pod_mtu,
+        external_mtu,
         veth_prefix: fields::veth_prefix(reader, &default.veth_prefix),
         journal: fields::path(reader, "AWS_VPC_K8S_CNI_BACKING_STORE", default.journal),
         socket: fields::path(reader, "ENID_SOCKET", default.socket),

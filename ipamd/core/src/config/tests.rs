@@ -236,7 +236,7 @@ fn the_layout_and_its_mark_are_read() {
 #[test]
 fn marks_that_overlap_are_a_mistake_that_names_both() {
     for pairs in [
-        &[("AWS_VPC_K8S_CNI_CONNMARK", "0x10")][..],
+        &[("AWS_VPC_K8S_CNI_CONNMARK", "0x10"), ("ENID_ENI_MARK_MASK", "0x7f")][..],
         &[("ENID_ENI_MARK_MASK", "0xf0")],
         &[("ENID_ENI_MARK_MASK", "0x3000"), ("AWS_VPC_K8S_CNI_CONNMARK", "0x2000")],
     ] {
@@ -266,4 +266,71 @@ fn every_variable_is_one_row_and_the_table_renders() {
     assert_eq!(names.len(), VARIABLES.len());
     assert_eq!(markdown_table().lines().count(), VARIABLES.len() + 2);
     assert!(markdown_table().contains("| `IP_COOLDOWN_PERIOD` | whole number, seconds | `30` | honoured |"));
+}
+
+#[test]
+fn any_connection_mark_leaves_a_mask_for_enis_that_is_clear_of_it() {
+    for (connmark, mask) in [
+        ("0x80", 0x7f),
+        ("0x10", 0x0f),
+        ("0x08", 0xf0),
+        ("0x20", 0x1f),
+        ("0x1", 0xfe),
+        ("0x4000", 0x7f),
+        ("0xff", 0x3f00),
+        ("0xffff", 0x7f_0000),
+    ] {
+        for layout in ["classic", "flat"] {
+            let config = parsed(&[("AWS_VPC_K8S_CNI_CONNMARK", connmark), ("ENID_LAYOUT", layout)]);
+            assert_eq!(config.eni_mark_mask, mask, "{connmark}");
+            assert_eq!(config.eni_mark_mask & config.snat.connmark, 0);
+        }
+    }
+    let (_, notes) = parse(&source(&[("AWS_VPC_K8S_CNI_CONNMARK", "0xff")])).expect("a setting of the reference's");
+    assert!(notes.iter().any(|note| note.text.contains("Cilium")), "{notes:?}");
+    let errors = parse(&source(&[("AWS_VPC_K8S_CNI_CONNMARK", "0xffffffff")])).unwrap_err();
+    assert!(errors[0].to_string().contains("ENID_ENI_MARK_MASK"), "{errors:?}");
+}
+
+#[test]
+fn what_is_set_and_can_do_nothing_is_noted_once() {
+    let external = ("AWS_VPC_K8S_CNI_EXTERNALSNAT", "true");
+    let table: [(&[(&str, &str)], &[&str]); 9] = [
+        (&[("POD_MTU", "9001"), ("AWS_VPC_ENI_MTU", "1500")], &["POD_MTU"]),
+        (&[("POD_MTU", "1400"), ("AWS_VPC_ENI_MTU", "1500"), ("ENID_EXTERNAL_MTU", "1300")], &[]),
+        (&[("POD_MTU", "1400"), ("ENID_EXTERNAL_MTU", "1500")], &["ENID_EXTERNAL_MTU"]),
+        (
+            &[
+                external,
+                ("AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS", "10.0.0.0/8"),
+                ("ENID_SNAT_INCLUDE_CIDRS", "1.0.0.0/8"),
+                ("AWS_EXTERNAL_SERVICE_CIDRS", "2.0.0.0/8"),
+            ],
+            &["AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS", "ENID_SNAT_INCLUDE_CIDRS"],
+        ),
+        (
+            &[external, ("AWS_VPC_K8S_CNI_RANDOMIZESNAT", "none"), ("ENID_SNAT_PORT_RANGE", "1-2")],
+            &["AWS_VPC_K8S_CNI_RANDOMIZESNAT", "ENID_SNAT_PORT_RANGE"],
+        ),
+        (&[("ENID_LAYOUT", "classic"), ("ENID_ENI_MARK_MASK", "0x3")], &["ENID_ENI_MARK_MASK"]),
+        (&[("DISABLE_LEAKED_ENI_CLEANUP", "true"), ("ENID_LEAKED_ENI_AGE", "60")], &["ENID_LEAKED_ENI_AGE"]),
+        (
+            &[("DISABLE_INTROSPECTION", "true"), ("INTROSPECTION_BIND_ADDRESS", "1.2.3.4:5")],
+            &["INTROSPECTION_BIND_ADDRESS"],
+        ),
+        (
+            &[
+                ("WARM_ENI_TARGET", "1"),
+                ("WARM_PREFIX_TARGET", "1"),
+                ("WARM_IP_TARGET", "5"),
+                ("ENABLE_PREFIX_DELEGATION", "true"),
+            ],
+            &["WARM_ENI_TARGET", "WARM_PREFIX_TARGET"],
+        ),
+    ];
+    for (pairs, noted) in table {
+        let (_, notes) = parse(&source(pairs)).expect("valid");
+        let names: Vec<&str> = notes.iter().map(|note| note.variable).collect();
+        assert_eq!(names, noted, "{pairs:?}");
+    }
 }

@@ -284,7 +284,8 @@ pub const VARIABLES: &[Variable] = &[
         "ENID_ENI_MARK_MASK",
         ("number, any base", "0x7f", ""),
         Honoured,
-        "Bits of the packet mark that name a pod's ENI in layout flat; next to each other, and none of AWS_VPC_K8S_CNI_CONNMARK's.",
+        "Bits of the packet mark that name a pod's ENI in layout flat; next to each other, and none of AWS_VPC_K8S_CNI_CONNMARK's. \
+         Not set: 0x7f, or where that overlaps the connection mark other bits that are free.",
     ),
     row(
         "AWS_VPC_CNI_NODE_PORT_SUPPORT",
