@@ -18,6 +18,7 @@ use std::time::Duration;
 use datapath::apply::hostport;
 use datapath::apply::pod::{self as apply, Standing};
 use datapath::plan::LinkName;
+use datapath::plan::hostport::Mapping;
 use datapath::plan::pod::{PodAttachment, PodDetachment};
 use ipam_api::rpc::{AddNetworkReply, AddNetworkRequest, DelNetworkRequest, EnforceNpRequest};
 
@@ -124,7 +125,13 @@ fn plumb(call: &Call, reply: &AddNetworkReply, wanted: &Wanted) -> Result<Attach
 }
 
 fn open_ports(call: &Call, pod: &PodAttachment) -> Result<(), CniError> {
-    hostport::publish(&pod.owner, &pod.host_veth, pod.address, &call.conf.host_ports).map_err(|error| {
+    let mapping = Mapping {
+        owner: pod.owner.clone(),
+        host_veth: pod.host_veth.clone(),
+        address: pod.address,
+        ports: call.conf.host_ports.clone(),
+    };
+    hostport::publish(&call.host_ports(), &mapping).map_err(|error| {
         CniError::new(Code::Internal, format!("opening the pod's host ports failed: {}", chain(&error)))
     })
 }
@@ -164,11 +171,13 @@ fn enforce_policy(call: &Call, reply: &AddNetworkReply) -> Result<(), CniError> 
     }
 }
 
-/// Closes the ports that the sandbox has on the node; never fails, for the daemon sweeps them.
-pub(crate) fn close_ports(call: &Call) {
-    if let Err(error) = hostport::withdraw(&call.key().to_string()) {
+/// Closes the ports that the sandbox has on the node, and gives how many elements that were; never fails, for the daemon sweeps
+/// them.
+pub(crate) fn close_ports(call: &Call) -> usize {
+    hostport::withdraw(&call.host_ports(), &call.key().to_string()).unwrap_or_else(|error| {
         call.log.error("host ports not closed: left to the daemon", &[("error", &chain(&error))]);
-    }
+        0
+    })
 }
 
 fn take_back(call: &Call, pod: &PodAttachment) {

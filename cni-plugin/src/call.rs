@@ -54,6 +54,11 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    /// Where plugin and daemon keep which ports of the node are open.
+    pub(crate) fn host_ports(&self) -> PathBuf {
+        self.conf.state_dir.join(ipam_api::state::HOST_PORTS)
+    }
+
     /// What the address is bound to.
     pub(crate) fn key(&self) -> Key {
         Key {

@@ -4,7 +4,7 @@
 //! nothing is found by address that the key does not vouch for.
 //!
 //! ```text
-//! kernel: the key's host ports; what carries the key, to the dead group; its route and rules go      (daemon not needed)
+//! kernel: the key's host ports, portmap's too; what carries the key, to the dead group; its route and rules go      (daemon not needed)
 //! daemon: DelNetwork, 1.2 s at most
 //!   Success, or "unknown pod" ─► kernel: the addresses it names, unless a live pod of another key has them
 //!   anything else            ─► tombstone for the daemon; kernel: prevResult's addresses, the same way
@@ -14,6 +14,8 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use datapath::apply::host::has_legacy_tables;
+use datapath::apply::hostport;
 use datapath::plan::pod::PodDetachment;
 use ipam_api::rpc::{DelNetworkReply, DelNetworkRequest, DeleteNpRequest};
 use ipam_api::{CallError, UNKNOWN_POD};
@@ -40,7 +42,7 @@ const AGENT_BUDGET: Duration = Duration::from_millis(300);
 /// Detaches the pod. Never fails: what could not be done is logged, and found by the daemon.
 pub(crate) fn del(call: &Call) {
     let _lock = PodLock::take(&call.parameters.netns, LOCK_WAIT).ok();
-    close_ports(call);
+    close_ports_of_before(call, close_ports(call));
     let known = detach(call, None);
     let addresses = match confirmed(call) {
         Ok(reply) => {
@@ -57,6 +59,27 @@ pub(crate) fn del(call: &Call) {
     };
     for address in addresses.into_iter().filter(|address| Some(*address) != known) {
         detach(call, Some(address));
+    }
+}
+
+/// Closes what a chained `portmap` has opened for this sandbox: it was made by a configuration that is no more. `closed`: how many
+/// elements of ours there were.
+fn close_ports_of_before(call: &Call, closed: usize) {
+    let container = &call.parameters.container_id;
+    let found = match hostport::remove_portmap(&call.conf.name, container) {
+        Ok(found) => found,
+        Err(error) => {
+            call.log.error("portmap's rules of this sandbox are not removed", &[("error", &chain(&error))]);
+            return;
+        }
+    };
+    if !found.is_empty() {
+        call.log.info("portmap's rules of this sandbox are removed", &[("commands", &found.join("; "))]);
+    } else if closed == 0 && !call.conf.host_ports.is_empty() && has_legacy_tables() {
+        call.log.warn(
+            "host ports that are not ours: if portmap opened them by iptables-legacy they stay until the command is run",
+            &[("command", &hostport::portmap_legacy_cleanup(container))],
+        );
     }
 }
 

@@ -136,6 +136,30 @@ fn a_plugin_killed_at_any_step_of_its_transaction_leaves_no_host_port_for_half_a
     within(Duration::from_secs(30), || elements(n1).is_empty());
 }
 
+#[test]
+fn what_others_flush_is_open_again_within_a_second_and_after_a_start() {
+    let mut topology = two_nodes();
+    let (_sandbox, _, _server) = start(topology.node("n1"));
+    let flush = |node: &Node| Tools::find().unwrap().nft(&node.netns, "flush ruleset").unwrap();
+    let whole = elements(topology.node("n1"));
+    // The first looks after a start know of pods that are young.
+    std::thread::sleep(Duration::from_secs(4));
+    flush(topology.node("n1"));
+    let took = within(Duration::from_secs(2), || elements(topology.node("n1")).len() == whole.len());
+    println!("host ports are back after {took:?}");
+    assert!(took < Duration::from_millis(1_200), "{took:?}, looked at every 200 ms");
+    assert!(is_reached(topology.node("n2")));
+
+    let n1 = topology.node_mut("n1");
+    n1.kill();
+    flush(n1);
+    assert_eq!(elements(n1), Vec::<Value>::new());
+    n1.start().unwrap();
+    n1.wait_ready(READY).unwrap();
+    within(Duration::from_secs(5), || elements(topology.node("n1")).len() == whole.len());
+    assert!(is_reached(topology.node("n2")));
+}
+
 fn publishing_value() -> Value {
     json!([{ "hostPort": PORT, "containerPort": 80, "protocol": "tcp" }])
 }

@@ -5,6 +5,7 @@
 //! | name | written by | content | meaning |
 //! |---|---|---|---|
 //! | `tombstones/<sha1 of the key>.json` | plugin | `{"network","containerID","ifName","at"}` | a DEL that the daemon has not seen; `at` in Unix nanoseconds. Read and removed by the daemon |
+//! | `hostports/<sha1 of the key>` | plugin | its ports of the node, as text (`datapath::plan::hostport::Mapping`) | what must be open while the sandbox lives: opened again by the daemon, and removed when the sandbox is gone without a DEL |
 //! | `ready` | daemon | the boot id | an ADD has been possible in this boot: the first address is proven. Never removed, another boot's is worth nothing |
 //! | `status.json` | plugin | see its `status` | since when STATUS cannot reach the daemon |
 //!
@@ -12,6 +13,9 @@
 
 /// Folder of the DELs that the daemon has not seen.
 pub const TOMBSTONES: &str = "tombstones";
+
+/// Folder of the sandboxes' ports of the node.
+pub const HOST_PORTS: &str = "hostports";
 
 /// Mark of the first proven address of this boot.
 pub const READY: &str = "ready";

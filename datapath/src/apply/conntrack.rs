@@ -33,6 +33,7 @@ use std::path::Path;
 use rustix::io::Errno;
 
 use super::error::ApplyError;
+use super::netlink::raw::Message;
 use super::netlink::{Request, Socket};
 use message::Place;
 
@@ -46,7 +47,7 @@ const DELETES_AT_ONCE: usize = 64;
 const DELETE: &str = "conntrack -D";
 
 /// There when the kernel tracks connections.
-const COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
+pub(crate) const COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 
 /// How connections were forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +113,37 @@ pub(crate) fn list(
             }
         })?;
     }
+    delete(socket, hits)
+}
+
+/// Forgets UDP connections opened to a port that `goes` names, by original destination and reply source; how many.
+///
+/// # Errors
+/// The kernel's refusal: some may be left.
+pub(crate) fn forget_udp(
+    socket: &mut Socket,
+    port: u16,
+    goes: impl Fn(IpAddr, IpAddr) -> bool,
+) -> Result<usize, ApplyError> {
+    let mut hits = Vec::new();
+    let listed = socket.dump_each(message::list_udp(port), &format!("conntrack -L -p udp --dport {port}"), |entry| {
+        let addresses: Vec<IpAddr> = message::addresses(&entry).collect();
+        if let [_, to, by, _] = addresses[..]
+            && message::is_udp_to(&entry, port)
+            && goes(to, by)
+        {
+            hits.push(message::delete(&entry));
+        }
+    });
+    match listed {
+        // A kernel that cannot list them has nothing that we could forget.
+        Err(error) if is_unknown(&error) => return Ok(0),
+        other => other?,
+    };
+    delete(socket, hits)
+}
+
+fn delete(socket: &mut Socket, hits: Vec<Message>) -> Result<usize, ApplyError> {
     let found = hits.len();
     let mut requests = hits.into_iter().map(|message| Request { message, flags: 0, doing: DELETE.to_owned() });
     loop {

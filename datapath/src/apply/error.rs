@@ -132,6 +132,17 @@ pub enum ApplyError {
         /// What was being done.
         doing: String,
     },
+    /// A file of host ports.
+    #[error("{doing} {path}", path = path.display())]
+    Record {
+        /// `writing`, `locking`, ….
+        doing: &'static str,
+        /// The file or its folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// Everything was written, and reading back shows that something is still not as it must be.
     #[error("{object} is not as written, still missing: {}", missing.join("; "))]
     NotProven {

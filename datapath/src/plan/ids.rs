@@ -74,6 +74,9 @@ pub fn eni_group(device_index: u32) -> Option<u32> {
 /// Name of our nft table; its family is `ip`.
 pub const NFT_TABLE: &str = "enid";
 
+/// The link to which kube-proxy in IPVS mode binds the addresses of Services.
+pub const IPVS_LINK: &str = "kube-ipvs0";
+
 /// Link group (IFLA_GROUP) of the host ends of pods that have been detached: their packets are dropped, and garbage
 /// collection deletes the group. 57005.
 pub const DEAD_GROUP: u32 = 0xdead;

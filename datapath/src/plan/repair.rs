@@ -25,6 +25,8 @@ pub enum Object {
     Sysctl,
     /// Our nft table.
     NftTable,
+    /// The table of host ports, or what is in it.
+    HostPort,
 }
 
 /// What was wrong with it.
@@ -89,6 +91,7 @@ impl fmt::Display for Object {
             Self::Neighbour => "neighbour",
             Self::Sysctl => "sysctl",
             Self::NftTable => "nft-table",
+            Self::HostPort => "host-port",
         })
     }
 }

@@ -23,8 +23,14 @@
 //! 10.0.1.7. The answer of the pod has source 10.0.1.7 when it is routed and 10.0.0.10 when it leaves: without the mark it
 //! would leave by the secondary ENI and die at the VPC's source check. What comes in by a secondary ENI (a load balancer's
 //! target is the pod's own address; a peered VPC; a transit gateway) is addressed to the pod, not to the node, is not
-//! marked, and goes back by the rule of the pod's address. Known gap: a node port asked for at the primary address of a
-//! *secondary* ENI is answered by the ENI of the pod that serves it.
+//! marked, and goes back by the rule of the pod's address.
+//!
+//! What counts as an address of the node is what the kernel takes for one, the Services' addresses that kube-proxy binds in
+//! IPVS mode among them: whoever reaches one of those by the primary ENI must be answered from there, too.
+//!
+//! Known gap: a node port asked for at the primary address of a *secondary* ENI is answered by the ENI of the pod that serves
+//! it. A mark an ENI on the connection, too, would tell; but it takes a rule an ENI before the pods' own (1536) in every layout
+//! and mode, and a second meaning of [`super::marks`]' bits. Load balancers' targets are the primary ENI's address or the pod's own.
 //!
 //! # Hook priorities, beside kube-proxy
 //!

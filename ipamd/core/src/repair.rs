@@ -117,7 +117,7 @@ pub struct Repaired {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RepairKind {
-    /// `link`, `address`, `route`, `rule`, `neighbour`, `sysctl`, `nft-table`.
+    /// `link`, `address`, `route`, `rule`, `neighbour`, `sysctl`, `nft-table`, `host-port`.
     pub object: String,
     /// `missing`, `changed`, `down`, `stale`.
     pub reason: String,

@@ -2,7 +2,8 @@
 //! The host edge: one thread of its own that writes to and reads from the kernel (`datapath::apply` blocks).
 //!
 //! Decides nothing: turns the core's plans into the datapath's, and its errors into failures. Every minute it deletes the
-//! dead link group, the host ends of detached pods.
+//! dead link group, the host ends of detached pods. Host ports are put right at every look of the repair, and every 20 s also
+//! before there is any.
 //!
 //! Invariant: kernel writes of the daemon happen on this thread only, one after the other; but for connections and neighbours
 //! of addresses that nobody has (`flush`).
@@ -13,6 +14,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
+use datapath::apply::hostport::Settled;
 use datapath::apply::repair::{Desired, Failed, Part};
 use datapath::apply::{self, ApplyError};
 use datapath::plan::eni::{EniSetup, Steering};
@@ -20,7 +22,7 @@ use datapath::plan::host::{HostSetup, Layout, PortChoice, PortRange};
 use datapath::plan::model::Mark;
 use datapath::plan::pod::PodLayout;
 use datapath::plan::pods::LivePod;
-use datapath::plan::repair::Repair;
+use datapath::plan::repair::{Fault, Object, Repair};
 use datapath::plan::{LinkName, MacAddr, RouteTable, ids, marks};
 use ipamd_core::action::{Action, ActionKind, EniPlan, HostPlan, Plumbing};
 use ipamd_core::config::{self, Config};
@@ -39,7 +41,8 @@ use crate::telemetry::chain;
 /// groups and never in an ADD or DEL.
 const GARBAGE_PERIOD: Duration = Duration::from_secs(60);
 
-/// How often host ports without a live pod are closed: a plugin was killed, or a sandbox ended without a DEL.
+/// How often host ports without a live pod are closed: a plugin was killed, or a sandbox ended without a DEL. And how often those
+/// of live pods are looked at while nobody says that the table was touched.
 const PORTS_PERIOD: Duration = Duration::from_secs(20);
 
 /// The thread's letter box.
@@ -68,7 +71,7 @@ fn work(jobs: &Receiver<Action>, config: &Config, inbox: &Inbox) {
         // Whatever else there is to do: a busy thread must not leave them open.
         if ports_due <= clock::boot() {
             ports_due = clock::boot() + PORTS_PERIOD;
-            sweep_ports();
+            settle_ports(config);
         }
         match jobs.recv_timeout(garbage_due.min(ports_due).since(clock::boot())) {
             Ok(action) => {
@@ -115,12 +118,18 @@ pub(crate) fn notice_legacy_rules() {
     }
 }
 
-fn sweep_ports() {
-    match apply::hostport::sweep() {
-        Ok(0) => {}
-        Ok(elements) => tracing::info!(elements, "host ports of pods that are gone were closed"),
-        Err(error) => tracing::warn!(error = %chain(&error), "host ports cannot be swept, trying again in 20 s"),
+fn settle_ports(config: &Config) {
+    match ports(config) {
+        Ok(Settled { closed: 0, restored, failures }) if restored.is_empty() && failures.is_empty() => {}
+        Ok(settled) => {
+            tracing::info!(?settled, "host ports: what pods that are gone had is closed, what was lost is open again")
+        }
+        Err(error) => tracing::warn!(error = %chain(&error), "host ports cannot be looked at, trying again in 20 s"),
     }
+}
+
+fn ports(config: &Config) -> Result<Settled, ApplyError> {
+    apply::hostport::settle(&state_folder(config).join(ipam_api::state::HOST_PORTS))
 }
 
 fn collect_garbage() {
@@ -241,9 +250,22 @@ fn repair(plan: &RepairPlan, config: &Config) -> Result<RepairReport, ApplyError
         what: RepairKind { object: repair.object.to_string(), reason: repair.fault.to_string() },
         command: repair.op.to_string(),
     };
-    let names = plan.name_programs && !pass.repairs.is_empty();
+    let settled = ports(config);
+    let restored = settled.as_ref().map(|settled| settled.restored.as_slice()).unwrap_or_default();
+    let reopened = |command: &String| Repaired {
+        what: RepairKind { object: Object::HostPort.to_string(), reason: Fault::Missing.to_string() },
+        command: command.clone(),
+    };
+    let repairs: Vec<_> = pass.repairs.iter().map(repaired).chain(restored.iter().map(reopened)).collect();
+    let names = plan.name_programs && !repairs.is_empty();
+    match &settled {
+        // A port that another pod has taken meanwhile is no damage to the kernel: told, and not tried again and again.
+        Ok(settled) => settled.failures.iter().for_each(|failure| tracing::warn!(failure, "host ports stay closed")),
+        // Looked at again in 20 s, whatever becomes of the rest.
+        Err(error) => tracing::warn!(error = %chain(error), "host ports cannot be looked at"),
+    }
     Ok(RepairReport {
-        repairs: pass.repairs.iter().map(repaired).collect(),
+        repairs,
         swept: pass.swept.iter().map(ToString::to_string).collect(),
         orphans: pass.orphans,
         failures: pass.failures.iter().map(|failed| part_failure(plan, failed)).collect(),

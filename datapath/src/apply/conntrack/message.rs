@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::apply::netlink::raw::{Message, NESTED, attribute, walk};
+use crate::apply::netlink::raw::{Message, NESTED, attribute, find, nested, walk};
 
 /// NFNL_SUBSYS_CTNETLINK in the upper byte of a message's type.
 const SUBSYSTEM: u16 = 1 << 8;
@@ -26,6 +26,13 @@ const FILTER_ORIGINAL: u16 = 1;
 const FILTER_REPLY: u16 = 2;
 const FILTER_SOURCE: u32 = 1;
 const FILTER_DESTINATION: u32 = 2;
+/// CTA_FILTER_F_CTA_PROTO_NUM and _DST_PORT (`net/netfilter/nf_conntrack_netlink.c`).
+const FILTER_PROTOCOL_AND_PORT: u32 = 1 << 3 | 1 << 5;
+/// CTA_TUPLE_PROTO; in it CTA_PROTO_NUM and CTA_PROTO_DST_PORT; IPPROTO_UDP.
+const PROTOCOL: u16 = 2;
+const PROTOCOL_NUMBER: u16 = 1;
+const PROTOCOL_TO_PORT: u16 = 3;
+const UDP: u8 = 17;
 /// AF_INET, AF_INET6.
 const INET: u8 = 2;
 const INET6: u8 = 10;
@@ -86,6 +93,23 @@ pub(crate) fn flush(address: IpAddr, place: Place) -> Message {
 /// Asks for all connections of a family.
 pub(crate) fn list(family: u8) -> Message {
     Message::new(GET, family, 0)
+}
+
+/// Asks for IPv4 connections that were opened to a UDP port; a kernel that does not know the filter gives all.
+pub(crate) fn list_udp(port: u16) -> Message {
+    let parts = [attribute(PROTOCOL_NUMBER, &[UDP]), attribute(PROTOCOL_TO_PORT, &port.to_be_bytes())];
+    let filter = attribute(FILTER_ORIGINAL, &FILTER_PROTOCOL_AND_PORT.to_ne_bytes());
+    let mut message = list(INET);
+    message.body.extend(nested(ORIGINAL, &[nested(PROTOCOL, &parts)]));
+    message.body.extend(nested(FILTER, &[filter]));
+    message
+}
+
+/// Whether a connection was opened to a UDP port.
+pub(crate) fn is_udp_to(entry: &Message, port: u16) -> bool {
+    let original = entry.attributes().find(|(kind, _)| *kind == ORIGINAL).map(|(_, tuple)| tuple);
+    let protocol = original.and_then(|tuple| find(tuple, PROTOCOL)).unwrap_or_default();
+    find(protocol, PROTOCOL_NUMBER) == Some(&[UDP]) && find(protocol, PROTOCOL_TO_PORT) == Some(&port.to_be_bytes())
 }
 
 /// Deletes this entry of a list, and not another that has come to have its tuple since.

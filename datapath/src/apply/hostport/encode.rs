@@ -8,15 +8,19 @@ use std::net::Ipv4Addr;
 
 use crate::apply::netlink::Request;
 use crate::apply::netlink::raw::{Message, NESTED, attribute, find, nested, walk};
-use crate::plan::hostport::{HostPort, TABLE};
+use crate::plan::hostport::{HostPort, Protocol, TABLE};
+use crate::plan::ids::IPVS_LINK;
 
 /// NFNL_SUBSYS_NFTABLES, and it in the upper byte of a type.
 const SUBSYSTEM: u16 = 10;
 const NFT: u16 = SUBSYSTEM << 8;
 /// NFT_MSG_*.
 const NEW_TABLE: u16 = NFT;
+const GET_TABLE: u16 = NFT | 1;
+const DELETE_TABLE: u16 = NFT | 2;
 const NEW_CHAIN: u16 = NFT | 3;
 const NEW_RULE: u16 = NFT | 6;
+const GET_RULE: u16 = NFT | 7;
 const NEW_SET: u16 = NFT | 9;
 const NEW_ELEMENT: u16 = NFT | 12;
 const GET_ELEMENT: u16 = NFT | 13;
@@ -47,16 +51,18 @@ pub(super) enum Set {
     Ports,
     PortsAt,
     Hairpins,
+    Services,
 }
 
 impl Set {
-    pub(super) const ALL: [Self; 3] = [Self::Hairpins, Self::PortsAt, Self::Ports];
+    pub(super) const ALL: [Self; 4] = [Self::Services, Self::Hairpins, Self::PortsAt, Self::Ports];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Ports => "ports",
             Self::PortsAt => "ports_at",
             Self::Hairpins => "hairpins",
+            Self::Services => "services",
         }
     }
 
@@ -65,7 +71,12 @@ impl Set {
             Self::Ports => &[PROTOCOL, SERVICE],
             Self::PortsAt => &[ADDRESS, PROTOCOL, SERVICE],
             Self::Hairpins => &[ADDRESS, ADDRESS],
+            Self::Services => &[ADDRESS],
         }
+    }
+
+    fn is_map(self) -> bool {
+        matches!(self, Self::Ports | Self::PortsAt)
     }
 }
 
@@ -103,6 +114,23 @@ pub(super) fn elements(owner: &str, address: Ipv4Addr, ports: &[HostPort]) -> Ve
     elements
 }
 
+/// An address that IPVS answers; nobody's but the table's.
+pub(super) fn service(address: Ipv4Addr) -> Element {
+    let key = address.octets().to_vec();
+    Element { set: Set::Services, key, data: Vec::new(), owner: IPVS_LINK.to_owned() }
+}
+
+/// A UDP port that an element opens, and the address of the pod that has it.
+pub(super) fn udp(element: &Element) -> Option<(u16, Ipv4Addr)> {
+    let own = match element.set {
+        Set::Ports => element.key.as_slice(),
+        Set::PortsAt => element.key.get(4..)?,
+        Set::Hairpins | Set::Services => return None,
+    };
+    let (&[protocol, _, _, _, high, low, ..], &[a, b, c, d, ..]) = (own, element.data.as_slice()) else { return None };
+    (protocol == Protocol::Udp as u8).then(|| (u16::from_be_bytes([high, low]), Ipv4Addr::new(a, b, c, d)))
+}
+
 fn text(value: &str) -> Vec<u8> {
     [value.as_bytes(), &[0]].concat()
 }
@@ -129,6 +157,13 @@ fn comment(owner: &str) -> Vec<u8> {
     let text = text(owner);
     // A longer one is refused before it comes here.
     [&[COMMENT, u8::try_from(text.len()).unwrap_or(u8::MAX)], text.as_slice()].concat()
+}
+
+/// The comment in user data; empty: there is none.
+fn comment_text(userdata: Option<&[u8]>) -> String {
+    let Some([COMMENT, length, text @ ..]) = userdata else { return String::new() };
+    let text = text.get(..usize::from(*length)).unwrap_or(text);
+    String::from_utf8_lossy(text).trim_end_matches('\0').to_owned()
 }
 
 fn list_of(element: &Element, with_data: bool) -> Vec<u8> {
@@ -166,16 +201,35 @@ pub(super) fn listed(set: Set, answer: &Message) -> Vec<Element> {
     let lists = answer.attributes().filter(|(kind, _)| *kind == 3).flat_map(|(_, list)| walk(list));
     let element = |(_, parts): (u16, &[u8])| {
         let value = |kind| find(parts, kind).and_then(|data| find(data, 1)).map(<[u8]>::to_vec);
-        let owner = match find(parts, 6) {
-            Some([COMMENT, length, text @ ..]) => {
-                let text = text.get(..usize::from(*length)).unwrap_or(text);
-                String::from_utf8_lossy(text).trim_end_matches('\0').to_owned()
-            }
-            _ => String::new(),
-        };
-        Some(Element { set, key: value(1)?, data: value(2).unwrap_or_default(), owner })
+        Some(Element { set, key: value(1)?, data: value(2).unwrap_or_default(), owner: comment_text(find(parts, 6)) })
     };
     lists.filter_map(element).collect()
+}
+
+/// Asks whether there is a table.
+pub(super) fn get_table() -> Request<Message> {
+    request(message(GET_TABLE), 0, format!("nft list table ip {TABLE}"))
+}
+
+pub(super) fn delete_table() -> Request<Message> {
+    request(message(DELETE_TABLE), 0, format!("nft delete table ip {TABLE}"))
+}
+
+/// Asks for all rules.
+pub(super) fn list_rules() -> Message {
+    message(GET_RULE)
+}
+
+/// Chain and purpose of a rule of an answer, if it is one of the table's.
+pub(super) fn listed_rule(answer: &Message) -> Option<(String, String)> {
+    let value = |kind| answer.attributes().find(|(found, _)| *found == kind).map(|(_, value)| value);
+    let plain = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned();
+    (plain(value(1)?) == TABLE).then(|| (plain(value(2).unwrap_or_default()), comment_text(value(7))))
+}
+
+/// What [`listed_rule`] says of every rule of a whole table, in order of chains.
+pub(super) fn wanted_rules() -> Vec<(String, String)> {
+    rules().iter().map(|(chain, purpose, _)| ((*chain).to_owned(), (*purpose).to_owned())).collect()
 }
 
 /// The table with maps, chains and rules; refused when it is there.
@@ -190,14 +244,20 @@ pub(super) fn skeleton() -> Vec<Request<Message>> {
     ] {
         requests.push(new_chain(name, kind, (hook, priority)));
     }
-    requests.push(rule("loopback_guard", "from outside nothing reaches loopback", &guard()));
-    for chain in ["host_ports", "host_ports_local"] {
-        requests.push(rule(chain, "ports of one address", &translation(Set::PortsAt)));
-        requests.push(rule(chain, "ports of any address of the node", &translation(Set::Ports)));
-    }
-    requests.push(rule("host_ports_back", "from loopback", &from_loopback()));
-    requests.push(rule("host_ports_back", "pods that reach themselves", &hairpin()));
+    requests.extend(rules().iter().map(|(chain, purpose, expressions)| rule(chain, purpose, expressions)));
     requests
+}
+
+/// Chain, purpose and expressions of every rule. A table is known by the purposes: another rule needs another one.
+fn rules() -> Vec<(&'static str, &'static str, Vec<Vec<u8>>)> {
+    let mut rules = vec![("loopback_guard", "from outside nothing reaches loopback", guard())];
+    for chain in ["host_ports", "host_ports_local"] {
+        rules.push((chain, "ports of one address", translation(Set::PortsAt)));
+        rules.push((chain, "ports of any address of the node, Services' not among them", translation(Set::Ports)));
+    }
+    rules.push(("host_ports_back", "from loopback", from_loopback()));
+    rules.push(("host_ports_back", "pods that reach themselves", hairpin()));
+    rules
 }
 
 fn new_set(set: Set, id: u32) -> Request<Message> {
@@ -206,9 +266,9 @@ fn new_set(set: Set, id: u32) -> Request<Message> {
     let data = [ADDRESS, SERVICE];
     let mut message = message(NEW_SET).with(2, &text(set.name()));
     // NFTA_SET_FLAGS 3, KEY_TYPE 4, KEY_LEN 5, DATA_TYPE 6, DATA_LEN 7, ID 10.
-    message.body.extend(number(3, if set == Set::Hairpins { 0 } else { MAP }));
+    message.body.extend(number(3, if set.is_map() { MAP } else { 0 }));
     message.body.extend([number(4, types(set.types())), number(5, length(set.types()))].concat());
-    if set != Set::Hairpins {
+    if set.is_map() {
         message.body.extend([number(6, types(&data)), number(7, length(&data))].concat());
     }
     message.body.extend(number(10, id));
@@ -271,12 +331,20 @@ fn lookup(set: Set, into: Option<u32>) -> Vec<u8> {
     expression("lookup", &parts)
 }
 
-/// `fib daddr type local dnat ip to … map`.
+/// lookup: FLAGS 5, NFT_LOOKUP_F_INV.
+fn outside(set: Set) -> Vec<u8> {
+    expression("lookup", &[attribute(1, &text(set.name())), number(2, R0), number(5, 1)])
+}
+
+/// `fib daddr type local dnat ip to … map`; for all addresses of the node with `ip daddr != @services` before it.
 fn translation(set: Set) -> Vec<Vec<u8>> {
     let next = if set == Set::PortsAt { (R1, R2) } else { (R0, R1) };
+    let mut parts = if set == Set::PortsAt { Vec::new() } else { vec![destination(R0), outside(Set::Services)] };
     // fib: DREG 1, RESULT 2 (address type: 3), FLAGS 3 (destination: 2). RTN_LOCAL is 2.
-    let mut parts =
-        vec![expression("fib", &[number(1, R0), number(2, 3), number(3, 2)]), compare(R0, 0, &2_u32.to_ne_bytes())];
+    parts.extend([
+        expression("fib", &[number(1, R0), number(2, 3), number(3, 2)]),
+        compare(R0, 0, &2_u32.to_ne_bytes()),
+    ]);
     if set == Set::PortsAt {
         parts.push(destination(R0));
     }

@@ -11,11 +11,14 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
+use crate::apply::hostport::Settled;
 use crate::apply::pod::{attach, detach};
 use crate::apply::testbed::{Space, pod, settle, wait_for_carrier};
+use crate::apply::watch::Watcher;
 use crate::apply::{ApplyError, hostport};
-use crate::plan::hostport::{HostPort, Protocol};
+use crate::plan::hostport::{HostPort, Mapping, Protocol};
 use crate::plan::pod::{PodAttachment, PodDetachment};
+use crate::plan::repair::Object;
 
 const NODE: &str = "10.0.0.10";
 const PATIENCE: Duration = Duration::from_millis(400);
@@ -25,6 +28,7 @@ struct Net {
     far: Space,
     server: (PodAttachment, Space),
     client: (PodAttachment, Space),
+    folder: tempfile::TempDir,
 }
 
 fn start(name: &str, host: u8) -> (PodAttachment, Space) {
@@ -43,16 +47,38 @@ impl Net {
         node.ip("addr add 10.0.0.10/24 dev eth0");
         far.ip("addr add 10.0.0.1/24 dev wan");
         wait_for_carrier(&node, "eth0");
-        Self { node, far, server: start("server", 7), client: start("client", 8) }
+        let folder = tempfile::tempdir().unwrap();
+        Self { node, far, server: start("server", 7), client: start("client", 8), folder }
     }
 
     fn publish(&self, ports: &[HostPort]) {
-        open(&self.server.0, ports).unwrap();
+        self.open(&self.server.0, ports).unwrap();
     }
-}
 
-fn open(pod: &PodAttachment, ports: &[HostPort]) -> Result<(), ApplyError> {
-    hostport::publish(&pod.owner, &pod.host_veth, pod.address, ports)
+    fn open(&self, pod: &PodAttachment, ports: &[HostPort]) -> Result<(), ApplyError> {
+        let PodAttachment { owner, host_veth, address, .. } = pod.clone();
+        hostport::publish(self.folder.path(), &Mapping { owner, host_veth, address, ports: ports.to_vec() })
+    }
+
+    fn withdraw(&self, owner: &str) -> usize {
+        hostport::withdraw(self.folder.path(), owner).unwrap()
+    }
+
+    #[track_caller]
+    fn settle(&self) -> Settled {
+        let settled = hostport::settle(self.folder.path()).unwrap();
+        assert_eq!(settled.failures, Vec::<String>::new());
+        settled
+    }
+
+    fn files(&self) -> usize {
+        std::fs::read_dir(self.folder.path()).unwrap().count()
+    }
+
+    fn end_server(&self) {
+        let PodAttachment { host_veth, owner, address, .. } = self.server.0.clone();
+        detach(&PodDetachment { host_veth, owner, address: Some(address) }).unwrap();
+    }
 }
 
 fn port(protocol: Protocol, host_port: u16) -> HostPort {
@@ -126,7 +152,7 @@ fn a_port_of_the_node_is_reached_from_everywhere_and_clients_keep_their_addresse
     let itself = ask(&net.server.1, &to);
     assert!(itself.is_some_and(|seen| seen != "10.0.0.7"), "a pod reaches itself, masqueraded");
     assert_eq!(ask(&net.far, &format!("{NODE}:30081")), None, "another port");
-    assert_eq!(hostport::withdraw(&net.server.0.owner).unwrap(), 3);
+    assert_eq!(net.withdraw(&net.server.0.owner), 3);
     assert_eq!(ask(&net.far, &to), None, "after");
 }
 
@@ -169,30 +195,28 @@ fn a_port_of_a_live_pod_is_refused_and_that_of_a_dead_one_taken_over() {
     let net = Net::new();
     net.publish(&both(30_080));
     net.publish(&both(30_080));
-    let error = open(&net.client.0, &[port(Protocol::Tcp, 30_081), port(Protocol::Tcp, 30_080)]).unwrap_err();
+    let error = net.open(&net.client.0, &[port(Protocol::Tcp, 30_081), port(Protocol::Tcp, 30_080)]).unwrap_err();
     let text = error.to_string();
     assert!(text.contains("host port 30080/tcp") && text.contains(&net.server.0.owner), "{text}");
-    assert_eq!(hostport::withdraw(&net.client.0.owner).unwrap(), 0, "nothing is left of a refused one");
-    let PodAttachment { host_veth, owner, address, .. } = net.server.0.clone();
-    detach(&PodDetachment { host_veth, owner, address: Some(address) }).unwrap();
+    assert_eq!(net.withdraw(&net.client.0.owner), 0, "nothing is left of a refused one");
+    net.end_server();
     serve(&net.client.1);
-    open(&net.client.0, &both(30_080)).unwrap();
+    net.open(&net.client.0, &both(30_080)).unwrap();
     assert_eq!(ask(&net.far, &format!("{NODE}:30080")), Some("10.0.0.1".to_owned()));
 }
 
 #[test]
 fn what_has_no_live_owner_is_swept_and_the_rest_is_not() {
     let net = Net::new();
-    assert_eq!(hostport::sweep().unwrap(), 0, "no table");
+    assert_eq!(net.settle().closed, 0, "no table");
     net.publish(&both(30_080));
-    open(&net.client.0, &both(30_081)).unwrap();
-    assert_eq!(hostport::sweep().unwrap(), 0);
-    let PodAttachment { host_veth, owner, address, .. } = net.server.0.clone();
-    detach(&PodDetachment { host_veth, owner, address: Some(address) }).unwrap();
-    assert_eq!(hostport::sweep().unwrap(), 3);
+    net.open(&net.client.0, &both(30_081)).unwrap();
+    assert_eq!(net.settle().closed, 0);
+    net.end_server();
+    assert_eq!((net.settle().closed, net.files()), (3, 1), "elements and file");
     let listing = net.node.nft("list table ip enid_hostports");
     assert!(listing.contains("30081") && !listing.contains("30080"), "{listing}");
-    assert_eq!(hostport::sweep().unwrap(), 0);
+    assert_eq!(net.settle().closed, 0);
 }
 
 #[test]
@@ -205,7 +229,7 @@ fn the_table_reads_as_nft_and_names_the_owners() {
         "sctp . 30080 comment \"aws-cni/server-sandbox/eth0\" : 10.0.0.7 . 8080",
         "type nat hook prerouting priority dstnat - 5",
         "type nat hook output priority -105",
-        "fib daddr type local dnat ip to meta l4proto . th dport map @ports",
+        "ip daddr != @services fib daddr type local dnat ip to meta l4proto . th dport map @ports",
         "ip daddr . meta l4proto . th dport map @ports_at",
         "ip daddr 127.0.0.0/8 iifname != \"lo\" drop",
         "ct status dnat ip saddr . ip daddr @hairpins masquerade",
@@ -213,4 +237,134 @@ fn the_table_reads_as_nft_and_names_the_owners() {
         let squeezed = listing.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(squeezed.contains(part), "{part}:\n{listing}");
     }
+}
+
+#[test]
+fn what_others_remove_of_the_table_comes_back_for_living_pods_and_only_for_them() {
+    let net = Net::new();
+    serve(&net.server.1);
+    net.publish(&both(30_080));
+    net.open(&net.client.0, &both(30_081)).unwrap();
+    let whole = || net.node.nft("list table ip enid_hostports");
+    let (before, to) = (whole(), format!("{NODE}:30080"));
+    assert_eq!(net.settle(), Settled::default(), "nothing is missing");
+    for damage in [
+        "flush ruleset",
+        "delete chain ip enid_hostports loopback_guard",
+        "flush chain ip enid_hostports host_ports",
+        "flush map ip enid_hostports ports",
+        "flush table ip enid_hostports",
+    ] {
+        net.node.nft(damage);
+        assert!(!net.settle().restored.is_empty(), "{damage}");
+        let sorted = |text: &str| {
+            let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            lines.sort();
+            lines
+        };
+        // Elements may stand in another order.
+        let words =
+            |text: &str| sorted(&text.replace(',', "\n").replace("{ ", "{\n").replace(" }", "\n}").replace('\t', ""));
+        let trimmed = |text: &str| {
+            words(text).iter().map(|word| word.trim().to_owned()).collect::<std::collections::BTreeSet<_>>()
+        };
+        assert_eq!(trimmed(&whole()), trimmed(&before), "{damage}");
+        assert_eq!(ask(&net.far, &to), Some("10.0.0.1".to_owned()), "{damage}");
+        assert_eq!(net.settle(), Settled::default(), "{damage}, once more");
+    }
+    // The DEL that comes while nothing is there, and the sandbox that ends without one.
+    net.node.nft("flush ruleset");
+    assert_eq!(net.withdraw(&net.client.0.owner), 0);
+    net.end_server();
+    assert_eq!(net.settle(), Settled::default());
+    assert_eq!((net.files(), net.node.nft("list tables ip").as_str()), (0, ""));
+}
+
+#[test]
+fn a_refused_add_leaves_no_file_and_garbage_among_the_files_goes() {
+    let net = Net::new();
+    net.publish(&both(30_080));
+    net.open(&net.client.0, &both(30_080)).unwrap_err();
+    assert_eq!(net.files(), 1);
+    std::fs::write(net.folder.path().join("garbage"), "x").unwrap();
+    assert_eq!((net.settle(), net.files()), (Settled::default(), 1));
+}
+
+#[test]
+fn the_notifications_tell_of_a_table_that_was_taken_away_and_not_of_what_the_plugin_does() {
+    let net = Net::new();
+    net.publish(&both(30_080));
+    let mut watcher = Watcher::start().unwrap();
+    let mut heard = || watcher.wait_at_most(Duration::from_millis(100)).unwrap().objects;
+    net.open(&net.client.0, &both(30_081)).unwrap();
+    net.withdraw(&net.client.0.owner);
+    assert!(!heard().contains(&Object::HostPort), "ADD and DEL");
+    net.node.nft("flush ruleset");
+    assert!(heard().contains(&Object::HostPort));
+}
+
+/// kube-proxy in IPVS mode binds Services' addresses to a dummy; a veth of its name does as well.
+#[test]
+fn a_services_address_that_ipvs_has_bound_is_no_address_of_the_node() {
+    let net = Net::new();
+    serve(&net.server.1);
+    net.node.ip("link add kube-ipvs0 type veth peer name ipvs-peer");
+    net.node.ip("addr add 172.20.0.1/32 dev kube-ipvs0");
+    net.node.ip("addr add 10.0.0.10/32 dev kube-ipvs0");
+    net.far.ip("route add 172.20.0.0/16 via 10.0.0.10");
+    // What IPVS would answer.
+    let _service = TcpListener::bind("172.20.0.1:30080").unwrap();
+    let is_pod = |to: &str| ask_tcp(&net.far, to).is_some_and(|seen| !seen.is_empty());
+    net.publish(&both(30_080));
+    assert!(!is_pod("172.20.0.1:30080"), "from outside");
+    assert!(ask_tcp(&net.node, "172.20.0.1:30080").is_none(), "from the node");
+    for to in [NODE, "127.0.0.1"] {
+        assert!(ask(&net.node, &format!("{to}:30080")).is_some(), "{to}");
+    }
+    assert!(is_pod(&format!("{NODE}:30080")), "an address that the node has besides");
+    // Addresses of further ENIs, whenever they come.
+    net.node.ip("addr add 10.0.0.11/24 dev eth0");
+    assert!(is_pod("10.0.0.11:30080"));
+    // Services come and go.
+    net.node.ip("addr add 172.20.0.2/32 dev kube-ipvs0");
+    assert!(is_pod("172.20.0.2:30080"), "until the daemon has looked");
+    assert_eq!(net.settle(), Settled::default(), "no damage");
+    assert!(!is_pod("172.20.0.2:30080"));
+    net.node.ip("link del kube-ipvs0");
+    net.settle();
+    assert!(!net.node.nft("list set ip enid_hostports services").contains("172.20"));
+}
+
+#[test]
+fn a_steady_udp_sender_reaches_the_pod_when_the_port_opens_and_the_next_one_when_it_has_another() {
+    let net = Net::new();
+    serve(&net.server.1);
+    serve(&net.client.1);
+    let (to, ports) = (format!("{NODE}:30080"), [port(Protocol::Udp, 30_080)]);
+    // The kernel tracks connections where a rule asks for them.
+    net.node.nft_text("add table ip track\nadd chain ip track everything { type filter hook prerouting priority 0; }\nadd rule ip track everything ct state new counter");
+    // One flow: one socket. The node's own listener is what answers first.
+    let listener = net.node.udp("0.0.0.0:30080");
+    let sender = net.far.udp("10.0.0.1:40000");
+    sender.connect(&to).unwrap();
+    sender.set_read_timeout(Some(PATIENCE)).unwrap();
+    // Another flow to the port, to somebody else: it is not ours to forget.
+    net.far.ip("addr add 10.0.0.2/24 dev wan");
+    net.client.1.run(|| UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"?", "10.0.0.2:30080").unwrap());
+    let answer = || {
+        sender.send(b"?").ok()?;
+        let mut buffer = [0; 64];
+        let length = sender.recv(&mut buffer).ok()?;
+        Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
+    };
+    assert_eq!(answer(), None);
+    assert_eq!(listener.recv(&mut [0; 8]).unwrap(), 1, "the node's own has it");
+    net.publish(&ports);
+    assert_eq!(answer(), Some("10.0.0.1".to_owned()), "the same flow, now to the pod");
+    net.withdraw(&net.server.0.owner);
+    assert_eq!(answer(), None);
+    assert_eq!(listener.recv(&mut [0; 8]).unwrap(), 1, "the node's own has it again");
+    net.open(&net.client.0, &ports).unwrap();
+    assert_eq!(answer(), Some("10.0.0.1".to_owned()), "to the next pod");
+    assert!(net.node.connections().lines().any(|line| line.contains("dst=10.0.0.2")), "another's flow");
 }

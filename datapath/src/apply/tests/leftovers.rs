@@ -5,8 +5,8 @@
 use std::time::{Duration, Instant};
 
 use super::host::{node, setup};
-use crate::apply::host;
 use crate::apply::testbed::{Space, tool};
+use crate::apply::{host, hostport};
 
 fn iptables(node: &Space, kind: &str, words: &[&str]) -> String {
     let mut command = tool(&format!("usr/sbin/xtables-{kind}-multi"));
@@ -98,12 +98,8 @@ fn a_node_without_the_reference_is_not_written_to() {
     assert_eq!(listing(&node, "legacy"), before);
 }
 
-#[test]
-fn the_command_for_iptables_legacy_takes_theirs_and_no_others() {
-    let (node, clean) = (node(), Space::new());
-    THEIRS.iter().chain(&OTHERS).for_each(|rule| run(&node, "legacy", rule));
-    OTHERS.iter().for_each(|rule| run(&clean, "legacy", rule));
-    // The two programs by the names that they have on a node.
+/// Runs an operator's command, with the two programs by the names that they have on a node.
+fn run_by_hand(node: &Space, command: &str) {
     let folder = tempfile::tempdir().unwrap();
     let program = tool("usr/sbin/xtables-legacy-multi");
     for name in ["iptables-legacy-save", "iptables-legacy-restore"] {
@@ -113,13 +109,71 @@ fn the_command_for_iptables_legacy_takes_theirs_and_no_others() {
     }
     let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
     let mut shell = std::process::Command::new("sh");
-    shell.args(["-c", host::LEGACY_CLEANUP]).env("PATH", path);
+    shell.args(["-c", command]).env("PATH", path);
     for (name, value) in extensions() {
         shell.env(name, value);
     }
     let status = node.run(|| shell.status()).unwrap();
     assert!(status.success(), "{status}");
+}
+
+#[test]
+fn the_command_for_iptables_legacy_takes_theirs_and_no_others() {
+    let (node, clean) = (node(), Space::new());
+    THEIRS.iter().chain(&OTHERS).for_each(|rule| run(&node, "legacy", rule));
+    OTHERS.iter().for_each(|rule| run(&clean, "legacy", rule));
+    run_by_hand(&node, host::LEGACY_CLEANUP);
     assert_eq!(listing(&node, "legacy"), listing(&clean, "legacy"));
+}
+
+/// What portmap v1.x has for a sandbox, and for all.
+fn portmap(node: &Space, kind: &str, network: &str, container: &str, chain: &str) {
+    let comment = format!("dnat name: \"{network}\" id: \"{container}\"");
+    iptables(node, kind, &["-t", "nat", "-N", chain]);
+    let to = format!("-t nat -A {chain} -p tcp -m tcp --dport 8080 -j DNAT --to-destination 10.0.0.7:80");
+    run(node, kind, &to);
+    let mut entry: Vec<&str> = "-t nat -A CNI-HOSTPORT-DNAT -p tcp -m comment --comment".split(' ').collect();
+    entry.extend([comment.as_str(), "-m", "multiport", "--destination-ports", "8080", "-j", chain]);
+    iptables(node, kind, &entry);
+}
+
+fn portmap_for_all(node: &Space, kind: &str) {
+    run(node, kind, "-t nat -N CNI-HOSTPORT-DNAT");
+    run(node, kind, "-t nat -A PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT");
+}
+
+#[test]
+fn portmap_s_rules_of_one_sandbox_go_and_those_of_others_stay() {
+    let (node, clean) = (Space::enter_new(), Space::new());
+    assert_eq!(hostport::remove_portmap("aws-cni", "c1").unwrap(), Vec::<String>::new(), "no table");
+    for space in [&node, &clean] {
+        portmap_for_all(space, "nft");
+        portmap(space, "nft", "aws-cni", "c11", "CNI-DN-bbbb");
+    }
+    portmap(&node, "nft", "aws-cni", "c1", "CNI-DN-aaaa");
+    for space in [&node, &clean] {
+        portmap(space, "nft", "other", "c1", "CNI-DN-cccc");
+    }
+    let found = hostport::remove_portmap("aws-cni", "c1").unwrap();
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert_eq!(listing(&node, "nft"), listing(&clean, "nft"));
+    assert_eq!(hostport::remove_portmap("aws-cni", "c1").unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn the_command_for_portmap_in_iptables_legacy_takes_one_sandbox_s_entry() {
+    let (node, clean) = (Space::enter_new(), Space::new());
+    for (space, sandboxes) in [(&node, vec!["c11", "c1"]), (&clean, vec!["c11"])] {
+        portmap_for_all(space, "legacy");
+        sandboxes.iter().for_each(|sandbox| portmap(space, "legacy", "aws-cni", sandbox, &format!("CNI-DN-{sandbox}")));
+    }
+    assert!(host::has_legacy_tables());
+    run_by_hand(&node, &hostport::portmap_legacy_cleanup("c1"));
+    let entries = |space: &Space| {
+        let rules = iptables(space, "legacy", &["-t", "nat", "-S", "CNI-HOSTPORT-DNAT"]);
+        rules.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(entries(&node), entries(&clean));
 }
 
 /// 100,000 rules of others, in as many chains as 1,000 Services have.

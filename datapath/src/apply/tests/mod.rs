@@ -13,5 +13,6 @@ mod packets;
 mod pods;
 mod recycled;
 mod repair;
+mod transactions;
 mod undo;
 mod uninstall;

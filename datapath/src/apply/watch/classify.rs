@@ -10,7 +10,7 @@
 //! | rule | removed: ours, or of our priorities |
 //! | neighbour | ours is removed, or a host veth's has another MAC than its pod |
 //! | settings | rp_filter or forwarding of all links or of one that is no host veth |
-//! | nft | anything in our table |
+//! | nft | anything in our table; of host ports' the table, chains, sets and rules removed (elements are the plugin's all day) |
 //!
 //! Numbers are those of `include/uapi/linux/{rtnetlink,if_link,if_addr,neighbour,fib_rules,netconf}.h` and
 //! `netfilter/nf_tables.h`.
@@ -21,7 +21,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::apply::netlink::link_filter::walk;
 use crate::apply::netlink::read::Link;
 use crate::plan::repair::Object;
-use crate::plan::{MacAddr, RouteTable, VethAlias, ids};
+use crate::plan::{MacAddr, RouteTable, VethAlias, hostport, ids};
 
 const NLMSG_HEADER: usize = 16;
 const NLM_F_REPLACE: u16 = 0x100;
@@ -264,7 +264,12 @@ pub(super) fn nft_change(message: &Message<'_>) -> Option<Change> {
     const HEADER: usize = 4;
     const TABLE: u16 = 1;
     const GENERATION: u16 = 15;
+    /// NFT_MSG_DELTABLE, _DELCHAIN, _DELRULE, _DELSET.
+    const REMOVALS: [u16; 4] = [2, 5, 8, 11];
     let kind = message.kind & 0xff;
-    let table = attribute(message.body, HEADER, TABLE)?;
-    (kind != GENERATION && text(table) == ids::NFT_TABLE).then_some(Change::Object(Object::NftTable))
+    let table = text(attribute(message.body, HEADER, TABLE)?);
+    let ours = kind != GENERATION && table == ids::NFT_TABLE;
+    let ports = REMOVALS.contains(&kind) && table == hostport::TABLE;
+    let object = if ours { Object::NftTable } else { Object::HostPort };
+    (ours || ports).then_some(Change::Object(object))
 }

@@ -16,7 +16,6 @@ pub(crate) struct Flow {
 
 /// IPCTNL_MSG_CT_NEW.
 const NEW: u16 = SUBSYSTEM;
-const UDP: u8 = 17;
 
 fn tuple(kind: u16, (source, destination): (IpAddr, IpAddr), port: u16) -> Vec<u8> {
     let octets = |address: IpAddr| match address {
