@@ -5,19 +5,24 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 use netlink_packet_netfilter::nftables::{
-    ChainAttribute, ChainMessage, DataAttribute, Hook, HookNumber, ListAttribute, NfTablesMessage, RuleAttribute,
-    RuleMessage, SetAttribute, SetElementAttribute, SetElementFlags, SetElementList, SetElementMessage, SetFlags,
-    SetMessage, TableAttribute, TableMessage,
+    ChainAttribute, ChainMessage, Hook, HookNumber, NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute,
+    SetFlags, SetMessage, TableAttribute, TableMessage,
 };
 use netlink_packet_netfilter::{NetfilterMessage, NetfilterMessageInner};
 use rustix::io::Errno;
 
 use super::message;
 use crate::apply::error::ApplyError;
+use crate::apply::netlink::raw::{Message, find, walk};
 use crate::apply::netlink::{Request, Socket};
 use crate::plan::Family;
 use crate::plan::host::{NftChainState, NftState, hook_text};
 use crate::plan::nft::family_text;
+
+/// NFT_MSG_GETSETELEM in NFNL_SUBSYS_NFTABLES; AF_INET, AF_INET6.
+const GET_ELEMENT: u16 = 10 << 8 | 13;
+const INET: u8 = 2;
+const INET6: u8 = 10;
 
 /// The table; `None`: there is none.
 pub(crate) fn observe(socket: &mut Socket, family: Family, table: &str) -> Result<Option<NftState>, ApplyError> {
@@ -113,23 +118,18 @@ impl List<'_> {
         Ok(sets)
     }
 
-    /// The blocks of an interval set, merged and sorted; `None` when its elements are no addresses.
+    /// The blocks of an interval set, merged and sorted; `None` when its elements are no addresses. Bytes and no typed messages:
+    /// for every element of a list those print the whole of it, in case it cannot be parsed.
     fn blocks(&mut self, set: &str) -> Result<Option<Vec<IpNet>>, ApplyError> {
-        let attributes = vec![SetElementList::Table(self.table.to_owned()), SetElementList::Set(set.to_owned())];
-        let get = NfTablesMessage::GetSetElement(SetElementMessage { attributes });
-        let mut edges = Vec::new();
-        for answer in self.dump(get, &format!("set {set} of"))? {
-            let NfTablesMessage::NewSetElement(list) = answer else { continue };
-            for attribute in list.attributes {
-                let SetElementList::Elements(elements) = attribute else { continue };
-                for element in elements {
-                    let ListAttribute::Element(attributes) = element else { continue };
-                    let Some(edge) = edge(&attributes) else { return Ok(None) };
-                    edges.push(edge);
-                }
-            }
-        }
-        Ok(merge(edges))
+        let text = |value: &str| [value.as_bytes(), &[0]].concat();
+        let family = if self.family == Family::V4 { INET } else { INET6 };
+        // NFTA_SET_ELEM_LIST_TABLE 1, _SET 2, _ELEMENTS 3.
+        let get = Message::new(GET_ELEMENT, family, 0).with(1, &text(self.table)).with(2, &text(set));
+        let doing = format!("nft list set {set} of {} {}", family_text(self.family), self.table);
+        let answers = self.socket.dump(get, &doing)?;
+        let lists = answers.iter().flat_map(Message::attributes).filter(|(kind, _)| *kind == 3);
+        let edges: Option<Vec<_>> = lists.flat_map(|(_, list)| walk(list)).map(|(_, parts)| edge(parts)).collect();
+        Ok(edges.and_then(merge))
     }
 }
 
@@ -175,17 +175,11 @@ fn comment(rule: &RuleMessage) -> String {
     }
 }
 
-/// The address of an element, and whether it is the end of a range.
-fn edge(attributes: &[SetElementAttribute]) -> Option<(IpAddr, bool)> {
-    let (mut key, mut is_end) = (None, false);
-    for attribute in attributes {
-        match attribute {
-            SetElementAttribute::Key(DataAttribute::Value(bytes)) => key = address(bytes),
-            SetElementAttribute::Flags(flags) => is_end = flags.contains(SetElementFlags::IntervalEnd),
-            _ => {}
-        }
-    }
-    Some((key?, is_end))
+/// The address of an element, and whether it is the end of a range: NFTA_SET_ELEM_KEY 1 with NFTA_DATA_VALUE 1,
+/// NFTA_SET_ELEM_FLAGS 3 with NFT_SET_ELEM_INTERVAL_END 1.
+fn edge(parts: &[u8]) -> Option<(IpAddr, bool)> {
+    let flags = find(parts, 3).and_then(|flags| <[u8; 4]>::try_from(flags).ok()).map_or(0, u32::from_be_bytes);
+    Some((address(find(find(parts, 1)?, 1)?)?, flags & 1 != 0))
 }
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {
