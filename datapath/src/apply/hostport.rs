@@ -225,6 +225,14 @@ pub fn withdraw(folder: &Path, owner: &str) -> Result<usize, ApplyError> {
     removed.map(|()| closed)
 }
 
+/// Closes what has no owner with a live host veth; how many elements went. Files stay.
+///
+/// # Errors
+/// The kernel's refusal, or veths that cannot be listed.
+pub fn sweep() -> Result<usize, ApplyError> {
+    remove(&mut Socket::netfilter()?, owners, |element, live| !live.contains(&element.owner))
+}
+
 /// Closes what has no owner with a live host veth, and opens what the files of living pods say and the table lacks.
 ///
 /// # Errors
@@ -233,10 +241,7 @@ pub fn settle(folder: &Path) -> Result<Settled, ApplyError> {
     let records = Records::lock(folder, true)?;
     let files = records.list()?;
     let mut socket = Socket::netfilter()?;
-    let mut settled = Settled {
-        closed: remove(&mut socket, owners, |element, live| !live.contains(&element.owner))?,
-        ..Settled::default()
-    };
+    let mut settled = Settled { closed: sweep()?, ..Settled::default() };
     if files.is_empty() {
         return Ok(settled);
     }
@@ -262,7 +267,8 @@ pub fn settle(folder: &Path) -> Result<Settled, ApplyError> {
 /// # Errors
 /// The elements cannot be listed.
 pub fn has_any() -> Result<bool, ApplyError> {
-    Ok(elements(&mut Socket::netfilter()?)?.is_some_and(|present| !present.is_empty()))
+    let present = look(&mut Socket::netfilter()?)?.elements;
+    Ok(present.iter().any(|element| element.set != Set::Services))
 }
 
 /// `look` is asked only when there are elements, and after they were read.
