@@ -113,7 +113,7 @@ pub(crate) fn list(
             }
         })?;
     }
-    delete(socket, hits)
+    delete(socket, hits, may_go_on)
 }
 
 /// Forgets UDP connections opened to a port that `goes` names, by original destination and reply source; how many.
@@ -140,10 +140,10 @@ pub(crate) fn forget_udp(
         Err(error) if is_unknown(&error) => return Ok(0),
         other => other?,
     };
-    delete(socket, hits)
+    delete(socket, hits, &|| true)
 }
 
-fn delete(socket: &mut Socket, hits: Vec<Message>) -> Result<usize, ApplyError> {
+fn delete(socket: &mut Socket, hits: Vec<Message>, may_go_on: &dyn Fn() -> bool) -> Result<usize, ApplyError> {
     let found = hits.len();
     let mut requests = hits.into_iter().map(|message| Request { message, flags: 0, doing: DELETE.to_owned() });
     loop {
