@@ -46,7 +46,7 @@ test: build plugin tools localstack moto ## every test (needs root)
 
 layouts: build plugin tools ## the packet scenarios in the layout that is not the default (needs root)
 	$(call say,scenarios in layout classic)
-	@$(sdk); ENID_TEST_LAYOUT=classic scripts/nextest.sh run --config "$$ENID_SDK" -p integration -E 'binary(topology) | binary(attach) | binary(prefix) | binary(cooling) | binary(restart) | binary(rp_filter) | binary(nat) | binary(nodeport) | binary(kube_proxy) | binary(recycled)'
+	@$(sdk); ENID_TEST_LAYOUT=classic scripts/nextest.sh run --config "$$ENID_SDK" -p integration -E 'binary(topology) | binary(attach) | binary(prefix) | binary(cooling) | binary(restart) | binary(rp_filter) | binary(nat) | binary(nodeport) | binary(kube_proxy) | binary(recycled) | binary(repair)'
 
 kill: build plugin tools ## kill -9 of plugin and daemon at every single system call, 20 minutes (needs root; `make test` cuts where it matters)
 	$(call say,kill -9 at every system call)

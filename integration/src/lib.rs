@@ -13,6 +13,7 @@ pub mod emulator;
 pub mod eventually;
 pub mod fabric;
 pub mod facts;
+pub mod flows;
 pub mod holdings;
 pub mod imds_http;
 pub mod kube_proxy;

@@ -197,7 +197,8 @@ fn failure(protocol: Protocol, to: Ipv4Addr, source: io::Error) -> ProbeError {
     }
 }
 
-fn listen(address: Ipv4Addr) -> io::Result<(UdpSocket, TcpListener, u16)> {
+/// A UDP socket and a TCP listener on the same free port of the calling thread's namespace; neither blocks.
+pub(crate) fn listen(address: Ipv4Addr) -> io::Result<(UdpSocket, TcpListener, u16)> {
     let tcp = TcpListener::bind((address, 0))?;
     let port = tcp.local_addr()?.port();
     let udp = UdpSocket::bind((address, port))?;

@@ -62,6 +62,11 @@ impl Bed {
         routes[0]["dev"].as_str().unwrap().to_owned()
     }
 
+    /// Table of the pods' routes: that of the layout which the run is about.
+    pub(crate) fn pod_table(&self) -> &'static str {
+        if self.n1().variable("ENID_LAYOUT") == Some("classic") { "main" } else { "158000" }
+    }
+
     /// A pod on the primary ENI, and one on the secondary.
     pub(crate) fn two_pods(&self) -> [&Pod; 2] {
         [true, false].map(|primary| self.pods.iter().find(|pod| pod.on_primary() == primary).unwrap())

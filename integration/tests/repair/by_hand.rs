@@ -13,12 +13,13 @@ const KERNEL_RULES: &str = "rule add priority 32766 lookup main\nrule add priori
 fn blows(bed: &Bed) -> Vec<(String, &'static str)> {
     let eni = bed.eni_link();
     let [primary, secondary] = bed.two_pods();
+    let table = bed.pod_table();
     let (veth, other) = (&secondary.added.host_veth, &primary.added.host_veth);
     let address = bed.topology.enis("n1").unwrap().iter().find(|eni| eni.device_index == 1).unwrap().primary;
     vec![
         (format!("rule flush\n{KERNEL_RULES}"), "rule missing"),
         ("route flush table 2\n".to_owned(), "route missing"),
-        ("route flush table main proto 158\n".to_owned(), "route missing"),
+        (format!("route flush table {table} proto 158\n"), "route missing"),
         (format!("address flush to {address} dev {eni}\n"), "address missing"),
         (format!("link set {eni} down\n"), "link down"),
         (format!("link set {eni} down\nlink set {eni} up\n"), "route missing"),
@@ -30,7 +31,7 @@ fn blows(bed: &Bed) -> Vec<(String, &'static str)> {
             format!("neighbour replace {} lladdr 02:11:22:33:44:66 dev {other} nud permanent\n", primary.added.address),
             "neighbour missing",
         ),
-        (format!("route replace {}/32 dev eth0\n", secondary.added.address), "route changed"),
+        (format!("route replace {}/32 dev eth0 table {table}\n", secondary.added.address), "route changed"),
         (format!("address add 10.9.9.9/24 dev {eni}\n"), "address stale"),
     ]
 }
@@ -87,7 +88,9 @@ fn what_is_none_of_ours_is_left_as_it_is() {
     bed.n1().nft("add table ip theirs\nadd chain ip theirs input { type filter hook input priority 0; }\n").unwrap();
     let before: Vec<_> = bed.state().difference(&bed.whole).cloned().collect();
     assert_eq!(before.len(), 4, "{before:?}");
-    bed.n1().ip(&format!("rule del priority 1536\nrule del priority 512 to {}\n", bed.pods[0].added.address)).unwrap();
+    bed.n1()
+        .ip(&format!("rule del priority 1536\nroute del {} table {}\n", bed.pods[0].added.address, bed.pod_table()))
+        .unwrap();
     // A look now, and one that is due anyway.
     pass(Duration::from_secs(35));
     let after: Vec<_> = bed.state().difference(&bed.whole).cloned().collect();

@@ -212,9 +212,9 @@ pub enum UntaggedEnis {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Layout {
     /// The reference's: policy rules for each pod.
-    #[default]
     Classic,
     /// Policy rules for the node, its ENIs and their prefixes, whatever the number of pods.
+    #[default]
     Flat,
 }
 

@@ -276,9 +276,9 @@ pub const VARIABLES: &[Variable] = &[
     ),
     row(
         "ENID_LAYOUT",
-        ("classic or flat", "classic", ""),
+        ("flat or classic", "flat", ""),
         Honoured,
-        "How pods are plumbed: classic has policy rules for each pod, as the reference; flat one for all, one an ENI or /28 prefix.",
+        "How pods are plumbed: flat has one policy rule for all, one an ENI or /28 prefix; classic, as the reference, rules for each pod.",
     ),
     row(
         "ENID_ENI_MARK_MASK",

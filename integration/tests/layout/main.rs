@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The two layouts of pods on real nodes: packets in every direction, and how many policy rules there are.
 //!
-//! All other scenarios run in either layout, too: `ENID_TEST_LAYOUT=classic` or `flat` chooses for every node of a run.
+//! All other scenarios run in the default layout, flat, and with `ENID_TEST_LAYOUT=classic` in the other one (`make layouts`). What
+//! becomes of live pods when the layout changes: `switch`.
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+mod switch;
 
 use std::net::SocketAddrV4;
 use std::sync::atomic::AtomicUsize;
@@ -28,6 +31,13 @@ fn rules(topology: &Topology, node: &Node) -> Vec<String> {
 fn rules_of_flat(topology: &Topology, node: &str) -> usize {
     let enis = topology.enis(node).unwrap();
     KERNEL_RULES + 2 + enis.iter().skip(1).map(|eni| 2 + eni.prefixes.len()).sum::<usize>()
+}
+
+/// The same in layout classic: the connection mark; each secondary ENI's address; of each pod one `to` rule, and a `from` rule on
+/// secondary ENIs.
+fn rules_of_classic(topology: &Topology, node: &str, pods: &[Pod]) -> usize {
+    let on_secondary = pods.iter().filter(|pod| !pod.on_primary()).count();
+    KERNEL_RULES + topology.enis(node).unwrap().len() + pods.len() + on_secondary
 }
 
 /// A pod of each ENI that has some.
@@ -100,9 +110,7 @@ fn in_layout_classic_pods_of_all_enis_reach_everything_with_two_rules_each() {
     let (topology, near, far) = two_nodes(&[("ENID_LAYOUT", "classic")], 20);
     all_reach_all(&topology, &near, &far);
     let n1 = topology.node("n1");
-    let on_secondary = near.iter().filter(|pod| !pod.on_primary()).count();
-    let node_and_enis = KERNEL_RULES + 1 + topology.enis("n1").unwrap().len() - 1;
-    assert_eq!(rules(&topology, n1).len(), node_and_enis + near.len() + on_secondary);
+    assert_eq!(rules(&topology, n1).len(), rules_of_classic(&topology, "n1", &near));
 }
 
 /// As with the reference's plugin, which knows nothing of layout flat: here the mask has room for one ENI's mark only, so pods
