@@ -131,7 +131,7 @@ bless: ## rewrite golden files from what the code prints now; read the diff
 	@ENID_BLESS=1 cargo test -q -p datapath --features apply golden
 	@ENID_BLESS=1 cargo test -q -p ipamd-core --test readme
 
-bench: binaries tools ## measure ADD and DEL against the floor (needs root; the first time builds a release daemon)
-	@scripts/bench.sh
+bench: binaries tools ## measure the host network, ADD and DEL: docs/host-network.md (needs root; builds a release daemon; ONLY="calls packets")
+	@scripts/bench.sh $(ONLY)
 
 check: lint test ## all that CI runs

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Measures ADD and DEL against the floor, resident memory and the time to fill a node; prints Markdown tables.
+# Measures what the host network and ADD and DEL cost (integration/src/bench); prints Markdown tables. Arguments: sections to run.
 # The daemon is the release build, with the slim aws-sdk-ec2 unless SDK=full asks for the published one (thin LTO: about 15
 # minutes and 9 GB the first time); ENID_BENCH_DAEMON=debug takes the debug one instead and says so.
 set -euo pipefail
@@ -22,4 +22,6 @@ else
     export ENID_IPAMD=$CARGO_TARGET_DIR/release/ipamd
 fi
 export ENID_CNI_FLOOR=$build/enid/cni-floor
-exec "$CARGO_TARGET_DIR/debug/enid-bench"
+ENID_CNI_PEERS=$(scripts/tools.sh peers)/usr/lib/cni/ptp
+export ENID_CNI_PEERS
+exec "$CARGO_TARGET_DIR/debug/enid-bench" "$@"

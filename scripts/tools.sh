@@ -4,6 +4,7 @@
 # and tests read the kernel back with them; strace cuts programs off between system calls; iptables makes the rules of others
 # (kube-proxy, the reference) beside which ours must work. ipamd and aws-cni need none. What the host lacks is
 # unpacked from Debian packages into a folder under the build folder; nothing is installed into the host. Prints the folder. Idempotent.
+#   tools.sh peers    in their place, Debian's CNI plugins (usr/lib/cni), beside which `make bench` measures ours
 set -euo pipefail
 
 tools=${ENID_TOOLS:-${CARGO_TARGET_DIR:-target}/enid/tools}
@@ -38,23 +39,34 @@ works() { # works <prefix>: all programs there and able to start
     fi
 }
 
+# As root apt would switch to a user that cannot write here.
+download() { apt-get download -qq -o APT::Sandbox::User=root "${packages[@]}" >"$tools/apt.log" 2>&1; }
+
+unpack() { # unpack: the packages into the folder, which becomes absolute
+    command -v apt-get >/dev/null && command -v dpkg >/dev/null || fail "no apt-get to fetch ${packages[*]} with"
+    mkdir -p "$tools/packages"
+    tools=$(cd "$tools" && pwd)
+    cd "$tools/packages"
+    if ! download; then
+        apt-get update -qq >>"$tools/apt.log" 2>&1 || fail "apt-get update failed: $(tail -3 "$tools/apt.log")"
+        download || fail "apt-get download failed: $(tail -3 "$tools/apt.log")"
+    fi
+    for package in *.deb; do dpkg -x "$package" "$tools"; done
+    cd / && rm -rf "$tools/packages"
+}
+
+if [ "${1:-}" = peers ]; then
+    packages=(containernetworking-plugins)
+    [ -x "$tools/usr/lib/cni/ptp" ] || unpack
+    cd "$tools" && pwd
+    exit 0
+fi
 if works "" || works "$tools"; then
     echo "$tools"
     exit 0
 fi
 
-command -v apt-get >/dev/null && command -v dpkg >/dev/null || fail "the host lacks nft, ip, iptables or strace, and has no apt-get to fetch them with"
 echo "tools: the host lacks nft, ip, iptables or strace; unpacking Debian's into $tools" >&2
-mkdir -p "$tools/packages"
-tools=$(cd "$tools" && pwd)
-cd "$tools/packages"
-# As root apt would switch to a user that cannot write here.
-download() { apt-get download -qq -o APT::Sandbox::User=root "${packages[@]}" >"$tools/apt.log" 2>&1; }
-if ! download; then
-    apt-get update -qq >>"$tools/apt.log" 2>&1 || fail "apt-get update failed: $(tail -3 "$tools/apt.log")"
-    download || fail "apt-get download failed: $(tail -3 "$tools/apt.log")"
-fi
-for package in *.deb; do dpkg -x "$package" "$tools"; done
-cd / && rm -rf "$tools/packages"
+unpack
 works "$tools" || fail "the unpacked programs do not start; see $tools"
 echo "$tools"

@@ -4,6 +4,7 @@
 //! ```text
 //! 10.0.0.0/16   subnet a 10.0.1.0/24 ── nodes 10.0.1.11, .12, …   public 203.0.113.11, .12, …
 //!               subnet b 10.0.2.0/23 ── nodes 10.0.2.11, .12, …   public 203.0.113.…
+//!               subnet c 10.0.16.0/20 ─ nodes 10.0.16.11, …       only for nodes with hundreds of pods
 //! ```
 //!
 //! The daemons are not started: that is what scenarios are about. Dropping a topology ends them, the emulator and the fabric, in
@@ -48,13 +49,15 @@ pub enum TopologyError {
     NoNode(String),
 }
 
-/// One of the two subnets.
+/// One of the subnets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subnet {
     /// 10.0.1.0/24.
     A,
     /// 10.0.2.0/23.
     B,
+    /// 10.0.16.0/20, only there when a node is in it: for nodes with hundreds of pods.
+    C,
 }
 
 impl Subnet {
@@ -62,6 +65,7 @@ impl Subnet {
         match self {
             Self::A => "a",
             Self::B => "b",
+            Self::C => "c",
         }
     }
 
@@ -71,6 +75,7 @@ impl Subnet {
         let (third, length) = match self {
             Self::A => (1, 24),
             Self::B => (2, 23),
+            Self::C => (16, 20),
         };
         Ipv4Net::new_assert(Ipv4Addr::new(10, 0, third, 0), length)
     }
@@ -243,6 +248,7 @@ fn config(spec: &TopologySpec) -> VpcConfig {
         tags: Default::default(),
         cidr_reservations: Vec::new(),
     };
+    let big = spec.nodes.iter().any(|node| node.subnet == Subnet::C).then_some(Subnet::C);
     let mut settings = Settings::default();
     let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     settings.latencies.call_ms = ms(spec.latency.call);
@@ -274,7 +280,7 @@ fn config(spec: &TopologySpec) -> VpcConfig {
             cidr_blocks: vec![Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 16)],
             tags: Default::default(),
         }],
-        subnets: vec![subnet(Subnet::A), subnet(Subnet::B)],
+        subnets: [Subnet::A, Subnet::B].into_iter().chain(big).map(subnet).collect(),
         security_groups: vec![SecurityGroupSpec {
             name: "second".to_owned(),
             id: Some(SECOND_GROUP.to_owned()),

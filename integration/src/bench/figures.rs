@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Medians, p90 and their ratios.
+//! Medians and other percentiles of times.
 
 use std::time::Duration;
 
@@ -18,13 +18,6 @@ impl Series {
         let rank = (self.0.len() * percent).div_ceil(100).saturating_sub(1);
         self.0.get(rank).map_or(0.0, |took| took.as_secs_f64() * 1e3)
     }
-}
-
-/// `ours p50 | p90 | floor p50 | p90 | ratio p50 | p90`.
-pub(super) fn row(ours: &mut Series, floor: &mut Series) -> String {
-    let [a, b] = [50, 90].map(|percent| ours.percentile(percent));
-    let [c, d] = [50, 90].map(|percent| floor.percentile(percent));
-    format!("{a:.2} ms | {b:.2} ms | {c:.2} ms | {d:.2} ms | {:.2} | {:.2}", a / c, b / d)
 }
 
 #[cfg(test)]

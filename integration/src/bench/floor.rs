@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The floor's node: a namespace of its own, the empty server, and `cni-floor` called like a plugin.
-#![expect(clippy::disallowed_methods, reason = "starts the floor's processes and times them")]
+#![expect(clippy::disallowed_methods, reason = "starts the floor's processes")]
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::io::Write;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
+use super::cold;
 use crate::eventually::eventually;
 use crate::netns::Namespace;
 use crate::process::{Program, Running};
@@ -25,8 +26,7 @@ pub(super) struct Floor {
     program: PathBuf,
     netns: Namespace,
     socket: PathBuf,
-    present: Vec<FloorPod>,
-    next: u32,
+    next: AtomicU32,
     _server: Running,
 }
 
@@ -48,45 +48,22 @@ impl Floor {
         eventually("the floor's server listens", Duration::from_secs(5), || {
             std::os::unix::net::UnixStream::connect(&socket).map(drop).map_err(|error| error.to_string())
         })?;
-        Ok(Self { program, netns, socket, present: Vec::new(), next: 1, _server: server })
+        Ok(Self { program, netns, socket, next: AtomicU32::new(1), _server: server })
     }
 
     /// A pod to be: its namespace is there, its link is not.
-    pub(super) fn pod(&mut self, world: &World) -> Result<FloorPod, Box<dyn Error>> {
-        let number = self.next;
-        self.next += 1;
+    pub(super) fn pod(&self, world: &World) -> Result<FloorPod, Box<dyn Error>> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
         let netns = Namespace::create(&format!("floor-{number}"))?;
         world.tools.ip(&netns, "link set lo up\n")?;
         Ok(FloorPod { netns, address: Ipv4Addr::from(u32::from(FIRST) + number) })
     }
 
-    /// Adds pods until `count` are there.
-    pub(super) fn fill(&mut self, world: &World, count: usize) -> Result<(), Box<dyn Error>> {
-        while self.present.len() < count {
-            let pod = self.pod(world)?;
-            self.call("ADD", &pod)?;
-            self.present.push(pod);
-        }
-        Ok(())
-    }
-
     /// One call, from the start of the process to its end.
-    pub(super) fn call(&self, verb: &str, pod: &FloorPod) -> Result<Duration, Box<dyn Error>> {
+    pub(super) fn call(&self, verb: &str, pod: &FloorPod) -> Result<Duration, Box<dyn Error + Send + Sync>> {
         let mut command = Command::new(&self.program);
         command.env_clear().env("CNI_COMMAND", verb).env("FLOOR_SOCKET", &self.socket);
         command.env("CNI_NETNS", pod.netns.path()).env("FLOOR_ADDRESS", pod.address.to_string());
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let (output, took) = self.netns.run(|| -> std::io::Result<_> {
-            let start = Instant::now();
-            let mut child = command.spawn()?;
-            if let Some(mut stdin) = child.stdin.take() {
-                stdin.write_all(CONFIGURATION)?;
-            }
-            Ok((child.wait_with_output()?, start.elapsed()))
-        })??;
-        if output.status.success() {
-            return Ok(took);
-        }
-        Err(format!("cni-floor {verb}: {}", String::from_utf8_lossy(&output.stderr)).into())
+        cold::call(&self.netns, &mut command, CONFIGURATION)
     }
 }

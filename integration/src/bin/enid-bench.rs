@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `make bench`: see `integration::bench`.
+//! `make bench`: see `integration::bench`. Its arguments are the sections to run; none: all.
 #![expect(clippy::print_stderr, reason = "a program that failed says why")]
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match integration::bench::run() {
+    let sections: Vec<String> = std::env::args().skip(1).collect();
+    match integration::bench::run(&sections) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("enid-bench: {error}");

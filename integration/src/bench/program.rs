@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+//! How long the daemon takes to program a node whose kernel is empty although its pods live, and to repair the rules when somebody
+//! has flushed them: in either layout, with the pods that are there.
+//!
+//! ```text
+//! empty   daemon ended, rules, routes, addresses, permanent neighbours and nft table removed ─ daemon started ──► all is as before
+//! repair  daemon at work, `ip rule flush` ──► all rules are as before
+//! ```
+//!
+//! Both are seen from outside, by reading the kernel again and again, which takes its time, too: that of one reading is said.
+#![expect(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a measuring program talks to a person and reads the clock"
+)]
+
+use std::error::Error;
+use std::time::{Duration, Instant};
+
+use super::figures::Series;
+use super::packets::KERNEL_RULES;
+use crate::eventually::{eventually, pass};
+use crate::node::{Leftovers, Node};
+use crate::topology::{READY, Topology};
+
+const PROGRAMMINGS: usize = 3;
+/// Fewer than are taken for a fight (ten a minute).
+const REPAIRS: usize = 5;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One line of the table.
+pub(super) struct Line {
+    layout: &'static str,
+    pods: usize,
+    rules: usize,
+    empty: Series,
+    repair: Series,
+    reading: Series,
+}
+
+/// Measures on the first node, in both layouts.
+pub(super) fn measure(topology: &mut Topology) -> Result<Vec<Line>, Box<dyn Error>> {
+    let mut lines = Vec::new();
+    for layout in ["classic", "flat"] {
+        let node = &mut topology.nodes[0];
+        node.stop();
+        node.set("ENID_LAYOUT", layout);
+        node.start()?;
+        node.wait_ready(READY)?;
+        lines.push(of_layout(node, layout)?);
+    }
+    Ok(lines)
+}
+
+fn of_layout(node: &mut Node, layout: &'static str) -> Result<Line, Box<dyn Error>> {
+    // Pods change over, prefixes settle.
+    pass(Duration::from_secs(8));
+    let mut reading = Series::default();
+    let mut look = |node: &Node| -> Result<Leftovers, Box<dyn Error>> {
+        let start = Instant::now();
+        let found = sorted(node.leftovers()?);
+        reading.push(start.elapsed());
+        Ok(found)
+    };
+    let whole = look(node)?;
+    let mut line = Line {
+        layout,
+        pods: whole.links.len(),
+        rules: whole.rules.len(),
+        empty: Series::default(),
+        repair: Series::default(),
+        reading: Series::default(),
+    };
+    for _ in 0..REPAIRS {
+        node.ip(&format!("rule flush\n{KERNEL_RULES}"))?;
+        let start = Instant::now();
+        eventually("the rules are back", PATIENCE, || differs(&whole, &look(node)))?;
+        line.repair.push(start.elapsed());
+        pass(Duration::from_secs(2));
+    }
+    for _ in 0..PROGRAMMINGS {
+        node.stop();
+        wipe(node, &whole)?;
+        node.start()?;
+        let start = Instant::now();
+        eventually("the node is programmed", PATIENCE, || differs(&whole, &look(node)))?;
+        line.empty.push(start.elapsed());
+        node.wait_ready(READY)?;
+        pass(Duration::from_secs(3));
+    }
+    line.reading = reading;
+    Ok(line)
+}
+
+fn differs(whole: &Leftovers, now: &Result<Leftovers, Box<dyn Error>>) -> Result<(), String> {
+    match now {
+        Ok(now) if now == whole => Ok(()),
+        Ok(now) => Err(format!(
+            "rules {} of {}, routes {} of {}",
+            now.rules.len(),
+            whole.rules.len(),
+            now.routes.len(),
+            whole.routes.len()
+        )),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn sorted(mut found: Leftovers) -> Leftovers {
+    for objects in [&mut found.rules, &mut found.routes, &mut found.neighbours, &mut found.addresses, &mut found.links]
+    {
+        objects.sort();
+    }
+    found
+}
+
+/// Takes away what the daemon and the plugins have made, but links: sandboxes live.
+fn wipe(node: &Node, whole: &Leftovers) -> Result<(), Box<dyn Error>> {
+    let mut lines = format!("rule flush\n{KERNEL_RULES}route flush table all proto 158\n");
+    for neighbour in &whole.neighbours {
+        lines += &format!("neighbour del {neighbour}\n");
+    }
+    for address in &whole.addresses {
+        let link = address.split(" dev ").nth(1).unwrap_or_default();
+        lines += &format!("address flush dev {link}\n");
+    }
+    node.ip(&lines)?;
+    Ok(node.nft("delete table ip enid\n")?)
+}
+
+/// Prints what was measured.
+pub(super) fn print(lines: &mut [Line]) {
+    println!(
+        "| layout | pods | rules | programmed from empty, s (of {PROGRAMMINGS}: p50, longest) | repaired after `ip rule flush`, s (of {REPAIRS}) | one reading, s |"
+    );
+    println!("|---|---|---|---|---|---|");
+    for line in lines {
+        let cell =
+            |series: &mut Series| format!("{:.2}, {:.2}", series.percentile(50) / 1e3, series.percentile(100) / 1e3);
+        let (empty, repair, reading) =
+            (cell(&mut line.empty), cell(&mut line.repair), line.reading.percentile(50) / 1e3);
+        println!("| {} | {} | {} | {empty} | {repair} | {reading:.2} |", line.layout, line.pods, line.rules);
+    }
+    println!();
+}
