@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test layouts fill decision scale compare simulate soak kill explore build binaries plugin lint fmt fmt-check clippy check-deps limits proto bless bench check check-slim tools localstack moto
+.PHONY: help demo test layouts fill decision scale compare simulate soak kill explore build binaries plugin lint fmt fmt-check clippy check-deps limits proto bless bench check check-slim tools localstack moto kube-proxy
 
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 # In a shell that sourced scripts/sdk.sh this is the folder of one SDK: make chooses anew.
@@ -21,6 +21,7 @@ export ENID_CNI_PLUGIN := $(ENID_BUILD)/enid/aws-cni
 export ENID_TOOLS := $(ENID_BUILD)/enid/tools
 export ENID_LOCALSTACK := $(ENID_BUILD)/enid/localstack
 export ENID_MOTO := $(ENID_BUILD)/enid/moto
+export ENID_KUBE_PROXY ?= $(ENID_BUILD)/enid/kube-proxy
 
 # Everyday work compiles a slim aws-sdk-ec2; SDK=full takes the crate as published, as a plain `cargo build` does.
 export SDK ?= slim
@@ -40,11 +41,11 @@ demo: binaries plugin tools ## two emulated nodes, real daemon, real plugin, 259
 	$(call say,demo)
 	@$(sdk); "$$CARGO_TARGET_DIR/debug/enid-demo"
 
-test: build plugin tools localstack moto ## every test (needs root)
+test: build plugin tools localstack moto kube-proxy ## every test (needs root)
 	$(call say,tests)
 	@$(sdk); scripts/nextest.sh run --config "$$ENID_SDK" --workspace --all-targets
 
-layouts: build plugin tools ## the packet scenarios in the layout that is not the default (needs root)
+layouts: build plugin tools kube-proxy ## the packet scenarios in the layout that is not the default (needs root)
 	$(call say,scenarios in layout classic)
 	@$(sdk); ENID_TEST_LAYOUT=classic scripts/nextest.sh run --config "$$ENID_SDK" -p integration -E 'binary(topology) | binary(attach) | binary(prefix) | binary(cooling) | binary(restart) | binary(rp_filter) | binary(nat) | binary(nodeport) | binary(kube_proxy) | binary(recycled) | binary(repair)'
 
@@ -90,7 +91,7 @@ plugin: ## the CNI binary, static
 	$(call say,building the CNI plugin as a static binary)
 	@scripts/build-plugin.sh "$$ENID_CNI_PLUGIN"
 
-tools: ## unpack the programs that tests use (nft, ip, iptables, strace), unless the host has them
+tools: ## unpack the programs that tests use (nft, ip, iptables, conntrack, strace), unless the host has them
 	@scripts/tools.sh
 
 localstack: ## install LocalStack core into the build folder
@@ -98,6 +99,9 @@ localstack: ## install LocalStack core into the build folder
 
 moto: ## install moto server into the build folder
 	@scripts/moto.sh install
+
+kube-proxy: ## build kube-proxy 1.20.2 from Debian's source into the build folder (the first time 3 minutes)
+	@scripts/kube-proxy.sh
 
 lint: fmt-check check-deps clippy ## formatting, dependency rules, clippy
 

@@ -35,4 +35,5 @@ esac
 export ENID_IPAMD=$CARGO_TARGET_DIR/debug/ipamd
 export ENID_CNI_PLUGIN=$ENID_BUILD/enid/aws-cni ENID_TOOLS=$ENID_BUILD/enid/tools
 export ENID_LOCALSTACK=$ENID_BUILD/enid/localstack ENID_MOTO=$ENID_BUILD/enid/moto
+export ENID_KUBE_PROXY=${ENID_KUBE_PROXY:-$ENID_BUILD/enid/kube-proxy}
 unset enid_root enid_folder

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Sees to it that the harness has `ip`, `nft`, `strace` and both kinds of iptables. The emulated VPC is built with the first two
-# and tests read the kernel back with them; strace cuts programs off between system calls; iptables makes the rules of others
-# (kube-proxy, the reference) beside which ours must work. ipamd and aws-cni need none. What the host lacks is
-# unpacked from Debian packages into a folder under the build folder; nothing is installed into the host. Prints the folder. Idempotent.
+# Sees to it that the harness has `ip`, `nft`, `strace`, both kinds of iptables and `conntrack`. The emulated VPC is built with
+# the first two and tests read the kernel back with them; strace cuts programs off between system calls; iptables makes the
+# rules of others (kube-proxy, the reference) beside which ours must work; kube-proxy runs it itself, and conntrack. ipamd and
+# aws-cni need none. What the host lacks is unpacked from Debian packages into a folder under the build folder; nothing is
+# installed into the host. Prints the folder. Idempotent.
 #   tools.sh peers    in their place, Debian's CNI plugins (usr/lib/cni), beside which `make bench` measures ours
 set -euo pipefail
 
@@ -14,12 +15,12 @@ packages=(
     nftables libnftables1 libnftnl11 libmnl0 libjansson4 libedit2 libxtables12 libbsd0 libmd0 libgmp10 libtinfo6
     iproute2 libbpf1 libelf1 libcap2 zlib1g
     strace libunwind8 liblzma5
-    iptables libip4tc2 libip6tc2 libnetfilter-conntrack3 libnfnetlink0
+    iptables libip4tc2 libip6tc2 conntrack libnetfilter-conntrack3 libnfnetlink0
 )
 
 fail() {
     echo "tools: $*" >&2
-    echo "tools: install nftables, iproute2, iptables and strace by hand, or set ENID_TOOLS to a folder with usr/sbin/nft, bin/ip, usr/sbin/xtables-{legacy,nft}-multi and usr/bin/strace" >&2
+    echo "tools: install nftables, iproute2, iptables, conntrack and strace by hand, or set ENID_TOOLS to a folder with usr/sbin/{nft,conntrack,xtables-legacy-multi,xtables-nft-multi}, bin/ip and usr/bin/strace" >&2
     exit 1
 }
 
@@ -32,9 +33,10 @@ works() { # works <prefix>: all programs there and able to start
             LD_LIBRARY_PATH=$path "$1/bin/ip" -V >/dev/null 2>&1 &&
             LD_LIBRARY_PATH=$path "$1/usr/sbin/xtables-legacy-multi" iptables --version >/dev/null 2>&1 &&
             LD_LIBRARY_PATH=$path "$1/usr/sbin/xtables-nft-multi" iptables --version >/dev/null 2>&1 &&
+            LD_LIBRARY_PATH=$path "$1/usr/sbin/conntrack" --version >/dev/null 2>&1 &&
             LD_LIBRARY_PATH=$path "$1/usr/bin/strace" -V >/dev/null 2>&1
     else
-        nft --version >/dev/null 2>&1 && ip -V >/dev/null 2>&1 && strace -V >/dev/null 2>&1 &&
+        nft --version >/dev/null 2>&1 && ip -V >/dev/null 2>&1 && strace -V >/dev/null 2>&1 && conntrack --version >/dev/null 2>&1 &&
             xtables-legacy-multi iptables --version >/dev/null 2>&1 && xtables-nft-multi iptables --version >/dev/null 2>&1
     fi
 }
@@ -66,7 +68,7 @@ if works "" || works "$tools"; then
     exit 0
 fi
 
-echo "tools: the host lacks nft, ip, iptables or strace; unpacking Debian's into $tools" >&2
+echo "tools: the host lacks nft, ip, iptables, conntrack or strace; unpacking Debian's into $tools" >&2
 unpack
 works "$tools" || fail "the unpacked programs do not start; see $tools"
 echo "$tools"

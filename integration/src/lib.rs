@@ -16,6 +16,7 @@ pub mod facts;
 pub mod flows;
 pub mod holdings;
 pub mod imds_http;
+pub mod kube_http;
 pub mod kube_proxy;
 pub mod netns;
 pub mod node;

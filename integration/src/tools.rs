@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `ip` and `nft`, with which the harness builds the emulated VPC and reads the kernel back, and both kinds of `iptables`, with
-//! which tests make rules of others.
+//! which tests make rules of others, by hand or by kube-proxy, who runs conntrack as well.
 //!
 //! Only the harness uses them: `ipamd` and `aws-cni` speak netlink themselves. They are looked for in `ENID_TOOLS` (a folder
 //! of unpacked Debian packages, `scripts/tools.sh`), in `<build folder>/enid/tools`, and then on PATH. Commands go in batches,
@@ -22,7 +22,7 @@ use crate::netns::{Namespace, NetnsError};
 pub enum ToolError {
     /// Not to be found.
     #[error(
-        "`{program}` is neither in ENID_TOOLS nor on PATH; run scripts/tools.sh, or install iproute2, nftables, iptables and strace"
+        "`{program}` is neither in ENID_TOOLS nor on PATH; run scripts/tools.sh, or install iproute2, nftables, iptables, conntrack and strace"
     )]
     Missing {
         /// Which.
@@ -71,6 +71,24 @@ struct Program {
     libraries: Option<PathBuf>,
 }
 
+impl Program {
+    /// Where it finds its libraries, and iptables its extensions: those are looked for in one folder, the first one.
+    fn environment(&self) -> Vec<(&'static str, PathBuf)> {
+        let Some(libraries) = &self.libraries else { return Vec::new() };
+        let first = std::env::split_paths(libraries).next().unwrap_or_default();
+        vec![("LD_LIBRARY_PATH", libraries.clone()), ("XTABLES_LIBDIR", first.join("xtables"))]
+    }
+
+    /// Writes a script `folder/name` that starts it, with `first` before its other arguments.
+    fn write_starter(&self, folder: &Path, name: &str, first: &str) -> io::Result<()> {
+        let environment = self.environment().into_iter().map(|(name, value)| format!("{name}='{}' ", value.display()));
+        let (environment, path) = (environment.collect::<String>(), self.path.display());
+        let script = format!("#!/bin/sh\n{environment}exec '{path}' {first} \"$@\"\n");
+        let mut file = File::options().create_new(true).write(true).mode(0o755).open(folder.join(name))?;
+        file.write_all(script.as_bytes())
+    }
+}
+
 /// A kind of iptables: two programs for two places in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Iptables {
@@ -81,6 +99,15 @@ pub enum Iptables {
 }
 
 impl Iptables {
+    /// As Debian's alternatives call it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Legacy => "legacy",
+            Self::Nft => "nft",
+        }
+    }
+
     /// The program that has all commands in it; the command is its first argument (xtables-multi).
     fn program(self) -> &'static str {
         match self {
@@ -180,14 +207,27 @@ impl Tools {
     /// # Errors
     /// It cannot be written.
     pub fn write_starters(&self, folder: &Path) -> io::Result<()> {
-        for program in [&self.ip, &self.nft] {
-            let Some(libraries) = &program.libraries else { continue };
-            let (libraries, path) = (libraries.display(), program.path.display());
-            let script = format!("#!/bin/sh\nLD_LIBRARY_PATH='{libraries}' exec '{path}' \"$@\"\n");
-            let mut file = File::options().create_new(true).write(true).mode(0o755).open(folder.join(program.name))?;
-            file.write_all(script.as_bytes())?;
+        let mut unpacked = [&self.ip, &self.nft].into_iter().filter(|program| program.libraries.is_some());
+        unpacked.try_for_each(|program| program.write_starter(folder, program.name, ""))
+    }
+
+    /// Writes a starter script into `folder` for each program of iptables of a kind, and for conntrack, under the names that
+    /// others (kube-proxy) run them by.
+    ///
+    /// # Errors
+    /// One is missing, or a script cannot be written.
+    pub fn write_iptables_starters(folder: &Path, kind: Iptables) -> Result<(), ToolError> {
+        let (iptables, conntrack) = (find(kind.program())?, find("conntrack")?);
+        let failed = |program: &Program| {
+            let program = program.path.clone();
+            move |source| ToolError::Start { program, source }
+        };
+        for family in ["iptables", "ip6tables"] {
+            for name in ["", "-save", "-restore"].map(|verb| format!("{family}{verb}")) {
+                iptables.write_starter(folder, &name, &name).map_err(failed(&iptables))?;
+            }
         }
-        Ok(())
+        conntrack.write_starter(folder, "conntrack", "").map_err(failed(&conntrack))
     }
 
     fn run(
@@ -199,12 +239,7 @@ impl Tools {
     ) -> Result<Vec<u8>, ToolError> {
         let mut command = Command::new(&program.path);
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        if let Some(libraries) = &program.libraries {
-            command.env("LD_LIBRARY_PATH", libraries);
-            // iptables' own extensions: looked for in one folder, the first one.
-            let first = std::env::split_paths(libraries).next().unwrap_or_default();
-            command.env("XTABLES_LIBDIR", first.join("xtables"));
-        }
+        command.envs(program.environment());
         let output = match namespace {
             Some(namespace) => namespace.run(|| feed(&mut command, input))?,
             None => feed(&mut command, input),

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Services work beside kube-proxy in its three modes, whoever starts first, after kube-proxy has written its rules anew, and
-//! with iptables of either kind in use, in both layouts: from pods on primary and secondary ENIs and from the node, to replicas on every ENI of
-//! two nodes, to an endpoint outside the VPC, and by a node port. The xtables lock is nothing to us.
+//! Services work beside kube-proxy in its three modes, whoever starts first, after kube-proxy was started anew, and with
+//! iptables of either kind in use, in both layouts: from pods on primary and secondary ENIs and from the node, to replicas on
+//! every ENI of two nodes, to an endpoint outside the VPC, and by node ports of either policy. The xtables lock is nothing to us.
 //!
-//! kube-proxy is a stand-in (`integration::kube_proxy`): rules as its modes have them, not the program.
+//! kube-proxy is the real one in iptables mode, and a stand-in in nftables mode (`integration::kube_proxy`), which the real one
+//! of 1.20 does not have. The stand-in's iptables mode is held against the real one's rules.
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::atomic::AtomicUsize;
@@ -14,19 +16,22 @@ use std::time::Duration;
 use integration::counters::netstat;
 use integration::eventually::eventually;
 use integration::fabric::INTERNET_HOST;
-use integration::kube_proxy::{KubeProxy, Mode, Policy, Service};
+use integration::kube_proxy::{KubeProxy, Mode, Policy, Real, Service, StandIn};
 use integration::netns::Namespace;
 use integration::outside::{Outside, PEER};
 use integration::pods::{self, Pod};
 use integration::probe::{EchoServer, reach_both};
 use integration::tools::{Iptables, Tools};
 use integration::topology::{NodeSpec, Subnet, Topology, TopologySpec};
+use integration::world::World;
 
 /// Cluster addresses: replicas in pods, an endpoint outside the VPC, a node port.
 const REPLICAS: Ipv4Addr = Ipv4Addr::new(172, 20, 0, 10);
 const EXTERNAL: Ipv4Addr = Ipv4Addr::new(172, 20, 0, 11);
 const BY_NODE_PORT: Ipv4Addr = Ipv4Addr::new(172, 20, 0, 12);
 const NODE_PORT: u16 = 30_080;
+const BY_ANY_NODE_PORT: Ipv4Addr = Ipv4Addr::new(172, 20, 0, 13);
+const ANY_NODE_PORT: u16 = 30_081;
 
 /// So often is a Service with four replicas asked; that one of them is never picked has a chance of 1 in 300.
 const ASKED: usize = 10;
@@ -37,16 +42,29 @@ enum First {
     Enid,
 }
 
-fn services_work(mode: Mode, first: First, layout: &str) {
+/// Which kube-proxy runs.
+#[derive(Clone, Copy, Debug)]
+enum Which {
+    Real(Iptables),
+    StandIn(Mode),
+}
+
+fn services_work(which: Which, first: First, layout: &str) {
     let mut spec = TopologySpec::one("m5.large");
     spec.nodes.push(NodeSpec::new("n2", "m5.large", Subnet::B));
     let mut topology = Topology::build(&spec).unwrap();
     let tools = topology.world.tools.clone();
     let outside = Outside::connect(&tools, &topology.fabric).unwrap();
     let netns = ["n1", "n2"].map(|name| topology.node(name).netns.clone());
-    let proxies = netns.each_ref().map(|netns| KubeProxy::new(&tools, netns, mode));
+    let mut proxies = netns.each_ref().map(|netns| -> Box<dyn KubeProxy + '_> {
+        let address = topology.instance(netns.name()).unwrap().address;
+        match which {
+            Which::Real(kind) => Box::new(Real::new(&topology.world, &topology.runtime, netns, address, kind).unwrap()),
+            Which::StandIn(mode) => Box::new(StandIn::new(&tools, netns, mode)),
+        }
+    });
     if first == First::KubeProxy {
-        proxies.iter().for_each(|proxy| proxy.sync(&[]).unwrap());
+        proxies.iter_mut().for_each(|proxy| proxy.sync(&[]).unwrap());
     }
     topology.start(&[("ENID_LAYOUT", layout)]).unwrap();
     let pods = ["n1", "n2"].map(|name| on_both_enis(&topology, name));
@@ -65,16 +83,20 @@ fn services_work(mode: Mode, first: First, layout: &str) {
             service(REPLICAS, None, endpoints(here)),
             service(EXTERNAL, None, vec![(SocketAddrV4::new(PEER, far.port()), false)]),
             service(BY_NODE_PORT, Some((NODE_PORT, Policy::Local)), vec![endpoints(here)[1]]),
+            service(BY_ANY_NODE_PORT, Some((ANY_NODE_PORT, Policy::Cluster)), endpoints(here)),
         ]
     });
-    let sync = || proxies.iter().zip(&services).for_each(|(proxy, services)| proxy.sync(services).unwrap());
-    sync();
+    let sync = |proxies: &mut [Box<dyn KubeProxy + '_>; 2]| {
+        proxies.iter_mut().zip(&services).for_each(|(proxy, services)| proxy.sync(services).unwrap());
+    };
+    sync(&mut proxies);
     ask_all(&topology, &pods[0], "after the start");
     // A restart writes everything anew; an upgrade may take it all away first.
-    sync();
+    proxies.iter_mut().for_each(|proxy| proxy.stop());
+    sync(&mut proxies);
     ask_all(&topology, &pods[0], "after a restart of kube-proxy");
-    proxies.iter().for_each(|proxy| proxy.clean_up().unwrap());
-    sync();
+    proxies.iter_mut().for_each(|proxy| proxy.clean_up().unwrap());
+    sync(&mut proxies);
     ask_all(&topology, &pods[0], "after kube-proxy was taken away and came back");
     let drops: u64 = netns.iter().map(|netns| netstat(netns, "IPReversePathFilter").unwrap()).sum();
     assert_eq!(drops, 0);
@@ -116,6 +138,11 @@ fn ask_all(topology: &Topology, pods: &[Pod; 2], when: &str) {
     let n2 = topology.node("n2");
     let seen = reach(&n2.netns, SocketAddrV4::new(facts.address, NODE_PORT), "n2 to the node port");
     assert_eq!(seen, topology.instance("n2").unwrap().address, "the client's address is kept, {when}");
+    reach(&node.netns, SocketAddrV4::new(facts.address, NODE_PORT), "node to its own node port");
+    for _ in 0..ASKED {
+        let seen = reach(&n2.netns, SocketAddrV4::new(facts.address, ANY_NODE_PORT), "n2 to the other node port");
+        assert_eq!(seen, facts.address, "the client's address is the node's, {when}");
+    }
 }
 
 /// UDP and TCP may meet different replicas, and so be seen with different addresses.
@@ -128,42 +155,104 @@ fn reach_replicas(from: &Namespace) -> Ipv4Addr {
 
 #[test]
 fn services_work_beside_kube_proxy_on_iptables_legacy() {
-    services_work(Mode::IptablesLegacy, First::KubeProxy, "classic");
+    services_work(Which::Real(Iptables::Legacy), First::KubeProxy, "classic");
 }
 
 #[test]
 fn services_work_beside_kube_proxy_on_iptables_nft() {
-    services_work(Mode::IptablesNft, First::KubeProxy, "classic");
-}
-
-#[test]
-fn services_work_beside_kube_proxy_on_nftables() {
-    services_work(Mode::Nftables, First::KubeProxy, "classic");
+    services_work(Which::Real(Iptables::Nft), First::KubeProxy, "classic");
 }
 
 #[test]
 fn services_work_beside_kube_proxy_on_iptables_legacy_that_comes_later_in_layout_flat() {
-    services_work(Mode::IptablesLegacy, First::Enid, "flat");
+    services_work(Which::Real(Iptables::Legacy), First::Enid, "flat");
 }
 
 #[test]
 fn services_work_beside_kube_proxy_on_iptables_nft_that_comes_later_in_layout_flat() {
-    services_work(Mode::IptablesNft, First::Enid, "flat");
+    services_work(Which::Real(Iptables::Nft), First::Enid, "flat");
 }
 
 #[test]
-fn services_work_beside_kube_proxy_on_nftables_that_comes_later_in_layout_flat() {
-    services_work(Mode::Nftables, First::Enid, "flat");
+fn services_work_beside_the_stand_in_on_nftables() {
+    services_work(Which::StandIn(Mode::Nftables), First::KubeProxy, "classic");
 }
 
 #[test]
-fn services_work_beside_kube_proxy_on_nftables_in_layout_flat() {
-    services_work(Mode::Nftables, First::KubeProxy, "flat");
+fn services_work_beside_the_stand_in_on_nftables_that_comes_later_in_layout_flat() {
+    services_work(Which::StandIn(Mode::Nftables), First::Enid, "flat");
 }
 
 #[test]
-fn services_work_beside_kube_proxy_on_nftables_that_comes_later() {
-    services_work(Mode::Nftables, First::Enid, "classic");
+fn services_work_beside_the_stand_in_on_nftables_in_layout_flat() {
+    services_work(Which::StandIn(Mode::Nftables), First::KubeProxy, "flat");
+}
+
+#[test]
+fn services_work_beside_the_stand_in_on_nftables_that_comes_later() {
+    services_work(Which::StandIn(Mode::Nftables), First::Enid, "classic");
+}
+
+/// Of a table, by chain: the rules that concern kube-proxy, without comments and without what is hashed into names.
+fn written(netns: &Namespace, kind: Iptables, table: &str) -> BTreeMap<String, Vec<String>> {
+    let listing = Tools::iptables(netns, kind, &["iptables", "-w", "-t", table, "-S"], "").unwrap();
+    let mut chains: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for line in listing.lines().filter(|line| line.starts_with("-A") && line.contains("KUBE")) {
+        let words = without_comment(line);
+        let words: Vec<&str> = words.split_whitespace().map(unhashed).collect();
+        chains.entry(words[1].to_owned()).or_default().push(words[2..].join(" "));
+    }
+    for (chain, rules) in &mut chains {
+        // Services and endpoints come in no order.
+        if ["KUBE-SERVICES", "KUBE-EXTERNAL-SERVICES", "KUBE-SVC", "KUBE-SEP"].contains(&chain.as_str()) {
+            rules.sort();
+        }
+        // 1.20 writes one rule of KUBE-FORWARD twice.
+        rules.dedup();
+    }
+    // Node ports are chained otherwise since 1.24.
+    chains.retain(|chain, _| !["KUBE-NODEPORTS", "KUBE-EXT", "KUBE-XLB", "KUBE-SVL"].contains(&chain.as_str()));
+    chains
+}
+
+fn without_comment(line: &str) -> String {
+    let Some((before, after)) = line.split_once("-m comment --comment ") else { return line.to_owned() };
+    let rest = match after.strip_prefix('"') {
+        Some(quoted) => quoted.split_once('"').map_or("", |(_, rest)| rest),
+        None => after.split_once(' ').map_or("", |(_, rest)| rest),
+    };
+    without_comment(&format!("{before}{rest}"))
+}
+
+fn unhashed(word: &str) -> &str {
+    let kinds = ["KUBE-SVC", "KUBE-SEP", "KUBE-EXT", "KUBE-XLB", "KUBE-SVL"];
+    kinds.into_iter().find(|kind| word.starts_with(&format!("{kind}-"))).unwrap_or(word)
+}
+
+#[test]
+fn the_stand_in_writes_what_kube_proxy_writes_in_iptables_mode() {
+    let world = World::enter().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let endpoint =
+        |last, is_local| (SocketAddrV4::new(Ipv4Addr::new(10, 0, 1, last), 8000 + u16::from(last)), is_local);
+    let service = |address, node_port, endpoints| Service { address, port: 80, node_port, endpoints };
+    let services = [
+        service(REPLICAS, None, vec![endpoint(20, true), endpoint(21, false), endpoint(22, true)]),
+        service(BY_NODE_PORT, Some((NODE_PORT, Policy::Local)), vec![endpoint(20, true)]),
+        service(EXTERNAL, Some((ANY_NODE_PORT, Policy::Cluster)), vec![]),
+    ];
+    for (kind, mode) in [(Iptables::Legacy, Mode::IptablesLegacy), (Iptables::Nft, Mode::IptablesNft)] {
+        let netns = ["real", "stand-in"].map(|who| Namespace::create(&format!("{who}-{}", kind.name())).unwrap());
+        netns.iter().for_each(|netns| world.tools.ip(netns, "link set lo up\n").unwrap());
+        let mut real = Real::new(&world, &runtime, &netns[0], Ipv4Addr::new(10, 0, 1, 11), kind).unwrap();
+        real.sync(&services).unwrap();
+        StandIn::new(&world.tools, &netns[1], mode).sync(&services).unwrap();
+        for table in ["filter", "nat"] {
+            let [real, stand_in] = netns.each_ref().map(|netns| written(netns, kind, table));
+            assert_eq!(stand_in, real, "{kind:?}, table {table}");
+            assert!(!real.is_empty());
+        }
+    }
 }
 
 #[test]
@@ -189,7 +278,7 @@ fn what_the_reference_left_is_gone_once_the_daemon_is_there_and_kube_proxy_s_is_
     let netns = topology.node("n1").netns.clone();
     let iptables =
         |words: &[&str]| Tools::iptables(&netns, Iptables::Nft, &[&["iptables", "-t", "nat"], words].concat(), "");
-    KubeProxy::new(&tools, &netns, Mode::IptablesNft).sync(&[]).unwrap();
+    StandIn::new(&tools, &netns, Mode::IptablesNft).sync(&[]).unwrap();
     let before = iptables(&["-S"]).unwrap();
     iptables(&["-N", "AWS-SNAT-CHAIN-0"]).unwrap();
     iptables(&["-A", "POSTROUTING", "-m", "comment", "--comment", "AWS SNAT CHAIN", "-j", "AWS-SNAT-CHAIN-0"]).unwrap();

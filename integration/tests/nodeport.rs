@@ -12,7 +12,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::atomic::AtomicUsize;
 
 use integration::fabric::INTERNET_HOST;
-use integration::kube_proxy::{KubeProxy, Mode, Policy, Service};
+use integration::kube_proxy::{KubeProxy as _, Mode, Policy, Service, StandIn};
 use integration::netns::Namespace;
 use integration::node::RpFilter;
 use integration::outside::{BEHIND_GATEWAY, CLIENT, Outside, PEER};
@@ -169,7 +169,7 @@ impl Bench {
             node_port: Some((port, policy)),
             endpoints: vec![endpoint],
         };
-        KubeProxy::new(&self.topology.world.tools, &n1.netns, Mode::Nftables).sync(&[service]).unwrap();
+        StandIn::new(&self.topology.world.tools, &n1.netns, Mode::Nftables).sync(&[service]).unwrap();
         let facts = self.topology.instance("n1").unwrap();
         let public = facts.public_address.unwrap();
         match asker {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use integration::eventually::{eventually, pass};
 use integration::fabric::INTERNET_HOST;
 use integration::flows::{Flows, Listening, Path, Tally};
-use integration::kube_proxy::{KubeProxy, Mode, Policy, Service};
+use integration::kube_proxy::{KubeProxy as _, Mode, Policy, Service, StandIn};
 use integration::pods::{self, Pod};
 use integration::topology::{NodeSpec, READY, Subnet, Topology, TopologySpec};
 use serde_json::json;
@@ -91,7 +91,7 @@ impl Bed {
             endpoints: vec![(*to, true)],
         };
         let listed: Vec<Service> = services.iter().map(service).collect();
-        KubeProxy::new(&topology.world.tools, &n1.netns, Mode::Nftables).sync(&listed).unwrap();
+        StandIn::new(&topology.world.tools, &n1.netns, Mode::Nftables).sync(&listed).unwrap();
         for ((server, _), policy, port) in services {
             let (from, address) = match policy {
                 Policy::Local => (topology.fabric.internet(), facts.public_address.unwrap()),
