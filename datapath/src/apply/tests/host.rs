@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use crate::apply::netlink::Socket;
 use crate::apply::testbed::{Space, wait_for_carrier};
-use crate::apply::{ApplyError, host, nftables, observe, uninstall};
+use crate::apply::{ApplyError, host, nftables, uninstall};
 use crate::plan::host::{HostSetup, Layout, PortChoice, PortRange};
 use crate::plan::nft::{ChainType, Hook, Match, NftChain, NftRule, NftSet, NftTable, Statement, Transport, Within};
 use crate::plan::{Family, Mark, ids, snat};

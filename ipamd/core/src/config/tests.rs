@@ -294,8 +294,10 @@ fn any_connection_mark_leaves_a_mask_for_enis_that_is_clear_of_it() {
 
 #[test]
 fn what_is_set_and_can_do_nothing_is_noted_once() {
+    /// What is set, and which of it gets a note.
+    type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
     let external = ("AWS_VPC_K8S_CNI_EXTERNALSNAT", "true");
-    let table: [(&[(&str, &str)], &[&str]); 9] = [
+    let table: [Case<'_>; 9] = [
         (&[("POD_MTU", "9001"), ("AWS_VPC_ENI_MTU", "1500")], &["POD_MTU"]),
         (&[("POD_MTU", "1400"), ("AWS_VPC_ENI_MTU", "1500"), ("ENID_EXTERNAL_MTU", "1300")], &[]),
         (&[("POD_MTU", "1400"), ("ENID_EXTERNAL_MTU", "1500")], &["ENID_EXTERNAL_MTU"]),
