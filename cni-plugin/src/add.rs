@@ -92,7 +92,7 @@ fn plumb(call: &Call, reply: &AddNetworkReply, wanted: &Wanted) -> Result<Attach
     let (pod, attached) = intent::from_reply(reply, wanted)?;
     call.log.debug(
         "address allocated",
-        &[("address", &pod.address.to_string()), ("table", &attached.route_table.to_string())],
+        &[("address", &pod.addresses.to_string()), ("table", &attached.route_table.to_string())],
     );
     let _lock = match PodLock::take(&wanted.netns, call.budget.up_to(LOCK_WAIT)) {
         Ok(lock) => Some(lock),
@@ -106,7 +106,7 @@ fn plumb(call: &Call, reply: &AddNetworkReply, wanted: &Wanted) -> Result<Attach
     let netns = Path::new(&wanted.netns);
     // When the kernel cannot be read the attach that follows has the error to tell.
     if matches!(apply::standing(netns, &pod), Ok(Standing::Plumbed)) {
-        call.log.info("attached already", &[("address", &pod.address.to_string())]);
+        call.log.info("attached already", &[("address", &pod.addresses.to_string())]);
         // Not taken back when it fails: the pod may run since an earlier ADD.
         open_ports(call, &pod).map_err(|error| Failure { error, is_to_be_given_back: false })?;
         return Ok(attached);
@@ -114,7 +114,7 @@ fn plumb(call: &Call, reply: &AddNetworkReply, wanted: &Wanted) -> Result<Attach
     if let Err(error) = apply::attach(netns, &pod) {
         let still_stands = !matches!(apply::standing(netns, &pod), Ok(Standing::Absent));
         let error = CniError::new(Code::Internal, format!("plumbing the pod's network failed: {}", chain(&error)))
-            .because(format!("attaching {} to {} in {}", pod.address, pod.host_veth, wanted.netns));
+            .because(format!("attaching {} to {} in {}", pod.addresses, pod.host_veth, wanted.netns));
         return Err(Failure { error, is_to_be_given_back: !still_stands });
     }
     open_ports(call, &pod).and_then(|()| enforce_policy(call, reply)).map_err(|error| {
@@ -125,10 +125,18 @@ fn plumb(call: &Call, reply: &AddNetworkReply, wanted: &Wanted) -> Result<Attach
 }
 
 fn open_ports(call: &Call, pod: &PodAttachment) -> Result<(), CniError> {
+    let Some(address) = pod.addresses.v4() else {
+        if call.conf.host_ports.is_empty() {
+            return Ok(());
+        }
+        let message =
+            "host ports of a pod without an IPv4 address are not done by this version: remove `hostPort` from the pod";
+        return Err(CniError::new(Code::Config, message).because(format!("its address is {}", pod.addresses)));
+    };
     let mapping = Mapping {
         owner: pod.owner.clone(),
         host_veth: pod.host_veth.clone(),
-        address: pod.address,
+        address,
         ports: call.conf.host_ports.clone(),
     };
     hostport::publish(&call.host_ports(), &mapping).map_err(|error| {
@@ -182,8 +190,11 @@ pub(crate) fn close_ports(call: &Call) -> usize {
 
 fn take_back(call: &Call, pod: &PodAttachment) {
     close_ports(call);
-    let detachment =
-        PodDetachment { host_veth: pod.host_veth.clone(), owner: pod.owner.clone(), address: Some(pod.address) };
+    let detachment = PodDetachment {
+        host_veth: pod.host_veth.clone(),
+        owner: pod.owner.clone(),
+        addresses: pod.addresses.iter().collect(),
+    };
     if let Err(errors) = apply::take_back(&detachment) {
         for error in errors {
             call.log.error("taking a failed ADD back", &[("error", &chain(&error))]);

@@ -17,7 +17,7 @@
 //! Other keys are the reference's or other plugins' and tolerated. A key with the wrong type of value is code 7, naming
 //! the key, but for a DEL only where it cannot do without; text that is no JSON object is code 6.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use datapath::plan::hostport::HostPort;
@@ -86,8 +86,8 @@ pub(crate) struct NetConf {
     pub wants_multi_nic: bool,
     /// Ports of the node that lead into the pod.
     pub host_ports: Vec<HostPort>,
-    /// IPv4 addresses of `prevResult`, whatever its version.
-    pub previous_addresses: Vec<Ipv4Addr>,
+    /// Addresses of `prevResult`, whatever its version.
+    pub previous_addresses: Vec<IpAddr>,
 }
 
 /// The version of a text that may be anything: for the answer to VERSION and for error objects.
@@ -214,7 +214,7 @@ fn wants_multi_nic(keys: &Map<String, Value>) -> bool {
 }
 
 /// Lenient: a DEL must not fail for a result that some older plugin wrote.
-fn previous_addresses(keys: &Map<String, Value>) -> Vec<Ipv4Addr> {
+fn previous_addresses(keys: &Map<String, Value>) -> Vec<IpAddr> {
     let ips = keys.get("prevResult").and_then(|result| result.get("ips")).and_then(Value::as_array);
     let address = |ip: &Value| ip.get("address")?.as_str()?.split('/').next()?.parse().ok();
     ips.map(|ips| ips.iter().filter_map(address).collect()).unwrap_or_default()

@@ -11,7 +11,7 @@
 //! ```
 //! Why prevResult only then: while the daemon is away nobody can be given the address anew.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use datapath::apply::host::has_legacy_tables;
@@ -43,7 +43,7 @@ const AGENT_BUDGET: Duration = Duration::from_millis(300);
 pub(crate) fn del(call: &Call) {
     let _lock = PodLock::take(&call.parameters.netns, LOCK_WAIT).ok();
     close_ports_of_before(call, close_ports(call));
-    let known = detach(call, None);
+    let known = detach(call, Vec::new());
     let addresses = match confirmed(call) {
         Ok(reply) => {
             if let Err(error) = tombstone::withdraw(&call.conf.state_dir, &call.key()) {
@@ -57,8 +57,9 @@ pub(crate) fn del(call: &Call) {
             call.conf.previous_addresses.clone()
         }
     };
-    for address in addresses.into_iter().filter(|address| Some(*address) != known) {
-        detach(call, Some(address));
+    let unknown: Vec<_> = addresses.into_iter().filter(|address| !known.contains(address)).collect();
+    if !unknown.is_empty() {
+        detach(call, unknown);
     }
 }
 
@@ -83,22 +84,27 @@ fn close_ports_of_before(call: &Call, closed: usize) {
     }
 }
 
-/// Takes down what carries the key, and `address` if nobody else has it; the address that was freed.
-fn detach(call: &Call, address: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
-    let host_veth =
-        call.host_veth().map_err(|error| call.log.error("no host veth", &[("error", &error.message)])).ok()?;
-    let pod = PodDetachment { host_veth, owner: call.key().to_string(), address };
+/// Takes down what carries the key, and of `addresses` those that nobody else has; what was freed.
+fn detach(call: &Call, addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+    let host_veth = match call.host_veth() {
+        Ok(host_veth) => host_veth,
+        Err(error) => {
+            call.log.error("no host veth", &[("error", &error.message)]);
+            return Vec::new();
+        }
+    };
+    let pod = PodDetachment { host_veth, owner: call.key().to_string(), addresses };
     match datapath::apply::pod::detach(&pod) {
         Ok(detached) => {
-            let freed = detached.address.map(|address| address.to_string()).unwrap_or_default();
+            let freed = detached.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
             call.log.debug("detached", &[("address", &freed), ("host_veth", pod.host_veth.as_str())]);
-            detached.address
+            detached.addresses
         }
         Err(errors) => {
             for error in errors {
                 call.log.error("detaching", &[("host_veth", pod.host_veth.as_str()), ("error", &chain(&error))]);
             }
-            None
+            Vec::new()
         }
     }
 }
@@ -127,8 +133,10 @@ fn confirmed(call: &Call) -> Result<DelNetworkReply, String> {
     }
 }
 
-fn addresses_of(reply: &DelNetworkReply) -> Vec<Ipv4Addr> {
-    reply.ip_allocation_metadata.iter().filter_map(|allocation| allocation.ipv4_addr.parse().ok()).collect()
+fn addresses_of(reply: &DelNetworkReply) -> Vec<IpAddr> {
+    let texts =
+        reply.ip_allocation_metadata.iter().flat_map(|allocation| [&allocation.ipv4_addr, &allocation.ipv6_addr]);
+    texts.filter_map(|text| text.parse().ok()).collect()
 }
 
 fn leave_tombstone(call: &Call, cause: &str) {

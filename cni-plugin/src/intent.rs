@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From the daemon's reply to what is plumbed and printed. A reply that this version cannot carry out (several network
-//! cards, IPv6, a branch ENI) is refused here, before anything is touched.
+//! cards, a branch ENI) is refused here, before anything is touched.
 
-use std::net::Ipv4Addr;
+use std::str::FromStr;
 
 use datapath::plan::pod::{PodAttachment, PodLayout};
-use datapath::plan::{LinkName, MacAddr, RouteTable, ids};
+use datapath::plan::{LinkName, MacAddr, PodAddresses, RouteTable, ids};
 use ipam_api::rpc::{AddNetworkReply, IpAllocationMetadata};
 
 use crate::conf::SMALLEST_MTU;
@@ -31,11 +31,11 @@ pub(crate) struct Wanted {
 
 /// What is to be plumbed, and what is printed when it is.
 pub(crate) fn from_reply(reply: &AddNetworkReply, wanted: &Wanted) -> Result<(PodAttachment, Attached), CniError> {
-    let (allocation, address) = only_address(reply)?;
+    let (allocation, addresses) = addresses_of(reply)?;
     let attachment = PodAttachment {
         host_veth: wanted.host_veth.clone(),
         pod_link: wanted.pod_link.clone(),
-        address,
+        addresses,
         mtu: reply.pod_mtu.map_or(wanted.mtu, |mtu| mtu.clamp(SMALLEST_MTU, wanted.mtu)),
         eni_table: eni_table(allocation.route_table_id),
         layout: layout(allocation),
@@ -48,32 +48,48 @@ pub(crate) fn from_reply(reply: &AddNetworkReply, wanted: &Wanted) -> Result<(Po
         marker: format!("dummy{}", wanted.hash),
         ifname: wanted.pod_link.to_string(),
         netns: wanted.netns.clone(),
-        address,
+        addresses,
         route_table: allocation.route_table_id,
         device_number: allocation.device_number,
     };
     Ok((attachment, attached))
 }
 
-fn only_address(reply: &AddNetworkReply) -> Result<(&IpAllocationMetadata, Ipv4Addr), CniError> {
+/// The pod's addresses and where they are: one entry with one or both of them, or one for each family that say the same
+/// of all else. Several entries that differ are the reference's for a pod on several network cards.
+fn addresses_of(reply: &AddNetworkReply) -> Result<(&IpAllocationMetadata, PodAddresses), CniError> {
     if reply.pod_vlan_id != 0 {
         return Err(unsupported(
             "a branch ENI (security groups for pods)",
             &format!("PodVlanId {}", reply.pod_vlan_id),
         ));
     }
-    let [allocation] = reply.ip_allocation_metadata.as_slice() else {
-        let several = format!("{} addresses", reply.ip_allocation_metadata.len());
-        return Err(unsupported("other than one address", &several));
+    let allocations = reply.ip_allocation_metadata.as_slice();
+    let [allocation, more @ ..] = allocations else { return Err(unsupported("no address", "0 addresses")) };
+    let place = |allocation: &IpAllocationMetadata| IpAllocationMetadata {
+        ipv4_addr: String::new(),
+        ipv6_addr: String::new(),
+        ..allocation.clone()
     };
-    if allocation.ipv4_addr.is_empty() && !allocation.ipv6_addr.is_empty() {
-        return Err(unsupported("an IPv6 address", &allocation.ipv6_addr));
+    let texts = |of: fn(&IpAllocationMetadata) -> &String| {
+        allocations.iter().map(of).filter(|text| !text.is_empty()).collect::<Vec<_>>()
+    };
+    let (v4, v6) = (texts(|allocation| &allocation.ipv4_addr), texts(|allocation| &allocation.ipv6_addr));
+    if v4.len() > 1 || v6.len() > 1 || more.iter().any(|other| place(other) != place(allocation)) {
+        let several = format!("{} addresses", v4.len() + v6.len());
+        return Err(unsupported("addresses on several network cards", &several));
     }
-    match allocation.ipv4_addr.parse() {
-        Ok(address) => Ok((allocation, address)),
-        Err(_) => Err(CniError::new(Code::Internal, "the IPAM daemon's answer holds no IPv4 address: see its log")
-            .because(format!("IPv4Addr {:?}", allocation.ipv4_addr))),
-    }
+    let addresses = PodAddresses::new(parsed(&v4, "IPv4Addr")?, parsed(&v6, "IPv6Addr")?);
+    Ok((allocation, addresses.ok_or_else(|| no_address("IPv4Addr and IPv6Addr are empty".to_owned()))?))
+}
+
+fn parsed<T: FromStr>(texts: &[&String], field: &str) -> Result<Option<T>, CniError> {
+    let parse = |text: &&String| text.parse().map_err(|_| no_address(format!("{field} {text:?}")));
+    texts.first().map(parse).transpose()
+}
+
+fn no_address(found: String) -> CniError {
+    CniError::new(Code::Internal, "the IPAM daemon's answer holds no address: see its log").because(found)
 }
 
 fn unsupported(what: &str, found: &str) -> CniError {
@@ -160,9 +176,29 @@ mod tests {
     }
 
     #[test]
+    fn one_address_of_each_family_comes_in_one_entry_or_in_two() {
+        let (v4, v6) = ("10.0.1.7", "2001:db8::7");
+        let entry = |v4: &str, v6: &str| {
+            let mut entry = reply(v4, 1, 2).ip_allocation_metadata.remove(0);
+            entry.ipv6_addr = v6.into();
+            entry
+        };
+        let of = |entries: Vec<IpAllocationMetadata>| {
+            let reply = AddNetworkReply { ip_allocation_metadata: entries, ..AddNetworkReply::default() };
+            from_reply(&reply, &wanted()).unwrap().0.addresses
+        };
+        let (four, six) = (v4.parse().unwrap(), v6.parse().unwrap());
+        assert_eq!(of(vec![entry(v4, "")]), PodAddresses::V4(four));
+        assert_eq!(of(vec![entry("", v6)]), PodAddresses::V6(six));
+        assert_eq!(of(vec![entry(v4, v6)]), PodAddresses::Both(four, six));
+        assert_eq!(of(vec![entry(v4, ""), entry("", v6)]), PodAddresses::Both(four, six));
+        assert_eq!(of(vec![entry("", v6), entry(v4, "")]), PodAddresses::Both(four, six));
+    }
+
+    #[test]
     fn the_attachment_and_the_result_speak_of_the_same_pod() {
         let (attachment, attached) = from_reply(&reply("10.0.1.7", 2, 3), &wanted()).unwrap();
-        assert_eq!(attachment.address, attached.address);
+        assert_eq!(attachment.addresses, attached.addresses);
         assert_eq!((attachment.mtu, attachment.owner.as_str()), (9001, "aws-cni/c1/eth0"));
         assert_eq!((attached.marker.as_str(), attached.device_number), ("dummycc21c2d7785", 2));
     }
@@ -182,15 +218,30 @@ mod tests {
     fn replies_that_this_version_cannot_carry_out_are_refused() {
         let mut branch = reply("10.0.1.7", 0, 254);
         branch.pod_vlan_id = 5;
-        let mut two = reply("10.0.1.7", 0, 254);
-        two.ip_allocation_metadata.push(IpAllocationMetadata::default());
-        let mut v6 = reply("", 0, 254);
-        v6.ip_allocation_metadata[0].ipv6_addr = "2001:db8::1".into();
-        let none = AddNetworkReply { success: true, ..AddNetworkReply::default() };
+        let with = |v4: &str, v6: &str, table| {
+            let mut reply = reply(v4, 0, table);
+            reply.ip_allocation_metadata[0].ipv6_addr = v6.into();
+            reply.ip_allocation_metadata.remove(0)
+        };
+        let several = |entries: &[IpAllocationMetadata]| AddNetworkReply {
+            success: true,
+            ip_allocation_metadata: entries.to_vec(),
+            ..AddNetworkReply::default()
+        };
+        let v4 = with("10.0.1.7", "", 254);
+        let two = several(&[v4.clone(), with("10.1.1.7", "", 254)]);
+        let cards = several(&[v4.clone(), with("", "2001:db8::1", 10_100)]);
+        let again = several(&[with("10.0.1.7", "2001:db8::1", 254), with("", "2001:db8::2", 254)]);
+        let nothing = several(&[with("", "", 254)]);
+        let half = several(&[v4, with("", "2001:db8::x", 254)]);
+        let none = several(&[]);
         for (reply, detail) in [
             (branch, "PodVlanId 5"),
             (two, "2 addresses"),
-            (v6, "2001:db8::1"),
+            (cards, "2 addresses"),
+            (again, "3 addresses"),
+            (nothing, "are empty"),
+            (half, "2001:db8::x"),
             (none, "0 addresses"),
             (reply("10.0.1", 0, 2), "10.0.1"),
         ] {

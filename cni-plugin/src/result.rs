@@ -8,12 +8,13 @@
 //! | pod link | the address's **route table**, decimal | the pod's namespace |
 //! | `dummy<hash>` (the marker) | VLAN id: `0` for a normal pod | the ENI's device number |
 //!
-//! No gateway, no routes, no DNS, no MTU, no real MAC addresses. Shape: up to 0.4.0 an address says its family in
-//! `version`, from 1.0.0 on it does not (CNI specification, "Result", changes of 1.0.0).
+//! An address each of IPv4 (/32) and IPv6 (/128), IPv4 first. No gateway, no routes, no DNS, no MTU, no real MAC addresses.
+//! Shape: up to 0.4.0 an address says its family in `version`, from 1.0.0 on it does not (CNI specification, "Result", changes
+//! of 1.0.0).
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use datapath::plan::LinkName;
+use datapath::plan::{Family, LinkName, PodAddresses};
 use serde::Serialize;
 
 /// What the result is made from.
@@ -27,8 +28,8 @@ pub(crate) struct Attached {
     pub ifname: String,
     /// The pod's namespace, as the runtime gave it.
     pub netns: String,
-    /// The pod's address.
-    pub address: Ipv4Addr,
+    /// The pod's addresses.
+    pub addresses: PodAddresses,
     /// Route table, as the daemon gave it.
     pub route_table: i32,
     /// Device number of the ENI, as the daemon gave it.
@@ -49,13 +50,17 @@ pub(crate) fn to_json(attached: &Attached, version: &str) -> String {
             interface(&attached.ifname, Some(attached.route_table), &attached.netns),
             interface(&attached.marker, Some(0), &attached.device_number.to_string()),
         ],
-        ips: [Ip {
-            version: version.starts_with("0.").then_some("4"),
-            interface: 1,
-            address: format!("{}/32", attached.address),
-        }],
+        ips: attached.addresses.iter().map(|address| ip(address, version)).collect(),
     };
     serde_json::to_string(&result).unwrap_or_default()
+}
+
+fn ip(address: IpAddr, version: &str) -> Ip {
+    let (family, length) = match Family::of(address) {
+        Family::V4 => ("4", 32),
+        Family::V6 => ("6", 128),
+    };
+    Ip { version: version.starts_with("0.").then_some(family), interface: 1, address: format!("{address}/{length}") }
 }
 
 #[derive(Serialize)]
@@ -63,7 +68,7 @@ struct Success<'a> {
     #[serde(rename = "cniVersion")]
     cni_version: &'a str,
     interfaces: [Interface; 3],
-    ips: [Ip; 1],
+    ips: Vec<Ip>,
 }
 
 #[derive(Serialize)]
@@ -86,6 +91,8 @@ struct Ip {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use serde_json::{Value, json};
 
     use super::*;
@@ -93,20 +100,31 @@ mod tests {
 
     #[test]
     fn the_result_is_the_reference_s_in_every_version() {
+        let v4 = Ipv4Addr::new(10, 0, 1, 7);
+        let v6 = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7);
+        for addresses in [PodAddresses::V4(v4), PodAddresses::V6(v6), PodAddresses::Both(v4, v6)] {
+            results_are_the_reference_s(addresses);
+        }
+    }
+
+    fn results_are_the_reference_s(addresses: PodAddresses) {
         let attached = Attached {
             host_veth: LinkName::new("enicc21c2d7785").unwrap(),
             marker: "dummycc21c2d7785".into(),
             ifname: "eth0".into(),
             netns: "/var/run/netns/cni-1".into(),
-            address: Ipv4Addr::new(10, 0, 1, 7),
+            addresses,
             route_table: 3,
             device_number: 2,
         };
         for version in VERSIONS {
-            let mut ip = json!({"address": "10.0.1.7/32", "interface": 1});
-            if ["0.3.0", "0.3.1", "0.4.0"].contains(&version) {
-                ip["version"] = "4".into();
-            }
+            let says_family = ["0.3.0", "0.3.1", "0.4.0"].contains(&version);
+            let ip = |address: &str, family: &str| {
+                let ip = json!({"address": address, "interface": 1});
+                if says_family { json!({"version": family, "address": address, "interface": 1}) } else { ip }
+            };
+            let v4 = addresses.v4().map(|_| ip("10.0.1.7/32", "4"));
+            let v6 = addresses.v6().map(|_| ip("2001:db8::7/128", "6"));
             let expected = json!({
                 "cniVersion": version,
                 "interfaces": [
@@ -114,7 +132,7 @@ mod tests {
                     {"name": "eth0", "mac": "3", "sandbox": "/var/run/netns/cni-1"},
                     {"name": "dummycc21c2d7785", "mac": "0", "sandbox": "2"},
                 ],
-                "ips": [ip],
+                "ips": v4.into_iter().chain(v6).collect::<Vec<_>>(),
             });
             assert_eq!(serde_json::from_str::<Value>(&to_json(&attached, version)).unwrap(), expected);
         }

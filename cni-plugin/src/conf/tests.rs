@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+use std::net::IpAddr;
+
 use serde_json::json;
 
 use super::*;
@@ -148,9 +150,10 @@ fn unknown_keys_are_tolerated_and_the_multi_nic_annotation_is_seen() {
 #[test]
 fn addresses_of_a_previous_result_are_found_in_every_version_and_nonsense_is_not() {
     let of = |result: Value| parse_for(Verb::Del, &with("prevResult", result)).unwrap().previous_addresses;
-    let address = [Ipv4Addr::new(10, 0, 1, 7)];
+    let address = ["10.0.1.7".parse::<IpAddr>().unwrap()];
+    let both = ["10.0.1.7", "2001:db8::1"].map(|text| text.parse::<IpAddr>().unwrap());
     assert_eq!(of(json!({"ips": [{"version": "4", "address": "10.0.1.7/32", "interface": 1}]})), address);
-    assert_eq!(of(json!({"ips": [{"address": "10.0.1.7/32"}, {"address": "2001:db8::1/128"}]})), address);
+    assert_eq!(of(json!({"ips": [{"address": "10.0.1.7/32"}, {"address": "2001:db8::1/128"}]})), both);
     for nonsense in [json!(null), json!([]), json!({"ips": 5}), json!({"ips": [{"address": 5}, 7, {}]})] {
         assert!(of(nonsense.clone()).is_empty(), "{nonsense}");
     }

@@ -117,19 +117,22 @@ pub(super) fn observe(socket: &mut Socket, eni: &EniSetup) -> Result<(Link, EniS
     let addresses = read::addresses(socket, Family::V4, Some(link.index))?;
     state.addresses =
         addresses.into_iter().map(|(_, address, _)| Address { link: LinkRef::Mac(eni.mac), ..address }).collect();
-    state.routes = read::routes(socket, RouteFilter::of(eni.table))?
+    state.routes = read::routes(socket, RouteFilter::of(Family::V4, eni.table))?
         .into_iter()
         .map(|route| Route { link: named(route.link), ..route })
         .collect();
-    let by_kernel =
-        RouteFilter { protocol: Some(PROTOCOL_KERNEL), link: Some(link.index), ..RouteFilter::of(RouteTable::MAIN) };
+    let by_kernel = RouteFilter {
+        protocol: Some(PROTOCOL_KERNEL),
+        link: Some(link.index),
+        ..RouteFilter::of(Family::V4, RouteTable::MAIN)
+    };
     state.kernel_routes =
         read::routes(socket, by_kernel)?.into_iter().map(|route| Route { link: named(route.link), ..route }).collect();
     let rules = read::rules(socket, Family::V4)?;
     let of_enis = rules.iter().filter(|(rule, _)| rule.priority == ids::PRIORITY_FROM_ENI);
     state.rules = of_enis.map(|(rule, _)| rule.clone()).collect();
     state.steering_rules = steering(rules);
-    state.has_flat_pods = read::has_routes(socket, ids::POD_TABLE)?;
+    state.has_flat_pods = read::has_routes(socket, Family::V4, ids::POD_TABLE)?;
     Ok((link, state))
 }
 

@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use crate::plan::{AliasError, LinkName, MacAddr};
@@ -51,7 +51,7 @@ pub enum ApplyError {
     #[error("{address} is already routed to {link}{}", owner.as_ref().map(|owner| format!(" (pod {owner})")).unwrap_or_default())]
     AddressInUse {
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// Where it is routed.
         link: String,
         /// Whose that link is, when its alias says so.

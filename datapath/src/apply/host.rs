@@ -49,7 +49,7 @@ fn observe(route: &mut Socket, netfilter: &mut Socket, host: &HostSetup) -> Resu
         primary,
         ip_forward: sysctl::read("net/ipv4/ip_forward")?.as_deref() == Some("1"),
         rules: rules.collect(),
-        has_flat_pods: read::has_routes(route, ids::POD_TABLE)?,
+        has_flat_pods: read::has_routes(route, Family::V4, ids::POD_TABLE)?,
         nft: nftables::observe(netfilter, Family::V4, ids::NFT_TABLE)?,
     };
     Ok((link, state))

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the kernel says: who holds which address, which links there are, what of it is ours. Reads only.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use super::error::ApplyError;
 use super::netlink::Socket;
 use super::netlink::read::{self, RouteFilter};
 use super::nftables;
 use crate::plan::pod as plan;
-use crate::plan::{Address, Family, LinkName, LinkRef, MacAddr, Neighbour, Route, RouteScope, Rule, VethAlias, ids};
+use crate::plan::{Address, Family, LinkName, LinkRef, MacAddr, Neighbour, Route, Rule, VethAlias, ids};
 
 /// One reading of the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,8 +33,8 @@ pub struct ObservedPod {
     pub group: u32,
     /// Its alias, if it is one of ours; a pod of the reference has none.
     pub alias: Option<VethAlias>,
-    /// The /32 in main or in [`ids::POD_TABLE`] that leads to it, whoever made it.
-    pub host_route: Option<Ipv4Addr>,
+    /// The addresses that main or [`ids::POD_TABLE`] routes to it, whoever made the route; IPv4 first.
+    pub host_routes: Vec<IpAddr>,
 }
 
 /// Objects with our protocol (158), and our nft table.
@@ -69,12 +69,15 @@ pub fn kernel(veth_prefix: &str) -> Result<KernelState, ApplyError> {
     let found = read::links(&mut socket)?;
     let names: BTreeMap<u32, LinkName> =
         found.iter().filter_map(|link| Some((link.index, LinkName::new(&link.name).ok()?))).collect();
-    let mut routes = Vec::new();
-    for table in plan::HOST_ROUTE_TABLES {
-        routes.extend(read::routes(&mut socket, RouteFilter::of(table))?);
+    let mut host_routes: BTreeMap<LinkRef, BTreeSet<IpAddr>> = BTreeMap::new();
+    for family in Family::ALL {
+        for table in plan::HOST_ROUTE_TABLES {
+            let routes = read::routes(&mut socket, RouteFilter::of(family, table))?.into_iter();
+            for route in routes.filter(plan::is_host_route) {
+                host_routes.entry(route.link).or_default().insert(route.destination.addr());
+            }
+        }
     }
-    let host_routes: BTreeMap<&LinkRef, Ipv4Addr> =
-        routes.iter().rev().filter_map(|route| Some((&route.link, host(route)?))).collect();
     let mut state = KernelState { ours: own_objects(&mut socket, &names)?, ..KernelState::default() };
     for link in found {
         let Some(name) = names.get(&link.index) else { continue };
@@ -86,20 +89,12 @@ pub fn kernel(veth_prefix: &str) -> Result<KernelState, ApplyError> {
                 index: link.index,
                 group: link.group,
                 alias,
-                host_route: host_routes.get(&LinkRef::Index(link.index)).copied(),
+                host_routes: host_routes.remove(&LinkRef::Index(link.index)).into_iter().flatten().collect(),
             });
         }
     }
     state.pods.sort_by(|a, b| a.link.cmp(&b.link));
     Ok(state)
-}
-
-/// The pod's address, if this is a host route.
-fn host(route: &Route) -> Option<Ipv4Addr> {
-    match route.destination.addr() {
-        IpAddr::V4(address) if route.destination.prefix_len() == 32 && route.scope == RouteScope::Link => Some(address),
-        _ => None,
-    }
 }
 
 fn own_objects(socket: &mut Socket, names: &BTreeMap<u32, LinkName>) -> Result<OwnObjects, ApplyError> {

@@ -154,7 +154,8 @@ impl Pass {
         let live: BTreeSet<IpAddr> = read::links(socket)?
             .iter()
             .filter(|link| link.group != ids::DEAD_GROUP)
-            .filter_map(|link| Some(IpAddr::from(link.alias()?.address)))
+            .filter_map(Link::alias)
+            .flat_map(|alias| alias.addresses.iter())
             .collect();
         let gone = orphans.into_iter().filter(|(address, _)| !live.contains(address));
         let ops: Vec<_> = gone.flat_map(|(_, ops)| ops).collect();

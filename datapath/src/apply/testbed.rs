@@ -7,7 +7,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests run ip and nft, read ENID_TOOLS and set sysctls")]
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::UdpSocket;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 use std::process::Command;
@@ -16,7 +16,7 @@ use std::time::Duration;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 use crate::plan::pod::{PodAttachment, PodLayout};
-use crate::plan::{LinkName, MacAddr, RouteTable};
+use crate::plan::{LinkName, MacAddr, PodAddresses, RouteTable};
 
 /// A network namespace.
 #[derive(Debug)]
@@ -118,8 +118,16 @@ impl Space {
 
     /// Everything that an attach can leave behind.
     pub(crate) fn dump(&self) -> String {
-        let lists =
-            ["-d link", "-4 addr", "-4 route show table all", "-6 route show table all", "rule", "neigh show nud all"];
+        let lists = [
+            "-d link",
+            "-4 addr",
+            "-6 addr show scope global",
+            "-4 route show table all",
+            "-6 route show table all",
+            "rule",
+            "-6 rule",
+            "neigh show nud all",
+        ];
         // The kernel changes these by itself, later.
         let by_itself = ["inet6 fe80", "fe80::", "ff00::", "ff02::"];
         let is_settled = |line: &&str| !by_itself.iter().any(|part| line.contains(part));
@@ -187,12 +195,12 @@ fn output(command: &mut Command) -> String {
 }
 
 /// A pod named `name` with an address and, on a secondary ENI, its table.
-pub(crate) fn pod(name: &str, address: Ipv4Addr, table: Option<u32>) -> PodAttachment {
+pub(crate) fn pod(name: &str, address: impl Into<PodAddresses>, table: Option<u32>) -> PodAttachment {
     let owner = format!("aws-cni/{name}-sandbox/eth0");
     PodAttachment {
         host_veth: LinkName::host_veth("eni", "default", name, &owner).unwrap(),
         pod_link: LinkName::new("eth0").unwrap(),
-        address,
+        addresses: address.into(),
         mtu: 9001,
         eni_table: table.map(RouteTable),
         layout: PodLayout::Classic,

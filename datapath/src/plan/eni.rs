@@ -195,7 +195,7 @@ fn steering_diff(eni: &EniSetup, state: &EniState) -> Vec<Op> {
 /// Whether a rule is one that [`EniState::steering_rules`] holds.
 #[must_use]
 pub fn is_steering(rule: &Rule) -> bool {
-    let by_source = rule.from.is_some_and(|from| from.prefix_len() < 32) && rule.mark.is_none();
+    let by_source = rule.from.is_some_and(|from| from.prefix_len() < from.max_prefix_len()) && rule.mark.is_none();
     let by_mark = rule.from.is_none() && rule.mark.is_some();
     rule.priority == ids::PRIORITY_FROM_POD && rule.to.is_none() && (by_source || by_mark)
 }

@@ -25,9 +25,9 @@
 //! What must not be done: take a rule's selector alone as proof that it is ours. Objects carry [`PROTOCOL`] where the
 //! kernel lets them.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::model::Mark;
+use super::model::{Family, Mark};
 use super::name::RouteTable;
 
 /// `rtm_protocol` of our routes, `FRA_PROTOCOL` of our rules, `NDA_PROTOCOL` of our neighbours, `IFA_PROTO` of our
@@ -85,8 +85,14 @@ pub const DEAD_GROUP: u32 = 0xdead;
 /// reference, whose host veths never have an alias. 2781.
 pub const MAKING_GROUP: u32 = 0xadd;
 
-/// The pod's router: an address that only exists as a permanent neighbour in the pod (reference behaviour).
-pub const POD_GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+/// The pod's router: an address that only exists as a permanent neighbour in the pod (the reference's: 169.254.1.1, fe80::1).
+#[must_use]
+pub fn pod_gateway(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::new(169, 254, 1, 1).into(),
+        Family::V6 => Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1).into(),
+    }
+}
 
 /// Default prefix of host veth names (`vethPrefix` of the network configuration).
 pub const DEFAULT_VETH_PREFIX: &str = "eni";

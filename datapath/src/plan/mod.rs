@@ -6,6 +6,7 @@
 //! | [`ids`] | every number and name of ours in the kernel: priorities, protocol, marks, names |
 //! | [`model`] | link, address, route, rule, neighbour, sysctl; operations on them; `Display` as `ip` commands |
 //! | [`name`] | link names, MAC addresses, the host veth's name |
+//! | [`addresses`] | the addresses of a pod, one of a family |
 //! | [`alias`] | the text on a host veth that says whose it is |
 //! | [`pod`] | attach and detach of a pod |
 //! | [`pods`], [`repair`] | what is missing of plumbed pods, and orphans; writes with their reasons |
@@ -16,6 +17,7 @@
 //! | [`mss`] | its chain against paths with a smaller MTU |
 //! | [`uninstall`] | what goes with us, and what living pods keep |
 
+pub mod addresses;
 pub mod alias;
 pub mod eni;
 #[cfg(test)]
@@ -34,6 +36,7 @@ pub mod repair;
 pub mod snat;
 pub mod uninstall;
 
+pub use addresses::PodAddresses;
 pub use alias::{AliasError, VethAlias};
 pub use model::{
     Address, Family, LinkRef, LinkSet, Mark, Neighbour, Op, Plan, Route, RouteScope, Rule, Sysctl, VethPair,

@@ -18,8 +18,8 @@
 //! 1 veth, one message   names, MACs, MTU, one queue each; peer born in the pod's namespace; host end down, in the group
 //!                       of those being made, so that no repair takes it for a pod of the reference
 //! 2 sysctls             accept_ra=0 before the host end can hear the pod (a pod must not give the node an IPv6 router)
-//! 3 pod, one send       link up, address, gateway neighbour, routes
-//! 4 node, one send      host end up with its alias, in its own group; host route; neighbour. The route is exclusive: an address that is
+//! 3 pod, one send       IPv6 on, where it is needed; link up; of each family address, gateway neighbour, routes
+//! 4 node, one send      host end up with its alias, in its own group; host routes; neighbours. A route is exclusive: an address that is
 //!                       still routed to another link belongs to that link's pod, and the attach fails
 //! 5 rules, one send     only now is it sure that the address is ours to make rules for; stale `from` rules go first,
 //!                       since of two rules with one selector the older wins. In layout flat stale ones of both kinds
@@ -28,10 +28,11 @@
 //! ```
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::addresses::PodAddresses;
 use super::alias::VethAlias;
 use super::ids;
 use super::model::{Address, Family, LinkRef, LinkSet, Neighbour, Op, Plan, Route, RouteScope, Rule, Sysctl, VethPair};
@@ -58,11 +59,11 @@ pub struct PodAttachment {
     pub host_veth: LinkName,
     /// Name of the pod's link, CNI_IFNAME.
     pub pod_link: LinkName,
-    /// The pod's address.
-    pub address: Ipv4Addr,
+    /// The pod's addresses.
+    pub addresses: PodAddresses,
     /// MTU of both ends.
     pub mtu: u32,
-    /// Route table of the ENI that holds the address; `None` or main: the primary ENI, no `from` rule.
+    /// Route table of the ENI that holds the addresses; `None` or main: the primary ENI, no `from` rule.
     pub eni_table: Option<RouteTable>,
     /// How it is plumbed.
     pub layout: PodLayout,
@@ -81,8 +82,8 @@ pub struct PodDetachment {
     pub host_veth: LinkName,
     /// The allocation key.
     pub owner: String,
-    /// The address as the daemon or prevResult has it; used only when no live link of another owner has it.
-    pub address: Option<Ipv4Addr>,
+    /// Addresses as the daemon or prevResult has them; each is used only when no live link of another owner has it.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// Everything an attach writes, in order.
@@ -92,12 +93,16 @@ pub struct PodPlan {
     pub veth: VethPair,
     /// Of the host end, before it is up; written only where they differ, missing ones are fine (a kernel without IPv6).
     pub sysctls: Vec<Sysctl>,
+    /// Of the pod's link, before it is up; written only where they differ: runtimes make namespaces with IPv6 on or off.
+    pub pod_sysctls: Vec<Sysctl>,
     /// In the pod's namespace, one send.
     pub pod: Vec<Op>,
     /// In the node's namespace, one send.
     pub node: Vec<Op>,
     /// In the node's namespace, one send, after the others; the removals are of stale rules and may find none.
     pub rules: Vec<Op>,
+    /// Of the pod's `lo`, at the very end.
+    pub last_sysctls: Vec<Sysctl>,
     /// In the pod's namespace, at the very end.
     pub pod_last: Op,
 }
@@ -105,26 +110,33 @@ pub struct PodPlan {
 /// What a pod has in the kernel on the node's side, but for its link and what is about the link alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodObjects {
-    /// Its host route.
-    pub route: Route,
+    /// Its host routes, one an address.
+    pub routes: Vec<Route>,
     /// Its rules.
     pub rules: Vec<Rule>,
     /// Link group of its host end.
     pub group: u32,
 }
 
-/// The objects of a pod with this address and host end; `eni_table` as in [`PodAttachment`].
+/// The objects of a pod with these addresses and host end; `eni_table` as in [`PodAttachment`].
 #[must_use]
-pub fn objects(address: Ipv4Addr, link: LinkRef, eni_table: Option<RouteTable>, layout: PodLayout) -> PodObjects {
+pub fn objects(
+    addresses: PodAddresses,
+    link: &LinkRef,
+    eni_table: Option<RouteTable>,
+    layout: PodLayout,
+) -> PodObjects {
+    let routes = |table| addresses.iter().map(|address| host_route(address, link.clone(), table)).collect();
     match layout {
         PodLayout::Classic => {
-            let from = from_table(eni_table).map(|table| Rule::from_pod(address, Some(table)));
-            let rules = std::iter::once(Rule::to_pod(address)).chain(from).collect();
-            PodObjects { route: host_route(address, link, RouteTable::MAIN), rules, group: ids::DEFAULT_GROUP }
+            let of_address = |address| {
+                let from = from_table(eni_table).map(|table| Rule::from_pod(address, Some(table)));
+                std::iter::once(Rule::to_pod(address)).chain(from)
+            };
+            let rules = addresses.iter().flat_map(of_address).collect();
+            PodObjects { routes: routes(RouteTable::MAIN), rules, group: ids::DEFAULT_GROUP }
         }
-        PodLayout::Flat { table, group } => {
-            PodObjects { route: host_route(address, link, table), rules: Vec::new(), group }
-        }
+        PodLayout::Flat { table, group } => PodObjects { routes: routes(table), rules: Vec::new(), group },
     }
 }
 
@@ -132,7 +144,7 @@ impl PodAttachment {
     /// What it has on the node's side.
     #[must_use]
     pub fn objects(&self) -> PodObjects {
-        objects(self.address, LinkRef::from(self.host_veth.clone()), self.eni_table, self.layout)
+        objects(self.addresses, &LinkRef::from(self.host_veth.clone()), self.eni_table, self.layout)
     }
 }
 
@@ -148,75 +160,104 @@ pub fn attach(pod: &PodAttachment) -> PodPlan {
         pod_mac: pod.pod_mac,
         mtu: pod.mtu,
     };
-    let sysctl = |key: &str, value| Sysctl { path: format!("net/ipv6/conf/{}/{key}", pod.host_veth), value };
-    let sysctls = vec![sysctl("accept_ra", "0"), sysctl("accept_redirects", "1"), sysctl("forwarding", "0")];
+    let sysctl = |link: &LinkName, key: &str, value| Sysctl { path: format!("net/ipv6/conf/{link}/{key}"), value };
+    let of_host = |key, value| sysctl(&pod.host_veth, key, value);
+    let with_ipv6 = |settings: &[(&LinkName, &str, &'static str)]| {
+        let settings = settings.iter().filter(|_| pod.addresses.v6().is_some());
+        settings.map(|(link, key, value)| sysctl(link, key, value)).collect()
+    };
     let up = |link: LinkName| Op::LinkSet(LinkSet { up: true, ..LinkSet::of(link.into()) });
     PodPlan {
         veth,
-        sysctls,
+        sysctls: vec![of_host("accept_ra", "0"), of_host("accept_redirects", "1"), of_host("forwarding", "0")],
+        // The link-local address needs no detection either: the other end of the veth is the node.
+        pod_sysctls: with_ipv6(&[(&pod.pod_link, "disable_ipv6", "0"), (&pod.pod_link, "accept_dad", "0")]),
         pod: pod_ops(pod),
         rules: rule_ops(pod, objects.rules.clone()),
         node: node_ops(pod, objects),
+        last_sysctls: with_ipv6(&[(&LinkName::loopback(), "disable_ipv6", "0")]),
         pod_last: up(LinkName::loopback()),
     }
 }
 
-fn node_ops(pod: &PodAttachment, PodObjects { route, group, .. }: PodObjects) -> Vec<Op> {
+fn node_ops(pod: &PodAttachment, PodObjects { routes, group, .. }: PodObjects) -> Vec<Op> {
     let link = LinkRef::from(pod.host_veth.clone());
-    let alias = VethAlias { owner: pod.owner.clone(), address: pod.address };
-    vec![
-        Op::LinkSet(LinkSet { alias: Some(alias), group: Some(group), up: true, ..LinkSet::of(link.clone()) }),
-        Op::RouteAdd(route),
-        Op::NeighbourSet(Neighbour { address: pod.address.into(), mac: pod.pod_mac, link }),
-    ]
+    let alias = VethAlias { owner: pod.owner.clone(), addresses: pod.addresses };
+    let up = LinkSet { alias: Some(alias), group: Some(group), up: true, ..LinkSet::of(link.clone()) };
+    let neighbour = |address| Op::NeighbourSet(Neighbour { address, mac: pod.pod_mac, link: link.clone() });
+    std::iter::once(Op::LinkSet(up))
+        .chain(routes.into_iter().map(Op::RouteAdd))
+        .chain(pod.addresses.iter().map(neighbour))
+        .collect()
 }
 
 fn rule_ops(pod: &PodAttachment, wanted: Vec<Rule>) -> Vec<Op> {
-    let has_to = wanted.contains(&Rule::to_pod(pod.address));
-    let mut ops = vec![Op::RuleDelete(Rule::from_pod(pod.address, None))];
-    ops.extend((!has_to).then(|| Op::RuleDelete(Rule::to_pod(pod.address))));
-    ops.extend(wanted.into_iter().map(Op::RuleAdd));
-    ops
+    let stale = pod.addresses.iter().flat_map(|address| {
+        let to = Some(Rule::to_pod(address)).filter(|to| !wanted.contains(to));
+        std::iter::once(Rule::from_pod(address, None)).chain(to)
+    });
+    let stale: Vec<_> = stale.map(Op::RuleDelete).collect();
+    stale.into_iter().chain(wanted.into_iter().map(Op::RuleAdd)).collect()
 }
 
 fn pod_ops(pod: &PodAttachment) -> Vec<Op> {
     let link = LinkRef::from(pod.pod_link.clone());
-    let gateway = IpAddr::from(ids::POD_GATEWAY);
-    let route = |destination: IpNet, via, scope| Route {
-        destination,
-        via,
-        link: link.clone(),
-        scope,
-        table: RouteTable::MAIN,
-        protocol: ids::PROTOCOL,
-    };
-    vec![
-        Op::LinkSet(LinkSet { up: true, ..LinkSet::of(link.clone()) }),
-        Op::AddressAdd(Address {
-            address: IpAddr::from(pod.address).into(),
+    let up = Op::LinkSet(LinkSet { up: true, ..LinkSet::of(link.clone()) });
+    std::iter::once(up).chain(pod.addresses.iter().flat_map(|address| pod_address_ops(pod, &link, address))).collect()
+}
+
+fn pod_address_ops(pod: &PodAttachment, link: &LinkRef, address: IpAddr) -> [Op; 4] {
+    let family = Family::of(address);
+    let gateway = ids::pod_gateway(family);
+    let route = |destination: IpNet, via, scope| {
+        Op::RouteAdd(Route {
+            destination,
+            via,
             link: link.clone(),
-            without_prefix_route: false,
-        }),
+            scope,
+            table: RouteTable::MAIN,
+            protocol: ids::PROTOCOL,
+        })
+    };
+    [
+        Op::AddressAdd(Address { address: address.into(), link: link.clone(), without_prefix_route: false }),
         Op::NeighbourSet(Neighbour { address: gateway, mac: pod.host_mac, link: link.clone() }),
-        Op::RouteAdd(route(gateway.into(), None, RouteScope::Link)),
-        Op::RouteAdd(route(Family::V4.everything(), Some(gateway), RouteScope::Universe)),
+        route(gateway.into(), None, on_link(family)),
+        route(family.everything(), Some(gateway), RouteScope::Universe),
     ]
 }
 
 /// Tables in which a host route can be, whatever the layout.
 pub const HOST_ROUTE_TABLES: [RouteTable; 2] = [ids::POD_TABLE, RouteTable::MAIN];
 
-/// `<address>/32 dev <veth> scope link` in a table.
+/// The scope of a route without a router: IPv6 has none.
+pub(super) fn on_link(family: Family) -> RouteScope {
+    match family {
+        Family::V4 => RouteScope::Link,
+        Family::V6 => RouteScope::Universe,
+    }
+}
+
+/// `<address>/32 dev <veth> scope link` (IPv6: `/128 dev <veth>`) in a table.
 #[must_use]
-pub fn host_route(address: Ipv4Addr, link: LinkRef, table: RouteTable) -> Route {
+pub fn host_route(address: IpAddr, link: LinkRef, table: RouteTable) -> Route {
     Route {
-        destination: IpAddr::from(address).into(),
+        destination: address.into(),
         via: None,
         link,
-        scope: RouteScope::Link,
+        scope: on_link(Family::of(address)),
         table,
         protocol: ids::PROTOCOL,
     }
+}
+
+/// Whether a route is one to a pod: to one address, on a link, in a table of pods. Routes to routers are in the ENIs' tables.
+#[must_use]
+pub fn is_host_route(route: &Route) -> bool {
+    let destination = route.destination;
+    destination.prefix_len() == destination.max_prefix_len()
+        && route.via.is_none()
+        && HOST_ROUTE_TABLES.contains(&route.table)
 }
 
 /// The table of a `from` rule, if the pod needs one.
@@ -231,8 +272,8 @@ fn from_table(eni_table: Option<RouteTable>) -> Option<RouteTable> {
 pub fn detach(pod: &PodDetachment) -> Plan {
     let link = LinkRef::from(pod.host_veth.clone());
     let mut ops = vec![Op::LinkSet(LinkSet { group: Some(ids::DEAD_GROUP), ..LinkSet::of(link.clone()) })];
-    if let Some(address) = pod.address {
-        let neighbour = Neighbour { address: address.into(), mac: MacAddr([0; 6]), link: link.clone() };
+    for address in pod.addresses.iter().copied() {
+        let neighbour = Neighbour { address, mac: MacAddr([0; 6]), link: link.clone() };
         // Whoever made the route: a pod of the reference is taken down the same way.
         let route = |table| Route { protocol: 0, ..host_route(address, link.clone(), table) };
         ops.extend(HOST_ROUTE_TABLES.map(route).map(Op::RouteDelete));
@@ -243,7 +284,7 @@ pub fn detach(pod: &PodDetachment) -> Plan {
 }
 
 /// The rules that can exist for a pod's address: `to` main, and `from` whatever table.
-pub fn rules_of(address: Ipv4Addr) -> impl Iterator<Item = Rule> {
+pub fn rules_of(address: IpAddr) -> impl Iterator<Item = Rule> {
     [Rule::to_pod(address), Rule::from_pod(address, None)].into_iter()
 }
 
@@ -251,9 +292,12 @@ impl fmt::Display for PodPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "ip link add {}", self.veth)?;
         self.sysctls.iter().try_for_each(|sysctl| writeln!(f, "{sysctl}"))?;
+        let sysctl_in_pod = |sysctl: &Sysctl| format!("ip netns exec $POD {sysctl}");
+        self.pod_sysctls.iter().try_for_each(|sysctl| writeln!(f, "{}", sysctl_in_pod(sysctl)))?;
         let in_pod = |op: &Op| format!("ip -n $POD {}", op.to_string().trim_start_matches("ip "));
         self.pod.iter().try_for_each(|op| writeln!(f, "{}", in_pod(op)))?;
         self.node.iter().chain(&self.rules).try_for_each(|op| writeln!(f, "{op}"))?;
+        self.last_sysctls.iter().try_for_each(|sysctl| writeln!(f, "{}", sysctl_in_pod(sysctl)))?;
         writeln!(f, "{}", in_pod(&self.pod_last))
     }
 }

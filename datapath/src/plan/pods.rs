@@ -25,10 +25,11 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::addresses::PodAddresses;
 use super::alias::VethAlias;
 use super::eni;
 use super::ids;
-use super::model::{LinkRef, LinkSet, Neighbour, Op, Route, Rule};
+use super::model::{Family, LinkRef, LinkSet, Neighbour, Op, Route, Rule};
 use super::name::{LinkName, MacAddr, RouteTable};
 use super::pod::{self, PodAttachment, PodLayout};
 use super::repair::{Fault, Repair};
@@ -40,9 +41,9 @@ pub struct LivePod {
     pub owner: String,
     /// Its host veth's name, where it can be known without the alias.
     pub host_veth: Option<LinkName>,
-    /// Its address.
-    pub address: std::net::Ipv4Addr,
-    /// Route table of the ENI that holds the address; `None` or main: the primary ENI.
+    /// Its addresses.
+    pub addresses: PodAddresses,
+    /// Route table of the ENI that holds the addresses; `None` or main: the primary ENI.
     pub eni_table: Option<RouteTable>,
     /// How it is to be plumbed.
     pub layout: PodLayout,
@@ -120,8 +121,8 @@ impl<'a> View<'a> {
     /// The pod's live host veth, and whether its alias vouches for it.
     fn link_of(&self, pod: &LivePod) -> Option<(&'a NodeLink, bool)> {
         if let Some(link) = self.by_owner.get(pod.owner.as_str()) {
-            // An alias that names another address than the journal does: nobody knows which is right.
-            return link.alias.as_ref().is_some_and(|alias| alias.address == pod.address).then_some((link, true));
+            // An alias that names other addresses than the journal does: nobody knows which is right.
+            return link.alias.as_ref().is_some_and(|alias| alias.addresses == pod.addresses).then_some((link, true));
         }
         let link = self.by_name.get(pod.host_veth.as_ref()?)?;
         link.is_bare_veth.then_some((link, false))
@@ -141,7 +142,7 @@ fn attachment(pod: &LivePod, link: &NodeLink) -> PodAttachment {
         host_veth: link.name.clone(),
         // Inside the pod, where nothing is written.
         pod_link: LinkName::loopback(),
-        address: pod.address,
+        addresses: pod.addresses,
         mtu: 0,
         eni_table: pod.eni_table,
         layout: pod.layout,
@@ -186,8 +187,8 @@ pub fn diff(pods: &[LivePod], state: &NodeState) -> Vec<Repair> {
         }
         let wanted = attachment(pod, link).objects();
         repairs.extend(group_repair(link, wanted.group, vouched));
-        repairs.extend(view.stale_rules(pod.address, &wanted.rules));
-        repairs.extend(view.stale_routes(link, &wanted.route));
+        repairs.extend(pod.addresses.iter().flat_map(|address| view.stale_rules(address, &wanted.rules)));
+        repairs.extend(wanted.routes.iter().flat_map(|route| view.stale_routes(link, route)));
     }
     repairs
 }
@@ -225,7 +226,7 @@ impl View<'_> {
         };
         let address = wanted.destination.addr();
         let is_pods =
-            holder.and_then(|link| link.alias.as_ref()).is_some_and(|alias| IpAddr::from(alias.address) == address);
+            holder.and_then(|link| link.alias.as_ref()).is_some_and(|alias| alias.addresses.contains(address));
         (!is_pods).then(|| Repair::because(Fault::Changed, Op::RouteReplace(wanted)))
     }
 
@@ -234,7 +235,7 @@ impl View<'_> {
         if !vouched {
             return PodLayout::Classic;
         }
-        let is_routed = |table| self.has_route(table, pod.address, link);
+        let is_routed = |table| pod.addresses.iter().any(|address| self.has_route(table, address, link));
         let has = match pod.layout {
             PodLayout::Flat { table, .. } if is_routed(table) => PodLayout::Flat { table, group: link.group },
             PodLayout::Classic if is_routed(ids::POD_TABLE) => {
@@ -246,18 +247,22 @@ impl View<'_> {
         if has == pod.layout || may_change { pod.layout } else { has }
     }
 
-    fn has_route(&self, table: RouteTable, address: std::net::Ipv4Addr, link: &NodeLink) -> bool {
-        let there = self.routes.get(&(table, IpNet::from(IpAddr::from(address))));
+    fn has_route(&self, table: RouteTable, address: IpAddr, link: &NodeLink) -> bool {
+        let there = self.routes.get(&(table, IpNet::from(address)));
         there.is_some_and(|routes| routes.iter().any(|route| route.link == LinkRef::Index(link.index)))
     }
 
-    /// Whether the node's and the ENI's rules for a pod's layout are there.
+    /// Whether the node's and the ENI's rules for a pod's layout are there, of each of its families.
     fn is_steered(&self, pod: &LivePod) -> bool {
+        pod.addresses.iter().all(|address| self.is_address_steered(pod, address))
+    }
+
+    fn is_address_steered(&self, pod: &LivePod, address: IpAddr) -> bool {
         let PodLayout::Flat { table, group } = pod.layout else { return true };
         let eni_table = pod.eni_table.filter(|table| *table != RouteTable::MAIN);
-        let all = || self.state.rules.iter().map(|(rule, _)| rule);
+        let family = Family::of(address);
+        let all = || self.state.rules.iter().map(|(rule, _)| rule).filter(|rule| rule.family == family);
         let to_pods = all().any(|rule| (rule.from, rule.to, rule.mark, rule.table) == (None, None, None, Some(table)));
-        let address = IpAddr::from(pod.address);
         let steers = |rule: &Rule| {
             let by_prefix = rule.from.is_some_and(|from| from.contains(&address));
             let by_mark = group != ids::DEFAULT_GROUP && rule.mark.is_some();
@@ -268,7 +273,7 @@ impl View<'_> {
 
     /// Rules of a pod's address that it must not have: those of the other layout, and those to a table that is not its ENI's,
     /// for of two rules with one selector the older wins.
-    fn stale_rules(&self, address: std::net::Ipv4Addr, wanted: &[Rule]) -> Vec<Repair> {
+    fn stale_rules(&self, address: IpAddr, wanted: &[Rule]) -> Vec<Repair> {
         let of_pod: Vec<Rule> = pod::rules_of(address).collect();
         let selector = |rule: &Rule| (rule.priority, rule.from, rule.to, rule.mark);
         let is_of_pod = |rule: &&Rule| of_pod.iter().any(|any_table| selector(any_table) == selector(rule));
@@ -304,7 +309,7 @@ pub fn orphans(state: &NodeState, spared: &BTreeSet<IpAddr>) -> BTreeMap<IpAddr,
             add(address, Op::OwnRuleDelete(rule.clone()));
         }
     }
-    for route in state.routes.iter().filter(|route| route.protocol == ids::PROTOCOL && is_host_route(route)) {
+    for route in state.routes.iter().filter(|route| route.protocol == ids::PROTOCOL && pod::is_host_route(route)) {
         add(route.destination.addr(), Op::RouteDelete(route.clone()));
     }
     for neighbour in &state.neighbours {
@@ -316,7 +321,7 @@ pub fn orphans(state: &NodeState, spared: &BTreeSet<IpAddr>) -> BTreeMap<IpAddr,
 /// Addresses of sandboxes that live by the kernel's word, known to the journal or not.
 fn live_addresses(state: &NodeState) -> BTreeSet<IpAddr> {
     let live = state.links.iter().filter(|link| link.is_live());
-    live.filter_map(|link| Some(IpAddr::from(link.alias.as_ref()?.address))).collect()
+    live.filter_map(|link| link.alias.as_ref()).flat_map(|alias| alias.addresses.iter()).collect()
 }
 
 /// The one address that a rule of ours is about.
@@ -327,14 +332,6 @@ pub(super) fn address_of_rule(rule: &Rule) -> Option<IpAddr> {
         _ => return None,
     };
     (net.prefix_len() == net.max_prefix_len()).then(|| net.addr())
-}
-
-/// A route to one address on a link, in a table of pods. Routes to routers are in the ENIs' tables.
-pub(super) fn is_host_route(route: &Route) -> bool {
-    let destination = route.destination;
-    destination.prefix_len() == destination.max_prefix_len()
-        && route.via.is_none()
-        && pod::HOST_ROUTE_TABLES.contains(&route.table)
 }
 
 #[cfg(test)]

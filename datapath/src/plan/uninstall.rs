@@ -30,6 +30,7 @@ use super::ids;
 use super::marks;
 use super::model::{Address, LinkRef, Op, Route, Rule};
 use super::name::{LinkName, RouteTable};
+use super::pod;
 use super::pods::{self, NodeLink, NodeState};
 
 /// A pod that lives on.
@@ -97,11 +98,11 @@ fn living(state: &NodeState) -> Vec<(&NodeLink, KeptPod)> {
     for link in state.links.iter().filter(|link| link.group != ids::DEAD_GROUP) {
         let pod = |address, owner| (link, KeptPod { address, link: link.name.clone(), owner });
         if let Some(alias) = &link.alias {
-            living.push(pod(IpAddr::from(alias.address), Some(alias.owner.clone())));
+            living.extend(alias.addresses.iter().map(|address| pod(address, Some(alias.owner.clone()))));
         } else if link.is_bare_veth {
             let routed = state.routes.iter().filter(|route| route.link == LinkRef::Index(link.index));
             let addresses: BTreeSet<IpAddr> =
-                routed.filter(|route| pods::is_host_route(route)).map(|route| route.destination.addr()).collect();
+                routed.filter(|route| pod::is_host_route(route)).map(|route| route.destination.addr()).collect();
             living.extend(
                 addresses.into_iter().filter(|address| names(state, *address)).map(|address| pod(address, None)),
             );

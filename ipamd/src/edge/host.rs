@@ -10,6 +10,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
@@ -290,7 +291,7 @@ fn live_pod(pod: &PodPlan, config: &Config) -> LivePod {
     LivePod {
         owner: pod.key.to_string(),
         host_veth: pod.host_veth.as_deref().and_then(|name| LinkName::new(name).ok()),
-        address: pod.address,
+        addresses: pod.address.into(),
         eni_table: Some(RouteTable(pod.table.0)),
         layout: pod_layout(pod.plumbing, pod.device_index, config.eni_mark_mask),
     }
@@ -302,8 +303,9 @@ pub(crate) fn observe(veth_prefix: &str) -> Result<KernelView, ApplyError> {
     let mut view = KernelView::default();
     for pod in state.pods.iter().filter(|pod| pod.group != ids::DEAD_GROUP) {
         let link = pod.link.to_string();
-        let alias = pod.alias.as_ref().map(|alias| (alias.address, parse_key(&alias.owner)));
-        let routed = pod.host_route.map(|address| (address, None));
+        let alias = pod.alias.as_ref().and_then(|alias| Some((alias.addresses.v4()?, parse_key(&alias.owner))));
+        let v4 = |address: &IpAddr| if let IpAddr::V4(v4) = address { Some(*v4) } else { None };
+        let routed = pod.host_routes.iter().find_map(v4).map(|address| (address, None));
         for (address, key) in alias
             .clone()
             .into_iter()

@@ -3,7 +3,7 @@
 //! them; what cannot be one of ours (metrics, several next hops, unreachable, another family) is left out here, and only
 //! here.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
@@ -206,9 +206,9 @@ pub(crate) fn routes(socket: &mut Socket, filter: RouteFilter) -> Result<Vec<Rou
 }
 
 impl RouteFilter {
-    /// IPv4 routes of a table.
-    pub(crate) fn of(table: RouteTable) -> Self {
-        Self { table: Some(table), ..Self::default() }
+    /// Routes of a family's table.
+    pub(crate) fn of(family: Family, table: RouteTable) -> Self {
+        Self { family, table: Some(table), ..Self::default() }
     }
 
     /// The same filter here: a kernel that ignored one would otherwise give us others' routes.
@@ -283,13 +283,17 @@ fn rule_group(family: Family) -> u32 {
     }
 }
 /// The route that the node's own packets to an address would take, by all rules; `None`: they are local, or go nowhere.
-pub(crate) fn route_to(socket: &mut Socket, address: Ipv4Addr) -> Result<Option<Route>, ApplyError> {
+pub(crate) fn route_to(socket: &mut Socket, address: IpAddr) -> Result<Option<Route>, ApplyError> {
     let mut message = RouteMessage::default();
-    message.header.address_family = AddressFamily::Inet;
-    message.header.destination_prefix_length = 32;
-    // Without the second flag the answer says main, whatever the table (`inet_rtm_getroute`, net/ipv4/route.c).
-    message.header.flags = RouteFlags::FibMatch | RouteFlags::LookupTable;
-    message.attributes = vec![RouteAttribute::Destination(RouteAddress::Inet(address))];
+    message.header.address_family = AddressFamily::from(address);
+    message.header.destination_prefix_length = IpNet::from(address).max_prefix_len();
+    // IPv4's answer says main, whatever the table, without the second flag (`inet_rtm_getroute`, net/ipv4/route.c); IPv6
+    // refuses it (`inet6_rtm_valid_getroute_req`, net/ipv6/route.c) and says the table anyway.
+    message.header.flags = RouteFlags::FibMatch;
+    if address.is_ipv4() {
+        message.header.flags |= RouteFlags::LookupTable;
+    }
+    message.attributes = vec![RouteAttribute::Destination(RouteAddress::from(address))];
     let doing = format!("ip route get fibmatch {address}");
     let message = RouteNetlinkMessage::GetRoute(message);
     match socket.request(Request { message, flags: 0, doing }) {
@@ -300,8 +304,8 @@ pub(crate) fn route_to(socket: &mut Socket, address: Ipv4Addr) -> Result<Option<
 }
 
 /// Whether a table has a unicast route; `false` also when there is no such table.
-pub(crate) fn has_routes(socket: &mut Socket, table: RouteTable) -> Result<bool, ApplyError> {
-    Ok(!routes(socket, RouteFilter::of(table))?.is_empty())
+pub(crate) fn has_routes(socket: &mut Socket, family: Family, table: RouteTable) -> Result<bool, ApplyError> {
+    Ok(!routes(socket, RouteFilter::of(family, table))?.is_empty())
 }
 
 const LOOPBACK_INDEX: u32 = 1;

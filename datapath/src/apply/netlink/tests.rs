@@ -37,7 +37,7 @@ fn every_message_of_a_send_has_its_own_answer() {
     let answers = socket.transact(requests).unwrap();
     let codes: Vec<_> = answers.iter().map(|answer| answer.as_ref().err().map(|refusal| refusal.errno)).collect();
     assert_eq!(codes, [None, Some(17), None]);
-    let filter = RouteFilter::of(RouteTable(77));
+    let filter = RouteFilter::of(Family::V4, RouteTable(77));
     assert_eq!(read::routes(&mut socket, filter).unwrap().len(), 2);
 }
 
@@ -58,7 +58,7 @@ fn a_send_of_more_messages_than_the_socket_can_hold_answers_of_is_answered_whole
 fn a_table_that_does_not_exist_has_no_routes() {
     let _node = Space::enter_new();
     let mut socket = Socket::route().unwrap();
-    let filter = RouteFilter::of(RouteTable(4242));
+    let filter = RouteFilter::of(Family::V4, RouteTable(4242));
     assert_eq!(read::routes(&mut socket, filter).unwrap(), []);
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Attach, with its undo log.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::Path;
 
 use ipnet::IpNet;
@@ -15,7 +15,7 @@ use crate::apply::netlink::{Socket, message, unreadable};
 use crate::apply::netns::Netns;
 use crate::apply::sysctl;
 use crate::plan::pod::{self as plan, PodAttachment, PodPlan};
-use crate::plan::{Family, LinkRef, Op, Route, RouteScope, RouteTable, Rule, VethAlias, ids};
+use crate::plan::{Family, LinkRef, Op, Route, RouteTable, Rule, Sysctl, VethAlias, ids};
 
 /// Both ends of a pod's veth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ struct Undo {
 /// Any; nothing is left behind. [`ApplyError::AddressInUse`] when the address is still routed to another pod's link,
 /// [`ApplyError::LinkNameTaken`] when the host veth's name belongs to a link that cannot be a host veth.
 pub fn attach(netns: &Path, pod: &PodAttachment) -> Result<AttachedPod, ApplyError> {
-    VethAlias::new(&pod.owner, pod.address)
+    VethAlias::new(&pod.owner, pod.addresses)
         .map_err(|source| ApplyError::Alias { link: pod.host_veth.clone(), source })?;
     let netns = Netns::open(netns)?;
     let mut node = Socket::route()?;
@@ -79,17 +79,18 @@ fn remove_stale_link(node: &mut Socket, pod: &PodAttachment) -> Result<(), Apply
         _ => {}
     }
     // Its DEL may never come: its rules would outlive it.
-    match link.alias() {
-        Some(alias) if alias.address != pod.address && host_route(node, alias.address)?.is_none() => {
-            let ops: Vec<_> = plan::rules_of(alias.address).map(Op::RuleDelete).collect();
-            execute::all(node, &ops, execute::no_link).map(|_| ())
+    let Some(alias) = link.alias() else { return Ok(()) };
+    for address in alias.addresses.iter().filter(|address| !pod.addresses.contains(*address)) {
+        if host_route(node, address)?.is_none() {
+            let ops: Vec<_> = plan::rules_of(address).map(Op::RuleDelete).collect();
+            execute::all(node, &ops, execute::no_link)?;
         }
-        _ => Ok(()),
     }
+    Ok(())
 }
 
 /// The host route of an address, if it has one, whatever the layout of the pod that has it.
-pub(super) fn host_route(node: &mut Socket, address: Ipv4Addr) -> Result<Option<Route>, ApplyError> {
+pub(super) fn host_route(node: &mut Socket, address: IpAddr) -> Result<Option<Route>, ApplyError> {
     for table in plan::HOST_ROUTE_TABLES {
         let found = host_route_in(node, address, table)?;
         if found.is_some() {
@@ -99,16 +100,11 @@ pub(super) fn host_route(node: &mut Socket, address: Ipv4Addr) -> Result<Option<
     Ok(None)
 }
 
-fn host_route_in(node: &mut Socket, address: Ipv4Addr, table: RouteTable) -> Result<Option<Route>, ApplyError> {
-    let wanted = IpNet::from(IpAddr::from(address));
-    Ok(read::routes(node, RouteFilter::of(table))?.into_iter().find(|route| route.destination == wanted))
-}
-
-/// Whether a route that was looked up is some pod's.
-fn is_host_route(route: &Route) -> bool {
-    route.destination.prefix_len() == 32
-        && route.scope == RouteScope::Link
-        && plan::HOST_ROUTE_TABLES.contains(&route.table)
+fn host_route_in(node: &mut Socket, address: IpAddr, table: RouteTable) -> Result<Option<Route>, ApplyError> {
+    let wanted = IpNet::from(address);
+    Ok(read::routes(node, RouteFilter::of(Family::of(address), table))?
+        .into_iter()
+        .find(|route| route.destination == wanted))
 }
 
 impl Attach<'_> {
@@ -118,6 +114,7 @@ impl Attach<'_> {
         for setting in &self.plan.sysctls {
             sysctl::ensure(setting)?;
         }
+        self.set_in_pod(&self.plan.pod_sysctls)?;
         fault::point()?;
         execute::all(&mut self.inside, &self.plan.pod, |_| Ok(ends.pod_index))?;
         fault::point()?;
@@ -125,6 +122,7 @@ impl Attach<'_> {
         fault::point()?;
         self.run_rules()?;
         fault::point()?;
+        self.set_in_pod(&self.plan.last_sysctls)?;
         let loopback = |_: &LinkRef| Ok(LOOPBACK_INDEX);
         execute::all(&mut self.inside, std::slice::from_ref(&self.plan.pod_last), loopback)?;
         // The pod's link was opened before its peer, so its queue starts with the carrier, which a kernel worker takes note
@@ -132,6 +130,13 @@ impl Attach<'_> {
         // (Linux 6.8, facd15dfd691 "net: core: synchronize link-watch when carrier is queried").
         read::link_by_index(&mut self.inside, ends.pod_index)?;
         Ok(ends)
+    }
+
+    fn set_in_pod(&self, settings: &[Sysctl]) -> Result<(), ApplyError> {
+        if settings.is_empty() {
+            return Ok(());
+        }
+        self.netns.inside(|| settings.iter().try_for_each(|setting| sysctl::ensure(setting).map(|_| ())))
     }
 
     fn make_veth(&mut self) -> Result<AttachedPod, ApplyError> {
@@ -151,24 +156,33 @@ impl Attach<'_> {
         Ok(AttachedPod { host_index, pod_index })
     }
 
-    /// Host end up, route, neighbour. A route to a link that is dead, or this sandbox's own from an earlier ADD, gives way. The
-    /// kernel refuses a second route to the address in one table; that there is none in the other layout's is looked up.
+    /// Host end up, routes, neighbours. A route to a link that is dead, or this sandbox's own from an earlier ADD, gives way.
+    /// The kernel refuses a second route to an address in one table; that there is none in the other layout's is looked up.
     fn run_node(&mut self, host_index: u32) -> Result<(), ApplyError> {
-        let own = self.pod.objects().route;
-        let found = read::route_to(&mut self.node, self.pod.address)?;
-        if let Some(route) = found.filter(|route| is_host_route(route) && route.table != own.table) {
-            self.clear_way(route, host_index)?;
+        for own in self.pod.objects().routes {
+            let found = read::route_to(&mut self.node, own.destination.addr())?;
+            if let Some(route) = found.filter(|route| plan::is_host_route(route) && route.table != own.table) {
+                self.clear_way(route, host_index)?;
+            }
         }
-        let refused = match execute::all(&mut self.node, &self.plan.node, |_| Ok(host_index)) {
-            Err(error) if error.errno() == Some(Errno::EXIST.raw_os_error()) => error,
-            other => return other.map(|_| ()),
-        };
-        let Some(route) = host_route_in(&mut self.node, self.pod.address, own.table)? else { return Err(refused) };
-        self.clear_way(route, host_index)?;
-        execute::all(&mut self.node, &self.plan.node, |_| Ok(host_index)).map(|_| ())
+        let mut again = Vec::new();
+        let outcomes = execute::try_all(&mut self.node, &self.plan.node, |_| Ok(host_index))?;
+        for (op, outcome) in self.plan.node.clone().into_iter().zip(outcomes) {
+            let (Err(refused), Op::RouteAdd(own)) = (&outcome, &op) else {
+                outcome?;
+                continue;
+            };
+            let is_taken = refused.errno() == Some(Errno::EXIST.raw_os_error());
+            match host_route_in(&mut self.node, own.destination.addr(), own.table)? {
+                Some(route) if is_taken => self.clear_way(route, host_index)?,
+                _ => return outcome.map(|_| ()),
+            }
+            again.push(op);
+        }
+        execute::all(&mut self.node, &again, |_| Ok(host_index)).map(|_| ())
     }
 
-    /// Removes a host route of the address, unless a living link of somebody else has it.
+    /// Removes a host route of an address of the pod, unless a living link of somebody else has it.
     fn clear_way(&mut self, route: Route, host_index: u32) -> Result<(), ApplyError> {
         let LinkRef::Index(index) = route.link else { return Ok(()) };
         let holder = read::link_by_index(&mut self.node, index)?;
@@ -178,7 +192,7 @@ impl Attach<'_> {
         if index == host_index || !(is_dead || is_own) {
             let link = holder.map_or_else(|| format!("if{index}"), |link| link.name);
             let owner = alias.map(|alias| alias.owner);
-            return Err(ApplyError::AddressInUse { address: self.pod.address, link, owner });
+            return Err(ApplyError::AddressInUse { address: route.destination.addr(), link, owner });
         }
         execute::all(&mut self.node, &[Op::RouteDelete(route)], |_| Ok(index)).map(|_| ())
     }
@@ -198,8 +212,11 @@ impl Attach<'_> {
                 let alike = |gone: &Rule| (gone.priority, gone.from, gone.to) == (rule.priority, rule.from, rule.to);
                 removed.iter().any(alike)
             };
-            let rules = read::rules(&mut self.node, Family::V4)?.into_iter().map(|(rule, _)| rule);
-            let stale = rules.filter(is_stale).map(Op::RuleDelete);
+            let mut rules = Vec::new();
+            for address in self.pod.addresses.iter() {
+                rules.extend(read::rules(&mut self.node, Family::of(address))?);
+            }
+            let stale = rules.into_iter().map(|(rule, _)| rule).filter(is_stale).map(Op::RuleDelete);
             let wanted = self.plan.rules.iter().filter(|op| matches!(op, Op::RuleAdd(_)));
             let ops: Vec<_> = stale.chain(wanted.cloned()).collect();
             outcomes = execute::try_all(&mut self.node, &ops, execute::no_link)?;
@@ -220,9 +237,11 @@ impl Attach<'_> {
         if let Some(index) = self.undo.host_index {
             let _ = self.node.request(message::delete_link(index, self.pod.host_veth.as_str()));
         }
-        if !self.undo.rules.is_empty() && matches!(host_route(&mut self.node, self.pod.address), Ok(None)) {
-            let ops: Vec<_> = self.undo.rules.drain(..).map(Op::OwnRuleDelete).collect();
-            let _ = execute::try_all(&mut self.node, &ops, execute::no_link);
+        for rule in std::mem::take(&mut self.undo.rules) {
+            let address = rule.to.or(rule.from).map(|block| block.addr());
+            if address.is_some_and(|address| matches!(host_route(&mut self.node, address), Ok(None))) {
+                let _ = execute::try_all(&mut self.node, &[Op::OwnRuleDelete(rule)], execute::no_link);
+            }
         }
     }
 }

@@ -9,7 +9,7 @@
 //! | there | none (the reference's) | as given, if routed to it | as for this owner |
 //! | not there | | as given | route and rules only if no other live link has the address |
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use rustix::io::Errno;
 
@@ -22,10 +22,10 @@ use crate::plan::pod::{self as plan, PodDetachment};
 use crate::plan::{LinkRef, LinkSet, Op, ids};
 
 /// What a detach found and did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Detached {
-    /// The address whose route and rules are gone now; `None`: none was known, or another owner holds it.
-    pub address: Option<Ipv4Addr>,
+    /// Addresses whose routes and rules are gone now; empty: none was known, or other owners hold them.
+    pub addresses: Vec<IpAddr>,
     /// Whether a live host veth of this owner was there and is in the dead group now.
     pub was_live: bool,
 }
@@ -41,19 +41,13 @@ pub fn detach(pod: &PodDetachment) -> Result<Detached, Vec<ApplyError>> {
     let alias = link.as_ref().and_then(Link::alias);
     match (&link, &alias) {
         (Some(link), Some(alias)) if alias.owner == pod.owner && link.group != ids::DEAD_GROUP => {
-            take_down(&mut node, pod, link.index, Some(alias.address))
+            take_down(&mut node, pod, link.index, alias.addresses.iter().collect())
         }
-        (_, Some(alias)) if alias.owner == pod.owner => release(&mut node, pod, Some(alias.address)),
+        (_, Some(alias)) if alias.owner == pod.owner => release(&mut node, pod, alias.addresses.iter()),
         (Some(link), None) if link.is_veth() && link.alias_text.is_none() => {
-            let route = pod.address.map_or(Ok(None), |address| host_route(&mut node, address));
-            match route.map_err(|error| vec![error])? {
-                Some(route) if route.link == LinkRef::Index(link.index) => {
-                    take_down(&mut node, pod, link.index, pod.address)
-                }
-                _ => release(&mut node, pod, pod.address),
-            }
+            take_down_unnamed(&mut node, pod, link.index)
         }
-        _ => release(&mut node, pod, pod.address),
+        _ => release(&mut node, pod, pod.addresses.iter().copied()),
     }
 }
 
@@ -82,24 +76,59 @@ fn take_down(
     node: &mut Socket,
     pod: &PodDetachment,
     index: u32,
-    address: Option<Ipv4Addr>,
+    addresses: Vec<IpAddr>,
 ) -> Result<Detached, Vec<ApplyError>> {
-    let plan = plan::detach(&PodDetachment { address, ..pod.clone() });
+    let plan = plan::detach(&PodDetachment { addresses: addresses.clone(), ..pod.clone() });
     run(node, &plan.ops, index)?;
-    Ok(Detached { address, was_live: true })
+    Ok(Detached { addresses, was_live: true })
 }
 
-/// The link is gone, dead or another's: route and rules of the address go, unless somebody else has it.
-fn release(node: &mut Socket, pod: &PodDetachment, address: Option<Ipv4Addr>) -> Result<Detached, Vec<ApplyError>> {
-    let Some(address) = address else { return Ok(Detached::default()) };
+/// A veth that names nobody: only what is routed to it proves that it is this owner's.
+fn take_down_unnamed(node: &mut Socket, pod: &PodDetachment, index: u32) -> Result<Detached, Vec<ApplyError>> {
+    let (mut here, mut elsewhere) = (Vec::new(), Vec::new());
+    for address in pod.addresses.iter().copied() {
+        let route = host_route(node, address).map_err(|error| vec![error])?;
+        let leads_here = route.is_some_and(|route| route.link == LinkRef::Index(index));
+        if leads_here { here.push(address) } else { elsewhere.push(address) }
+    }
+    let released = release(node, pod, elsewhere.into_iter());
+    let taken = if here.is_empty() { Ok(Detached::default()) } else { take_down(node, pod, index, here) };
+    match (taken, released) {
+        (Ok(mut detached), Ok(released)) => {
+            detached.addresses.extend(released.addresses);
+            Ok(detached)
+        }
+        (taken, released) => Err([taken.err(), released.err()].into_iter().flatten().flatten().collect()),
+    }
+}
+
+/// The link is gone, dead or another's: routes and rules of the addresses go, unless somebody else has them.
+fn release(
+    node: &mut Socket,
+    pod: &PodDetachment,
+    addresses: impl Iterator<Item = IpAddr>,
+) -> Result<Detached, Vec<ApplyError>> {
+    let (mut freed, mut errors) = (Vec::new(), Vec::new());
+    for address in addresses {
+        match release_one(node, pod, address) {
+            Ok(true) => freed.push(address),
+            Ok(false) => {}
+            Err(more) => errors.extend(more),
+        }
+    }
+    if errors.is_empty() { Ok(Detached { addresses: freed, was_live: false }) } else { Err(errors) }
+}
+
+/// Whether nobody else has the address.
+fn release_one(node: &mut Socket, pod: &PodDetachment, address: IpAddr) -> Result<bool, Vec<ApplyError>> {
     let route = host_route(node, address).map_err(|error| vec![error])?;
     let mut ops: Vec<_> = plan::rules_of(address).map(Op::RuleDelete).collect();
     let mut index = 0;
     if let Some(route) = route {
-        let LinkRef::Index(holder) = route.link else { return Ok(Detached::default()) };
+        let LinkRef::Index(holder) = route.link else { return Ok(false) };
         let link = read::link_by_index(node, holder).map_err(|error| vec![error])?;
         if link.as_ref().is_some_and(|link| !is_given_up(link, pod)) {
-            return Ok(Detached::default());
+            return Ok(false);
         }
         // A live link of this owner under another name (its prefix was changed): it must be silent too.
         if link.is_some_and(|link| link.group != ids::DEAD_GROUP) {
@@ -109,7 +138,7 @@ fn release(node: &mut Socket, pod: &PodDetachment, address: Option<Ipv4Addr>) ->
         ops.push(Op::RouteDelete(route));
     }
     run(node, &ops, index)?;
-    Ok(Detached { address: Some(address), was_live: false })
+    Ok(true)
 }
 
 /// Whether a link that has the address's route is this owner's or dead.

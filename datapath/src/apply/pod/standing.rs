@@ -5,12 +5,13 @@
 //! | the link of the host veth's name | standing |
 //! |---|---|
 //! | is not there, is dead, or is another's | [`Standing::Absent`] |
-//! | is live and carries this owner and address, with host route, rules, and link and address in this namespace, in either layout | [`Standing::Plumbed`] |
+//! | is live and carries this owner and addresses, with host routes, rules, and link and addresses in this namespace, in either layout | [`Standing::Plumbed`] |
 //! | is live and carries this owner, and something of that is missing | [`Standing::Partial`] |
 //!
 //! Costs one request in the usual case, `Absent`.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::Path;
 
 use super::attach::host_route;
@@ -19,7 +20,7 @@ use crate::apply::netlink::Socket;
 use crate::apply::netlink::read;
 use crate::apply::netns::Netns;
 use crate::plan::pod::{PodAttachment, PodLayout};
-use crate::plan::{Family, LinkName, LinkRef, Route, RouteTable, ids};
+use crate::plan::{Family, LinkName, LinkRef, PodAddresses, RouteTable, ids};
 
 /// What of a pod is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,34 +44,49 @@ pub fn standing(netns: &Path, pod: &PodAttachment) -> Result<Standing, ApplyErro
     if link.group == ids::DEAD_GROUP {
         return Ok(Standing::Absent);
     }
-    let route = host_route(&mut node, pod.address)?.filter(|route| route.link == LinkRef::Index(link.index));
-    let is_whole = alias.address == pod.address
+    let mut tables = BTreeSet::new();
+    for address in pod.addresses.iter() {
+        let route = host_route(&mut node, address)?.filter(|route| route.link == LinkRef::Index(link.index));
+        tables.insert(route.map(|route| route.table));
+    }
+    let is_whole = alias.addresses == pod.addresses
         && link.up
-        && has_rules(&mut node, pod, route.as_ref(), link.group)?
-        && pod_side_stands(netns, &pod.pod_link, pod.address, link.peer);
+        && has_rules(&mut node, pod, &tables, link.group)?
+        && pod_side_stands(netns, &pod.pod_link, pod.addresses, link.peer);
     Ok(if is_whole { Standing::Plumbed } else { Standing::Partial })
 }
 
-/// Whether route, rules and group are those of a layout. It may be another than the daemon would choose now: the pod is alive
+/// Whether routes, rules and group are those of a layout. It may be another than the daemon would choose now: the pod is alive
 /// all the same, and the daemon changes its layout without a gap.
-fn has_rules(node: &mut Socket, pod: &PodAttachment, route: Option<&Route>, group: u32) -> Result<bool, ApplyError> {
-    let Some(route) = route else { return Ok(false) };
-    let layout = match route.table {
-        RouteTable::MAIN => PodLayout::Classic,
-        table => PodLayout::Flat { table, group },
+fn has_rules(
+    node: &mut Socket,
+    pod: &PodAttachment,
+    tables: &BTreeSet<Option<RouteTable>>,
+    group: u32,
+) -> Result<bool, ApplyError> {
+    let layout = match tables.iter().collect::<Vec<_>>().as_slice() {
+        [Some(RouteTable::MAIN)] => PodLayout::Classic,
+        [Some(table)] => PodLayout::Flat { table: *table, group },
+        _ => return Ok(false),
     };
-    let there = read::rules(node, Family::V4)?;
+    let mut there = Vec::new();
+    for address in pod.addresses.iter() {
+        there.extend(read::rules(node, Family::of(address))?);
+    }
     let wanted = PodAttachment { layout, ..pod.clone() }.objects().rules;
     Ok(wanted.iter().all(|rule| there.iter().any(|(found, _)| found == rule)))
 }
 
-fn pod_side_stands(netns: &Path, link: &LinkName, address: Ipv4Addr, peer: Option<u32>) -> bool {
+fn pod_side_stands(netns: &Path, link: &LinkName, wanted: PodAddresses, peer: Option<u32>) -> bool {
     let look = || -> Result<bool, ApplyError> {
         let mut inside = Netns::open(netns)?.inside(Socket::route)?;
         let Some(link) = read::link_by_name(&mut inside, link)? else { return Ok(false) };
-        let addresses = read::addresses(&mut inside, Family::V4, Some(link.index))?;
-        let has_address = addresses.iter().any(|(_, found, _)| found.address == IpAddr::from(address).into());
-        Ok(link.up && Some(link.index) == peer && has_address)
+        let mut there = Vec::new();
+        for address in wanted.iter() {
+            there.extend(read::addresses(&mut inside, Family::of(address), Some(link.index))?);
+        }
+        let has = |address: IpAddr| there.iter().any(|(_, found, _)| found.address == address.into());
+        Ok(link.up && Some(link.index) == peer && wanted.iter().all(has))
     };
     look().unwrap_or(false)
 }

@@ -12,7 +12,7 @@ use crate::plan::pod::{PodAttachment, PodDetachment};
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 7);
 
 fn of(pod: &PodAttachment) -> PodDetachment {
-    PodDetachment { host_veth: pod.host_veth.clone(), owner: pod.owner.clone(), address: None }
+    PodDetachment { host_veth: pod.host_veth.clone(), owner: pod.owner.clone(), addresses: Vec::new() }
 }
 
 #[test]
@@ -21,7 +21,7 @@ fn after_a_detach_only_the_dead_veth_is_left_and_the_namespace_takes_it_along() 
     let before = node.dump();
     let pod = pod("a", ADDRESS, Some(2));
     attach(&sandbox.path(), &pod).unwrap();
-    assert_eq!(detach(&of(&pod)).unwrap(), Detached { address: Some(ADDRESS), was_live: true });
+    assert_eq!(detach(&of(&pod)).unwrap(), Detached { addresses: vec![ADDRESS.into()], was_live: true });
     let state = observe::kernel("eni").unwrap();
     assert!(state.ours.is_empty(), "{:?}", state.ours);
     assert_eq!(state.pods.iter().map(|pod| pod.group).collect::<Vec<_>>(), [ids::DEAD_GROUP]);
@@ -40,7 +40,7 @@ fn a_detach_may_be_repeated_and_may_find_nothing() {
     assert_eq!(detach(&of(&pod)).unwrap(), Detached::default());
     attach(&sandbox.path(), &pod).unwrap();
     detach(&of(&pod)).unwrap();
-    assert_eq!(detach(&of(&pod)).unwrap(), Detached { address: Some(ADDRESS), was_live: false });
+    assert_eq!(detach(&of(&pod)).unwrap(), Detached { addresses: vec![ADDRESS.into()], was_live: false });
     assert!(garbage::delete_dead_group().unwrap());
     assert!(!garbage::delete_dead_group().unwrap());
     assert_eq!(detach(&of(&pod)).unwrap(), Detached::default());
@@ -52,8 +52,8 @@ fn rules_without_a_link_are_removed_by_the_address_given() {
     let pod = pod("a", ADDRESS, Some(2));
     attach(&sandbox.path(), &pod).unwrap();
     _node.ip(&format!("link del {}", pod.host_veth));
-    let detachment = PodDetachment { address: Some(ADDRESS), ..of(&pod) };
-    assert_eq!(detach(&detachment).unwrap(), Detached { address: Some(ADDRESS), was_live: false });
+    let detachment = PodDetachment { addresses: vec![ADDRESS.into()], ..of(&pod) };
+    assert_eq!(detach(&detachment).unwrap(), Detached { addresses: vec![ADDRESS.into()], was_live: false });
     assert!(observe::kernel("eni").unwrap().ours.is_empty());
 }
 
@@ -66,8 +66,8 @@ fn a_late_detach_does_not_touch_the_successor_of_the_same_name() {
         PodAttachment { owner: "aws-cni/new/eth0".to_owned(), ..pod("db-0", Ipv4Addr::new(10, 0, 0, 8), Some(2)) };
     attach(&new_sandbox.path(), &new).unwrap();
     let before = node.dump();
-    let late = PodDetachment { address: Some(ADDRESS), ..of(&old) };
-    assert_eq!(detach(&late).unwrap(), Detached { address: Some(ADDRESS), was_live: false });
+    let late = PodDetachment { addresses: vec![ADDRESS.into()], ..of(&old) };
+    assert_eq!(detach(&late).unwrap(), Detached { addresses: vec![ADDRESS.into()], was_live: false });
     assert_same(&before, &node.dump(), "dump");
 }
 
@@ -84,7 +84,7 @@ fn a_detach_does_not_take_a_re_issued_address_from_its_new_pod() {
     assert_same(&before, &node.dump(), "dump");
     node.ip(&format!("link del {}", old.host_veth));
     let before = node.dump();
-    assert_eq!(detach(&PodDetachment { address: Some(ADDRESS), ..of(&old) }).unwrap(), Detached::default());
+    assert_eq!(detach(&PodDetachment { addresses: vec![ADDRESS.into()], ..of(&old) }).unwrap(), Detached::default());
     assert_same(&before, &node.dump(), "dump");
 }
 
@@ -100,8 +100,8 @@ fn a_pod_of_the_reference_is_taken_down_by_its_address() {
     // Without an address nothing proves that the link is this sandbox's.
     assert_eq!(detach(&of(&pod)).unwrap(), Detached::default());
     assert!(node.ip("rule").contains("10.0.0.7"));
-    let detachment = PodDetachment { address: Some(ADDRESS), ..of(&pod) };
-    assert_eq!(detach(&detachment).unwrap(), Detached { address: Some(ADDRESS), was_live: true });
+    let detachment = PodDetachment { addresses: vec![ADDRESS.into()], ..of(&pod) };
+    assert_eq!(detach(&detachment).unwrap(), Detached { addresses: vec![ADDRESS.into()], was_live: true });
     assert!(!node.ip("rule").contains("10.0.0.7"));
     assert!(!node.ip("-4 route show table main").contains("10.0.0.7"));
     assert!(node.ip("-d link show").contains("group 57005"));
@@ -128,5 +128,8 @@ fn the_garbage_group_holds_dead_pods_only() {
     detach(&of(&dead)).unwrap();
     assert!(garbage::delete_dead_group().unwrap());
     let state = observe::kernel("eni").unwrap();
-    assert_eq!(state.pods.iter().map(|pod| pod.host_route).collect::<Vec<_>>(), [Some(Ipv4Addr::new(10, 0, 0, 8))]);
+    assert_eq!(
+        state.pods.iter().map(|pod| pod.host_routes.clone()).collect::<Vec<_>>(),
+        [[Ipv4Addr::new(10, 0, 0, 8)]]
+    );
 }

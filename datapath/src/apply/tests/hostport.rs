@@ -58,7 +58,8 @@ impl Net {
     }
 
     fn open(&self, pod: &PodAttachment, ports: &[HostPort]) -> Result<(), ApplyError> {
-        let PodAttachment { owner, host_veth, address, .. } = pod.clone();
+        let PodAttachment { owner, host_veth, addresses, .. } = pod.clone();
+        let address = addresses.v4().unwrap();
         hostport::publish(self.folder.path(), &Mapping { owner, host_veth, address, ports: ports.to_vec() })
     }
 
@@ -78,8 +79,8 @@ impl Net {
     }
 
     fn end_server(&self) {
-        let PodAttachment { host_veth, owner, address, .. } = self.server.0.clone();
-        detach(&PodDetachment { host_veth, owner, address: Some(address) }).unwrap();
+        let PodAttachment { host_veth, owner, addresses, .. } = self.server.0.clone();
+        detach(&PodDetachment { host_veth, owner, addresses: addresses.iter().collect() }).unwrap();
     }
 }
 

@@ -20,7 +20,7 @@ fn flat(pod: PodAttachment, group: u32) -> PodAttachment {
 }
 
 fn of(pod: &PodAttachment) -> PodDetachment {
-    PodDetachment { host_veth: pod.host_veth.clone(), owner: pod.owner.clone(), address: None }
+    PodDetachment { host_veth: pod.host_veth.clone(), owner: pod.owner.clone(), addresses: Vec::new() }
 }
 
 #[test]
@@ -31,11 +31,11 @@ fn a_flat_pod_has_its_route_in_the_table_of_pods_its_group_and_no_rule_and_a_det
     let state = observe::kernel("eni").unwrap();
     assert_eq!((state.ours.rules.len(), state.ours.routes.len()), (0, 1));
     assert_eq!((state.ours.routes[0].table, state.pods[0].group), (ids::POD_TABLE, 158_001));
-    assert_eq!(state.pods[0].host_route, Some(pod.address));
+    assert_eq!(state.pods[0].host_routes, pod.addresses.iter().collect::<Vec<_>>());
     assert_eq!(standing(&sandbox.path(), &pod).unwrap(), Standing::Plumbed);
     let as_classic = PodAttachment { layout: PodLayout::Classic, ..pod.clone() };
     assert_eq!(standing(&sandbox.path(), &as_classic).unwrap(), Standing::Plumbed, "the daemon changes it over");
-    assert_eq!(detach(&of(&pod)).unwrap(), Detached { address: Some(pod.address), was_live: true });
+    assert_eq!(detach(&of(&pod)).unwrap(), Detached { addresses: pod.addresses.iter().collect(), was_live: true });
     assert!(observe::kernel("eni").unwrap().ours.is_empty());
     assert!(node.ip("route show table 158000").is_empty());
 }
@@ -134,7 +134,7 @@ fn changes_under_traffic(way: Way) {
             .map(|pod| LivePod {
                 owner: pod.owner,
                 host_veth: Some(pod.host_veth),
-                address: pod.address,
+                addresses: pod.addresses,
                 eni_table: pod.eni_table,
                 layout: pod.layout,
             })
@@ -198,7 +198,7 @@ fn pods_wait_with_a_new_layout_while_their_eni_s_rules_cannot_be_set_up() {
     let pods = vec![LivePod {
         owner: flat.owner,
         host_veth: Some(flat.host_veth),
-        address: flat.address,
+        addresses: flat.addresses,
         eni_table: flat.eni_table,
         layout: flat.layout,
     }];

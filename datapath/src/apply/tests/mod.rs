@@ -13,6 +13,7 @@ mod packets;
 mod pods;
 mod recycled;
 mod repair;
+mod stacks;
 mod transactions;
 mod undo;
 mod uninstall;

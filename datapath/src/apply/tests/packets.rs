@@ -303,7 +303,7 @@ fn not_heard_after_detach(first: Way, then: Way) {
     settle(&old_sandbox);
     let (old_pod, node) = (old_sandbox.udp("0.0.0.0:7001"), net.node.udp("10.0.0.10:7003"));
     exchange(&old_pod, &node, "10.0.0.10:7003").unwrap();
-    detach(&PodDetachment { host_veth: old.host_veth, owner: old.owner, address: None }).unwrap();
+    detach(&PodDetachment { host_veth: old.host_veth, owner: old.owner, addresses: Vec::new() }).unwrap();
     attach(&new_sandbox.path(), &then.on_secondary("new")).unwrap();
     settle(&new_sandbox);
     let new_pod = new_sandbox.udp("0.0.0.0:7001");

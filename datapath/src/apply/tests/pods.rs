@@ -115,7 +115,8 @@ fn standing_tells_a_whole_pod_from_a_broken_one_and_from_none() {
     attach(&sandbox.path(), &pod).unwrap();
     sandbox.ip("addr del 10.0.0.7/32 dev eth0");
     assert_eq!(is(), Standing::Partial);
-    let detachment = PodDetachment { host_veth: pod.host_veth.clone(), owner: pod.owner.clone(), address: None };
+    let detachment =
+        PodDetachment { host_veth: pod.host_veth.clone(), owner: pod.owner.clone(), addresses: Vec::new() };
     detach(&detachment).unwrap();
     assert_eq!(is(), Standing::Absent);
 }
@@ -129,10 +130,11 @@ fn a_re_created_statefulset_pod_takes_its_predecessor_s_name() {
     new.owner = "aws-cni/another/eth0".to_owned();
     attach(&new_sandbox.path(), &new).unwrap();
     let state = observe::kernel("eni").unwrap();
-    let alias = VethAlias::new("aws-cni/another/eth0", new.address).unwrap();
+    let alias = VethAlias::new("aws-cni/another/eth0", new.addresses).unwrap();
     assert_eq!(state.pods.iter().map(|pod| pod.alias.clone()).collect::<Vec<_>>(), [Some(alias)]);
     // The predecessor's rules would have outlived it.
-    assert_eq!(state.ours.rules, [Rule::to_pod(new.address), Rule::from_pod(new.address, Some(RouteTable(4)))]);
+    let address = new.addresses.v4().unwrap();
+    assert_eq!(state.ours.rules, [Rule::to_pod(address), Rule::from_pod(address, Some(RouteTable(4)))]);
     assert!(!node.ip("rule").contains("10.0.0.7"));
 }
 
@@ -189,7 +191,7 @@ fn a_hundred_and_ten_pods_at_once_are_all_attached() {
     let state = observe::kernel("eni").unwrap();
     assert_eq!(state.pods.len(), 110);
     for pod in &state.pods {
-        assert_eq!(pod.host_route, pod.alias.as_ref().map(|alias| alias.address));
+        assert_eq!(pod.host_routes, pod.alias.as_ref().unwrap().addresses.iter().collect::<Vec<_>>());
         assert_eq!(pod.group, 0);
     }
     assert_eq!(state.ours.rules.len(), 220);
@@ -237,10 +239,10 @@ fn observation_tells_foreign_links_from_pods() {
     node.ip("link add br0 type bridge");
     let state = observe::kernel("eni").unwrap();
     let seen: Vec<_> =
-        state.pods.iter().map(|pod| (pod.link.to_string(), pod.alias.is_some(), pod.host_route)).collect();
+        state.pods.iter().map(|pod| (pod.link.to_string(), pod.alias.is_some(), pod.host_routes.clone())).collect();
     let mut wanted = [
-        (pod.host_veth.to_string(), true, Some(pod.address)),
-        ("enireference".to_owned(), false, Some(Ipv4Addr::new(10, 0, 0, 9))),
+        (pod.host_veth.to_string(), true, pod.addresses.iter().collect::<Vec<_>>()),
+        ("enireference".to_owned(), false, vec![Ipv4Addr::new(10, 0, 0, 9).into()]),
     ];
     wanted.sort();
     assert_eq!(seen, wanted);
@@ -259,7 +261,10 @@ fn links_of_others_with_names_and_aliases_that_are_no_text_do_not_spoil_the_read
         r#"ip link add $(printf 'a\377b') type veth peer name far; ip link set far alias "$(printf 'enid \377')""#,
     );
     let state = observe::kernel("eni").unwrap();
-    assert_eq!(state.pods.iter().map(|pod| pod.host_route).collect::<Vec<_>>(), [Some(pod.address)]);
+    assert_eq!(
+        state.pods.iter().map(|pod| pod.host_routes.clone()).collect::<Vec<_>>(),
+        [[pod.addresses.iter().next().unwrap()]]
+    );
     assert_eq!(state.links.iter().filter(|(name, ..)| ["a?b", "far"].contains(&name.as_str())).count(), 2);
     assert_eq!(standing(&sandbox.path(), &pod).unwrap(), Standing::Plumbed);
 }

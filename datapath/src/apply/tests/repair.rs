@@ -30,7 +30,7 @@ fn live(pod: &PodAttachment) -> LivePod {
     LivePod {
         owner: pod.owner.clone(),
         host_veth: Some(pod.host_veth.clone()),
-        address: pod.address,
+        addresses: pod.addresses,
         eni_table: pod.eni_table,
         layout: pod.layout,
     }
@@ -201,7 +201,7 @@ fn a_pass_at_any_step_of_an_attach_does_not_disturb_it() {
             // The sandbox before, of the same pod name, is in the journal still: its DEL has not come.
             let before = LivePod {
                 owner: "aws-cni/before/eth0".to_owned(),
-                address: Ipv4Addr::new(10, 0, 1, 10),
+                addresses: Ipv4Addr::new(10, 0, 1, 10).into(),
                 ..live(&newcomer)
             };
             let desired = Desired {
@@ -218,7 +218,8 @@ fn a_pass_at_any_step_of_an_attach_does_not_disturb_it() {
             let state = observe::kernel("eni").unwrap();
             assert_eq!((state.pods.len(), state.ours.routes.len()), (1, 1), "step {steps}: {state:?}");
             assert_eq!(state.ours.rules.len(), if is_flat { 0 } else { 2 }, "step {steps}: {state:?}");
-            detach(&PodDetachment { host_veth: newcomer.host_veth, owner: newcomer.owner, address: None }).unwrap();
+            detach(&PodDetachment { host_veth: newcomer.host_veth, owner: newcomer.owner, addresses: Vec::new() })
+                .unwrap();
             garbage::delete_dead_group().unwrap();
             if is_over {
                 break;
@@ -266,7 +267,7 @@ fn a_detach_is_heard_as_a_change_of_its_address_alone_in_either_layout() {
         let (space, newcomer) = (Space::new(), pod("c", Ipv4Addr::new(10, 0, 1, 9), Some(2)));
         let newcomer = PodAttachment { layout, ..newcomer };
         attach(&space.path(), &newcomer).unwrap();
-        detach(&PodDetachment { host_veth: newcomer.host_veth, owner: newcomer.owner, address: None }).unwrap();
+        detach(&PodDetachment { host_veth: newcomer.host_veth, owner: newcomer.owner, addresses: Vec::new() }).unwrap();
         let gone = watcher.wait_at_most(Duration::from_millis(300)).unwrap();
         assert_eq!(gone.addresses, BTreeSet::from([IpAddr::from([10, 0, 1, 9])]), "{layout:?}");
         assert_eq!(gone.objects, BTreeSet::new(), "{layout:?}");
@@ -284,7 +285,7 @@ fn a_watcher_hears_others_and_not_what_an_attach_makes() {
     let (space, newcomer) = (Space::new(), pod("c", Ipv4Addr::new(10, 0, 1, 9), Some(2)));
     attach(&space.path(), &newcomer).unwrap();
     assert_eq!(hear(), Changes::default(), "an attach");
-    let leaving = PodDetachment { host_veth: newcomer.host_veth, owner: newcomer.owner, address: None };
+    let leaving = PodDetachment { host_veth: newcomer.host_veth, owner: newcomer.owner, addresses: Vec::new() };
     detach(&leaving).unwrap();
     let gone = hear();
     assert_eq!((gone.addresses, gone.objects), (BTreeSet::from([IpAddr::from([10, 0, 1, 9])]), BTreeSet::new()));

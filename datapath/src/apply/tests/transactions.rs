@@ -59,7 +59,7 @@ fn a_pod_with_thousands_of_host_ports_has_all_of_them_and_they_go_at_once() {
     let mapping = Mapping {
         owner: server.owner.clone(),
         host_veth: server.host_veth.clone(),
-        address: server.address,
+        address: server.addresses.v4().unwrap(),
         ports: (30_000..34_000).map(port).collect(),
     };
     hostport::publish(folder.path(), &mapping).unwrap();

@@ -8,7 +8,7 @@ use crate::apply::{observe, uninstall};
 use crate::plan::pod::{PodAttachment, PodDetachment};
 
 fn of(pod: &PodAttachment) -> PodDetachment {
-    PodDetachment { host_veth: pod.host_veth.clone(), owner: pod.owner.clone(), address: None }
+    PodDetachment { host_veth: pod.host_veth.clone(), owner: pod.owner.clone(), addresses: Vec::new() }
 }
 
 fn goes_on(way: Way) {

@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 use proptest::prelude::*;
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use super::*;
 use crate::plan::golden;
+
+const V4: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 7);
+const V6: Ipv6Addr = Ipv6Addr::new(0x2600, 0x1f13, 0, 1, 0, 0, 0, 7);
 
 fn pod(eni_table: Option<RouteTable>) -> PodAttachment {
     let owner = "aws-cni/0a1b2c3d/eth0";
     PodAttachment {
         host_veth: LinkName::host_veth("eni", "default", "sample-pod", owner).unwrap(),
         pod_link: LinkName::new("eth0").unwrap(),
-        address: Ipv4Addr::new(10, 0, 1, 7),
+        addresses: V4.into(),
         mtu: 9001,
         eni_table,
         layout: PodLayout::Classic,
@@ -47,21 +52,43 @@ fn a_flat_pod_inside_a_prefix_is_plumbed_as_one_on_the_primary_eni_and_prints_as
     assert_eq!(attach(&in_prefix), attach(&flat(None, ids::DEFAULT_GROUP)));
 }
 
+/// One v6 and one dual pod in each layout.
+#[test]
+fn attaching_pods_with_ipv6_prints_as_reviewed() {
+    for (name, addresses) in [("v6", PodAddresses::V6(V6)), ("dual", PodAddresses::Both(V4, V6))] {
+        let classic = PodAttachment { addresses, ..pod(Some(RouteTable(2))) };
+        golden::check(&format!("attach-{name}.sh"), &attach(&classic).to_string());
+        let flat = PodAttachment { addresses, ..flat(Some(RouteTable(2)), ids::eni_group(1).unwrap()) };
+        golden::check(&format!("attach-{name}-flat.sh"), &attach(&flat).to_string());
+    }
+}
+
+#[test]
+fn detaching_a_dual_stack_pod_prints_as_reviewed() {
+    let PodAttachment { host_veth, owner, .. } = pod(None);
+    let addresses = PodAddresses::Both(V4, V6).iter().collect();
+    golden::check("detach-dual.sh", &detach(&PodDetachment { host_veth, owner, addresses }).to_string());
+}
+
 #[test]
 fn detaching_a_pod_prints_as_reviewed() {
-    let PodAttachment { host_veth, owner, address, .. } = pod(None);
-    golden::check("detach.sh", &detach(&PodDetachment { host_veth, owner, address: Some(address) }).to_string());
+    let PodAttachment { host_veth, owner, addresses, .. } = pod(None);
+    golden::check(
+        "detach.sh",
+        &detach(&PodDetachment { host_veth, owner, addresses: addresses.iter().collect() }).to_string(),
+    );
 }
 
 proptest! {
     /// What an attach makes outside of the veth, the detach of the same pod takes away.
     #[test]
-    fn every_rule_and_route_of_an_attach_is_removed_by_its_detach(address in any::<u32>(), table in 1u32..400, is_flat in any::<bool>()) {
+    fn every_rule_and_route_of_an_attach_is_removed_by_its_detach(v4 in any::<Option<u32>>(), v6 in any::<u128>(), table in 1u32..400, is_flat in any::<bool>()) {
         let mut pod = if is_flat { flat(Some(RouteTable(table)), 0) } else { pod(Some(RouteTable(table))) };
-        pod.address = address.into();
+        let v6 = Some(Ipv6Addr::from(v6)).filter(|_| v4.is_none() || table % 2 == 0);
+        pod.addresses = PodAddresses::new(v4.map(Ipv4Addr::from), v6).unwrap();
         let plan = attach(&pod);
         let PodAttachment { host_veth, owner, .. } = pod.clone();
-        let removed = detach(&PodDetachment { host_veth, owner, address: Some(pod.address) }).ops;
+        let removed = detach(&PodDetachment { host_veth, owner, addresses: pod.addresses.iter().collect() }).ops;
         for op in plan.node.iter().chain(&plan.rules) {
             let is_removed = match op {
                 Op::RouteAdd(route) => removed.contains(&Op::RouteDelete(Route { protocol: 0, ..route.clone() })),

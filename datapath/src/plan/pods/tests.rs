@@ -16,7 +16,7 @@ fn pod(number: u8, table: Option<u32>) -> LivePod {
     LivePod {
         owner: format!("aws-cni/pod-{number}/eth0"),
         host_veth: Some(veth(number)),
-        address: Ipv4Addr::new(10, 0, 1, number),
+        addresses: Ipv4Addr::new(10, 0, 1, number).into(),
         eni_table: table.map(RouteTable),
         layout: PodLayout::Classic,
     }
@@ -47,8 +47,8 @@ fn veth(number: u8) -> LinkName {
 }
 
 /// The block of one address.
-fn host(address: Ipv4Addr) -> IpNet {
-    IpAddr::from(address).into()
+fn host(addresses: impl Into<PodAddresses>) -> IpNet {
+    addresses.into().iter().next().unwrap().into()
 }
 
 fn index(number: u8) -> u32 {
@@ -62,7 +62,7 @@ fn link(number: u8, pod: &LivePod) -> NodeLink {
         mac: Some(MacAddr::of_host_end(&pod.owner)),
         up: true,
         group: 0,
-        alias: Some(VethAlias { owner: pod.owner.clone(), address: pod.address }),
+        alias: Some(VethAlias { owner: pod.owner.clone(), addresses: pod.addresses }),
         is_bare_veth: false,
     }
 }
@@ -81,8 +81,10 @@ fn bare_node() -> NodeState {
     let main =
         Rule { family: Family::V4, priority: 32766, from: None, to: None, mark: None, table: Some(RouteTable::MAIN) };
     let foreign = Rule { priority: 600, ..Rule::to_pod(Ipv4Addr::new(10, 0, 9, 9)) };
-    let route =
-        Route { protocol: 4, ..pod::host_route(Ipv4Addr::new(10, 0, 9, 9), LinkRef::Index(PRIMARY), RouteTable::MAIN) };
+    let route = Route {
+        protocol: 4,
+        ..pod::host_route(Ipv4Addr::new(10, 0, 9, 9).into(), LinkRef::Index(PRIMARY), RouteTable::MAIN)
+    };
     NodeState { links: vec![eth0], routes: vec![route], rules: vec![(main, 2), (foreign, 0)], ..NodeState::default() }
 }
 
@@ -179,7 +181,7 @@ fn another_mac_is_put_back_and_the_neighbour_after_it() {
 fn a_route_that_somebody_bent_leads_to_the_pod_again() {
     let pods = [(1, pod(1, None))];
     let mut state = node(&pods);
-    let at = state.routes.iter().position(|route| route.destination == host(pods[0].1.address)).unwrap();
+    let at = state.routes.iter().position(|route| route.destination == host(pods[0].1.addresses)).unwrap();
     state.routes[at].link = LinkRef::Index(PRIMARY);
     state.routes[at].protocol = 3;
     let repairs = repair(&[pods[0].1.clone()], &mut state);
@@ -194,7 +196,7 @@ fn a_route_to_another_live_pod_with_the_same_address_is_not_taken_from_it() {
     let mut state = node(&pods[..1]);
     state.links.push(link(2, &pods[1].1));
     repair(&[pods[1].1.clone()], &mut state);
-    let at = state.routes.iter().position(|route| route.destination == host(pods[0].1.address)).unwrap();
+    let at = state.routes.iter().position(|route| route.destination == host(pods[0].1.addresses)).unwrap();
     state.routes[at].link = LinkRef::Index(index(2));
     assert_eq!(diff(&[pods[0].1.clone(), pods[1].1.clone()], &state), []);
 }
@@ -207,7 +209,7 @@ fn nothing_is_put_back_for_a_pod_that_is_dead_or_whose_alias_names_another_addre
     state.links[1].group = ids::DEAD_GROUP;
     assert_eq!(diff(&[dead[0].1.clone()], &state), []);
     state.links[1].group = 0;
-    state.links[1].alias.as_mut().unwrap().address = Ipv4Addr::new(10, 0, 1, 77);
+    state.links[1].alias.as_mut().unwrap().addresses = Ipv4Addr::new(10, 0, 1, 77).into();
     assert_eq!(diff(&[dead[0].1.clone()], &state), []);
 }
 
@@ -241,7 +243,7 @@ fn carries(state: &NodeState, pod: &LivePod) -> bool {
     else {
         return false;
     };
-    let block = host(pod.address);
+    let block = host(pod.addresses);
     let routed = |table| {
         state
             .routes
@@ -276,7 +278,7 @@ fn a_pod_that_changes_layout_can_be_reached_and_leaves_by_its_eni_after_every_si
             }
             assert!(carries(&state, &then));
             assert_eq!(diff(std::slice::from_ref(&then), &state), []);
-            let own = |rule: &Rule| rule.to == Some(host(then.address)) || rule.from == Some(host(then.address));
+            let own = |rule: &Rule| rule.to == Some(host(then.addresses)) || rule.from == Some(host(then.addresses));
             let rules = state.rules.iter().filter(|(rule, _)| own(rule)).count();
             let wanted = attachment(&then, &state.links[1]).objects();
             assert_eq!((rules, state.links[1].group), (wanted.rules.len(), wanted.group));
@@ -336,9 +338,9 @@ fn orphans_are_what_neither_a_live_link_nor_a_spared_address_needs() {
     // 1 lives, 2 is gone and spared, 3 is dead.
     state.links.retain(|link| link.index != index(2));
     state.links.iter_mut().filter(|link| link.index == index(3)).for_each(|link| link.group = ids::DEAD_GROUP);
-    let spared = BTreeSet::from([IpAddr::from(pods[1].1.address)]);
+    let spared = BTreeSet::from([host(pods[1].1.addresses).addr()]);
     let found = orphans(&state, &spared);
-    let (dead, eni) = (IpAddr::from(pods[2].1.address), IpAddr::from(Ipv4Addr::new(10, 0, 1, 200)));
+    let (dead, eni) = (host(pods[2].1.addresses).addr(), IpAddr::from(Ipv4Addr::new(10, 0, 1, 200)));
     assert_eq!(found.keys().copied().collect::<Vec<_>>(), [dead, eni]);
     assert_eq!(found[&dead].len(), 4, "two rules, a route, a neighbour");
     assert_eq!(found[&eni].len(), 1);
@@ -436,8 +438,8 @@ proptest! {
                 continue;
             }
             prop_assert!(link.up);
-            prop_assert!(state.routes.contains(&pod::host_route(pod.address, LinkRef::Index(link.index), RouteTable::MAIN)));
-            let from = state.rules.iter().filter(|(rule, _)| rule.from == Some(host(pod.address)));
+            prop_assert!(state.routes.contains(&pod::host_route(host(pod.addresses).addr(), LinkRef::Index(link.index), RouteTable::MAIN)));
+            let from = state.rules.iter().filter(|(rule, _)| rule.from == Some(host(pod.addresses)));
             let tables: BTreeSet<_> = from.map(|(rule, _)| rule.table).collect();
             prop_assert_eq!(tables, pod.eni_table.into_iter().map(Some).collect::<BTreeSet<_>>());
         }
@@ -461,7 +463,7 @@ proptest! {
         prop_assert!(foreign.routes.iter().all(|route| state.routes.contains(route)));
         for (number, pod) in &pods {
             let rules = state.rules.iter().filter(|(rule, _)| {
-                rule.from == Some(host(pod.address)) || rule.to == Some(host(pod.address))
+                rule.from == Some(host(pod.addresses)) || rule.to == Some(host(pod.addresses))
             });
             let stays = !gone.contains(number) || held.contains(number);
             prop_assert_eq!(rules.count(), if stays { 2 } else { 0 });

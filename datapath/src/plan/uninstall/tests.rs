@@ -75,7 +75,7 @@ fn add_pod(state: &mut NodeState, kind: Kind, eni: u32, number: u32, is_dead: bo
     let index = 100 * (eni + 1) + number;
     let is_flat = matches!(kind, Kind::Mark | Kind::Prefix);
     let group = if kind == Kind::Mark { ids::eni_group(eni).unwrap_or(0) } else { 0 };
-    let alias = VethAlias { owner: format!("aws-cni/pod-{index}/eth0"), address: v4 };
+    let alias = VethAlias { owner: format!("aws-cni/pod-{index}/eth0"), addresses: v4.into() };
     state.links.push(NodeLink {
         index,
         name: LinkName::new(&format!("eni{index}")).unwrap(),

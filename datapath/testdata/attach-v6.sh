@@ -1,0 +1,19 @@
+ip link add enicc21c2d7785 address 56:0b:3f:b6:5a:ff mtu 9001 numtxqueues 1 numrxqueues 1 group 2781 type veth peer name eth0 address c2:68:c0:62:87:71 mtu 9001 numtxqueues 1 numrxqueues 1 netns $POD
+sysctl -w net.ipv6.conf.enicc21c2d7785.accept_ra=0
+sysctl -w net.ipv6.conf.enicc21c2d7785.accept_redirects=1
+sysctl -w net.ipv6.conf.enicc21c2d7785.forwarding=0
+ip netns exec $POD sysctl -w net.ipv6.conf.eth0.disable_ipv6=0
+ip netns exec $POD sysctl -w net.ipv6.conf.eth0.accept_dad=0
+ip -n $POD link set dev eth0 up
+ip -n $POD addr add 2600:1f13:0:1::7/128 dev eth0 nodad
+ip -n $POD neigh replace fe80::1 lladdr 56:0b:3f:b6:5a:ff dev eth0 nud permanent protocol 158
+ip -n $POD -6 route add fe80::1/128 dev eth0 table main proto 158
+ip -n $POD -6 route add default via fe80::1 dev eth0 table main proto 158
+ip link set dev enicc21c2d7785 group 0 alias 'enid aws-cni/0a1b2c3d/eth0 2600:1f13:0:1::7' up
+ip -6 route add 2600:1f13:0:1::7/128 dev enicc21c2d7785 table main proto 158
+ip neigh replace 2600:1f13:0:1::7 lladdr c2:68:c0:62:87:71 dev enicc21c2d7785 nud permanent protocol 158
+ip -6 rule del priority 1536 from 2600:1f13:0:1::7
+ip -6 rule add priority 512 from all to 2600:1f13:0:1::7 lookup main protocol 158
+ip -6 rule add priority 1536 from 2600:1f13:0:1::7 lookup 2 protocol 158
+ip netns exec $POD sysctl -w net.ipv6.conf.lo.disable_ipv6=0
+ip -n $POD link set dev lo up
