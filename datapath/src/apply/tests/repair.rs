@@ -252,8 +252,8 @@ fn after_a_flush_the_rules_of_250_pods_are_back_in_one_pass_of_a_few_sends() {
     let end = clock();
     let sends = SENDS.get() - sends;
     assert_eq!((done.repairs.len(), done.failures.len()), (500, 0));
-    // 8 of up to 64 rules each, and the lists before and after.
-    assert!(sends <= 8 + 2 * 7 + 4, "{sends} sends");
+    // 8 of up to 64 rules each, and the lists of both families before and after.
+    assert!(sends <= 8 + 2 * 9 + 4, "{sends} sends");
     let took = (end.tv_sec - start.tv_sec) * 1_000 + (end.tv_nsec - start.tv_nsec) / 1_000_000;
     println!("500 rules of 250 pods put back and proven in {took} ms, {sends} sends");
 }

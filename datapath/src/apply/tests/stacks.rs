@@ -246,6 +246,7 @@ fn an_ipv6_address_of_a_living_pod_is_refused_and_its_stale_link_gives_way() {
         steer(&node);
         let pod = pod_on(1, stack, is_flat);
         attach(&living.path(), &pod).unwrap();
+        wait_for_carrier(&node, pod.host_veth.as_str());
         let before = node.dump();
         // Another IPv4 address, the same IPv6 one, so that a dual pod's routes are refused one by one; either layout.
         for is_flat in [false, true] {
