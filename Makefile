@@ -43,7 +43,7 @@ demo: binaries plugin tools ## two emulated nodes, real daemon, real plugin, 259
 
 test: build plugin tools localstack moto kube-proxy ## every test (needs root)
 	$(call say,tests)
-	@$(sdk); scripts/nextest.sh run --config "$$ENID_SDK" --workspace --all-targets
+	@$(sdk); scripts/nextest.sh run --profile all --test-threads $$((2 * $$(nproc))) --config "$$ENID_SDK" --workspace --all-targets
 
 layouts: build plugin tools kube-proxy ## the packet scenarios in the layout that is not the default (needs root)
 	$(call say,scenarios in layout classic)
