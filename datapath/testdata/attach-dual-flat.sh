@@ -10,6 +10,7 @@ ip -n $POD neigh replace 169.254.1.1 lladdr 56:0b:3f:b6:5a:ff dev eth0 nud perma
 ip -n $POD route add 169.254.1.1/32 dev eth0 scope link table main proto 158
 ip -n $POD route add default via 169.254.1.1 dev eth0 table main proto 158
 ip -n $POD addr add 2600:1f13:0:1::7/128 dev eth0 nodad
+ip -n $POD -6 route add local 2600:1f13:0:1::7/128 dev eth0 table 255 proto 158
 ip -n $POD neigh replace fe80::1 lladdr 56:0b:3f:b6:5a:ff dev eth0 nud permanent protocol 158
 ip -n $POD -6 route add fe80::1/128 dev eth0 table main proto 158
 ip -n $POD -6 route add default via fe80::1 dev eth0 table main proto 158

@@ -141,6 +141,9 @@ impl Route {
 
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.table == RouteTable::LOCAL {
+            f.write_str("local ")?;
+        }
         if self.destination.prefix_len() == 0 {
             f.write_str("default")?;
         } else {

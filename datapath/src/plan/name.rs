@@ -157,6 +157,9 @@ pub struct RouteTable(pub u32);
 impl RouteTable {
     /// The kernel's main table.
     pub const MAIN: Self = Self(254);
+    /// The kernel's table of the namespace's own addresses (RT_TABLE_LOCAL, `include/uapi/linux/rtnetlink.h`). A route in it is of type
+    /// `local`.
+    pub const LOCAL: Self = Self(255);
 }
 
 impl fmt::Display for RouteTable {

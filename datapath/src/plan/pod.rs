@@ -206,25 +206,22 @@ fn pod_ops(pod: &PodAttachment) -> Vec<Op> {
     std::iter::once(up).chain(pod.addresses.iter().flat_map(|address| pod_address_ops(pod, &link, address))).collect()
 }
 
-fn pod_address_ops(pod: &PodAttachment, link: &LinkRef, address: IpAddr) -> [Op; 4] {
+fn pod_address_ops(pod: &PodAttachment, link: &LinkRef, address: IpAddr) -> Vec<Op> {
     let family = Family::of(address);
     let gateway = ids::pod_gateway(family);
-    let route = |destination: IpNet, via, scope| {
-        Op::RouteAdd(Route {
-            destination,
-            via,
-            link: link.clone(),
-            scope,
-            table: RouteTable::MAIN,
-            protocol: ids::PROTOCOL,
-        })
+    let route_in = |table, destination: IpNet, via, scope| {
+        Op::RouteAdd(Route { destination, via, link: link.clone(), scope, table, protocol: ids::PROTOCOL })
     };
-    [
-        Op::AddressAdd(Address { address: address.into(), link: link.clone(), without_prefix_route: false }),
+    let route = |destination, via, scope| route_in(RouteTable::MAIN, destination, via, scope);
+    // The kernel itself lets an IPv6 address answer only when a worker of its gets to it; packets are lost until then.
+    let own = (family == Family::V6).then(|| route_in(RouteTable::LOCAL, address.into(), None, on_link(family)));
+    let add = Op::AddressAdd(Address { address: address.into(), link: link.clone(), without_prefix_route: false });
+    let to_router = [
         Op::NeighbourSet(Neighbour { address: gateway, mac: pod.host_mac, link: link.clone() }),
         route(gateway.into(), None, on_link(family)),
         route(family.everything(), Some(gateway), RouteScope::Universe),
-    ]
+    ];
+    std::iter::once(add).chain(own).chain(to_router).collect()
 }
 
 /// Tables in which a host route can be, whatever the layout.

@@ -23,7 +23,9 @@ use rustix::io::Errno;
 use super::Request;
 use super::rtnl::RouteNetlinkMessage;
 use crate::apply::ApplyError;
-use crate::plan::{Address, Family, LinkRef, LinkSet, Neighbour, Op, Route, RouteScope, Rule, VethPair, ids};
+use crate::plan::{
+    Address, Family, LinkRef, LinkSet, Neighbour, Op, Route, RouteScope, RouteTable, Rule, VethPair, ids,
+};
 
 /// IFLA_IFALIAS (`include/uapi/linux/if_link.h`). The typed attribute appends a NUL that the kernel would count.
 const IFLA_IFALIAS: u16 = 20;
@@ -190,7 +192,7 @@ fn route_message(route: &Route, index: u32) -> RouteMessage {
 
 fn new_route(route: &Route, index: u32) -> RouteMessage {
     let mut message = route_message(route, index);
-    message.header.kind = RouteType::Unicast;
+    message.header.kind = if route.table == RouteTable::LOCAL { RouteType::Local } else { RouteType::Unicast };
     message.header.scope = match route.scope {
         RouteScope::Universe => KernelScope::Universe,
         RouteScope::Link => KernelScope::Link,
