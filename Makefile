@@ -132,7 +132,7 @@ proto: ## regenerate ipam-api/src/generated from the .proto files
 	@cargo run -q -p ipam-api --example generate
 
 bless: ## rewrite golden files from what the code prints now; read the diff
-	@ENID_BLESS=1 cargo test -q -p datapath --features apply golden
+	@ENID_BLESS=1 cargo test -q -p datapath --lib plan::
 	@ENID_BLESS=1 cargo test -q -p ipamd-core --test readme
 
 bench: binaries tools ## measure the host network, ADD and DEL: docs/host-network.md (needs root; builds a release daemon; ONLY="calls packets")

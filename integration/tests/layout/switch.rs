@@ -146,6 +146,16 @@ fn both(bed: &Bed) -> usize {
     flat(bed) - 1 + 2 * with_rules
 }
 
+/// From classic to flat, back, and to flat again: each time exactly what that layout had before.
+fn to_and_fro(bed: &mut Bed, as_classic: &[String]) {
+    bed.change("flat", WHOLE, flat);
+    let as_flat = bed.objects();
+    bed.change("classic", WHOLE, classic);
+    assert_eq!(bed.objects(), as_classic);
+    bed.change("flat", WHOLE, flat);
+    assert_eq!(bed.objects(), as_flat);
+}
+
 #[expect(clippy::print_stdout, reason = "how much was sent belongs to the result")]
 fn assert_nothing_lost(bed: &Bed, tallies: &[Tally]) {
     for tally in tallies {
@@ -170,12 +180,7 @@ fn pods_with_single_addresses_change_layouts_to_and_fro_and_stop_half_way_withou
     bed.change("flat", ONE_ENI, both);
     bed.change("classic", ONE_ENI, classic);
     assert_eq!(bed.objects(), as_classic);
-    bed.change("flat", WHOLE, flat);
-    let as_flat = bed.objects();
-    bed.change("classic", WHOLE, classic);
-    assert_eq!(bed.objects(), as_classic);
-    bed.change("flat", WHOLE, flat);
-    assert_eq!(bed.objects(), as_flat);
+    to_and_fro(&mut bed, &as_classic);
     assert_nothing_lost(&bed, &flows.end());
 }
 
@@ -186,12 +191,7 @@ fn pods_inside_prefixes_change_layouts_to_and_fro_without_losing_a_packet() {
     let (mut bed, published) = Bed::build("t3.micro", &environment);
     let as_classic = bed.objects();
     let flows = Flows::start(bed.paths(published));
-    bed.change("flat", WHOLE, flat);
-    let as_flat = bed.objects();
-    bed.change("classic", WHOLE, classic);
-    assert_eq!(bed.objects(), as_classic);
-    bed.change("flat", WHOLE, flat);
-    assert_eq!(bed.objects(), as_flat);
+    to_and_fro(&mut bed, &as_classic);
     assert_nothing_lost(&bed, &flows.end());
 }
 
