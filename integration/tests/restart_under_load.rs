@@ -115,16 +115,17 @@ fn check_leaks(topology: &Topology) {
     let clean = eventually("nothing of a pod is left", Duration::from_secs(20), || {
         let left = n1.leftovers().map_err(|error| error.to_string())?.of_pods();
         let allocated = n1.number("/pool/allocated").map_err(|error| error.to_string())?;
-        let tombstones = names(&n1.state_folder().join("tombstones"));
-        if left.is_empty() && allocated == 0 && tombstones.is_empty() {
+        let [tombstones, ports] = ["tombstones", "hostports"].map(|folder| names(&n1.state_folder().join(folder)));
+        if left.is_empty() && allocated == 0 && tombstones.is_empty() && ports.is_empty() {
             return Ok(());
         }
-        Err(format!("{left}; {allocated} allocated; tombstones {tombstones:?}"))
+        Err(format!("{left}; {allocated} allocated; tombstones {tombstones:?}; host ports {ports:?}"))
     });
     clean.unwrap();
     let journal: Value = serde_json::from_slice(&fs::read(n1.state_folder().join("ipam.json")).unwrap()).unwrap();
     assert_eq!(journal["allocations"], Value::Array(Vec::new()));
-    let files = ["enid.json", "ipam.json", "ipamd.lock", "ipamd.sock", "ready", "status.json", "tombstones"];
+    let files =
+        ["enid.json", "hostports", "ipam.json", "ipamd.lock", "ipamd.sock", "ready", "status.json", "tombstones"];
     let found = names(&n1.state_folder());
     assert!(found.iter().all(|name| files.contains(&name.as_str())), "{found:?}");
     let same = eventually("EC2 and the daemon have the same addresses", Duration::from_secs(10), || {
