@@ -27,6 +27,9 @@ use crate::action::Fill;
 use crate::event::{EniView, Failure};
 use crate::ids::{ActionId, AttachmentId, BootTime, DeviceIndex, EniId, MacAddr, SecurityGroupId, SubnetId};
 
+/// An attached ENI that is not proven for so long (an attach usually takes no longer, cilium #16494) is no reason to let ADDs wait
+/// that another ENI in service has slots for.
+pub(crate) const OVERDUE_AFTER: Duration = Duration::from_secs(5);
 /// An attached ENI that is not proven for so long is not counted on any more: the planner asks for another one if the limits
 /// allow, though this one is used when it comes. Three times what an attach usually takes (within 5 s, cilium #16494), and
 /// inside an ADD's budget of 20 s.
@@ -332,6 +335,11 @@ impl Eni {
             Phase::Configuring(_) => !self.is_late(now) && self.missing_since.is_none(),
             Phase::Ready | Phase::Draining(_) | Phase::Detaching(_) | Phase::Deleting(_) => false,
         }
+    }
+
+    /// Whether it takes longer than attaching usually does, so that who waits should not count on it alone.
+    pub(crate) fn is_overdue(&self, now: BootTime) -> bool {
+        matches!(self.phase, Phase::Configuring(_)) && now.since(self.since) >= OVERDUE_AFTER
     }
 
     /// Whether it has been attached for so long without being proven that nobody should count on it.

@@ -4,7 +4,7 @@
 use crate::action::{ActionKind, EniPlan, HostPlan};
 use crate::ids::{BootTime, EniId, RouteTable};
 use crate::lifecycle::{
-    Assign, DetachStep, DrainReason, Eni, LATE_AFTER, Phase, STUCK_AFTER, Termination, Try, TryState,
+    Assign, DetachStep, DrainReason, Eni, LATE_AFTER, OVERDUE_AFTER, Phase, STUCK_AFTER, Termination, Try, TryState,
 };
 use crate::reason::{NoticeLevel, ReasonCode};
 
@@ -123,8 +123,8 @@ impl Core {
         let Some(eni) = self.enis.get(id) else { return };
         let Phase::Configuring(attempt) = &eni.phase else { return };
         if !eni.is_stuck(now) {
-            let late = eni.since + LATE_AFTER;
-            let at = if now < late { late } else { eni.since + STUCK_AFTER };
+            let steps = [OVERDUE_AFTER, LATE_AFTER, STUCK_AFTER].map(|after| eni.since + after);
+            let at = steps.into_iter().find(|at| now < *at).unwrap_or(eni.since + STUCK_AFTER);
             self.alarm(at);
             return;
         }

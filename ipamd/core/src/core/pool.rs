@@ -3,7 +3,12 @@
 //!
 //! Capacity counts from the moment it is planned: addresses of calls under way, of ENIs asked for, and of ENIs not proven
 //! yet are *coming*. So nothing is asked for twice, and a failing call that will be tried again does not call for another.
-//! An ENI that is late (`Eni::is_late`) is not counted on any more: another one may be asked for in its place.
+//! An ENI that is overdue (`Eni::is_overdue`) is not counted on for ADDs that wait, as far as ENIs in service have slots for
+//! them: a call is quick, a link may not come at all. One that is late (`Eni::is_late`) is not counted on for anything: another
+//! one may be asked for in its place.
+//!
+//! Worked example: two ENIs with 13 addresses each have no link for 5 s, a third is in service with 13 empty slots, and 4 ADDs
+//! wait. 26 are coming, so nothing seems missing; 4 of them do not count, and the third ENI gets 4.
 
 use crate::action::{ActionKind, Fill};
 use crate::config::{AddressMode, WarmTargets};
@@ -117,6 +122,7 @@ impl Core {
     pub(super) fn pool_view(&self, now: BootTime) -> PoolView {
         let (waiting, announced) = (Addresses(self.waiters.len()), self.announced.pods);
         let mut view = PoolView { waiting, announced, ..PoolView::default() };
+        let mut overdue = Addresses::ZERO;
         for eni in self.enis.values() {
             let serves = eni.gives_out() || eni.is_coming(now);
             if !serves {
@@ -128,6 +134,9 @@ impl Core {
                 if self.counts(eni, slot, now) {
                     view.total += Addresses(tally.free);
                     view.free += Addresses(tally.free);
+                    if eni.is_overdue(now) {
+                        overdue += Addresses(tally.free);
+                    }
                     if self.makes(Fault::CoolingIsFree) {
                         view.free += Addresses(tally.cooling);
                     }
@@ -144,7 +153,19 @@ impl Core {
             view.total += Addresses(request.fill.addresses());
             view.free += Addresses(request.fill.addresses());
         }
+        let replaced = overdue.min(waiting).min(self.room_in_service(overdue, now));
+        view.total = view.total.less(replaced);
+        view.free = view.free.less(replaced);
         view
+    }
+
+    /// What ENIs in service could hold more; not looked at unless some are overdue.
+    fn room_in_service(&self, overdue: Addresses, now: BootTime) -> Addresses {
+        if overdue == Addresses::ZERO {
+            return Addresses::ZERO;
+        }
+        let rooms = self.rooms(now).into_iter().filter(|(eni, _)| eni.gives_out());
+        rooms.fold(Addresses::ZERO, |sum, (eni, slots)| sum + slots.of(self.ask(&eni.subnet_id, now).slot))
     }
 
     /// What is missing or too much; nothing of either while limits are not known.

@@ -102,6 +102,25 @@ fn an_eni_whose_link_never_appears_is_soon_replaced_and_later_given_up() {
 }
 
 #[test]
+fn an_overdue_eni_does_not_let_adds_wait_that_another_has_slots_for() {
+    let mut world = World::new("m5.large", warm_addresses(0, 0));
+    world.start_pods(9, 5);
+    let add = |world: &mut World, pod: usize| world.add_with(&format!("wave-{pod}"), Duration::from_secs(20));
+    let served =
+        |world: &World, asked: &[_]| asked.iter().filter(|id| matches!(world.answer(**id), Some(Ok(_)))).count();
+    world.link_delay = Duration::from_secs(14);
+    let mut asked: Vec<_> = (0..3).map(|pod| add(&mut world, pod)).collect();
+    world.run_seconds(1);
+    world.link_delay = Duration::from_millis(500);
+    asked.extend((3..10).map(|pod| add(&mut world, pod)));
+    world.run_seconds(4);
+    assert!(served(&world, &asked) < 5, "the first ENI's addresses are counted on as long as its attach may last");
+    world.run_seconds(4);
+    assert_eq!(served(&world, &asked), 9, "all that the second ENI has room for, by a call, not by a link");
+    assert_eq!(world.count("create"), 2, "and no third ENI is asked for");
+}
+
+#[test]
 fn a_link_that_appears_is_set_up_at_once() {
     let mut world = World::new("m5.large", warm_addresses(0, 0));
     world.link_delay = Duration::from_millis(12_100);
