@@ -9,17 +9,18 @@
 //!                                       │ refused: code 11           │        │              │ yes: done     │
 //!                                       ▼                            └────────┴── failed ────┴───────────────┤
 //!                                     error                                      DelNetwork SetupNSFailed ◄──┘
-//! host ports ─► policy agent, when the daemon names a mode ─► result
+//! (attach: with egress in the other family, when the daemon says so) ─► host ports ─► policy agent, when the daemon names a mode ─► result
 //! ```
 
 use std::path::Path;
 use std::time::Duration;
 
-use datapath::apply::hostport;
+use datapath::apply::egress::{self, Egress};
 use datapath::apply::pod::{self as apply, Standing};
-use datapath::plan::LinkName;
+use datapath::apply::{ApplyError, hostport};
 use datapath::plan::hostport::Mapping;
 use datapath::plan::pod::{PodAttachment, PodDetachment};
+use datapath::plan::{Family, LinkName};
 use ipam_api::rpc::{AddNetworkReply, AddNetworkRequest, DelNetworkRequest, EnforceNpRequest};
 
 use crate::call::Call;
@@ -111,7 +112,7 @@ fn plumb(call: &Call, reply: &AddNetworkReply, wanted: &Wanted) -> Result<Attach
         open_ports(call, &pod).map_err(|error| Failure { error, is_to_be_given_back: false })?;
         return Ok(attached);
     }
-    if let Err(error) = apply::attach(netns, &pod) {
+    if let Err(error) = attach(call, netns, &pod, intent::egress(reply, pod.addresses)) {
         let still_stands = !matches!(apply::standing(netns, &pod), Ok(Standing::Absent));
         let error = CniError::new(Code::Internal, format!("plumbing the pod's network failed: {}", chain(&error)))
             .because(format!("attaching {} to {} in {}", pod.addresses, pod.host_veth, wanted.netns));
@@ -122,6 +123,16 @@ fn plumb(call: &Call, reply: &AddNetworkReply, wanted: &Wanted) -> Result<Attach
         Failure::from(error)
     })?;
     Ok(attached)
+}
+
+/// With a way out in another family when the daemon wants that and the node has one.
+fn attach(call: &Call, netns: &Path, pod: &PodAttachment, egress: Option<Family>) -> Result<(), ApplyError> {
+    let Some(family) = egress else { return apply::attach(netns, pod).map(|_| ()) };
+    match egress::attach(netns, pod, family)?.1 {
+        Egress::By(address) => call.log.debug("egress", &[("address", &address.to_string())]),
+        Egress::None(cause) => call.log.warn("the pod has no egress", &[("cause", cause)]),
+    }
+    Ok(())
 }
 
 fn open_ports(call: &Call, pod: &PodAttachment) -> Result<(), CniError> {

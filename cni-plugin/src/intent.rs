@@ -5,7 +5,7 @@
 use std::str::FromStr;
 
 use datapath::plan::pod::{PodAttachment, PodLayout};
-use datapath::plan::{LinkName, MacAddr, PodAddresses, RouteTable, ids};
+use datapath::plan::{Family, LinkName, MacAddr, PodAddresses, RouteTable, ids};
 use ipam_api::rpc::{AddNetworkReply, IpAllocationMetadata};
 
 use crate::conf::SMALLEST_MTU;
@@ -53,6 +53,15 @@ pub(crate) fn from_reply(reply: &AddNetworkReply, wanted: &Wanted) -> Result<(Po
         device_number: allocation.device_number,
     };
     Ok((attachment, attached))
+}
+
+/// The family in which the pod only gets out. Of what it has an address already there is nothing to give.
+pub(crate) fn egress(reply: &AddNetworkReply, addresses: PodAddresses) -> Option<Family> {
+    match addresses {
+        PodAddresses::V4(_) => reply.v6_egress.unwrap_or_default().then_some(Family::V6),
+        PodAddresses::V6(_) => reply.v4_egress.unwrap_or_default().then_some(Family::V4),
+        PodAddresses::Both(..) => None,
+    }
 }
 
 /// The pod's addresses and where they are: one entry with one or both of them, or one for each family that say the same
@@ -116,6 +125,8 @@ fn layout(allocation: &IpAllocationMetadata) -> PodLayout {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use super::*;
 
     fn wanted() -> Wanted {
@@ -193,6 +204,25 @@ mod tests {
         assert_eq!(of(vec![entry(v4, v6)]), PodAddresses::Both(four, six));
         assert_eq!(of(vec![entry(v4, ""), entry("", v6)]), PodAddresses::Both(four, six));
         assert_eq!(of(vec![entry("", v6), entry(v4, "")]), PodAddresses::Both(four, six));
+    }
+
+    /// The reference's daemon says neither.
+    #[test]
+    fn egress_is_given_in_the_family_of_which_the_pod_has_no_address_and_when_the_daemon_says_so() {
+        let (v4, v6) = (Ipv4Addr::new(10, 0, 1, 7), Ipv6Addr::LOCALHOST);
+        let of = |v6_egress, v4_egress, addresses| {
+            egress(&AddNetworkReply { v6_egress, v4_egress, ..AddNetworkReply::default() }, addresses)
+        };
+        for (said_v6, said_v4, addresses, given) in [
+            (None, None, PodAddresses::V4(v4), None),
+            (Some(true), None, PodAddresses::V4(v4), Some(Family::V6)),
+            (Some(false), Some(true), PodAddresses::V4(v4), None),
+            (None, Some(true), PodAddresses::V6(v6), Some(Family::V4)),
+            (Some(true), None, PodAddresses::V6(v6), None),
+            (Some(true), Some(true), PodAddresses::Both(v4, v6), None),
+        ] {
+            assert_eq!(of(said_v6, said_v4, addresses), given, "{said_v6:?} {said_v4:?} {addresses}");
+        }
     }
 
     #[test]

@@ -103,6 +103,8 @@ fn an_add_reply_has_the_reference_s_field_numbers() {
         network_policy_mode: thirteen.0,
         refusal: Some(Refusal { code: "NodeFull".into(), cause: "27 of 27".into(), retry_after_ms: Some(1_500) }),
         pod_mtu: Some(1_400),
+        v6_egress: Some(true),
+        v4_egress: Some(true),
     };
     let fields = [
         number_field(1, 1),
@@ -118,6 +120,8 @@ fn an_add_reply_has_the_reference_s_field_numbers() {
         thirteen.1,
         bytes_field(100, &refusal),
         number_field(110, 1_400),
+        number_field(111, 1),
+        number_field(112, 1),
     ];
     assert_wire(&reply, &fields);
 }

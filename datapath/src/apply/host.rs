@@ -4,10 +4,11 @@
 
 use super::error::ApplyError;
 use super::netlink::Socket;
-use super::netlink::read::{self, Link};
+use super::netlink::read::{self, Link, RouteFilter};
 use super::{eni, nftables, sysctl};
-use crate::plan::host::{self as plan, HostSetup, HostState};
-use crate::plan::{Family, Op, Plan, ids};
+use crate::plan::host::{self as plan, HostSetup, HostState, Ipv6State};
+use crate::plan::pod::{HOST_ROUTE_TABLES, is_host_route};
+use crate::plan::{Family, LinkName, Op, Plan, ids};
 
 /// Sets the node up and proves it; what had to be written.
 ///
@@ -32,6 +33,7 @@ pub fn setup(host: &HostSetup) -> Result<Plan, ApplyError> {
             Op::Sysctl(setting) => sysctl::ensure(setting).map(|_| ())?,
             Op::NftReplace(table) => nftables::replace(&mut netfilter, table)?,
             Op::NftSetReplace(table) => nftables::replace_set(&mut netfilter, table)?,
+            Op::NftDelete(family, table) => nftables::remove(&mut netfilter, *family, table)?,
             _ => eni::write(&mut route, &Plan { ops: vec![op.clone()] }, link.index, &link.name)?,
         }
     }
@@ -42,17 +44,38 @@ pub fn setup(host: &HostSetup) -> Result<Plan, ApplyError> {
 fn observe(route: &mut Socket, netfilter: &mut Socket, host: &HostSetup) -> Result<(Link, HostState), ApplyError> {
     let (link, primary) = eni::observe(route, &host.primary_eni())?;
     let of_host = [ids::PRIORITY_MARK, ids::PRIORITY_EXTERNAL_SERVICE];
-    let pod_rule = HostSetup::pod_rule();
-    let rules = read::rules(route, Family::V4)?.into_iter();
-    let rules = rules.filter(|(rule, _)| of_host.contains(&rule.priority) || *rule == pod_rule);
+    let (mut rules, mut has_flat_pods) = (Vec::new(), false);
+    for family in Family::ALL {
+        let found = read::rules(route, family)?.into_iter();
+        let pod_rule = HostSetup::pod_rule(family);
+        rules.extend(found.filter(|(rule, _)| of_host.contains(&rule.priority) || *rule == pod_rule));
+        has_flat_pods |= read::has_routes(route, family, ids::POD_TABLE)?;
+    }
     let state = HostState {
         primary,
         ip_forward: sysctl::read("net/ipv4/ip_forward")?.as_deref() == Some("1"),
-        rules: rules.collect(),
-        has_flat_pods: read::has_routes(route, Family::V4, ids::POD_TABLE)?,
+        rules,
+        has_flat_pods,
         nft: nftables::observe(netfilter, Family::V4, ids::NFT_TABLE)?,
+        ipv6: observe_ipv6(route, netfilter, &link.name)?,
     };
     Ok((link, state))
+}
+
+fn observe_ipv6(route: &mut Socket, netfilter: &mut Socket, primary: &str) -> Result<Ipv6State, ApplyError> {
+    let accept_ra = sysctl::read(&format!("net/ipv6/conf/{primary}/accept_ra"))?;
+    let hears_as_host = accept_ra.as_deref() == Some("1");
+    let mut has_pods = false;
+    for table in HOST_ROUTE_TABLES {
+        let of_ours = RouteFilter { protocol: Some(ids::PROTOCOL), ..RouteFilter::of(Family::V6, table) };
+        has_pods |= read::routes(route, of_ours)?.iter().any(is_host_route);
+    }
+    Ok(Ipv6State {
+        forwards: sysctl::read("net/ipv6/conf/all/forwarding")?.as_deref() == Some("1"),
+        hears_routers_as_host: LinkName::new(primary).ok().filter(|_| hears_as_host),
+        has_pods,
+        nft: nftables::observe(netfilter, Family::V6, ids::NFT_TABLE)?,
+    })
 }
 
 /// Takes away what the reference has left in nf_tables, once ours is there: its table, chains and rules, known by their names

@@ -6,6 +6,7 @@
 //! | module | does |
 //! |---|---|
 //! | [`pod`] | attach with undo, detach that goes on |
+//! | [`egress`] | attach a pod that also gets out in the other family |
 //! | [`eni`] | write and prove an ENI's set-up; remove it |
 //! | [`host`] | write and prove the node's set-up |
 //! | [`observe`] | read what is ours, and who holds which address |
@@ -17,6 +18,7 @@
 //! | [`uninstall`] | take away what no living pod needs |
 
 pub mod conntrack;
+pub mod egress;
 pub mod eni;
 pub mod error;
 mod execute;

@@ -48,7 +48,7 @@ pub struct OwnObjects {
     pub neighbours: Vec<Neighbour>,
     /// Addresses (Linux 5.18 and later remember whose they are).
     pub addresses: Vec<Address>,
-    /// Whether the table `ip enid` exists.
+    /// Whether one of our nft tables exists.
     pub has_nft_table: bool,
 }
 
@@ -102,7 +102,10 @@ fn own_objects(socket: &mut Socket, names: &BTreeMap<u32, LinkName>) -> Result<O
         LinkRef::Index(index) => names.get(index).cloned().map_or(link, LinkRef::Name),
         _ => link,
     };
-    let has_nft_table = nftables::observe(&mut Socket::netfilter()?, Family::V4, ids::NFT_TABLE)?.is_some();
+    let mut has_nft_table = false;
+    for family in Family::ALL {
+        has_nft_table |= nftables::observe(&mut Socket::netfilter()?, family, ids::NFT_TABLE)?.is_some();
+    }
     let mut ours = OwnObjects { has_nft_table, ..OwnObjects::default() };
     let is_ours = |protocol: u8| protocol == ids::PROTOCOL;
     for family in Family::ALL {

@@ -8,6 +8,7 @@ use super::error::ApplyError;
 use super::netlink::Socket;
 use super::netlink::read;
 use super::{execute, garbage, hostport, nftables, repair};
+use crate::plan::nft::family_text;
 use crate::plan::uninstall::{self as plan, KeptPod, Uninstall};
 use crate::plan::{Family, Op, hostport as ports, ids};
 
@@ -66,12 +67,13 @@ fn remove_tables(is_needed: bool) -> Result<Vec<String>, ApplyError> {
         hostport::has_any()?
     };
     let mut kept = Vec::new();
-    for (table, stays) in [(ids::NFT_TABLE, is_needed), (ports::TABLE, has_ports)] {
+    let ours = Family::ALL.map(|family| (family, ids::NFT_TABLE, is_needed));
+    for (family, table, stays) in ours.into_iter().chain([(Family::V4, ports::TABLE, has_ports)]) {
         let mut socket = Socket::netfilter()?;
         if !stays {
-            nftables::remove(&mut socket, Family::V4, table)?;
-        } else if nftables::observe(&mut socket, Family::V4, table)?.is_some() {
-            kept.push(format!("nft table ip {table}"));
+            nftables::remove(&mut socket, family, table)?;
+        } else if nftables::observe(&mut socket, family, table)?.is_some() {
+            kept.push(format!("nft table {} {table}", family_text(family)));
         }
     }
     Ok(kept)

@@ -2,10 +2,15 @@
 //! The addresses of a pod: one IPv4, one IPv6, or one of each. Never none and never two of a family, so nothing that holds
 //! this type has to ask.
 //!
+//! One of the two may be an egress address, by which the pod gets out in a family of which it has no address of the VPC; its range
+//! tells ([`ids::egress_range`]).
+//!
 //! Says nothing of where an address comes from (`ipamd`) or what is made for it ([`super::pod`]).
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::ids;
 
 /// What a pod is known by. Prints as the addresses with a space between, IPv4 first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,6 +50,25 @@ impl PodAddresses {
         match self {
             Self::V6(v6) | Self::Both(_, v6) => Some(v6),
             Self::V4(_) => None,
+        }
+    }
+
+    /// What the pod is known by in the VPC: without an egress address beside it ([`ids::egress_range`]).
+    #[must_use]
+    pub fn of_vpc(self) -> Self {
+        match self {
+            Self::Both(v4, v6) if ids::is_egress(v6.into()) => Self::V4(v4),
+            Self::Both(v4, v6) if ids::is_egress(v4.into()) => Self::V6(v6),
+            other => other,
+        }
+    }
+
+    /// With an address of the other family beside its own; as it was when it has one of each already.
+    #[must_use]
+    pub fn and(self, other: IpAddr) -> Self {
+        match (self, other) {
+            (Self::V4(v4), IpAddr::V6(v6)) | (Self::V6(v6), IpAddr::V4(v4)) => Self::Both(v4, v6),
+            _ => self,
         }
     }
 

@@ -3,6 +3,8 @@
 //! rp_filter, the nft table; in layout `flat` also the rule to the table of pod routes and the marks of ENIs
 //! ([`super::marks`]).
 //!
+//! Where pods use IPv6 ([`Families`]) the same of it: forwarding, rules, an nft table of its own.
+//!
 //! What layout `flat` needs stays as long as a pod is plumbed so, whatever the layout is now: pods change layout one by one.
 //!
 //! [`diff`] is the only place that decides what to write: [`setup`] is its answer for an empty kernel, and `apply` calls
@@ -15,7 +17,7 @@ use ipnet::{IpNet, Ipv4Net};
 use super::eni::{self, EniSetup, EniState};
 use super::ids;
 use super::model::{Family, Mark, Op, Plan, Rule, Sysctl};
-use super::name::{MacAddr, RouteTable};
+use super::name::{LinkName, MacAddr, RouteTable};
 use super::nft::{NftChain, NftSet, NftTable};
 use super::snat;
 
@@ -29,6 +31,52 @@ pub enum Layout {
     Classic,
     /// A host route in [`ids::POD_TABLE`] for each pod; rules by ENI and prefix.
     Flat,
+}
+
+/// The families of pods' addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Families {
+    /// IPv4 only: nothing of IPv6 on the node is read or written, unless a pod is left that has it.
+    #[default]
+    V4,
+    /// IPv4, and IPv6 out by the node's address (ENABLE_V6_EGRESS).
+    V4AndEgress,
+    /// IPv6 only.
+    V6,
+    /// IPv6, and IPv4 out by the node's address (ENABLE_V4_EGRESS).
+    V6AndEgress,
+    /// One of each.
+    Both,
+}
+
+impl Families {
+    /// Whether the node forwards IPv6 for pods.
+    #[must_use]
+    pub fn uses_ipv6(self) -> bool {
+        self != Self::V4
+    }
+
+    /// Whether pods have IPv4 addresses of the VPC.
+    #[must_use]
+    pub fn has_ipv4_pods(self) -> bool {
+        matches!(self, Self::V4 | Self::V4AndEgress | Self::Both)
+    }
+
+    /// Whether pods have IPv6 addresses of the VPC.
+    #[must_use]
+    pub fn has_ipv6_pods(self) -> bool {
+        matches!(self, Self::V6 | Self::V6AndEgress | Self::Both)
+    }
+
+    /// The family in which pods only get out.
+    #[must_use]
+    pub fn egress(self) -> Option<Family> {
+        match self {
+            Self::V4AndEgress => Some(Family::V6),
+            Self::V6AndEgress => Some(Family::V4),
+            Self::V4 | Self::V6 | Self::Both => None,
+        }
+    }
 }
 
 /// How the node must be set up.
@@ -66,6 +114,8 @@ pub struct HostSetup {
     pub mtu: u32,
     /// MTU of the paths that leave the VPC (ENID_EXTERNAL_MTU); `None`: not known, TCP is left alone.
     pub external_mtu: Option<u32>,
+    /// Which families pods use.
+    pub families: Families,
 }
 
 impl HostSetup {
@@ -85,9 +135,9 @@ impl HostSetup {
 
     /// The rule to the table of pod routes.
     #[must_use]
-    pub fn pod_rule() -> Rule {
+    pub fn pod_rule(family: Family) -> Rule {
         let table = Some(ids::POD_TABLE);
-        Rule { family: Family::V4, priority: ids::PRIORITY_TO_POD, from: None, to: None, mark: None, table }
+        Rule { family, priority: ids::PRIORITY_TO_POD, from: None, to: None, mark: None, table }
     }
 
     /// Whether any connection is ever marked.
@@ -97,23 +147,31 @@ impl HostSetup {
     }
 
     /// The rules of the node itself: marked traffic to main, external service blocks to main, all traffic to the table of pod
-    /// routes first (layout `flat`).
+    /// routes first (layout `flat`). Those of IPv6, where pods use it, behind those of IPv4.
     #[must_use]
     pub fn rules(&self) -> Vec<Rule> {
         let mark = Mark { value: self.connmark.value & self.connmark.mask, mask: self.connmark.mask };
-        let rule = |priority, to: Option<Ipv4Net>, mark| Rule {
-            family: Family::V4,
+        let rule = |family, priority, to: Option<Ipv4Net>, mark| Rule {
+            family,
             priority,
             from: None,
             to: to.map(Into::into),
             mark,
             table: Some(RouteTable::MAIN),
         };
-        let marked = self.needs_mark().then(|| rule(ids::PRIORITY_MARK, None, Some(mark)));
+        let marked = |family| rule(family, ids::PRIORITY_MARK, None, Some(mark));
         let services = self.external_service_cidrs.iter();
-        let services = services.map(|block| rule(ids::PRIORITY_EXTERNAL_SERVICE, Some(*block), None));
-        let to_pods = (self.layout == Layout::Flat).then(Self::pod_rule);
-        to_pods.into_iter().chain(marked).chain(services).collect()
+        let services = services.map(|block| rule(Family::V4, ids::PRIORITY_EXTERNAL_SERVICE, Some(*block), None));
+        let to_pods = |family| (self.layout == Layout::Flat).then(|| Self::pod_rule(family));
+        let mut rules: Vec<_> = to_pods(Family::V4).into_iter().collect();
+        rules.extend(self.needs_mark().then(|| marked(Family::V4)));
+        rules.extend(services);
+        if self.families.uses_ipv6() {
+            rules.extend(to_pods(Family::V6));
+            let may_be_marked = self.families.has_ipv6_pods() && self.serves_node_ports;
+            rules.extend(may_be_marked.then(|| marked(Family::V6)));
+        }
+        rules
     }
 }
 
@@ -124,11 +182,26 @@ pub struct HostState {
     pub primary: EniState,
     /// net.ipv4.ip_forward.
     pub ip_forward: bool,
-    /// All rules of priorities 1024 and 1535 and those equal to [`HostSetup::pod_rule`], and the protocol of each.
+    /// All rules of priorities 1024 and 1535 and those equal to [`HostSetup::pod_rule`], of both families, and the protocol of each.
     pub rules: Vec<(Rule, u8)>,
     /// Whether [`ids::POD_TABLE`] has a route: a pod is plumbed in layout `flat`.
     pub has_flat_pods: bool,
-    /// Our nft table, if there is one.
+    /// Our nft table of IPv4, if there is one.
+    pub nft: Option<NftState>,
+    /// What is about IPv6.
+    pub ipv6: Ipv6State,
+}
+
+/// What was read of the node's IPv6.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ipv6State {
+    /// net.ipv6.conf.all.forwarding.
+    pub forwards: bool,
+    /// The primary ENI's link, when it takes routes from routers only as long as the node does not forward (`accept_ra` 1).
+    pub hears_routers_as_host: Option<LinkName>,
+    /// Whether a host route of ours is there: a pod has an IPv6 address.
+    pub has_pods: bool,
+    /// Our nft table of IPv6, if there is one.
     pub nft: Option<NftState>,
 }
 
@@ -185,10 +258,34 @@ pub fn diff(host: &HostSetup, state: &HostState) -> Plan {
     if !state.ip_forward {
         ops.push(Op::Sysctl(Sysctl { path: "net/ipv4/ip_forward".to_owned(), value: "1" }));
     }
+    ops.extend(ipv6_forwarding(host, &state.ipv6));
     ops.extend(eni::diff(&host.primary_eni(), &state.primary).ops);
-    ops.extend(rule_diff(&host.rules(), &state.rules));
+    // A pod that has IPv6 keeps it, whatever pods are to have from now on.
+    let keeps_ipv6 = state.ipv6.has_pods && !host.families.uses_ipv6();
+    let is_kept = |rule: &Rule| keeps_ipv6 && rule.family == Family::V6;
+    let rules: Vec<_> = state.rules.iter().filter(|(rule, _)| !is_kept(rule)).cloned().collect();
+    ops.extend(rule_diff(&host.rules(), &rules));
     ops.extend(nft_diff(&snat::table(host), state.nft.as_ref()));
+    match (snat::table_of_ipv6(host), &state.ipv6.nft) {
+        (Some(wanted), found) => ops.extend(nft_diff(&wanted, found.as_ref())),
+        (None, Some(_)) if !keeps_ipv6 => ops.push(Op::NftDelete(Family::V6, ids::NFT_TABLE)),
+        (None, _) => {}
+    }
     Plan { ops }
+}
+
+/// A node that forwards IPv6 forgets the routes it has from routers and takes no more, unless the link says otherwise
+/// (`accept_ra`, kernel `Documentation/networking/ip-sysctl.rst`): that goes first. A link on which the kernel hears no router at
+/// all (0: systemd-networkd hears them itself) stays as it is.
+fn ipv6_forwarding(host: &HostSetup, state: &Ipv6State) -> Vec<Op> {
+    if !host.families.uses_ipv6() {
+        return Vec::new();
+    }
+    let sysctl = |path: String, value| Op::Sysctl(Sysctl { path, value });
+    let link = state.hears_routers_as_host.as_ref();
+    let hears = link.map(|link| sysctl(format!("net/ipv6/conf/{link}/accept_ra"), "2"));
+    let forwards = (!state.forwards).then(|| sysctl("net/ipv6/conf/all/forwarding".to_owned(), "1"));
+    hears.into_iter().chain(forwards).collect()
 }
 
 /// Rules of ours that are not wanted any more (AWS_VPC_K8S_CNI_CONNMARK or a list was changed) go, and so do the

@@ -27,6 +27,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
+
 use super::model::{Family, Mark};
 use super::name::RouteTable;
 
@@ -71,7 +73,7 @@ pub fn eni_group(device_index: u32) -> Option<u32> {
     (1..=MOST_MARKED_ENIS).contains(&device_index).then(|| ENI_GROUPS + device_index)
 }
 
-/// Name of our nft table; its family is `ip`.
+/// Name of our nft tables, of the families `ip` and, where pods use IPv6, `ip6`.
 pub const NFT_TABLE: &str = "enid";
 
 /// The link to which kube-proxy in IPVS mode binds the addresses of Services.
@@ -92,6 +94,22 @@ pub fn pod_gateway(family: Family) -> IpAddr {
         Family::V4 => Ipv4Addr::new(169, 254, 1, 1).into(),
         Family::V6 => Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1).into(),
     }
+}
+
+/// Addresses by which pods get out in a family of which they have no address of the VPC (the reference's ranges: 169.254.172.0/22,
+/// fd00::ac:0/118). They mean something on their own node only: no packet leaves it with one, and none is sent to one.
+#[must_use]
+pub fn egress_range(family: Family) -> IpNet {
+    match family {
+        Family::V4 => IpNet::new_assert(Ipv4Addr::new(169, 254, 172, 0).into(), 22),
+        Family::V6 => IpNet::new_assert(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0xac, 0).into(), 118),
+    }
+}
+
+/// Whether an address is one of [`egress_range`].
+#[must_use]
+pub fn is_egress(address: IpAddr) -> bool {
+    egress_range(Family::of(address)).contains(&address)
 }
 
 /// Default prefix of host veth names (`vethPrefix` of the network configuration).

@@ -14,11 +14,13 @@
 //! | [`host`] | the node's own rule, sysctls and nft table |
 //! | [`nft`], [`snat`] | an nft table as data and text; the one we own |
 //! | [`marks`] | the chain in it that marks packets by the ENI of their pod |
+//! | [`egress`] | its chains for pods that get out in a family of which they have no address |
 //! | [`mss`] | its chain against paths with a smaller MTU |
 //! | [`uninstall`] | what goes with us, and what living pods keep |
 
 pub mod addresses;
 pub mod alias;
+pub mod egress;
 pub mod eni;
 #[cfg(test)]
 mod golden;

@@ -13,7 +13,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::alias::VethAlias;
 use super::ids;
 use super::name::{LinkName, MacAddr, RouteTable};
-use super::nft::NftTable;
+use super::nft::{NftTable, family_text};
 
 /// IPv4 or IPv6.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -403,6 +403,8 @@ pub enum Op {
     NftReplace(NftTable),
     /// Replace all elements of the sets in it, rules and counters untouched; it has no chains.
     NftSetReplace(NftTable),
+    /// Delete our nft table of a family, by name.
+    NftDelete(Family, &'static str),
 }
 
 impl fmt::Display for Op {
@@ -421,6 +423,7 @@ impl fmt::Display for Op {
             Self::NeighbourDelete(neighbour) => write!(f, "ip neigh del {} dev {}", neighbour.address, neighbour.link),
             Self::Sysctl(sysctl) => fmt::Display::fmt(sysctl, f),
             Self::NftReplace(table) => write!(f, "nft -f - <<'EOF'\n{}EOF", table.transaction()),
+            Self::NftDelete(family, table) => write!(f, "nft delete table {} {table}", family_text(*family)),
             Self::NftSetReplace(table) => write!(f, "nft -f - <<'EOF'\n{}EOF", table.set_transaction()),
         }
     }
@@ -468,7 +471,8 @@ impl Op {
             | Self::OwnRuleDelete(_)
             | Self::Sysctl(_)
             | Self::NftReplace(_)
-            | Self::NftSetReplace(_) => None,
+            | Self::NftSetReplace(_)
+            | Self::NftDelete(..) => None,
         }
     }
 }
@@ -486,7 +490,8 @@ impl Op {
             | Self::OwnRuleDelete(_)
             | Self::Sysctl(_)
             | Self::NftReplace(_)
-            | Self::NftSetReplace(_) => None,
+            | Self::NftSetReplace(_)
+            | Self::NftDelete(..) => None,
         }
     }
 }

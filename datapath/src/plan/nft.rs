@@ -157,6 +157,15 @@ pub enum Statement {
         /// Chosen so.
         ports: PortChoice,
     },
+    /// Rewrite the source to the address of the link it leaves by that the kernel would choose for the destination.
+    Masquerade {
+        /// As of [`Statement::Snat`].
+        range: Option<PortRange>,
+        /// As of [`Statement::Snat`].
+        ports: PortChoice,
+    },
+    /// Drop, and tell the sender that it is forbidden, by ICMP of the table's family.
+    Refuse(Family),
     /// Lower the TCP option "maximum segment size" to this; never raises it. Only behind [`Match::TcpSyn`].
     ClampSegment(u16),
     /// Drop.
@@ -332,15 +341,25 @@ impl fmt::Display for Statement {
             Self::SetConnectionMark(mark) => write!(f, "ct mark set ct mark {}", our_bits(*mark)),
             Self::SetPacketMark(mark) => write!(f, "meta mark set meta mark {}", our_bits(*mark)),
             Self::Snat { to, range: None, ports } => write!(f, "snat to {to}{}", ports.text()),
-            Self::Snat { to, range: Some(PortRange { first, last }), ports } => {
+            Self::Snat { to, range: Some(range), ports } => {
                 let to = if to.is_ipv6() { format!("[{to}]") } else { to.to_string() };
-                let last = if first == last { String::new() } else { format!("-{last}") };
-                write!(f, "snat to {to}:{first}{last}{}", ports.text())
+                write!(f, "snat to {to}:{range}{}", ports.text())
             }
+            Self::Masquerade { range: None, ports } => write!(f, "masquerade{}", ports.text()),
+            Self::Masquerade { range: Some(range), ports } => write!(f, "masquerade to :{range}{}", ports.text()),
+            Self::Refuse(Family::V4) => f.write_str("reject with icmp type admin-prohibited"),
+            Self::Refuse(Family::V6) => f.write_str("reject with icmpv6 type admin-prohibited"),
             Self::ClampSegment(size) => write!(f, "tcp option maxseg size set {size}"),
             Self::Drop => f.write_str("drop"),
             Self::Accept => f.write_str("accept"),
         }
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { first, last } = self;
+        if first == last { write!(f, "{first}") } else { write!(f, "{first}-{last}") }
     }
 }
 

@@ -129,11 +129,13 @@ pub fn objects(
     let routes = |table| addresses.iter().map(|address| host_route(address, link.clone(), table)).collect();
     match layout {
         PodLayout::Classic => {
+            // An egress address needs no rules: nothing else is routed by it, and it leaves by main.
+            let of_vpc = addresses.iter().filter(|address| !ids::is_egress(*address));
             let of_address = |address| {
                 let from = from_table(eni_table).map(|table| Rule::from_pod(address, Some(table)));
                 std::iter::once(Rule::to_pod(address)).chain(from)
             };
-            let rules = addresses.iter().flat_map(of_address).collect();
+            let rules = of_vpc.flat_map(of_address).collect();
             PodObjects { routes: routes(RouteTable::MAIN), rules, group: ids::DEFAULT_GROUP }
         }
         PodLayout::Flat { table, group } => PodObjects { routes: routes(table), rules: Vec::new(), group },

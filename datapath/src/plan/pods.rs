@@ -122,7 +122,11 @@ impl<'a> View<'a> {
     fn link_of(&self, pod: &LivePod) -> Option<(&'a NodeLink, bool)> {
         if let Some(link) = self.by_owner.get(pod.owner.as_str()) {
             // An alias that names other addresses than the journal does: nobody knows which is right.
-            return link.alias.as_ref().is_some_and(|alias| alias.addresses == pod.addresses).then_some((link, true));
+            return link
+                .alias
+                .as_ref()
+                .is_some_and(|alias| alias.addresses.of_vpc() == pod.addresses)
+                .then_some((link, true));
         }
         let link = self.by_name.get(pod.host_veth.as_ref()?)?;
         link.is_bare_veth.then_some((link, false))
@@ -167,6 +171,9 @@ pub fn diff(pods: &[LivePod], state: &NodeState) -> Vec<Repair> {
     let mut repairs = Vec::new();
     for pod in pods {
         let Some((link, vouched)) = view.link_of(pod) else { continue };
+        // Only the alias knows of an egress address: the plugin has chosen it.
+        let addresses = link.alias.as_ref().filter(|_| vouched).map_or(pod.addresses, |alias| alias.addresses);
+        let pod = &LivePod { addresses, ..pod.clone() };
         let pod = &LivePod { layout: view.layout(pod, link, vouched), ..pod.clone() };
         let before = repairs.len();
         for op in objects(pod, link) {
@@ -268,7 +275,7 @@ impl View<'_> {
             let by_mark = group != ids::DEFAULT_GROUP && rule.mark.is_some();
             rule.table == eni_table && eni::is_steering(rule) && (by_mark || by_prefix)
         };
-        to_pods && (eni_table.is_none() || all().any(steers))
+        to_pods && (eni_table.is_none() || ids::is_egress(address) || all().any(steers))
     }
 
     /// Rules of a pod's address that it must not have: those of the other layout, and those to a table that is not its ENI's,

@@ -76,6 +76,7 @@ impl From<Op> for Repair {
             Op::NeighbourDelete(_) => (Object::Neighbour, Fault::Stale),
             Op::Sysctl(_) => (Object::Sysctl, Fault::Changed),
             Op::NftReplace(_) | Op::NftSetReplace(_) => (Object::NftTable, Fault::Changed),
+            Op::NftDelete(..) => (Object::NftTable, Fault::Stale),
         };
         Self { object, fault, op }
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Our nft table: SNAT of what pods send out of the VPC, the connection mark that keeps such traffic and node-port
-//! connections on the primary ENI, and the drop of what detached pods still send. [`super::mss`] adds a chain of its own.
+//! connections on the primary ENI, and the drop of what detached pods still send. [`super::mss`] and [`super::egress`] add chains of
+//! their own. Where pods use IPv6 there is a second one for it, with those of the chains that translate nothing.
 //!
 //! | chain | hook, priority | does |
 //! |---|---|---|
@@ -59,6 +60,7 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net};
 
+use super::egress;
 use super::host::HostSetup;
 use super::ids;
 use super::marks;
@@ -75,7 +77,10 @@ pub const TRANSLATED: &str = "translated";
 #[must_use]
 pub fn table(host: &HostSetup) -> NftTable {
     let mut chains = vec![dead_pods()];
-    chains.extend(marks::chain(host));
+    // Egress of pods that have no IPv4 of their own leaves by main, whatever ENI they are on.
+    if host.families.has_ipv4_pods() {
+        chains.extend(marks::chain(host));
+    }
     if host.needs_mark() {
         chains.push(connection_marks(host));
     }
@@ -87,7 +92,31 @@ pub fn table(host: &HostSetup) -> NftTable {
         sets.push(set);
         chains.push(chain);
     }
+    if let Some((set, more)) = egress::part(host, Family::V4) {
+        sets.push(set);
+        chains.extend(more);
+    }
+    sets.sort_by_key(|set| set.name);
     NftTable { family: Family::V4, name: ids::NFT_TABLE, sets, chains }
+}
+
+/// The table of IPv6; `None`: no pod uses it. Nothing of IPv6 is translated but for egress, so connections are marked for node
+/// ports only.
+#[must_use]
+pub fn table_of_ipv6(host: &HostSetup) -> Option<NftTable> {
+    if !host.families.uses_ipv6() {
+        return None;
+    }
+    let (mut sets, mut chains) = (Vec::new(), vec![dead_pods()]);
+    if host.families.has_ipv6_pods() {
+        chains.extend(marks::chain(host));
+        chains.extend(host.serves_node_ports.then(|| connection_marks(host)));
+    }
+    if let Some((set, more)) = egress::part(host, Family::V6) {
+        sets.push(set);
+        chains.extend(more);
+    }
+    Some(NftTable { family: Family::V6, name: ids::NFT_TABLE, sets, chains })
 }
 
 fn sets(host: &HostSetup) -> [NftSet; 2] {

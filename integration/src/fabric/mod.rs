@@ -29,6 +29,7 @@
 
 mod counters;
 mod events;
+pub mod ipv6;
 mod ruleset;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -85,7 +85,8 @@ impl fmt::Display for Leftovers {
 
 /// Reads the node's kernel.
 pub(super) fn leftovers(tools: &Tools, node: &Namespace) -> Result<Leftovers, ToolError> {
-    let rules = list(tools.ip_json(node, &["rule", "show"])?);
+    let mut rules = list(tools.ip_json(node, &["rule", "show"])?);
+    rules.extend(list(tools.ip_json(node, &["-6", "rule", "show"])?));
     let routes = list(tools.ip_json(node, &["route", "show", "table", "all"])?);
     let links = list(tools.ip_json(node, &["link", "show"])?);
     let neighbours = list(tools.ip_json(node, &["neighbour", "show", "nud", "permanent"])?);

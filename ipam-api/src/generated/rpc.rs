@@ -71,6 +71,12 @@ pub struct AddNetworkReply {
     /// Largest MTU for the pod: no larger than the ENIs' links. The plugin takes the smaller of it and its configuration's.
     #[prost(uint32, optional, tag = "110")]
     pub pod_mtu: ::core::option::Option<u32>,
+    /// Whether the plugin gives the pod an address by which it gets out in the family of which it has none, behind the node's: one of
+    /// fd00::ac:0/118, of 169.254.172.0/22. The node has the rules for it. Absent: no.
+    #[prost(bool, optional, tag = "111")]
+    pub v6_egress: ::core::option::Option<bool>,
+    #[prost(bool, optional, tag = "112")]
+    pub v4_egress: ::core::option::Option<bool>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DelNetworkRequest {

@@ -121,6 +121,8 @@ pub struct Config {
     /// MTU of the paths that leave the VPC (`ENID_EXTERNAL_MTU`), to which the segments of pods' TCP connections are fitted;
     /// `None`: they are left alone.
     pub external_mtu: Option<u32>,
+    /// Whether pods get out in IPv6 behind the node's address (`ENABLE_V6_EGRESS`).
+    pub v6_egress: bool,
     /// First letters of host veth names (`AWS_VPC_K8S_CNI_VETHPREFIX`).
     pub veth_prefix: String,
     /// The journal in the reference's format (`AWS_VPC_K8S_CNI_BACKING_STORE`); ours and the tombstones lie beside it.
@@ -333,6 +335,7 @@ impl Default for Config {
             eni_mtu: 9001,
             pod_mtu: 9001,
             external_mtu: None,
+            v6_egress: false,
             veth_prefix: "eni".to_owned(),
             journal: PathBuf::from("/var/run/aws-node/ipam.json"),
             socket: PathBuf::from("/var/run/aws-node/ipamd.sock"),

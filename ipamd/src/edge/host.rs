@@ -19,12 +19,12 @@ use datapath::apply::hostport::Settled;
 use datapath::apply::repair::{Desired, Failed, Part};
 use datapath::apply::{self, ApplyError};
 use datapath::plan::eni::{EniSetup, Steering};
-use datapath::plan::host::{HostSetup, Layout, PortChoice, PortRange};
+use datapath::plan::host::{Families, HostSetup, Layout, PortChoice, PortRange};
 use datapath::plan::model::Mark;
 use datapath::plan::pod::PodLayout;
 use datapath::plan::pods::LivePod;
 use datapath::plan::repair::{Fault, Object, Repair};
-use datapath::plan::{LinkName, MacAddr, RouteTable, ids, marks};
+use datapath::plan::{Family, LinkName, MacAddr, RouteTable, ids, marks};
 use ipamd_core::action::{Action, ActionKind, EniPlan, HostPlan, Plumbing};
 use ipamd_core::config::{self, Config};
 use ipamd_core::event::{Failure, FailureClass, HeldAddress, KernelView, Outcome};
@@ -83,6 +83,7 @@ fn work(jobs: &Receiver<Action>, config: &Config, inbox: &Inbox) {
                 inbox.ended(action.id, outcome);
                 if is_set_up && std::mem::take(&mut leftovers_due) {
                     remove_leftovers();
+                    notice_egress(config);
                 }
             }
             Err(RecvTimeoutError::Timeout) if clock::boot() < garbage_due => {}
@@ -105,6 +106,16 @@ fn remove_leftovers() {
             error = %chain(&error),
             "rules that amazon-vpc-cni-k8s may have left in nf_tables cannot be removed; restart the daemon to try again"
         ),
+    }
+}
+
+/// Once, as above; the plugin looks at every ADD and says it of the pod.
+fn notice_egress(config: &Config) {
+    if config.v6_egress && matches!(apply::egress::is_possible(Family::V6), Ok(false)) {
+        tracing::warn!(
+            "ENABLE_V6_EGRESS: the node has no IPv6 default route by a link with a global address, so pods get no egress \
+             address; give the primary ENI an IPv6 address. Pods that come later find it without a restart"
+        );
     }
 }
 
@@ -234,6 +245,7 @@ pub(crate) fn host_setup(config: &Config, plan: &HostPlan) -> HostSetup {
         veth_prefix: config.veth_prefix.clone(),
         mtu: config.eni_mtu,
         external_mtu: config.external_mtu,
+        families: if config.v6_egress { Families::V4AndEgress } else { Families::V4 },
     }
 }
 
@@ -303,8 +315,12 @@ pub(crate) fn observe(veth_prefix: &str) -> Result<KernelView, ApplyError> {
     let mut view = KernelView::default();
     for pod in state.pods.iter().filter(|pod| pod.group != ids::DEAD_GROUP) {
         let link = pod.link.to_string();
-        let alias = pod.alias.as_ref().and_then(|alias| Some((alias.addresses.v4()?, parse_key(&alias.owner))));
-        let v4 = |address: &IpAddr| if let IpAddr::V4(v4) = address { Some(*v4) } else { None };
+        let alias =
+            pod.alias.as_ref().and_then(|alias| Some((alias.addresses.of_vpc().v4()?, parse_key(&alias.owner))));
+        let v4 = |address: &IpAddr| match address {
+            IpAddr::V4(v4) if !ids::is_egress(*address) => Some(*v4),
+            _ => None,
+        };
         let routed = pod.host_routes.iter().find_map(v4).map(|address| (address, None));
         for (address, key) in alias
             .clone()

@@ -40,6 +40,7 @@ pub(crate) struct Backend {
     /// Named in answers: the plugin then asks the network policy agent. Empty: it does not.
     policy_mode: String,
     pod_mtu: u32,
+    v6_egress: bool,
     eni_mark_mask: u32,
     next_request: AtomicU64,
 }
@@ -58,6 +59,7 @@ impl Backend {
             external_snat: config.snat.external,
             policy_mode: config.policy_mode.clone().unwrap_or_default(),
             pod_mtu: config.pod_mtu,
+            v6_egress: config.v6_egress,
             eni_mark_mask: config.eni_mark_mask,
             next_request: AtomicU64::new(1),
         }
@@ -108,6 +110,7 @@ impl Backend {
             vpc_v4_cidrs: self.unmasked_cidrs(),
             network_policy_mode: self.policy_mode.clone(),
             pod_mtu: Some(self.pod_mtu),
+            v6_egress: self.v6_egress.then_some(true),
             ..AddNetworkReply::default()
         }
     }

@@ -61,7 +61,7 @@ pub(crate) fn request(
         Op::NeighbourDelete(neighbour) => {
             (RouteNetlinkMessage::DelNeighbour(neighbour_message(neighbour, index(&neighbour.link)?)), 0)
         }
-        Op::Sysctl(_) | Op::NftReplace(_) | Op::NftSetReplace(_) => {
+        Op::Sysctl(_) | Op::NftReplace(_) | Op::NftSetReplace(_) | Op::NftDelete(..) => {
             return Err(ApplyError::Invalid { reason: format!("`{op}` is no rtnetlink operation") });
         }
     };

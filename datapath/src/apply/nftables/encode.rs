@@ -289,6 +289,8 @@ fn statement(statement: &Statement) -> Vec<Expressions> {
             vec![immediate(Register::Reg1, size.to_be_bytes().to_vec()), write_segment_size()]
         }
         Statement::Snat { to, range, ports } => source_nat(*to, *range, *ports),
+        Statement::Masquerade { range, ports } => masquerade(*range, *ports),
+        Statement::Refuse(family) => vec![refuse(*family)],
         Statement::Drop => vec![verdict(DROP)],
         Statement::Accept => vec![verdict(ACCEPT)],
     }
@@ -306,17 +308,40 @@ fn source_nat(to: IpAddr, range: Option<PortRange>, ports: PortChoice) -> Vec<Ex
     let family = if to.is_ipv4() { FAMILY_IPV4 } else { FAMILY_IPV6 };
     let mut attributes = vec![(1, 0), (2, family), (3, REGISTER)];
     let mut expressions = vec![immediate(Register::Reg1, octets(to))];
-    if let Some(PortRange { first, last }) = range {
-        expressions.push(immediate(Register::Reg2, first.to_be_bytes().to_vec()));
-        attributes.push((5, REGISTER + 1));
-        if first != last {
-            expressions.push(immediate(Register::Reg3, last.to_be_bytes().to_vec()));
-            attributes.push((6, REGISTER + 2));
-        }
-    }
+    expressions.extend(port_registers(range, &mut attributes, (5, 6)));
     attributes.extend(port_flags(ports).map(|flags| (7, flags)));
     expressions.push(other("nat", &attributes));
     expressions
+}
+
+/// masq: 1 flags, 2 and 3 register of the lowest and highest port.
+fn masquerade(range: Option<PortRange>, ports: PortChoice) -> Vec<Expressions> {
+    let mut attributes: Vec<_> = port_flags(ports).map(|flags| (1, flags)).into_iter().collect();
+    let mut expressions = port_registers(range, &mut attributes, (2, 3));
+    expressions.push(other("masq", &attributes));
+    expressions
+}
+
+/// Loads the ends of a range, and names the registers in `attributes` by the two numbers.
+fn port_registers(range: Option<PortRange>, attributes: &mut Vec<(u16, u32)>, of: (u16, u16)) -> Vec<Expressions> {
+    let Some(PortRange { first, last }) = range else { return Vec::new() };
+    let mut expressions = vec![immediate(Register::Reg2, first.to_be_bytes().to_vec())];
+    attributes.push((of.0, REGISTER + 1));
+    if first != last {
+        expressions.push(immediate(Register::Reg3, last.to_be_bytes().to_vec()));
+        attributes.push((of.1, REGISTER + 2));
+    }
+    expressions
+}
+
+/// reject: 1 type (0 = ICMP "unreachable"), 2 its code (one byte): "administratively prohibited" (RFC 1812 §5.2.7.1, RFC 4443 §3.1).
+fn refuse(family: Family) -> Expressions {
+    let code = match family {
+        Family::V4 => 13,
+        Family::V6 => 1,
+    };
+    let attributes = vec![DefaultNla::new(1, 0u32.to_be_bytes().to_vec()), DefaultNla::new(2, vec![code])];
+    Expressions::Other { expression_type: "reject".to_owned(), attributes }
 }
 
 /// exthdr: 2 kind of the option (one byte), 3 offset and 4 length of its value, 6 operation (1 = TCP option), 7 register.

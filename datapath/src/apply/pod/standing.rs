@@ -44,13 +44,17 @@ pub fn standing(netns: &Path, pod: &PodAttachment) -> Result<Standing, ApplyErro
     if link.group == ids::DEAD_GROUP {
         return Ok(Standing::Absent);
     }
+    if alias.addresses.of_vpc() != pod.addresses.of_vpc() {
+        return Ok(Standing::Partial);
+    }
+    // With the egress address that it was given.
+    let pod = &PodAttachment { addresses: alias.addresses, ..pod.clone() };
     let mut tables = BTreeSet::new();
     for address in pod.addresses.iter() {
         let route = host_route(&mut node, address)?.filter(|route| route.link == LinkRef::Index(link.index));
         tables.insert(route.map(|route| route.table));
     }
-    let is_whole = alias.addresses == pod.addresses
-        && link.up
+    let is_whole = link.up
         && has_rules(&mut node, pod, &tables, link.group)?
         && pod_side_stands(netns, &pod.pod_link, pod.addresses, link.peer);
     Ok(if is_whole { Standing::Plumbed } else { Standing::Partial })

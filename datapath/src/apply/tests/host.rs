@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use crate::apply::netlink::Socket;
 use crate::apply::testbed::{Space, wait_for_carrier};
 use crate::apply::{ApplyError, host, nftables, uninstall};
-use crate::plan::host::{HostSetup, Layout, PortChoice, PortRange};
+use crate::plan::host::{Families, HostSetup, Layout, PortChoice, PortRange};
 use crate::plan::nft::{ChainType, Hook, Match, NftChain, NftRule, NftSet, NftTable, Statement, Transport, Within};
 use crate::plan::{Family, Mark, ids, snat};
 
@@ -30,6 +30,7 @@ pub(super) fn setup() -> HostSetup {
         layout: Layout::Classic,
         eni_mark_mask: ids::DEFAULT_ENI_MARK_MASK,
         external_mtu: None,
+        families: Families::V4,
     }
 }
 

@@ -16,7 +16,7 @@ use crate::apply::pod::{attach, detach};
 use crate::apply::testbed::{Space, pod, settle};
 use crate::apply::{eni, host};
 use crate::plan::eni::{EniSetup, Steering};
-use crate::plan::host::{HostSetup, Layout, PortChoice, PortRange};
+use crate::plan::host::{Families, HostSetup, Layout, PortChoice, PortRange};
 use crate::plan::pod::{PodAttachment, PodDetachment, PodLayout};
 use crate::plan::{RouteTable, ids, marks};
 
@@ -128,6 +128,7 @@ pub(super) fn host_setup() -> HostSetup {
         port_range: None,
         connmark: ids::DEFAULT_CONNMARK,
         external_mtu: None,
+        families: Families::V4,
         veth_prefix: "eni".to_owned(),
         mtu: 1500,
         layout: Layout::Classic,

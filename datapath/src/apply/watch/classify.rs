@@ -112,8 +112,8 @@ struct Seen {
     up: bool,
     carrier: bool,
     dead: bool,
-    /// Whose host veth it is, by its alias.
-    owner: Option<String>,
+    /// Whose host veth it is.
+    alias: Option<VethAlias>,
 }
 
 /// Links by index: the kernel repeats RTM_NEWLINK at every change.
@@ -130,13 +130,13 @@ impl Links {
             up: link.up,
             carrier: link.up,
             dead: link.group == ids::DEAD_GROUP,
-            owner: link.alias().map(|alias| alias.owner),
+            alias: link.alias(),
         };
         Self(links.iter().map(|link| (link.index, seen(link))).collect())
     }
 
     fn is_host_veth(&self, index: u32) -> bool {
-        self.0.get(&index).is_some_and(|seen| seen.dead || seen.owner.is_some())
+        self.0.get(&index).is_some_and(|seen| seen.dead || seen.alias.is_some())
     }
 
     /// What an rtnetlink notification means.
@@ -149,8 +149,8 @@ impl Links {
                 None
             }
             NEW_ADDRESS | DEL_ADDRESS => self.address(message),
-            NEW_ROUTE | DEL_ROUTE => route(message),
-            NEW_NEIGHBOUR | DEL_NEIGHBOUR => self.neighbour(message),
+            NEW_ROUTE | DEL_ROUTE => self.named(word(attribute(body, 12, 4).unwrap_or_default(), 0), route(message)?),
+            NEW_NEIGHBOUR | DEL_NEIGHBOUR => self.named(word(body, 4), self.neighbour(message)?),
             DEL_RULE => rule(body),
             NEW_NETCONF => self.setting(body),
             _ => None,
@@ -173,12 +173,12 @@ impl Links {
             up: flags & IFF_UP != 0,
             carrier: flags & IFF_LOWER_UP != 0,
             dead: find(27).and_then(|value| word(value, 0)) == Some(ids::DEAD_GROUP),
-            owner: alias.map(|alias| alias.owner),
+            alias,
         };
         let before = self.0.insert(index, now.clone())?;
         let fell = before.up && !now.up;
         let differs = (&before.name, before.mac, before.mtu) != (&now.name, now.mac, now.mtu);
-        let carrier = before.carrier != now.carrier && now.owner.is_none();
+        let carrier = before.carrier != now.carrier && now.alias.is_none();
         (!now.dead && (fell || differs || carrier)).then_some(Change::Object(Object::Link))
     }
 
@@ -201,9 +201,22 @@ impl Links {
             return (protocol == Some(ids::PROTOCOL)).then_some(found);
         }
         // A change by others keeps our protocol on it: the MAC tells.
-        let owner = self.0.get(&index).filter(|seen| !seen.dead)?.owner.as_ref()?;
+        let owner = &self.0.get(&index).filter(|seen| !seen.dead)?.alias.as_ref()?.owner;
         let is_pods = attribute(body, HEADER, 2).and_then(mac) == Some(MacAddr::of_pod_end(owner));
         (state != PERMANENT || !is_pods).then_some(found)
+    }
+
+    /// A change by the name under which whoever listens knows the pod: only the alias tells whose an egress address is. Of a link
+    /// that is dead or gone it was a DEL.
+    fn named(&self, link: Option<u32>, change: Change) -> Option<Change> {
+        match change {
+            Change::Address(address) if ids::is_egress(address) => {
+                let seen = self.0.get(&link?).filter(|seen| !seen.dead)?;
+                let of_vpc = seen.alias.as_ref().filter(|alias| alias.addresses.contains(address))?.addresses.of_vpc();
+                of_vpc.iter().next().map(Change::Address)
+            }
+            other => Some(other),
+        }
     }
 
     fn setting(&self, body: &[u8]) -> Option<Change> {

@@ -21,21 +21,24 @@ fn host() -> HostSetup {
         veth_prefix: "eni".to_owned(),
         mtu: 9001,
         external_mtu: None,
+        families: Families::V4,
     }
 }
 
 /// A node that is as wanted.
 fn settled(host: &HostSetup) -> HostState {
-    let table = snat::table(host);
+    let state_of = |table: &NftTable| NftState {
+        sets: table.sets.iter().map(|set| (set.name.to_owned(), Some(set.blocks.clone()))).collect(),
+        chains: table.chains.iter().rev().map(NftChainState::of).collect(),
+    };
+    let of_ipv6 = snat::table_of_ipv6(host);
     HostState {
         primary: EniState { up: true, mtu: host.mtu, rp_filter: 2, ..EniState::default() },
         ip_forward: true,
         rules: host.rules().into_iter().map(|rule| (rule, ids::PROTOCOL)).collect(),
         has_flat_pods: false,
-        nft: Some(NftState {
-            sets: table.sets.iter().map(|set| (set.name.to_owned(), Some(set.blocks.clone()))).collect(),
-            chains: table.chains.iter().rev().map(NftChainState::of).collect(),
-        }),
+        ipv6: Ipv6State { forwards: true, nft: of_ipv6.as_ref().map(state_of), ..Ipv6State::default() },
+        nft: Some(state_of(&snat::table(host))),
     }
 }
 
@@ -61,11 +64,11 @@ fn the_set_up_of_layout_flat_prints_as_reviewed() {
 #[test]
 fn what_flat_needs_comes_with_the_layout_and_goes_when_the_last_pod_has_left_it() {
     let to_flat = diff(&flat(), &settled(&host())).ops;
-    assert_eq!(to_flat, [Op::RuleAdd(HostSetup::pod_rule()), Op::NftReplace(snat::table(&flat()))]);
+    assert_eq!(to_flat, [Op::RuleAdd(HostSetup::pod_rule(Family::V4)), Op::NftReplace(snat::table(&flat()))]);
     let pods_left = HostState { has_flat_pods: true, ..settled(&flat()) };
     assert_eq!(diff(&host(), &pods_left), Plan::default());
     let to_classic = diff(&host(), &settled(&flat())).ops;
-    assert_eq!(to_classic, [Op::OwnRuleDelete(HostSetup::pod_rule()), Op::NftReplace(snat::table(&host()))]);
+    assert_eq!(to_classic, [Op::OwnRuleDelete(HostSetup::pod_rule(Family::V4)), Op::NftReplace(snat::table(&host()))]);
 }
 
 #[test]
@@ -81,9 +84,46 @@ fn the_set_up_with_chosen_blocks_and_ports_prints_as_reviewed() {
     golden::check("host-chosen.sh", &setup(&host).to_string());
 }
 
+const FAMILIES: [Families; 5] =
+    [Families::V4, Families::V4AndEgress, Families::V6, Families::V6AndEgress, Families::Both];
+
+#[test]
+fn the_set_up_of_each_mix_of_families_prints_as_reviewed() {
+    let name = |families: &Families| format!("{families:?}").to_lowercase();
+    for families in FAMILIES.into_iter().skip(1) {
+        let link = Some(LinkName::new("ens5").unwrap());
+        let ipv6 = Ipv6State { hears_routers_as_host: link, ..Ipv6State::default() };
+        let plan = diff(&HostSetup { families, ..flat() }, &HostState { ipv6, ..HostState::default() });
+        golden::check(&format!("host-{}.sh", name(&families)), &plan.to_string());
+    }
+}
+
+#[test]
+fn a_link_on_which_the_kernel_hears_no_router_is_left_so() {
+    let plan = setup(&HostSetup { families: Families::V4AndEgress, ..host() }).to_string();
+    assert!(plan.contains("net.ipv6.conf.all.forwarding") && !plan.contains("accept_ra"), "{plan}");
+}
+
+#[test]
+fn ipv6_stays_as_it_is_while_a_pod_has_it_and_goes_with_the_last() {
+    let with = HostSetup { families: Families::V4AndEgress, ..flat() };
+    let mut state = settled(&with);
+    state.ipv6.has_pods = true;
+    assert_eq!(diff(&flat(), &state), Plan::default());
+    state.ipv6.has_pods = false;
+    let gone = [Op::OwnRuleDelete(HostSetup::pod_rule(Family::V6)), Op::NftDelete(Family::V6, ids::NFT_TABLE)];
+    assert_eq!(diff(&flat(), &state).ops, gone);
+    assert_eq!(diff(&flat(), &settled(&flat())), Plan::default(), "and of IPv6 nothing is written");
+}
+
 /// All mixes of what switches parts of the table on and off.
 fn mixes() -> impl Iterator<Item = HostSetup> {
-    (0..32).map(|bits| HostSetup {
+    FAMILIES.into_iter().flat_map(|families| mixes_of(families))
+}
+
+fn mixes_of(families: Families) -> impl Iterator<Item = HostSetup> {
+    (0..32).map(move |bits| HostSetup {
+        families,
         layout: if bits & 8 == 0 { Layout::Classic } else { Layout::Flat },
         external_snat: bits & 1 != 0,
         serves_node_ports: bits & 2 != 0,
@@ -102,13 +142,21 @@ fn nothing_is_written_when_all_is_as_wanted() {
 
 #[test]
 fn whatever_the_node_was_set_up_for_one_diff_leads_to_what_is_wanted_now() {
-    for before in mixes() {
+    // Every third, which meets each switch on and off with each mix of families.
+    for before in mixes().step_by(3) {
         for host in mixes() {
             let ops = diff(&host, &settled(&before)).ops;
-            let mark_rule = |op: &Op| matches!(op, Op::OwnRuleDelete(rule) if rule.priority == ids::PRIORITY_MARK);
+            let mark_rule = |op: &Op| {
+                let is_mark = |rule: &Rule| (rule.family, rule.priority) == (Family::V4, ids::PRIORITY_MARK);
+                matches!(op, Op::OwnRuleDelete(rule) if is_mark(rule))
+            };
             assert_eq!(ops.iter().any(mark_rule), before.needs_mark() && !host.needs_mark(), "{before:?} {host:?}");
             let replaced = ops.contains(&Op::NftReplace(snat::table(&host)));
             assert_eq!(replaced, snat::table(&host) != snat::table(&before), "{before:?} {host:?}");
+            let of_ipv6 = snat::table_of_ipv6(&host);
+            let replaced = of_ipv6.clone().is_some_and(|table| ops.contains(&Op::NftReplace(table)));
+            let deleted = ops.contains(&Op::NftDelete(Family::V6, ids::NFT_TABLE));
+            assert_eq!(replaced || deleted, of_ipv6 != snat::table_of_ipv6(&before), "{before:?} {host:?}");
         }
     }
 }

@@ -38,7 +38,7 @@ fn steering() -> Vec<(Rule, u8)> {
         mark: crate::plan::marks::of_eni(ids::DEFAULT_ENI_MARK_MASK, table - 1),
         table: Some(RouteTable(table)),
     };
-    let rules = (2..6).map(by_mark).chain([crate::plan::host::HostSetup::pod_rule()]);
+    let rules = (2..6).map(by_mark).chain([crate::plan::host::HostSetup::pod_rule(Family::V4)]);
     rules.map(|rule| (rule, 200)).collect()
 }
 
@@ -252,7 +252,8 @@ fn carries(state: &NodeState, pod: &LivePod) -> bool {
     };
     let looks_up = |found: &dyn Fn(&Rule) -> bool| state.rules.iter().map(|(rule, _)| rule).any(found);
     let to_pod = looks_up(&|rule| rule.to == Some(block)) && routed(RouteTable::MAIN);
-    let to_pods = looks_up(&|rule| *rule == crate::plan::host::HostSetup::pod_rule()) && routed(ids::POD_TABLE);
+    let to_pods =
+        looks_up(&|rule| *rule == crate::plan::host::HostSetup::pod_rule(Family::V4)) && routed(ids::POD_TABLE);
     let mark = crate::plan::marks::of_eni(ids::DEFAULT_ENI_MARK_MASK, link.group.saturating_sub(158_000));
     let leaves = pod.eni_table.is_none_or(|table| {
         looks_up(&|rule| {

@@ -43,7 +43,7 @@ fn node() -> (NodeState, Vec<(Address, u8)>) {
     let mut state = NodeState::default();
     let mut addresses = vec![(own_address(0), 0)];
     state.rules = vec![
-        (HostSetup::pod_rule(), ids::PROTOCOL),
+        (HostSetup::pod_rule(Family::V4), ids::PROTOCOL),
         rule(ids::PRIORITY_MARK, None, Some(ids::DEFAULT_CONNMARK), RouteTable::MAIN),
         (rule(ids::PRIORITY_FROM_POD, Some("10.9.0.0/28".parse().unwrap()), None, RouteTable(9)).0, 0),
     ];

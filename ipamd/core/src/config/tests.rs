@@ -114,7 +114,6 @@ fn every_setting_that_means_another_network_is_refused() {
         ("ENABLE_POD_ENI", "TRUE"),
         ("ENABLE_MULTI_NIC", "t"),
         ("ENABLE_IPv6", "true"),
-        ("ENABLE_V6_EGRESS", "true"),
         ("NETWORK_POLICY_ENFORCING_MODE", "lenient"),
         ("AWS_VPC_K8S_PLUGIN_LOG_FILE", "stdout"),
     ] {
@@ -129,6 +128,7 @@ fn places_and_modes_are_read() {
     let config = parsed(&[("ENABLE_IMDS_ONLY_MODE", "true"), ("ENABLE_SUBNET_DISCOVERY", "false")]);
     assert_eq!((config.provisioning, config.subnets), (Provisioning::ImdsOnly, SubnetChoice::Primary));
     assert_eq!(parsed(&[("DISABLE_NETWORK_RESOURCE_PROVISIONING", "1")]).provisioning, Provisioning::Disabled);
+    assert!(parsed(&[("ENABLE_V6_EGRESS", "true")]).v6_egress);
     assert!(parsed(&[("AWS_MANAGE_ENIS_NON_SCHEDULABLE", "true")]).provisions_when_cordoned);
     assert_eq!(parsed(&[("ENID_LEAKED_ENI_AGE", "60")]).leaked_eni_age, Some(Duration::from_secs(60)));
     assert_eq!(parsed(&[("ENID_LEAKED_ENI_AGE", "60"), ("DISABLE_LEAKED_ENI_CLEANUP", "true")]).leaked_eni_age, None);

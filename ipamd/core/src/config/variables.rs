@@ -185,7 +185,12 @@ pub const VARIABLES: &[Variable] = &[
         "IPv4 pods.",
     ),
     row("ENABLE_IPv6", BOOL_FALSE, ByValue(MUST_BE_FALSE), "IPv6 pods."),
-    row("ENABLE_V6_EGRESS", BOOL_FALSE, ByValue(MUST_BE_FALSE), "IPv6 egress for pods of an IPv4 cluster."),
+    row(
+        "ENABLE_V6_EGRESS",
+        BOOL_FALSE,
+        Honoured,
+        "IPv6 egress for pods of an IPv4 cluster, behind the node's address; needs a node with IPv6.",
+    ),
     row(
         "ENABLE_V4_EGRESS",
         BOOL_TRUE,
@@ -420,13 +425,13 @@ pub const VARIABLES: &[Variable] = &[
         "AWS_VPC_K8S_EGRESS_V4_PLUGIN_LOG_FILE",
         ("path", "", ""),
         Elsewhere,
-        "Log of the egress plugin, which is not used in an IPv4 cluster.",
+        "Log of the egress plugin; egress is the plugin's own work and in its log.",
     ),
     row(
         "AWS_VPC_K8S_EGRESS_V6_PLUGIN_LOG_FILE",
         ("path", "", ""),
         Elsewhere,
-        "Log of the egress plugin, which needs ENABLE_V6_EGRESS.",
+        "Log of the egress plugin; egress is the plugin's own work and in its log.",
     ),
     row(
         "INTROSPECTION_BIND_ADDRESS",

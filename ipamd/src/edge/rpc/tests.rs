@@ -35,6 +35,7 @@ fn bench(external_snat: bool) -> (Backend, UnboundedReceiver<Input>, watch::Send
     let blocks = NatBlocks { exclude: vec!["192.168.0.0/16".parse().unwrap()], ..NatBlocks::default() };
     config.policy_mode = Some("standard".to_owned());
     config.pod_mtu = 1400;
+    config.v6_egress = true;
     let (inbox, receiver) = Inbox::new();
     let facts = watch::Sender::new(Some(facts()));
     (Backend::new(&config, inbox, facts.subscribe(), watch::Sender::new(blocks).subscribe()), receiver, facts)
@@ -109,6 +110,7 @@ async fn an_add_carries_key_pod_and_deadline_and_its_answer_all_fields_of_the_re
         vpc_v4_cidrs: vec!["10.0.0.0/16".to_owned(), "192.168.0.0/16".to_owned()],
         network_policy_mode: "standard".to_owned(),
         pod_mtu: Some(1400),
+        v6_egress: Some(true),
         ..AddNetworkReply::default()
     };
     assert_eq!(answer, expected);
