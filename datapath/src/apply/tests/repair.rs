@@ -163,6 +163,9 @@ fn both_ends_of_a_pod_have_macs_that_were_set_on_purpose() {
     };
     assert_eq!(kind(&bed.node, pod.host_veth.as_str()), "3");
     assert_eq!(kind(space, "eth0"), "3");
+    // NET_ADDR_RANDOM: what udev would change, and what a veth is that was given none.
+    bed.node.ip("link add chance type veth peer name other");
+    assert_eq!(kind(&bed.node, "chance"), "1");
 }
 
 #[test]
