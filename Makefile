@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test layouts fill decision scale compare simulate soak kill explore build binaries plugin lint fmt fmt-check clippy check-deps limits proto bless bench check check-slim tools localstack moto kube-proxy
+.PHONY: help demo test layouts fill decision scale compare simulate soak kill explore build binaries plugin lint fmt fmt-check clippy check-deps limits proto bless bench check check-slim tools localstack moto kube-proxy network-managers
 
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 # In a shell that sourced scripts/sdk.sh this is the folder of one SDK: make chooses anew.
@@ -22,6 +22,7 @@ export ENID_TOOLS := $(ENID_BUILD)/enid/tools
 export ENID_LOCALSTACK := $(ENID_BUILD)/enid/localstack
 export ENID_MOTO := $(ENID_BUILD)/enid/moto
 export ENID_KUBE_PROXY ?= $(ENID_BUILD)/enid/kube-proxy
+export ENID_NETWORK_MANAGERS ?= $(ENID_BUILD)/enid/network-managers
 
 # Everyday work compiles a slim aws-sdk-ec2; SDK=full takes the crate as published, as a plain `cargo build` does.
 export SDK ?= slim
@@ -41,11 +42,11 @@ demo: binaries plugin tools ## two emulated nodes, real daemon, real plugin, 259
 	$(call say,demo)
 	@$(sdk); "$$CARGO_TARGET_DIR/debug/enid-demo"
 
-test: build plugin tools localstack moto kube-proxy ## every test (needs root)
+test: build plugin tools localstack moto kube-proxy network-managers ## every test (needs root)
 	$(call say,tests)
 	@$(sdk); scripts/nextest.sh run --profile all --test-threads $$((2 * $$(nproc))) --config "$$ENID_SDK" --workspace --all-targets
 
-layouts: build plugin tools kube-proxy ## the packet scenarios in the layout that is not the default (needs root)
+layouts: build plugin tools kube-proxy network-managers ## the packet scenarios in the layout that is not the default (needs root)
 	$(call say,scenarios in layout classic)
 	@$(sdk); ENID_TEST_LAYOUT=classic scripts/nextest.sh run --config "$$ENID_SDK" -p integration -E 'binary(topology) | binary(attach) | binary(prefix) | binary(cooling) | binary(restart) | binary(rp_filter) | binary(nat) | binary(nodeport) | binary(kube_proxy) | binary(recycled) | binary(repair)'
 
@@ -102,6 +103,9 @@ moto: ## install moto server into the build folder
 
 kube-proxy: ## build kube-proxy 1.20.2 from Debian's source into the build folder (the first time 3 minutes)
 	@scripts/kube-proxy.sh
+
+network-managers: ## unpack systemd-networkd, NetworkManager, udev and dbus for tests, as far as the host lacks them (Debian)
+	@scripts/network-managers.sh
 
 lint: fmt-check check-deps clippy ## formatting, dependency rules, clippy
 
