@@ -6,7 +6,7 @@
 //! | telemetry | yes | everything after it is logged |
 //! | lock | yes | nothing is read or replaced while another daemon lives |
 //! | kernel | yes | living pods testify before anything is given out |
-//! | journal | only when it cannot be read at all | corrupt files are set aside: a node must come up |
+//! | journal, settings | only when they cannot be read at all | corrupt files are set aside: a node must come up |
 //! | socket | yes | pods are served from here on, with what journal and kernel say |
 //! | introspection, links, facts | no, they try again | remote or optional |
 //!
@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use datapath::apply::ledger::Ledger;
 use ipam_api::server::{ConnectionEvent, ServeError, ServeOptions, Services, bind, serve};
 use ipamd_aws::{Imds, Settings};
 use ipamd_core::action::Effects;
@@ -40,6 +41,7 @@ use crate::edge::nat_file::NatFile;
 use crate::edge::ready::{self, ReadyMarker};
 use crate::edge::rpc::Backend;
 use crate::edge::runner::Runner;
+use crate::edge::settings;
 use crate::edge::store::{Store, StoreError};
 use crate::edge::tombstones::Tombstones;
 use crate::edge::watcher;
@@ -102,6 +104,7 @@ pub fn run(config: Config, notes: &[Note]) -> Result<(), InitError> {
 struct Found {
     store: Store,
     restored: Restored,
+    ledger: Ledger,
     boot_id: String,
 }
 
@@ -123,7 +126,8 @@ fn restore(config: &Config) -> Result<Found, InitError> {
         let aside = store.set_reference_aside(unix_seconds).map_err(step::<StoreError>("journal"))?;
         tracing::error!(%error, aside = %aside.display(), "ipam.json cannot be used, it was set aside");
     }
-    Ok(Found { store, restored, boot_id })
+    let ledger = settings::open(host::state_folder(config), &boot_id, unix_seconds).map_err(step("settings"))?;
+    Ok(Found { store, restored, ledger, boot_id })
 }
 
 /// Facts of the journal, when they are of this boot.
@@ -152,7 +156,7 @@ async fn serve_until_stopped(mut config: Config, folder: PathBuf, found: Found) 
     };
     let (core, effects): (Core, Effects) = Core::new(config.clone(), found.restored, clock::now());
     let ec2 = watch::Sender::new(None);
-    let host = Host::start(config.clone(), inbox.clone()).map_err(step::<io::Error>("host thread"))?;
+    let host = Host::start(config.clone(), inbox.clone(), found.ledger).map_err(step::<io::Error>("host thread"))?;
     let flusher = Flusher::start(inbox.clone()).map_err(step::<io::Error>("flush thread"))?;
     let driver = Driver {
         core,

@@ -6,6 +6,7 @@ use rustix::io::Errno;
 
 use super::error::ApplyError;
 use super::execute;
+use super::ledger::Ledger;
 use super::netlink::Socket;
 use super::netlink::read::{self, Link, RouteFilter};
 use super::sysctl;
@@ -15,12 +16,13 @@ use crate::plan::{Address, Family, LinkRef, LinkSet, MacAddr, Op, Plan, Route, R
 /// RTPROT_KERNEL (`include/uapi/linux/rtnetlink.h`): routes that the kernel makes for addresses.
 const PROTOCOL_KERNEL: u8 = 2;
 
-/// Sets an ENI up and proves it; what had to be written. Operations stop at the first that fails.
+/// Sets an ENI up and proves it; what had to be written. Operations stop at the first that fails. What the primary ENI's
+/// settings were before is in the ledger then.
 ///
 /// # Errors
 /// [`ApplyError::LinkMissing`] while the kernel has no link with the MAC; [`ApplyError::NotProven`] when everything was
 /// written and still something differs; else the refusal.
-pub fn setup(eni: &EniSetup) -> Result<Plan, ApplyError> {
+pub fn setup_with(eni: &EniSetup, ledger: &mut Ledger) -> Result<Plan, ApplyError> {
     if !eni.is_primary() && (eni.table == RouteTable::MAIN || eni.table.0 == 0) {
         return Err(ApplyError::Invalid { reason: format!("ENI {}: table {} is not its own", eni.mac, eni.table) });
     }
@@ -30,9 +32,18 @@ pub fn setup(eni: &EniSetup) -> Result<Plan, ApplyError> {
     if missing.is_empty() {
         return Ok(missing);
     }
-    write(&mut socket, &missing, link.index, &link.name)?;
+    for op in &missing.ops {
+        let mut write = || write(&mut socket, op, link.index, &link.name);
+        if eni.is_primary() { ledger.around(op, write)? } else { write()? }
+    }
     prove(&format!("ENI {}", eni.mac), &plan::diff(eni, &observe(&mut socket, eni)?.1))?;
     Ok(missing)
+}
+
+/// The same with nothing kept of what was before.
+#[cfg(test)]
+pub(crate) fn setup(eni: &EniSetup) -> Result<Plan, ApplyError> {
+    setup_with(eni, &mut Ledger::nowhere())
 }
 
 /// Removes an ENI's rules, routes and address; the link stays as it is. Nothing there is fine, and so is no link. The
@@ -71,18 +82,15 @@ pub(super) fn prove(object: &str, missing: &Plan) -> Result<(), ApplyError> {
     Err(ApplyError::NotProven { object: object.to_owned(), missing })
 }
 
-/// Runs the rtnetlink operations of a plan in order, one by one, stopping at the first refusal.
-pub(super) fn write(socket: &mut Socket, plan: &Plan, index: u32, name: &str) -> Result<(), ApplyError> {
-    for op in &plan.ops {
-        match (execute::all(socket, std::slice::from_ref(op), |_| Ok(index)), op) {
-            (Ok(_), _) => {}
-            (Err(error), Op::LinkSet(set)) if has_no_setting(&error) && set.rp_filter.is_some() => {
-                without_af_spec(socket, set, index, name)?;
-            }
-            (Err(error), _) => return Err(error),
+/// Runs one rtnetlink operation.
+pub(super) fn write(socket: &mut Socket, op: &Op, index: u32, name: &str) -> Result<(), ApplyError> {
+    match (execute::all(socket, std::slice::from_ref(op), |_| Ok(index)), op) {
+        (Ok(_), _) => Ok(()),
+        (Err(error), Op::LinkSet(set)) if has_no_setting(&error) && set.rp_filter.is_some() => {
+            without_af_spec(socket, set, index, name)
         }
+        (Err(error), _) => Err(error),
     }
-    Ok(())
 }
 
 /// The refusals of a kernel that does not take IPv4 settings in IFLA_AF_SPEC.
@@ -93,11 +101,13 @@ fn has_no_setting(error: &ApplyError) -> bool {
 
 /// The same change with rp_filter written to its file.
 fn without_af_spec(socket: &mut Socket, set: &LinkSet, index: u32, name: &str) -> Result<(), ApplyError> {
+    let Some(rp_filter) = set.rp_filter else { return Ok(()) };
     let rest = LinkSet { rp_filter: None, ..set.clone() };
     if rest != LinkSet::of(set.link.clone()) {
         execute::all(socket, &[Op::LinkSet(rest)], |_| Ok(index))?;
     }
-    sysctl::ensure(&Sysctl { path: format!("net/ipv4/conf/{name}/rp_filter"), value: "2" }).map(|_| ())
+    let path = format!("net/ipv4/conf/{name}/rp_filter");
+    sysctl::ensure(&Sysctl { path, value: rp_filter.to_string() }).map(|_| ())
 }
 
 /// The ENI's link and all that [`plan::diff`] compares. Links in it are [`LinkRef::Mac`].
@@ -144,7 +154,7 @@ fn steering(rules: Vec<(Rule, u8)>) -> Vec<(Rule, bool)> {
 
 /// The link with a MAC. VLANs, bridges and the like repeat the MAC of the card below them: only a card (no kind) or a
 /// veth (an emulated ENI) is taken.
-fn find(links: Vec<Link>, mac: MacAddr) -> Result<Link, ApplyError> {
+pub(super) fn find(links: Vec<Link>, mac: MacAddr) -> Result<Link, ApplyError> {
     let is_card = |link: &Link| link.mac == Some(mac) && (link.kind.is_none() || link.is_veth());
     links.into_iter().find(is_card).ok_or(ApplyError::LinkMissing { mac })
 }

@@ -7,7 +7,8 @@ use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use crate::plan::{AliasError, LinkName, MacAddr};
+use crate::plan::settings::MemoryError;
+use crate::plan::{AliasError, LinkName, MacAddr, Sysctl};
 
 /// An answer other than success: errno, and the kernel's own words where it gave some.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,7 +123,22 @@ pub enum ApplyError {
         doing: String,
         /// The file.
         path: PathBuf,
-        /// Why; read-only file system in an unprivileged container.
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A setting that cannot be written from here, as in a container that has /proc/sys read-only.
+    #[error(
+        "{} is {found}, must be {}, and cannot be written from here: run `{wanted}` on the node",
+        wanted.path.replace('/', "."),
+        wanted.value
+    )]
+    NotWritable {
+        /// The setting and what it must be.
+        wanted: Sysctl,
+        /// What it is.
+        found: String,
+        /// Why.
         #[source]
         source: io::Error,
     },
@@ -132,7 +148,7 @@ pub enum ApplyError {
         /// What was being done.
         doing: String,
     },
-    /// A file of host ports.
+    /// A file of the state folder.
     #[error("{doing} {path}", path = path.display())]
     Record {
         /// `writing`, `locking`, ….
@@ -142,6 +158,19 @@ pub enum ApplyError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// The file of the settings that an uninstall puts back.
+    #[error(
+        "{path} is damaged, so no setting of the node is put back; see to ip_forward, tcp_early_demux and the primary link's \
+         rp_filter by hand, then remove the file",
+        path = path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where.
+        #[source]
+        source: MemoryError,
     },
     /// Everything was written, and reading back shows that something is still not as it must be.
     #[error("{object} is not as written, still missing: {}", missing.join("; "))]

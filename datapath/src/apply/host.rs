@@ -3,45 +3,61 @@
 //! says, read again; nothing is written, and no counter reset, when it is so already.
 
 use super::error::ApplyError;
+use super::ledger::Ledger;
 use super::netlink::Socket;
 use super::netlink::read::{self, Link, RouteFilter};
 use super::{eni, nftables, sysctl};
 use crate::plan::host::{self as plan, HostSetup, HostState, Ipv6State};
 use crate::plan::pod::{HOST_ROUTE_TABLES, is_host_route};
+use crate::plan::settings::Setting;
 use crate::plan::{Family, LinkName, Op, Plan, ids};
 
-/// Sets the node up and proves it; what had to be written.
+/// Sets the node up and proves it; what had to be written. What settings of the node were before is in the ledger then.
 ///
 /// # Errors
 /// [`ApplyError::Invalid`] when there is no VPC block to keep from SNAT; [`ApplyError::LinkMissing`] without the primary
-/// ENI's link; [`ApplyError::Sysctl`] when forwarding is off and cannot be switched on from here (a container with
-/// /proc/sys read-only: set `net.ipv4.ip_forward=1` on the node).
-pub fn setup(host: &HostSetup) -> Result<Plan, ApplyError> {
+/// ENI's link; [`ApplyError::NotWritable`] when a setting must be changed and cannot be from here (a container with
+/// /proc/sys read-only); [`ApplyError::Record`] when what it was cannot be kept, and it is left as it is.
+pub fn setup_with(host: &HostSetup, ledger: &mut Ledger) -> Result<Plan, ApplyError> {
     if host.vpc_cidrs.is_empty() && !host.external_snat {
         let reason = "no VPC block is known: SNAT would hide every pod from the VPC".to_owned();
         return Err(ApplyError::Invalid { reason });
     }
     let mut route = Socket::route()?;
     let mut netfilter = Socket::netfilter()?;
-    let (link, state) = observe(&mut route, &mut netfilter, host)?;
+    let (link, state) = observe(&mut route, &mut netfilter, host, ledger)?;
+    if !host.disables_early_demux && !state.early_demux_off {
+        ledger.forget(Setting::TcpEarlyDemux)?;
+    }
     let missing = plan::diff(host, &state);
     if missing.is_empty() {
         return Ok(missing);
     }
     for op in &missing.ops {
-        match op {
-            Op::Sysctl(setting) => sysctl::ensure(setting).map(|_| ())?,
-            Op::NftReplace(table) => nftables::replace(&mut netfilter, table)?,
-            Op::NftSetReplace(table) => nftables::replace_set(&mut netfilter, table)?,
-            Op::NftDelete(family, table) => nftables::remove(&mut netfilter, *family, table)?,
-            _ => eni::write(&mut route, &Plan { ops: vec![op.clone()] }, link.index, &link.name)?,
-        }
+        ledger.around(op, || match op {
+            Op::Sysctl(setting) => sysctl::ensure(setting).map(|_| ()),
+            Op::NftReplace(table) => nftables::replace(&mut netfilter, table),
+            Op::NftSetReplace(table) => nftables::replace_set(&mut netfilter, table),
+            Op::NftDelete(family, table) => nftables::remove(&mut netfilter, *family, table),
+            _ => eni::write(&mut route, op, link.index, &link.name),
+        })?;
     }
-    eni::prove("host", &plan::diff(host, &observe(&mut route, &mut netfilter, host)?.1))?;
+    eni::prove("host", &plan::diff(host, &observe(&mut route, &mut netfilter, host, ledger)?.1))?;
     Ok(missing)
 }
 
-fn observe(route: &mut Socket, netfilter: &mut Socket, host: &HostSetup) -> Result<(Link, HostState), ApplyError> {
+/// The same with nothing kept of what was before.
+#[cfg(test)]
+pub(crate) fn setup(host: &HostSetup) -> Result<Plan, ApplyError> {
+    setup_with(host, &mut Ledger::nowhere())
+}
+
+fn observe(
+    route: &mut Socket,
+    netfilter: &mut Socket,
+    host: &HostSetup,
+    ledger: &Ledger,
+) -> Result<(Link, HostState), ApplyError> {
     let (link, primary) = eni::observe(route, &host.primary_eni())?;
     let of_host = [ids::PRIORITY_MARK, ids::PRIORITY_EXTERNAL_SERVICE];
     let (mut rules, mut has_flat_pods) = (Vec::new(), false);
@@ -51,9 +67,12 @@ fn observe(route: &mut Socket, netfilter: &mut Socket, host: &HostSetup) -> Resu
         rules.extend(found.filter(|(rule, _)| of_host.contains(&rule.priority) || *rule == pod_rule));
         has_flat_pods |= read::has_routes(route, family, ids::POD_TABLE)?;
     }
+    let value = |setting: Setting| setting.path().map_or(Ok(None), sysctl::read);
     let state = HostState {
         primary,
-        ip_forward: sysctl::read("net/ipv4/ip_forward")?.as_deref() == Some("1"),
+        ip_forward: value(Setting::IpForward)?.as_deref() == Some("1"),
+        early_demux_off: value(Setting::TcpEarlyDemux)?.is_none_or(|value| value == "0"),
+        early_demux_found: ledger.found(Setting::TcpEarlyDemux),
         rules,
         has_flat_pods,
         nft: nftables::observe(netfilter, Family::V4, ids::NFT_TABLE)?,
@@ -71,7 +90,7 @@ fn observe_ipv6(route: &mut Socket, netfilter: &mut Socket, primary: &str) -> Re
         has_pods |= read::routes(route, of_ours)?.iter().any(is_host_route);
     }
     Ok(Ipv6State {
-        forwards: sysctl::read("net/ipv6/conf/all/forwarding")?.as_deref() == Some("1"),
+        forwards: Setting::Ipv6Forwarding.path().map_or(Ok(None), sysctl::read)?.as_deref() == Some("1"),
         hears_routers_as_host: LinkName::new(primary).ok().filter(|_| hears_as_host),
         has_pods,
         nft: nftables::observe(netfilter, Family::V6, ids::NFT_TABLE)?,

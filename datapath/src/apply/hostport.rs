@@ -108,7 +108,7 @@ fn open(socket: &mut Socket, mappings: &[Mapping]) -> Result<Opened, ApplyError>
     for mapping in mappings {
         // Connections from 127.0.0.1 are routed out by this link (see the plan for the guard).
         let path = format!("net/ipv4/conf/{}/route_localnet", mapping.host_veth);
-        sysctl::ensure(&Sysctl { path, value: "1" })?;
+        sysctl::ensure(&Sysctl { path, value: "1".to_owned() })?;
     }
     let mut last = None;
     for _ in 0..ATTEMPTS {

@@ -9,6 +9,7 @@
 //! | [`egress`] | attach a pod that also gets out in the other family |
 //! | [`eni`] | write and prove an ENI's set-up; remove it |
 //! | [`host`] | write and prove the node's set-up |
+//! | [`ledger`] | settings of the node as they were before us, and back |
 //! | [`observe`] | read what is ours, and who holds which address |
 //! | [`repair`] | one pass over everything that must be there |
 //! | [`hostport`] | ports of the node that lead into pods |
@@ -26,6 +27,7 @@ mod fault;
 pub mod garbage;
 pub mod host;
 pub mod hostport;
+pub mod ledger;
 pub mod neighbours;
 mod netlink;
 mod netns;

@@ -16,6 +16,7 @@ use std::net::IpAddr;
 use rustix::io::Errno;
 
 use super::error::ApplyError;
+use super::ledger::Ledger;
 use super::netlink::Socket;
 use super::netlink::read::{self, Link, RouteFilter};
 use super::{eni, execute, host};
@@ -73,17 +74,17 @@ pub struct Failed {
     pub error: ApplyError,
 }
 
-/// Makes it so, as far as the kernel lets us.
+/// Makes it so, as far as the kernel lets us. What settings of the node were before is in the ledger then.
 ///
 /// # Errors
 /// The kernel cannot be read.
-pub fn pass(desired: &Desired) -> Result<Pass, ApplyError> {
+pub fn pass_with(desired: &Desired, ledger: &mut Ledger) -> Result<Pass, ApplyError> {
     let mut pass = Pass::default();
     if let Some(setup) = &desired.host {
-        pass.note(Part::Host, host::setup(setup));
+        pass.note(Part::Host, host::setup_with(setup, ledger));
     }
     for setup in &desired.enis {
-        pass.note(Part::Eni(setup.mac), eni::setup(setup));
+        pass.note(Part::Eni(setup.mac), eni::setup_with(setup, ledger));
     }
     let mut socket = Socket::route()?;
     let mut state = observe(&mut socket)?;
@@ -101,10 +102,10 @@ pub fn pass(desired: &Desired) -> Result<Pass, ApplyError> {
     if pass.repairs.iter().any(leaves_flat) {
         // What only layout flat needs goes with the last pod that is plumbed so.
         for setup in &desired.enis {
-            pass.note(Part::Eni(setup.mac), eni::setup(setup));
+            pass.note(Part::Eni(setup.mac), eni::setup_with(setup, ledger));
         }
         if let Some(setup) = &desired.host {
-            pass.note(Part::Host, host::setup(setup));
+            pass.note(Part::Host, host::setup_with(setup, ledger));
         }
     }
     orphans.retain(|address, _| desired.sweep.contains(address) || !pass.orphans.insert(*address));
@@ -112,6 +113,12 @@ pub fn pass(desired: &Desired) -> Result<Pass, ApplyError> {
         pass.sweep(&mut socket, orphans)?;
     }
     Ok(pass)
+}
+
+/// The same with nothing kept of what was before.
+#[cfg(test)]
+pub(crate) fn pass(desired: &Desired) -> Result<Pass, ApplyError> {
+    pass_with(desired, &mut Ledger::nowhere())
 }
 
 /// Whether a pod's route in the table of layout flat was removed.

@@ -16,15 +16,23 @@ use crate::plan::Sysctl;
 pub(crate) fn ensure(sysctl: &Sysctl) -> Result<bool, ApplyError> {
     match read(&sysctl.path)? {
         Some(value) if value != sysctl.value => {
-            let path = full_path(&sysctl.path);
-            fs::write(&path, sysctl.value).map_err(|source| ApplyError::Sysctl {
-                doing: format!("writing {} (it is {value}) to", sysctl.value),
-                path,
-                source,
-            })?;
+            fs::write(full_path(&sysctl.path), &sysctl.value).map_err(|source| refused(sysctl, value, source))?;
             Ok(true)
         }
         _ => Ok(false),
+    }
+}
+
+/// A container has /proc/sys read-only unless it is privileged: the node's administrator can do what we cannot.
+fn refused(sysctl: &Sysctl, found: String, source: io::Error) -> ApplyError {
+    match source.kind() {
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+            ApplyError::NotWritable { wanted: sysctl.clone(), found, source }
+        }
+        _ => {
+            let doing = format!("writing {} (it is {found}) to", sysctl.value);
+            ApplyError::Sysctl { doing, path: full_path(&sysctl.path), source }
+        }
     }
 }
 

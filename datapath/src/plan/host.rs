@@ -19,6 +19,7 @@ use super::ids;
 use super::model::{Family, Mark, Op, Plan, Rule, Sysctl};
 use super::name::{LinkName, MacAddr, RouteTable};
 use super::nft::{NftChain, NftSet, NftTable};
+use super::settings::Setting;
 use super::snat;
 
 pub use super::nft::{PortChoice, PortRange};
@@ -116,6 +117,9 @@ pub struct HostSetup {
     pub external_mtu: Option<u32>,
     /// Which families pods use.
     pub families: Families,
+    /// The kernel does not look for a packet's socket before it routes the packet (DISABLE_TCP_EARLY_DEMUX). Otherwise its value is
+    /// the node's, as it was found.
+    pub disables_early_demux: bool,
 }
 
 impl HostSetup {
@@ -182,6 +186,10 @@ pub struct HostState {
     pub primary: EniState,
     /// net.ipv4.ip_forward.
     pub ip_forward: bool,
+    /// net.ipv4.tcp_early_demux is 0, or the kernel has no such setting.
+    pub early_demux_off: bool,
+    /// What it was before us, when it is we who changed it in this boot.
+    pub early_demux_found: Option<u32>,
     /// All rules of priorities 1024 and 1535 and those equal to [`HostSetup::pod_rule`], of both families, and the protocol of each.
     pub rules: Vec<(Rule, u8)>,
     /// Whether [`ids::POD_TABLE`] has a route: a pod is plumbed in layout `flat`.
@@ -256,9 +264,10 @@ pub fn diff(host: &HostSetup, state: &HostState) -> Plan {
     let host = &HostSetup { layout, ..host.clone() };
     let mut ops = Vec::new();
     if !state.ip_forward {
-        ops.push(Op::Sysctl(Sysctl { path: "net/ipv4/ip_forward".to_owned(), value: "1" }));
+        ops.push(Setting::IpForward.to(1));
     }
     ops.extend(ipv6_forwarding(host, &state.ipv6));
+    ops.extend(early_demux_diff(host, state));
     ops.extend(eni::diff(&host.primary_eni(), &state.primary).ops);
     // A pod that has IPv6 keeps it, whatever pods are to have from now on.
     let keeps_ipv6 = state.ipv6.has_pods && !host.families.uses_ipv6();
@@ -281,11 +290,20 @@ fn ipv6_forwarding(host: &HostSetup, state: &Ipv6State) -> Vec<Op> {
     if !host.families.uses_ipv6() {
         return Vec::new();
     }
-    let sysctl = |path: String, value| Op::Sysctl(Sysctl { path, value });
+    let path = |link| format!("net/ipv6/conf/{link}/accept_ra");
     let link = state.hears_routers_as_host.as_ref();
-    let hears = link.map(|link| sysctl(format!("net/ipv6/conf/{link}/accept_ra"), "2"));
-    let forwards = (!state.forwards).then(|| sysctl("net/ipv6/conf/all/forwarding".to_owned(), "1"));
+    let hears = link.map(|link| Op::Sysctl(Sysctl { path: path(link), value: "2".to_owned() }));
+    let forwards = (!state.forwards).then(|| Setting::Ipv6Forwarding.to(1));
     hears.into_iter().chain(forwards).collect()
+}
+
+/// Off when that is asked for; else as it was found, if it is we who changed it.
+fn early_demux_diff(host: &HostSetup, state: &HostState) -> Option<Op> {
+    let value = match state.early_demux_found {
+        _ if host.disables_early_demux => (!state.early_demux_off).then_some(0),
+        found => found.filter(|found| state.early_demux_off && *found != 0),
+    };
+    value.map(|value| Setting::TcpEarlyDemux.to(value))
 }
 
 /// Rules of ours that are not wanted any more (AWS_VPC_K8S_CNI_CONNMARK or a list was changed) go, and so do the

@@ -12,6 +12,7 @@
 //! | [`pods`], [`repair`] | what is missing of plumbed pods, and orphans; writes with their reasons |
 //! | [`eni`] | an ENI's link, table, rule; the difference to what is there |
 //! | [`host`] | the node's own rule, sysctls and nft table |
+//! | [`settings`] | what outlives us of it, and what an uninstall puts back |
 //! | [`nft`], [`snat`] | an nft table as data and text; the one we own |
 //! | [`marks`] | the chain in it that marks packets by the ENI of their pod |
 //! | [`egress`] | its chains for pods that get out in a family of which they have no address |
@@ -35,6 +36,7 @@ pub mod nft;
 pub mod pod;
 pub mod pods;
 pub mod repair;
+pub mod settings;
 pub mod snat;
 pub mod uninstall;
 

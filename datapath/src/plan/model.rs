@@ -363,7 +363,7 @@ pub struct Sysctl {
     /// Path below /proc/sys, with slashes.
     pub path: String,
     /// What it must hold.
-    pub value: &'static str,
+    pub value: String,
 }
 
 impl fmt::Display for Sysctl {

@@ -162,7 +162,10 @@ pub fn attach(pod: &PodAttachment) -> PodPlan {
         pod_mac: pod.pod_mac,
         mtu: pod.mtu,
     };
-    let sysctl = |link: &LinkName, key: &str, value| Sysctl { path: format!("net/ipv6/conf/{link}/{key}"), value };
+    let sysctl = |link: &LinkName, key: &str, value: &str| Sysctl {
+        path: format!("net/ipv6/conf/{link}/{key}"),
+        value: value.to_owned(),
+    };
     let of_host = |key, value| sysctl(&pod.host_veth, key, value);
     let with_ipv6 = |settings: &[(&LinkName, &str, &'static str)]| {
         let settings = settings.iter().filter(|_| pod.addresses.v6().is_some());

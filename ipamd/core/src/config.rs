@@ -123,6 +123,8 @@ pub struct Config {
     pub external_mtu: Option<u32>,
     /// Whether pods get out in IPv6 behind the node's address (`ENABLE_V6_EGRESS`).
     pub v6_egress: bool,
+    /// Whether the kernel must not look for a packet's socket before it routes the packet (`DISABLE_TCP_EARLY_DEMUX`).
+    pub disables_early_demux: bool,
     /// First letters of host veth names (`AWS_VPC_K8S_CNI_VETHPREFIX`).
     pub veth_prefix: String,
     /// The journal in the reference's format (`AWS_VPC_K8S_CNI_BACKING_STORE`); ours and the tombstones lie beside it.
@@ -336,6 +338,7 @@ impl Default for Config {
             pod_mtu: 9001,
             external_mtu: None,
             v6_egress: false,
+            disables_early_demux: false,
             veth_prefix: "eni".to_owned(),
             journal: PathBuf::from("/var/run/aws-node/ipam.json"),
             socket: PathBuf::from("/var/run/aws-node/ipamd.sock"),

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `ipamd cleanup-host`: takes our objects out of the kernel, for an uninstall. What living pods need stays, and is told.
+//! `ipamd cleanup-host`: takes our objects out of the kernel, for an uninstall. What living pods need stays, and is told. When
+//! there is none, settings of the node are put back as they were found, unless somebody else has chosen since.
 //!
 //! Not under a running daemon, whose pods would lose the internet: it holds the lock of its state folder. Of the environment
 //! only that folder is read, so that a mistake elsewhere does not stand in the way of an uninstall.
@@ -8,36 +9,60 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use datapath::apply::ApplyError;
 use datapath::apply::uninstall::{self, Kept};
 use ipamd_core::config::Config;
 
 use crate::edge::lock::InstanceLock;
+use crate::edge::{ready, settings};
+use crate::telemetry::chain;
 
-/// Removes what is ours and prints what was kept. `journal` is `AWS_VPC_K8S_CNI_BACKING_STORE`.
+/// Removes what is ours, puts settings back, and prints what was kept. `journal` is `AWS_VPC_K8S_CNI_BACKING_STORE`.
 ///
 /// # Errors
-/// The daemon runs, or everything that could not be removed, one after the other.
+/// The daemon runs, or everything that could not be removed or put back, one after the other. A file of settings that is damaged
+/// hinders only what it is for.
 pub fn run(out: &mut dyn Write, journal: Option<OsString>) -> Result<(), String> {
     let journal = journal.filter(|path| !path.is_empty()).map_or_else(|| Config::default().journal, PathBuf::from);
-    let lock = journal.parent().unwrap_or(Path::new("/")).join("ipamd.lock");
+    let folder = journal.parent().unwrap_or(Path::new("/"));
+    let lock = folder.join("ipamd.lock");
     // No lock file: no daemon ever ran with this state folder.
     let taken = lock.exists().then(|| InstanceLock::try_take(&lock)).transpose();
-    let _lock = taken.map_err(|error| crate::telemetry::chain(&error))?;
-    let kept = uninstall::remove().map_err(|errors| {
-        let texts: Vec<String> = errors.iter().map(|error| crate::telemetry::chain(error)).collect();
-        texts.join("; ")
-    })?;
-    out.write_all(text(&kept).as_bytes()).map_err(|error| format!("writing to standard output: {error}"))
+    let _lock = taken.map_err(|error| chain(&error))?;
+    let kept = uninstall::remove().map_err(|errors| all(&errors))?;
+    let (told, failure) = match put_back(folder, !kept.pods.is_empty()) {
+        Ok(told) => (told, None),
+        Err(failure) => (Vec::new(), Some(failure)),
+    };
+    let written = out.write_all(text(&kept, &told).as_bytes());
+    written.map_err(|error| format!("writing to standard output: {error}"))?;
+    failure.map_or(Ok(()), Err)
 }
 
-fn text(kept: &Kept) -> String {
+fn all(errors: &[ApplyError]) -> String {
+    errors.iter().map(|error| chain(error)).collect::<Vec<_>>().join("; ")
+}
+
+/// What became of each setting, as lines.
+fn put_back(folder: &Path, has_pods: bool) -> Result<Vec<String>, String> {
+    let boot_id = ready::boot_id().map_err(|error| format!("the boot id cannot be read: {error}"))?;
+    let mut ledger = settings::read(folder, &boot_id).map_err(|error| chain(&error))?;
+    let judged = ledger.put_back(has_pods).map_err(|errors| all(&errors))?;
+    let aside = settings::set_aside(folder).map_err(|error| format!("reading {}: {error}", folder.display()))?;
+    let lost = |path: &PathBuf| format!("left: settings that {} may name, which was damaged", path.display());
+    Ok(judged.iter().map(ToString::to_string).chain(aside.iter().map(lost)).collect())
+}
+
+fn text(kept: &Kept, settings: &[String]) -> String {
+    let settings: String = settings.iter().map(|line| format!("{line}\n")).collect();
     if kept.pods.is_empty() {
-        return "removed: all nft tables, rules, routes, neighbours, addresses and dead host veths of ours\n"
-            .to_owned();
+        let removed = "removed: all nft tables, rules, routes, neighbours, addresses and dead host veths of ours\n";
+        return format!("{removed}{settings}");
     }
     let mut text = String::from("removed: what is ours, but for what living pods need\n");
     kept.pods.iter().for_each(|pod| text.push_str(&format!("living pod: {pod}\n")));
     kept.objects.iter().for_each(|object| text.push_str(&format!("kept: {object}\n")));
+    text.push_str(&settings);
     text.push_str("run `ipamd cleanup-host` again when these pods are gone\n");
     text
 }

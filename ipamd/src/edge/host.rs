@@ -16,6 +16,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use datapath::apply::hostport::Settled;
+use datapath::apply::ledger::Ledger;
 use datapath::apply::repair::{Desired, Failed, Part};
 use datapath::apply::{self, ApplyError};
 use datapath::plan::eni::{EniSetup, Steering};
@@ -51,10 +52,10 @@ const PORTS_PERIOD: Duration = Duration::from_secs(20);
 pub(crate) struct Host(Sender<Action>);
 
 impl Host {
-    /// Starts the thread.
-    pub(crate) fn start(config: Config, inbox: Inbox) -> io::Result<Self> {
+    /// Starts the thread. What settings of the node are before they are changed goes into the ledger.
+    pub(crate) fn start(config: Config, inbox: Inbox, ledger: Ledger) -> io::Result<Self> {
         let (sender, jobs) = channel();
-        std::thread::Builder::new().name("host".to_owned()).spawn(move || work(&jobs, &config, &inbox))?;
+        std::thread::Builder::new().name("host".to_owned()).spawn(move || work(&jobs, &config, &inbox, ledger))?;
         Ok(Self(sender))
     }
 
@@ -64,7 +65,7 @@ impl Host {
     }
 }
 
-fn work(jobs: &Receiver<Action>, config: &Config, inbox: &Inbox) {
+fn work(jobs: &Receiver<Action>, config: &Config, inbox: &Inbox, mut ledger: Ledger) {
     let mut garbage_due = clock::boot() + GARBAGE_PERIOD;
     let mut leftovers_due = true;
     let mut ports_due = clock::boot();
@@ -77,7 +78,8 @@ fn work(jobs: &Receiver<Action>, config: &Config, inbox: &Inbox) {
         match jobs.recv_timeout(garbage_due.min(ports_due).since(clock::boot())) {
             Ok(action) => {
                 let started = clock::boot();
-                let outcome = perform(&action.kind, config).unwrap_or_else(|error| Outcome::Failed(failure(&error)));
+                let outcome = perform(&action.kind, config, &mut ledger);
+                let outcome = outcome.unwrap_or_else(|error| Outcome::Failed(failure(&error)));
                 let is_set_up = matches!((&action.kind, &outcome), (ActionKind::ConfigureHost { .. }, Outcome::Done));
                 log_end(action.id, &outcome, started);
                 inbox.ended(action.id, outcome);
@@ -150,10 +152,10 @@ fn collect_garbage() {
     }
 }
 
-fn perform(kind: &ActionKind, config: &Config) -> Result<Outcome, ApplyError> {
+fn perform(kind: &ActionKind, config: &Config, ledger: &mut Ledger) -> Result<Outcome, ApplyError> {
     match kind {
         ActionKind::ConfigureEni(plan) => {
-            apply::eni::setup(&eni_setup(plan, config))?;
+            apply::eni::setup_with(&eni_setup(plan, config), ledger)?;
             Ok(Outcome::EniConfigured)
         }
         ActionKind::DeconfigureEni(plan) => {
@@ -161,10 +163,10 @@ fn perform(kind: &ActionKind, config: &Config) -> Result<Outcome, ApplyError> {
             Ok(Outcome::Done)
         }
         ActionKind::ConfigureHost(plan) => {
-            apply::host::setup(&host_setup(config, plan))?;
+            apply::host::setup_with(&host_setup(config, plan), ledger)?;
             Ok(Outcome::Done)
         }
-        ActionKind::Repair(plan) => Ok(Outcome::Repaired(Box::new(repair(plan, config)?))),
+        ActionKind::Repair(plan) => Ok(Outcome::Repaired(Box::new(repair(plan, config, ledger)?))),
         ActionKind::ObserveKernel => Ok(Outcome::KernelObserved(observe(&config.veth_prefix)?)),
         other => Ok(Outcome::Failed(Failure {
             class: FailureClass::Rejected,
@@ -246,11 +248,12 @@ pub(crate) fn host_setup(config: &Config, plan: &HostPlan) -> HostSetup {
         mtu: config.eni_mtu,
         external_mtu: config.external_mtu,
         families: if config.v6_egress { Families::V4AndEgress } else { Families::V4 },
+        disables_early_demux: config.disables_early_demux,
     }
 }
 
 /// One look at everything, and what came of it.
-fn repair(plan: &RepairPlan, config: &Config) -> Result<RepairReport, ApplyError> {
+fn repair(plan: &RepairPlan, config: &Config, ledger: &mut Ledger) -> Result<RepairReport, ApplyError> {
     let desired = Desired {
         host: plan.host.as_ref().map(|host| host_setup(config, host)),
         enis: plan.enis.iter().map(|eni| eni_setup(eni, config)).collect(),
@@ -258,7 +261,7 @@ fn repair(plan: &RepairPlan, config: &Config) -> Result<RepairReport, ApplyError
         spared: plan.spared.clone(),
         sweep: plan.sweep.clone(),
     };
-    let pass = apply::repair::pass(&desired)?;
+    let pass = apply::repair::pass_with(&desired, ledger)?;
     let repaired = |repair: &Repair| Repaired {
         what: RepairKind { object: repair.object.to_string(), reason: repair.fault.to_string() },
         command: repair.op.to_string(),

@@ -31,6 +31,7 @@ pub(super) fn setup() -> HostSetup {
         eni_mark_mask: ids::DEFAULT_ENI_MARK_MASK,
         external_mtu: None,
         families: Families::V4,
+        disables_early_demux: false,
     }
 }
 

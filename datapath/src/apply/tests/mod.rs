@@ -8,6 +8,7 @@ mod families;
 mod host;
 mod hostport;
 mod layouts;
+mod ledger;
 mod leftovers;
 mod mss;
 mod packets;

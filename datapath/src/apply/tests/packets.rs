@@ -129,6 +129,7 @@ pub(super) fn host_setup() -> HostSetup {
         connmark: ids::DEFAULT_CONNMARK,
         external_mtu: None,
         families: Families::V4,
+        disables_early_demux: false,
         veth_prefix: "eni".to_owned(),
         mtu: 1500,
         layout: Layout::Classic,

@@ -22,6 +22,7 @@ fn host() -> HostSetup {
         mtu: 9001,
         external_mtu: None,
         families: Families::V4,
+        disables_early_demux: false,
     }
 }
 
@@ -35,6 +36,8 @@ fn settled(host: &HostSetup) -> HostState {
     HostState {
         primary: EniState { up: true, mtu: host.mtu, rp_filter: 2, ..EniState::default() },
         ip_forward: true,
+        early_demux_off: host.disables_early_demux,
+        early_demux_found: None,
         rules: host.rules().into_iter().map(|rule| (rule, ids::PROTOCOL)).collect(),
         has_flat_pods: false,
         ipv6: Ipv6State { forwards: true, nft: of_ipv6.as_ref().map(state_of), ..Ipv6State::default() },
@@ -79,6 +82,7 @@ fn the_set_up_with_chosen_blocks_and_ports_prints_as_reviewed() {
         serves_node_ports: false,
         port_choice: PortChoice::HashRandom,
         external_mtu: Some(1500),
+        disables_early_demux: true,
         ..host()
     };
     golden::check("host-chosen.sh", &setup(&host).to_string());
@@ -129,6 +133,7 @@ fn mixes_of(families: Families) -> impl Iterator<Item = HostSetup> {
         serves_node_ports: bits & 2 != 0,
         port_range: (bits & 4 != 0).then_some(PortRange { first: 1024, last: 65535 }),
         external_mtu: (bits & 16 != 0).then_some(1500),
+        disables_early_demux: bits & 16 != 0,
         ..host()
     })
 }
@@ -158,6 +163,24 @@ fn whatever_the_node_was_set_up_for_one_diff_leads_to_what_is_wanted_now() {
             let deleted = ops.contains(&Op::NftDelete(Family::V6, ids::NFT_TABLE));
             assert_eq!(replaced || deleted, of_ipv6 != snat::table_of_ipv6(&before), "{before:?} {host:?}");
         }
+    }
+}
+
+#[test]
+fn early_demux_is_written_when_it_must_be_off_or_when_it_is_we_who_switched_it_off() {
+    let off = HostSetup { disables_early_demux: true, ..host() };
+    let state =
+        |early_demux_off, early_demux_found| HostState { early_demux_off, early_demux_found, ..settled(&host()) };
+    let write = |value| vec![Setting::TcpEarlyDemux.to(value)];
+    for (setup, state, ops) in [
+        (&off, state(false, None), write(0)),
+        (&off, state(false, Some(1)), write(0)),
+        (&off, state(true, Some(1)), Vec::new()),
+        (&host(), state(true, None), Vec::new()),
+        (&host(), state(true, Some(1)), write(1)),
+        (&host(), state(false, Some(1)), Vec::new()),
+    ] {
+        assert_eq!(diff(setup, &state).ops, ops, "{state:?}");
     }
 }
 

@@ -326,8 +326,8 @@ pub const VARIABLES: &[Variable] = &[
     row(
         "DISABLE_TCP_EARLY_DEMUX",
         BOOL_FALSE,
-        ByValue(&[("false", Same), ("*", Noted("global sysctls are set by the install step, not by the daemon"))]),
-        "Write net.ipv4.tcp_early_demux=0.",
+        Honoured,
+        "Keeps net.ipv4.tcp_early_demux at 0; false: the node's own value stays, or comes back if it was ours that changed it.",
     ),
     row(
         "AWS_VPC_K8S_CNI_CONFIGURE_RPFILTER",
