@@ -10,7 +10,7 @@ use super::{eni, nftables, sysctl};
 use crate::plan::host::{self as plan, HostSetup, HostState, Ipv6State};
 use crate::plan::pod::{HOST_ROUTE_TABLES, is_host_route};
 use crate::plan::settings::Setting;
-use crate::plan::{Family, LinkName, Op, Plan, ids};
+use crate::plan::{Family, LinkName, Op, Plan, ids, marks};
 
 /// Sets the node up and proves it; what had to be written. What settings of the node were before is in the ledger then.
 ///
@@ -60,11 +60,13 @@ fn observe(
 ) -> Result<(Link, HostState), ApplyError> {
     let (link, primary) = eni::observe(route, &host.primary_eni())?;
     let of_host = [ids::PRIORITY_MARK, ids::PRIORITY_EXTERNAL_SERVICE];
-    let (mut rules, mut has_flat_pods) = (Vec::new(), false);
+    let (mut rules, mut mark_rules, mut has_flat_pods) = (Vec::new(), Vec::new(), false);
     for family in Family::ALL {
-        let found = read::rules(route, family)?.into_iter();
+        let (of_marks, others): (Vec<_>, Vec<_>) =
+            read::rules(route, family)?.into_iter().partition(|(rule, _)| marks::is_rule(rule));
         let pod_rule = HostSetup::pod_rule(family);
-        rules.extend(found.filter(|(rule, _)| of_host.contains(&rule.priority) || *rule == pod_rule));
+        rules.extend(others.into_iter().filter(|(rule, _)| of_host.contains(&rule.priority) || *rule == pod_rule));
+        mark_rules.extend(of_marks);
         has_flat_pods |= read::has_routes(route, family, ids::POD_TABLE)?;
     }
     let value = |setting: Setting| setting.path().map_or(Ok(None), sysctl::read);
@@ -74,6 +76,7 @@ fn observe(
         early_demux_off: value(Setting::TcpEarlyDemux)?.is_none_or(|value| value == "0"),
         early_demux_found: ledger.found(Setting::TcpEarlyDemux),
         rules,
+        mark_rules,
         has_flat_pods,
         nft: nftables::observe(netfilter, Family::V4, ids::NFT_TABLE)?,
         ipv6: observe_ipv6(route, netfilter, &link.name)?,

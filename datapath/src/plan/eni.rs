@@ -12,7 +12,7 @@
 //!
 //! The rules of layout `flat` are proven before an address is given out that needs one, and stay as long as a pod of the node
 //! is plumbed so. Those of a prefix that has been given back go, also when the prefix is another ENI's now: of two rules with
-//! one selector the older wins.
+//! one selector the older wins. A rule by a mark of another mask is the node's table's, and goes after that ([`super::host`]).
 //!
 //! The primary ENI (device index 0) is the distribution's: only up, MTU and rp_filter.
 //!
@@ -183,7 +183,11 @@ fn steering_diff(eni: &EniSetup, state: &EniState) -> Vec<Op> {
     let is_there = |rule: &&Rule| !state.steering_rules.iter().any(|(found, _)| found == *rule);
     let mut ops: Vec<_> = wanted.iter().filter(is_there).cloned().map(Op::RuleAdd).collect();
     let same_selector = |a: &Rule, b: &Rule| (a.from, a.mark) == (b.from, b.mark);
+    let own_mask = eni.steering.as_ref().map(|steering| steering.mark.map(|mark| mark.mask));
     let is_stale = |found: &Rule| {
+        if found.mark.is_some_and(|mark| own_mask.is_some_and(|own| own != Some(mark.mask))) {
+            return false;
+        }
         let of_this_eni = found.table == Some(eni.table) && (eni.steering.is_some() || !state.has_flat_pods);
         !wanted.contains(found) && (of_this_eni || wanted.iter().any(|rule| same_selector(rule, found)))
     };

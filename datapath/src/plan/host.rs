@@ -3,6 +3,9 @@
 //! rp_filter, the nft table; in layout `flat` also the rule to the table of pod routes and the marks of ENIs
 //! ([`super::marks`]).
 //!
+//! Rules that are missing come before the table that marks packets for them, and those that are not needed any more go after it:
+//! another mask of ENIs or of connections costs no live pod a packet, whichever is set up first, the node or its ENIs.
+//!
 //! Where pods use IPv6 ([`Families`]) the same of it: forwarding, rules, an nft table of its own.
 //!
 //! What layout `flat` needs stays as long as a pod is plumbed so, whatever the layout is now: pods change layout one by one.
@@ -16,6 +19,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::eni::{self, EniSetup, EniState};
 use super::ids;
+use super::marks::Move;
 use super::model::{Family, Mark, Op, Plan, Rule, Sysctl};
 use super::name::{LinkName, MacAddr, RouteTable};
 use super::nft::{NftChain, NftSet, NftTable};
@@ -192,6 +196,8 @@ pub struct HostState {
     pub early_demux_found: Option<u32>,
     /// All rules of priorities 1024 and 1535 and those equal to [`HostSetup::pod_rule`], of both families, and the protocol of each.
     pub rules: Vec<(Rule, u8)>,
+    /// The rules of ENIs' marks, and the protocol of each.
+    pub mark_rules: Vec<(Rule, u8)>,
     /// Whether [`ids::POD_TABLE`] has a route: a pod is plumbed in layout `flat`.
     pub has_flat_pods: bool,
     /// Our nft table of IPv4, if there is one.
@@ -272,14 +278,20 @@ pub fn diff(host: &HostSetup, state: &HostState) -> Plan {
     // A pod that has IPv6 keeps it, whatever pods are to have from now on.
     let keeps_ipv6 = state.ipv6.has_pods && !host.families.uses_ipv6();
     let is_kept = |rule: &Rule| keeps_ipv6 && rule.family == Family::V6;
-    let rules: Vec<_> = state.rules.iter().filter(|(rule, _)| !is_kept(rule)).cloned().collect();
-    ops.extend(rule_diff(&host.rules(), &rules));
+    let found: Vec<_> = state.rules.iter().filter(|(rule, _)| !is_kept(rule)).cloned().collect();
+    let Move { missing, stale } = Move::of(host, &state.mark_rules);
+    let (late, early): (Vec<_>, Vec<_>) =
+        missing_rules(host, &found).into_iter().partition(|rule| takes_marks(rule, &state.mark_rules));
+    ops.extend(missing.into_iter().chain(early).map(Op::RuleAdd));
     ops.extend(nft_diff(&snat::table(host), state.nft.as_ref()));
     match (snat::table_of_ipv6(host), &state.ipv6.nft) {
         (Some(wanted), found) => ops.extend(nft_diff(&wanted, found.as_ref())),
         (None, Some(_)) if !keeps_ipv6 => ops.push(Op::NftDelete(Family::V6, ids::NFT_TABLE)),
         (None, _) => {}
     }
+    ops.extend(late.into_iter().map(Op::RuleAdd));
+    ops.extend(stale_rules(host, &found));
+    ops.extend(stale.into_iter().map(Op::OwnRuleDelete));
     Plan { ops }
 }
 
@@ -297,6 +309,16 @@ fn ipv6_forwarding(host: &HostSetup, state: &Ipv6State) -> Vec<Op> {
     hears.into_iter().chain(forwards).collect()
 }
 
+/// Whether a rule would take packets that have the mark of an ENI: as long as the old table marks them so, it must not be there.
+fn takes_marks(rule: &Rule, of_enis: &[(Rule, u8)]) -> bool {
+    let takes = |own: Mark, found: Mark| found.value & own.mask == own.value;
+    rule.mark.is_some_and(|own| of_enis.iter().filter_map(|(rule, _)| rule.mark).any(|found| takes(own, found)))
+}
+
+fn missing_rules(host: &HostSetup, found: &[(Rule, u8)]) -> Vec<Rule> {
+    host.rules().into_iter().filter(|rule| !found.iter().any(|(found, _)| found == rule)).collect()
+}
+
 /// Off when that is asked for; else as it was found, if it is we who changed it.
 fn early_demux_diff(host: &HostSetup, state: &HostState) -> Option<Op> {
     let value = match state.early_demux_found {
@@ -309,7 +331,8 @@ fn early_demux_diff(host: &HostSetup, state: &HostState) -> Option<Op> {
 /// Rules of ours that are not wanted any more (AWS_VPC_K8S_CNI_CONNMARK or a list was changed) go, and so do the
 /// reference's rules of external service blocks: priority 1535 is its for them, and it deletes all to main there, too. It
 /// names no protocol in its rules; one with a protocol is somebody else's and stays.
-fn rule_diff(wanted: &[Rule], found: &[(Rule, u8)]) -> Vec<Op> {
+fn stale_rules(host: &HostSetup, found: &[(Rule, u8)]) -> Vec<Op> {
+    let wanted = host.rules();
     let removal = |(rule, protocol): &(Rule, u8)| {
         let is_reference = *protocol == 0
             && Rule { to: None, ..rule.clone() }
@@ -329,8 +352,7 @@ fn rule_diff(wanted: &[Rule], found: &[(Rule, u8)]) -> Vec<Op> {
             is_reference.then(|| Op::RuleDelete(rule.clone()))
         }
     };
-    let missing = wanted.iter().filter(|rule| !found.iter().any(|(found, _)| found == *rule));
-    found.iter().filter_map(removal).chain(missing.cloned().map(Op::RuleAdd)).collect()
+    found.iter().filter_map(removal).collect()
 }
 
 /// Nothing, the elements of sets, or the whole table.

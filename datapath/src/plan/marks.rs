@@ -23,11 +23,17 @@
 //! pod is what this layout is to do without. What would close it at a constant price: a connection mark by the ENI that a
 //! connection comes in by, given back in an output chain of type `route`; it takes bits of others' connection marks.
 //!
+//! Another mask (`ENID_ENI_MARK_MASK`, or a connection mark that moves it) changes under live pods: the rules of the new marks come
+//! before the chain that gives them, and those of the old marks go after it ([`Move`]). For the moment between, a packet is led
+//! astray only where one number is one ENI's mark by the old mask and another's by the new one; and an ENI that does not fit into
+//! the new mask has no mark until its pods get rules of their own.
+//!
 //! Invariant: only bits of the mask are written; two ENIs never share a mark.
 
+use super::eni;
 use super::host::{HostSetup, Layout};
 use super::ids;
-use super::model::Mark;
+use super::model::{Mark, Rule};
 use super::nft::{ChainType, Hook, Match, NftChain, NftRule, Statement};
 
 /// The mark of the ENI at a device index; `None`: it has none, for it is the primary ENI or its number is not a link group or
@@ -38,6 +44,50 @@ pub fn of_eni(mask: u32, device_index: u32) -> Option<Mark> {
     let shift = mask.trailing_zeros();
     let value = device_index.checked_shl(shift)?;
     (value >> shift == device_index && value & !mask == 0).then_some(Mark { value, mask })
+}
+
+/// The ENI's device index by its mark; `None`: no ENI's.
+fn device_index(mark: Mark) -> Option<u32> {
+    let index = mark.value.checked_shr(mark.mask.trailing_zeros())?;
+    (of_eni(mark.mask, index) == Some(mark)).then_some(index)
+}
+
+/// What the rules of ENIs' marks need when the node's mask is another than the one that they were made by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Move {
+    /// Rules of the new marks, to the tables of the old ones: before the chain changes.
+    pub missing: Vec<Rule>,
+    /// Ours of the old ones: after it.
+    pub stale: Vec<Rule>,
+}
+
+impl Move {
+    /// By the rules of ENIs' marks that there are, with the protocol of each.
+    #[must_use]
+    pub fn of(host: &HostSetup, found: &[(Rule, u8)]) -> Self {
+        let is_old = |rule: &Rule| rule.mark.is_some_and(|mark| mark.mask != host.eni_mark_mask);
+        let is_ours = |protocol: u8| protocol == ids::PROTOCOL;
+        let old = found.iter().filter(|(rule, protocol)| is_ours(*protocol) && is_rule(rule) && is_old(rule));
+        let mut moved = Self { missing: Vec::new(), stale: old.map(|(rule, _)| rule.clone()).collect() };
+        if host.layout == Layout::Classic {
+            return moved;
+        }
+        for rule in &moved.stale {
+            let mark = rule.mark.and_then(device_index).and_then(|index| of_eni(host.eni_mark_mask, index));
+            let all = || found.iter().map(|(rule, _)| rule).chain(&moved.missing);
+            let is_there = |mark| all().any(|other| (other.family, other.mark) == (rule.family, mark));
+            if mark.is_some() && !is_there(mark) {
+                moved.missing.push(Rule { mark, ..rule.clone() });
+            }
+        }
+        moved
+    }
+}
+
+/// Whether a rule is one of an ENI's mark.
+#[must_use]
+pub fn is_rule(rule: &Rule) -> bool {
+    rule.mark.is_some() && eni::is_steering(rule)
 }
 
 /// The chain; `None` in layout `classic`.

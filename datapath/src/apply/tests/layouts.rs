@@ -5,15 +5,16 @@ use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use super::packets::{Net, Way, host_setup};
+use super::packets::{Net, Way, exchange, host_setup};
 use crate::apply::pod::{Detached, Standing, attach, detach, standing};
 use crate::apply::repair::{Desired, pass};
 use crate::apply::testbed::{Space, assert_same, pause, pod, settle, wait_for_carrier};
 use crate::apply::{ApplyError, eni, host, observe};
+use crate::plan::eni::{EniSetup, Steering};
 use crate::plan::host::{HostSetup, Layout};
 use crate::plan::pod::{PodAttachment, PodDetachment, PodLayout};
 use crate::plan::pods::LivePod;
-use crate::plan::{Rule, ids};
+use crate::plan::{Mark, Rule, ids, marks};
 
 fn flat(pod: PodAttachment, group: u32) -> PodAttachment {
     PodAttachment { layout: PodLayout::Flat { table: ids::POD_TABLE, group }, ..pod }
@@ -186,6 +187,64 @@ fn layouts_change_to_and_fro_under_traffic_without_a_packet_lost() {
     for way in [Way::Mark, Way::Prefix] {
         std::thread::scope(|scope| scope.spawn(|| changes_under_traffic(way)).join().unwrap());
     }
+}
+
+/// Sets it when the work is over, panicking or not.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Sends both ways between two sockets while the work goes on: how many datagrams were sent, and how many came.
+fn under_traffic(ends: [&UdpSocket; 2], addresses: [&str; 2], work: impl FnOnce()) -> (u32, u32) {
+    let (stop, heard) = (&AtomicBool::new(false), AtomicU32::new(0));
+    let [to_first, to_second] = addresses.map(|address| address.parse().unwrap());
+    let sent = std::thread::scope(|scope| {
+        let stopping = Stop(stop);
+        let senders =
+            [(ends[0], to_second), (ends[1], to_first)].map(|(end, to)| scope.spawn(move || flood(end, to, stop)));
+        for end in ends {
+            scope.spawn(|| drain(end, stop, &heard));
+        }
+        work();
+        drop(stopping);
+        senders.into_iter().map(|sender| sender.join().unwrap()).sum()
+    });
+    (sent, heard.into_inner())
+}
+
+#[test]
+fn another_mask_of_enis_and_connections_under_traffic_loses_no_packet_whichever_is_set_up_first() {
+    let net = Net::plumbed_by("0", Way::Mark);
+    let sandbox = Space::new();
+    attach(&sandbox.path(), &Way::Mark.on_secondary("s")).unwrap();
+    settle(&sandbox);
+    let (pod, router) = (sandbox.udp("0.0.0.0:7001"), net.router.udp("10.0.0.1:7003"));
+    let (asker, answerer) = (sandbox.udp("0.0.0.0:7002"), net.router.udp("10.0.0.1:7004"));
+    let change = |mask, connmark, node_first: bool| {
+        let steering = Some(Steering { mark: marks::of_eni(mask, 1), prefixes: Vec::new() });
+        let eni_setup = EniSetup { steering, ..Way::Mark.eni() };
+        let connmark = Mark { value: connmark, mask: connmark };
+        let node = HostSetup { layout: Layout::Flat, eni_mark_mask: mask, connmark, ..host_setup() };
+        for of_node in [node_first, !node_first] {
+            let written = if of_node { host::setup(&node) } else { eni::setup(&eni_setup) };
+            written.unwrap();
+            let seen = exchange(&asker, &answerer, "10.0.0.1:7004").unwrap();
+            assert_eq!(seen.ip().to_string(), "10.0.1.7", "{mask:#x}, the node first: {node_first}");
+        }
+        let rules = net.node.ip("rule");
+        let marked: Vec<_> = rules.lines().filter(|rule| rule.contains("fwmark")).collect();
+        assert!(marked.len() == 2 && marked[1].contains(&format!("/{mask:#x} ")), "{rules}");
+        assert!(marked[0].contains(&format!("fwmark {:#x}/", connmark.value)), "{rules}");
+    };
+    let changes = [(0xf00, 0x10), (0x7f, 0x80), (0xf, 0x10), (0x7f00, 0x20), (0x7f, 0x80), (0xf, 0x10)];
+    let work = || changes.into_iter().enumerate().for_each(|(turn, (mask, mark))| change(mask, mark, turn % 2 == 0));
+    let (sent, heard) = under_traffic([&pod, &router], ["10.0.1.7:7001", "10.0.0.1:7003"], work);
+    assert!(sent > 100, "{sent} datagrams are too few to tell");
+    assert_eq!(heard, sent, "a datagram was lost");
 }
 
 #[test]

@@ -78,6 +78,20 @@ fn rules_that_are_not_ours_are_neither_made_again_nor_taken_away() {
 }
 
 #[test]
+fn a_rule_by_a_mark_of_another_mask_stays_until_the_node_s_table_is_another() {
+    let by_mask = |mask, index| {
+        let steering = Steering { mark: marks::of_eni(mask, index), prefixes: Vec::new() };
+        EniSetup { steering: Some(steering), ..eni(1) }
+    };
+    let before = with_rules(steering_state(&by_mask(0xf00, 1)), true);
+    let ops = diff(&by_mask(0x7f, 1), &before).ops;
+    assert_eq!(ops, by_mask(0x7f, 1).steering_rules().into_iter().map(Op::RuleAdd).collect::<Vec<_>>());
+    assert_eq!(diff(&by_mask(0x7f, 200), &before), Plan::default(), "it does not fit into the new one");
+    let before = with_rules(steering_state(&by_mask(0x7f, 2)), true);
+    assert_eq!(diff(&by_mask(0x7f, 1), &before).ops.len(), 2, "another's mark by the same mask goes");
+}
+
+#[test]
 fn a_pod_s_own_rule_is_no_rule_of_an_eni() {
     assert!(!is_steering(&Rule::from_pod(Ipv4Addr::new(10, 0, 1, 7), Some(RouteTable(2)))));
     assert!(flat(&["10.0.1.32/28"]).steering_rules().iter().all(is_steering));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 use super::*;
 use crate::plan::golden;
+use crate::plan::marks;
 use crate::plan::nft::NftSet;
 
 fn host() -> HostSetup {
@@ -39,6 +40,7 @@ fn settled(host: &HostSetup) -> HostState {
         early_demux_off: host.disables_early_demux,
         early_demux_found: None,
         rules: host.rules().into_iter().map(|rule| (rule, ids::PROTOCOL)).collect(),
+        mark_rules: Vec::new(),
         has_flat_pods: false,
         ipv6: Ipv6State { forwards: true, nft: of_ipv6.as_ref().map(state_of), ..Ipv6State::default() },
         nft: Some(state_of(&snat::table(host))),
@@ -71,7 +73,57 @@ fn what_flat_needs_comes_with_the_layout_and_goes_when_the_last_pod_has_left_it(
     let pods_left = HostState { has_flat_pods: true, ..settled(&flat()) };
     assert_eq!(diff(&host(), &pods_left), Plan::default());
     let to_classic = diff(&host(), &settled(&flat())).ops;
-    assert_eq!(to_classic, [Op::OwnRuleDelete(HostSetup::pod_rule(Family::V4)), Op::NftReplace(snat::table(&host()))]);
+    assert_eq!(to_classic, [Op::NftReplace(snat::table(&host())), Op::OwnRuleDelete(HostSetup::pod_rule(Family::V4))]);
+}
+
+/// The rules of the marks of the first three ENIs by a mask.
+fn mark_rules(mask: u32) -> Vec<(Rule, u8)> {
+    let rule = |index| {
+        let (mark, table) = (marks::of_eni(mask, index), Some(RouteTable(index + 1)));
+        (Rule { priority: ids::PRIORITY_FROM_POD, mark, table, ..HostSetup::pod_rule(Family::V4) }, ids::PROTOCOL)
+    };
+    [1, 2, 3].map(rule).into_iter().filter(|(rule, _)| rule.mark.is_some()).collect()
+}
+
+#[test]
+fn another_mask_comes_rule_by_rule_before_the_table_and_the_old_one_goes_after_it() {
+    let moved = HostSetup { eni_mark_mask: 0xf00, connmark: Mark { value: 0x10, mask: 0x10 }, ..flat() };
+    let before = HostState { mark_rules: mark_rules(0x7f), ..settled(&flat()) };
+    golden::check("host-moved-marks.sh", &diff(&moved, &before).to_string());
+    // What a start finds that was cut off: the new rules, and either table.
+    let mark_rules = [mark_rules(0x7f), mark_rules(0xf00)].concat();
+    let cut = HostState { mark_rules: mark_rules.clone(), ..settled(&moved) };
+    let ops = diff(&moved, &cut).ops;
+    assert!(ops.len() == 3 && ops.iter().all(|op| matches!(op, Op::OwnRuleDelete(_))), "{ops:?}");
+    let cut = HostState { mark_rules, ..settled(&flat()) };
+    let ops = diff(&moved, &cut).ops;
+    assert!(matches!(&ops[..2], [Op::RuleAdd(_), Op::NftReplace(_)]) && ops.len() == 6, "{ops:?}");
+}
+
+#[test]
+fn a_connection_mark_that_is_some_eni_s_mark_so_far_waits_for_the_table() {
+    let moved = HostSetup { eni_mark_mask: 0xfc, connmark: Mark { value: 2, mask: 2 }, ..flat() };
+    let ops = diff(&moved, &HostState { mark_rules: mark_rules(0x7f), ..settled(&flat()) }).ops;
+    let place = |wanted: &dyn Fn(&Op) -> bool| ops.iter().position(wanted).unwrap();
+    let table = place(&|op| matches!(op, Op::NftReplace(_)));
+    assert_eq!(place(&|op| matches!(op, Op::RuleAdd(rule) if rule.priority == ids::PRIORITY_MARK)), table + 1);
+}
+
+#[test]
+fn rules_of_marks_that_are_right_others_or_of_no_eni_are_not_moved() {
+    let foreign: Vec<_> = mark_rules(0xf0).into_iter().map(|(rule, _)| (rule, 0)).collect();
+    for mark_rules in [mark_rules(ids::DEFAULT_ENI_MARK_MASK), foreign] {
+        assert_eq!(diff(&flat(), &HostState { mark_rules, ..settled(&flat()) }), Plan::default());
+    }
+    // The third ENI does not fit; without a flat pod none is needed.
+    let narrow = HostSetup { eni_mark_mask: 0x300, ..flat() };
+    let before = HostState { mark_rules: mark_rules(0x7000), ..settled(&narrow) };
+    assert_eq!(diff(&narrow, &before).ops.len(), 3 + 3);
+    let narrower = HostSetup { eni_mark_mask: 0x100, ..flat() };
+    let before = HostState { mark_rules: mark_rules(0x7000), ..settled(&narrower) };
+    assert_eq!(diff(&narrower, &before).ops.len(), 1 + 3);
+    let classic = HostState { mark_rules: mark_rules(0x7000), ..settled(&host()) };
+    assert!(diff(&host(), &classic).ops.iter().all(|op| matches!(op, Op::OwnRuleDelete(_))));
 }
 
 #[test]
@@ -115,7 +167,7 @@ fn ipv6_stays_as_it_is_while_a_pod_has_it_and_goes_with_the_last() {
     state.ipv6.has_pods = true;
     assert_eq!(diff(&flat(), &state), Plan::default());
     state.ipv6.has_pods = false;
-    let gone = [Op::OwnRuleDelete(HostSetup::pod_rule(Family::V6)), Op::NftDelete(Family::V6, ids::NFT_TABLE)];
+    let gone = [Op::NftDelete(Family::V6, ids::NFT_TABLE), Op::OwnRuleDelete(HostSetup::pod_rule(Family::V6))];
     assert_eq!(diff(&flat(), &state).ops, gone);
     assert_eq!(diff(&flat(), &settled(&flat())), Plan::default(), "and of IPv6 nothing is written");
 }
@@ -218,7 +270,7 @@ fn rules_of_external_services_follow_the_list_and_others_with_a_protocol_stay() 
     // The reference names no protocol; RTPROT_STATIC is 4.
     let found = [(&ours, ids::PROTOCOL), (&theirs, 0), (&own, 4), (&other_table, 0)];
     state.rules.extend(found.map(|(rule, protocol)| (rule.clone(), protocol)));
-    let ops = [Op::OwnRuleDelete(ours), Op::RuleDelete(theirs.clone()), Op::RuleAdd(wanted)];
+    let ops = [Op::RuleAdd(wanted), Op::OwnRuleDelete(ours), Op::RuleDelete(theirs.clone())];
     assert_eq!(diff(&host(), &state).ops, ops);
     // One that is wanted is as good as ours.
     let wanting = HostSetup { external_service_cidrs: vec!["10.8.0.0/16".parse().unwrap()], ..host() };
