@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The layout of a node with live pods is changed, in both directions, half-way and back: its daemon is started with another
 //! `ENID_LAYOUT` while TCP connections and numbered datagrams run on every kind of path. None of them loses anything, and at the
-//! end the kernel has exactly the objects of the new layout. (Another mask of marks is chosen in layout classic only: README.)
+//! end the kernel has exactly the objects of the new layout. So with another mask of marks in place.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::atomic::AtomicUsize;
@@ -167,8 +167,9 @@ fn assert_nothing_lost(bed: &Bed, tallies: &[Tally]) {
     assert_eq!(bed.topology.fabric.drops().unwrap().to_string(), "nothing dropped");
 }
 
-/// The whole mask, and one bit only: the bits of ENIs' marks.
+/// The whole mask, another one, and one bit only: the bits of ENIs' marks.
 const WHOLE: &str = "0x7f";
+const OTHER: &str = "0x7f00000";
 const ONE_ENI: &str = "0x1000";
 
 #[test]
@@ -181,6 +182,15 @@ fn pods_with_single_addresses_change_layouts_to_and_fro_and_stop_half_way_withou
     bed.change("classic", ONE_ENI, classic);
     assert_eq!(bed.objects(), as_classic);
     to_and_fro(&mut bed, &as_classic);
+    // In place: the same network by other bits.
+    let marked = |bed: &Bed, mask| {
+        let by_mask = format!("\"fwmask\":\"{mask}\"");
+        rules(&bed.topology, bed.topology.node("n1")).iter().filter(|rule| rule.contains(&by_mask)).count()
+    };
+    let by_whole = marked(&bed, WHOLE);
+    bed.change("flat", OTHER, flat);
+    assert_eq!((marked(&bed, WHOLE), marked(&bed, OTHER)), (0, by_whole));
+    assert!(by_whole > 1, "two ENIs' marks");
     assert_nothing_lost(&bed, &flows.end());
 }
 
