@@ -50,6 +50,10 @@ enum Which {
 }
 
 fn services_work(which: Which, first: First, layout: &str) {
+    services_work_with(which, first, &[("ENID_LAYOUT", layout)]);
+}
+
+fn services_work_with(which: Which, first: First, settings: &[(&str, &str)]) {
     let mut spec = TopologySpec::one("m5.large");
     spec.nodes.push(NodeSpec::new("n2", "m5.large", Subnet::B));
     let mut topology = Topology::build(&spec).unwrap();
@@ -66,7 +70,7 @@ fn services_work(which: Which, first: First, layout: &str) {
     if first == First::KubeProxy {
         proxies.iter_mut().for_each(|proxy| proxy.sync(&[]).unwrap());
     }
-    topology.start(&[("ENID_LAYOUT", layout)]).unwrap();
+    topology.start(settings).unwrap();
     let pods = ["n1", "n2"].map(|name| on_both_enis(&topology, name));
     let servers = pods.each_ref().map(|pods| pods.each_ref().map(|pod| EchoServer::start(&pod.sandbox.netns).unwrap()));
     let endpoints = |here: usize| {
@@ -98,6 +102,15 @@ fn services_work(which: Which, first: First, layout: &str) {
     proxies.iter_mut().for_each(|proxy| proxy.clean_up().unwrap());
     sync(&mut proxies);
     ask_all(&topology, &pods[0], "after kube-proxy was taken away and came back");
+    if settings.contains(&("ENID_NOTRACK", "true")) {
+        let plain = SocketAddrV4::new(pods[1][0].added.address, servers[1][0].port());
+        let tracked = || std::fs::read_to_string("/proc/thread-self/net/nf_conntrack").unwrap();
+        for pod in &pods[0] {
+            assert_eq!(reach_both(&pod.sandbox.netns, plain).unwrap(), pod.added.address);
+            let seen = netns[0].run(tracked).unwrap();
+            assert!(!seen.contains(&format!("dst={} sport", plain.ip())), "{seen}");
+        }
+    }
     let drops: u64 = netns.iter().map(|netns| netstat(netns, "IPReversePathFilter").unwrap()).sum();
     assert_eq!(drops, 0);
     assert_eq!(topology.fabric.drops().unwrap().to_string(), "nothing dropped");
@@ -191,6 +204,21 @@ fn services_work_beside_the_stand_in_on_nftables_in_layout_flat() {
 #[test]
 fn services_work_beside_the_stand_in_on_nftables_that_comes_later() {
     services_work(Which::StandIn(Mode::Nftables), First::Enid, "classic");
+}
+
+/// Both with what kube-proxy does not translate left untracked: nothing that it does translate may be.
+fn services_work_untracked(which: Which) {
+    services_work_with(which, First::Enid, &[("ENID_LAYOUT", "flat"), ("ENID_NOTRACK", "true")]);
+}
+
+#[test]
+fn services_work_beside_kube_proxy_on_iptables_nft_with_plain_traffic_untracked() {
+    services_work_untracked(Which::Real(Iptables::Nft));
+}
+
+#[test]
+fn services_work_beside_the_stand_in_on_nftables_with_plain_traffic_untracked() {
+    services_work_untracked(Which::StandIn(Mode::Nftables));
 }
 
 /// Of a table, by chain: the rules that concern kube-proxy, without comments and without what is hashed into names.

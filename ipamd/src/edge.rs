@@ -14,4 +14,5 @@ pub(crate) mod runner;
 pub(crate) mod settings;
 pub(crate) mod store;
 pub(crate) mod tombstones;
+pub(crate) mod tracked;
 pub(crate) mod watcher;

@@ -35,6 +35,7 @@ use rustix::io::Errno;
 use super::error::ApplyError;
 use super::netlink::raw::Message;
 use super::netlink::{Request, Socket};
+use super::sysctl;
 use message::Place;
 
 /// Walks over the table that cost about as much as one list of it. Measured with 100,000 entries: a walk 20 to 30 ms, a list 170
@@ -48,6 +49,17 @@ const DELETE: &str = "conntrack -D";
 
 /// There when the kernel tracks connections.
 pub(crate) const COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
+
+/// How many connections are tracked in this namespace, and how many are at most (0: no limit); `None`: the kernel tracks none.
+///
+/// # Errors
+/// One of the two files cannot be read.
+pub fn fill() -> Result<Option<(u64, u64)>, ApplyError> {
+    let number = |path: &str| Ok(sysctl::read(path)?.and_then(|text| text.parse().ok()));
+    let (count, max): (Option<u64>, Option<u64>) =
+        (number("net/netfilter/nf_conntrack_count")?, number("net/netfilter/nf_conntrack_max")?);
+    Ok(count.zip(max))
+}
 
 /// How connections were forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

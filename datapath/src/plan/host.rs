@@ -13,6 +13,7 @@
 //! [`diff`] is the only place that decides what to write: [`setup`] is its answer for an empty kernel, and `apply` calls
 //! it once to write and once more to prove that nothing is left to write.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use ipnet::{IpNet, Ipv4Net};
@@ -124,6 +125,8 @@ pub struct HostSetup {
     /// The kernel does not look for a packet's socket before it routes the packet (DISABLE_TCP_EARLY_DEMUX). Otherwise its value is
     /// the node's, as it was found.
     pub disables_early_demux: bool,
+    /// What is not translated inside the VPC is not tracked (ENID_NOTRACK).
+    pub notrack: bool,
 }
 
 impl HostSetup {
@@ -222,7 +225,8 @@ pub struct Ipv6State {
 /// What was read of our nft table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NftState {
-    /// Name and blocks of its sets, in any order. `None` blocks: not an interval set of addresses of the table's family.
+    /// Name and blocks of its sets, in any order. `None` blocks: not an interval set of addresses of the table's family; what
+    /// is in it is not looked at.
     pub sets: Vec<(String, Option<Vec<IpNet>>)>,
     /// Its chains, in any order.
     pub chains: Vec<NftChainState>,
@@ -355,22 +359,29 @@ fn stale_rules(host: &HostSetup, found: &[(Rule, u8)]) -> Vec<Op> {
     found.iter().filter_map(removal).collect()
 }
 
-/// Nothing, the elements of sets, or the whole table.
+/// Nothing, the elements of sets, or the whole table. With memories always the whole: what may be forgotten depends on the sets.
 fn nft_diff(wanted: &NftTable, found: Option<&NftState>) -> Option<Op> {
     let Some(found) = found else { return Some(Op::NftReplace(wanted.clone())) };
     let mut chains = found.chains.clone();
     chains.sort_by(|a, b| a.name.cmp(&b.name));
     let mut wanted_chains: Vec<_> = wanted.chains.iter().map(NftChainState::of).collect();
     wanted_chains.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut set_names: Vec<_> = found.sets.iter().map(|(name, _)| name.as_str()).collect();
-    set_names.sort_unstable();
-    if chains != wanted_chains || !set_names.into_iter().eq(wanted.sets.iter().map(|set| set.name)) {
+    let names: BTreeMap<_, _> = found.sets.iter().map(|(name, blocks)| (name.as_str(), blocks.is_some())).collect();
+    let sets = wanted.sets.iter().map(|set| (set.name, true));
+    let wanted_names: BTreeMap<_, _> = sets.chain(wanted.memories.iter().map(|memory| (memory.name, false))).collect();
+    if chains != wanted_chains || names != wanted_names {
         return Some(Op::NftReplace(wanted.clone()));
     }
     let is_there =
         |set: &NftSet| found.sets.iter().any(|(name, blocks)| name == set.name && blocks.as_ref() == Some(&set.blocks));
     let sets: Vec<_> = wanted.sets.iter().filter(|set| !is_there(set)).cloned().collect();
-    (!sets.is_empty()).then(|| Op::NftSetReplace(NftTable { sets, chains: Vec::new(), ..wanted.clone() }))
+    if sets.is_empty() {
+        None
+    } else if wanted.memories.is_empty() {
+        Some(Op::NftSetReplace(NftTable { sets, chains: Vec::new(), ..wanted.clone() }))
+    } else {
+        Some(Op::NftReplace(wanted.clone()))
+    }
 }
 
 #[cfg(test)]

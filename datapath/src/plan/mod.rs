@@ -17,6 +17,7 @@
 //! | [`marks`] | the chain in it that marks packets by the ENI of their pod |
 //! | [`egress`] | its chains for pods that get out in a family of which they have no address |
 //! | [`mss`] | its chain against paths with a smaller MTU |
+//! | [`notrack`] | its chains that keep plain traffic inside the VPC out of connection tracking |
 //! | [`uninstall`] | what goes with us, and what living pods keep |
 
 pub mod addresses;
@@ -33,6 +34,7 @@ pub mod model;
 pub mod mss;
 pub mod name;
 pub mod nft;
+pub mod notrack;
 pub mod pod;
 pub mod pods;
 pub mod repair;

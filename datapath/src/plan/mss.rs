@@ -26,9 +26,15 @@ pub const VPC: &str = "vpc";
 /// IPv4 and TCP headers without options (RFC 9293 §3.7.1).
 const HEADERS: u32 = 40;
 
-/// The chain and its set; `None`: nothing is known of the paths outside.
+/// The set of the VPC's blocks.
 #[must_use]
-pub fn clamp(host: &HostSetup) -> Option<(NftSet, NftChain)> {
+pub fn vpc(host: &HostSetup) -> NftSet {
+    NftSet::new(VPC, Family::V4, host.vpc_cidrs.iter().copied().map(IpNet::from))
+}
+
+/// The chain; `None`: nothing is known of the paths outside.
+#[must_use]
+pub fn clamp(host: &HostSetup) -> Option<NftChain> {
     let mtu = host.external_mtu?;
     let size = u16::try_from(mtu.saturating_sub(HEADERS)).unwrap_or(u16::MAX);
     let rule = |purpose, link, address| NftRule {
@@ -39,7 +45,7 @@ pub fn clamp(host: &HostSetup) -> Option<(NftSet, NftChain)> {
     let (outside, pods) = (Within::Outside(VPC), host.veth_prefix.clone());
     let leaving = Match::Destination(Family::V4, outside);
     let coming = Match::Source(Family::V4, outside);
-    let chain = NftChain {
+    Some(NftChain {
         name: "segment_size",
         kind: ChainType::Filter,
         hook: Hook::Forward,
@@ -48,7 +54,5 @@ pub fn clamp(host: &HostSetup) -> Option<(NftSet, NftChain)> {
             rule("who answers a pod fits the path", Match::InputPrefix(pods.clone()), leaving),
             rule("and so does the pod", Match::OutputPrefix(pods), coming),
         ],
-    };
-    let blocks = host.vpc_cidrs.iter().copied().map(IpNet::from);
-    Some((NftSet::new(VPC, Family::V4, blocks), chain))
+    })
 }

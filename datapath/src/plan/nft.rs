@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! An nft table as data: interval sets of blocks, base chains, rules made of the few matches and statements we use. Prints
-//! as nft text. `apply::nftables` writes the same value as netlink messages.
+//! as nft text. `apply::nftables` writes the same value as netlink messages. What is about tracking: [`tracking`].
 //!
 //! Does not decide what is in the table ([`super::snat`]).
 //!
@@ -13,6 +13,9 @@ use ipnet::IpNet;
 
 use super::model::{Family, Mark};
 use super::name::MacAddr;
+use tracking::{Key, Memory, Tracking};
+
+pub mod tracking;
 
 /// A table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +26,8 @@ pub struct NftTable {
     pub name: &'static str,
     /// Its sets, by name.
     pub sets: Vec<NftSet>,
+    /// Its sets that rules fill; what is in them is nobody's to compare.
+    pub memories: Vec<Memory>,
     /// Its base chains.
     pub chains: Vec<NftChain>,
 }
@@ -119,6 +124,8 @@ pub enum Match {
     ConnectionNew,
     /// The connection's mark has our value in our bits.
     ConnectionMark(Mark),
+    /// One of those about tracking.
+    Tracking(Tracking),
 }
 
 /// A transport with ports.
@@ -128,6 +135,8 @@ pub enum Transport {
     Tcp = 6,
     /// IPPROTO_UDP.
     Udp = 17,
+    /// IPPROTO_SCTP.
+    Sctp = 132,
 }
 
 /// Whether an address is in a set of the same table.
@@ -168,6 +177,10 @@ pub enum Statement {
     Refuse(Family),
     /// Lower the TCP option "maximum segment size" to this; never raises it. Only behind [`Match::TcpSyn`].
     ClampSegment(u16),
+    /// This packet is not tracked.
+    Untrack,
+    /// Add to a memory, or let it stay from now on, for so many seconds. Not where it is full: what follows is not done then.
+    Remember(&'static str, Key, u32),
     /// Drop.
     Drop,
     /// No later rule of this chain is asked.
@@ -256,6 +269,9 @@ impl fmt::Display for NftTable {
             }
             writeln!(f, "\t}}")?;
         }
+        for memory in &self.memories {
+            write!(f, "{memory}")?;
+        }
         for chain in &self.chains {
             let (kind, hook) = (chain.kind.text(), chain.hook.text());
             writeln!(f, "\tchain {} {{", chain.name)?;
@@ -322,6 +338,7 @@ impl fmt::Display for Match {
             Self::Source(family, Within::Outside(set)) => write!(f, "{} saddr != @{set}", family_text(*family)),
             Self::Transport(Transport::Tcp) => f.write_str("meta l4proto tcp"),
             Self::Transport(Transport::Udp) => f.write_str("meta l4proto udp"),
+            Self::Transport(Transport::Sctp) => f.write_str("meta l4proto sctp"),
             Self::Destination(family, Within::Inside(set)) => write!(f, "{} daddr @{set}", family_text(*family)),
             Self::Destination(family, Within::Outside(set)) => write!(f, "{} daddr != @{set}", family_text(*family)),
             Self::DestinationLocal(true) => f.write_str("fib daddr type local"),
@@ -330,6 +347,7 @@ impl fmt::Display for Match {
             Self::ConnectionMark(mark) => {
                 write!(f, "ct mark & {:#010x} == {:#010x}", mark.mask, mark.value & mark.mask)
             }
+            Self::Tracking(tracking) => write!(f, "{tracking}"),
         }
     }
 }
@@ -350,6 +368,8 @@ impl fmt::Display for Statement {
             Self::Refuse(Family::V4) => f.write_str("reject with icmp type admin-prohibited"),
             Self::Refuse(Family::V6) => f.write_str("reject with icmpv6 type admin-prohibited"),
             Self::ClampSegment(size) => write!(f, "tcp option maxseg size set {size}"),
+            Self::Untrack => f.write_str("notrack"),
+            Self::Remember(set, key, seconds) => write!(f, "update @{set} {{ {} timeout {seconds}s }}", key.text()),
             Self::Drop => f.write_str("drop"),
             Self::Accept => f.write_str("accept"),
         }

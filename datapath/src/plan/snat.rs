@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Our nft table: SNAT of what pods send out of the VPC, the connection mark that keeps such traffic and node-port
-//! connections on the primary ENI, and the drop of what detached pods still send. [`super::mss`] and [`super::egress`] add chains of
-//! their own. Where pods use IPv6 there is a second one for it, with those of the chains that translate nothing.
+//! connections on the primary ENI, and the drop of what detached pods still send. [`super::mss`], [`super::egress`] and
+//! [`super::notrack`] add chains of their own. Where pods use IPv6 there is a second one for it, with those of the chains that
+//! translate nothing.
 //!
 //! | chain | hook, priority | does |
 //! |---|---|---|
@@ -67,6 +68,7 @@ use super::marks;
 use super::model::Family;
 use super::mss;
 use super::nft::{ChainType, Hook, Match, NftChain, NftRule, NftSet, NftTable, Statement, Transport, Within};
+use super::notrack;
 
 /// Name of the set of blocks that are never SNATed.
 pub const NOT_TRANSLATED: &str = "not_translated";
@@ -88,16 +90,17 @@ pub fn table(host: &HostSetup) -> NftTable {
         chains.extend([mark_outbound(host), source_address(host)]);
     }
     let mut sets = if host.external_snat { Vec::new() } else { sets(host).to_vec() };
-    if let Some((set, chain)) = mss::clamp(host) {
-        sets.push(set);
-        chains.push(chain);
+    chains.extend(mss::clamp(host));
+    if host.external_mtu.is_some() || host.notrack {
+        sets.push(mss::vpc(host));
     }
     if let Some((set, more)) = egress::part(host, Family::V4) {
         sets.push(set);
         chains.extend(more);
     }
     sets.sort_by_key(|set| set.name);
-    NftTable { family: Family::V4, name: ids::NFT_TABLE, sets, chains }
+    chains.extend(notrack::chains(host));
+    NftTable { family: Family::V4, name: ids::NFT_TABLE, sets, memories: notrack::memories(host), chains }
 }
 
 /// The table of IPv6; `None`: no pod uses it. Nothing of IPv6 is translated but for egress, so connections are marked for node
@@ -116,7 +119,7 @@ pub fn table_of_ipv6(host: &HostSetup) -> Option<NftTable> {
         sets.push(set);
         chains.extend(more);
     }
-    Some(NftTable { family: Family::V6, name: ids::NFT_TABLE, sets, chains })
+    Some(NftTable { family: Family::V6, name: ids::NFT_TABLE, sets, memories: Vec::new(), chains })
 }
 
 fn sets(host: &HostSetup) -> [NftSet; 2] {

@@ -296,6 +296,8 @@ pub struct HostPlan {
     pub vpc_cidrs: Vec<Ipv4Net>,
     /// What else decides of translation.
     pub blocks: NatBlocks,
+    /// What nobody translates inside the VPC is left untracked.
+    pub notrack: bool,
 }
 
 /// What the kernel needs to know of an ENI.

@@ -125,6 +125,10 @@ pub struct Config {
     pub v6_egress: bool,
     /// Whether the kernel must not look for a packet's socket before it routes the packet (`DISABLE_TCP_EARLY_DEMUX`).
     pub disables_early_demux: bool,
+    /// Traffic of pods inside the VPC that nobody translates is not tracked (`ENID_NOTRACK`); asked of [`Config::leaves_untracked`].
+    pub notrack: bool,
+    /// The cluster's own API as pods are told of it (`KUBERNETES_SERVICE_HOST`): one address of the Services' block, as a rule.
+    pub service_address: Option<std::net::Ipv4Addr>,
     /// First letters of host veth names (`AWS_VPC_K8S_CNI_VETHPREFIX`).
     pub veth_prefix: String,
     /// The journal in the reference's format (`AWS_VPC_K8S_CNI_BACKING_STORE`); ours and the tombstones lie beside it.
@@ -307,6 +311,16 @@ pub enum Bind {
     Unix(PathBuf),
 }
 
+impl Config {
+    /// Whether plain traffic inside a VPC of these blocks is left untracked. Not where a Service's address lies in one: what is
+    /// sent to it would pass for plain, and never reach a pod.
+    #[must_use]
+    pub fn leaves_untracked(&self, vpc_cidrs: &[Ipv4Net]) -> bool {
+        let is_inside = |address| vpc_cidrs.iter().any(|block| block.contains(&address));
+        self.notrack && !self.service_address.is_some_and(is_inside)
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -339,6 +353,8 @@ impl Default for Config {
             external_mtu: None,
             v6_egress: false,
             disables_early_demux: false,
+            notrack: false,
+            service_address: None,
             veth_prefix: "eni".to_owned(),
             journal: PathBuf::from("/var/run/aws-node/ipam.json"),
             socket: PathBuf::from("/var/run/aws-node/ipamd.sock"),

@@ -42,6 +42,7 @@ mod shrinking;
 mod slow;
 pub(crate) mod state;
 mod steering;
+pub(crate) mod tracked;
 mod undurable;
 mod upkeep;
 mod urgency;
@@ -119,6 +120,7 @@ pub struct Core {
     pub(crate) kernel: KernelWitness,
     pub(crate) host: Host,
     pub(crate) repairs: repair::Repairs,
+    pub(crate) connections: tracked::Connections,
     pub(crate) shrinking: Shrinking,
     /// What is missing is asked for a little later than it was noticed.
     pub(crate) growing: Growing,
@@ -242,6 +244,7 @@ impl Core {
             Event::ActionEnded { id, outcome } => self.ended(turn, id, outcome),
             Event::LinkAppeared { mac } => self.link_appeared(turn.boot(), mac),
             Event::KernelChanged(change) => self.kernel_changed(turn, change),
+            Event::ConnectionsCounted(found) => self.connections.counted(turn, found),
             Event::PersistFailed { effects, message } => self.persist_failed(turn, *effects, message),
             Event::Tick => {}
         }

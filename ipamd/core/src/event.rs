@@ -82,6 +82,8 @@ pub enum Event {
     },
     /// The kernel told that something of ours may have been changed by another hand.
     KernelChanged(KernelChange),
+    /// How many connections the kernel tracks now.
+    ConnectionsCounted(TrackedConnections),
     /// What the last effects asked to be made durable could not be written. Their replies were not sent and their
     /// actions not started: the core takes them back (see `Core::handle`).
     PersistFailed {
@@ -92,6 +94,16 @@ pub enum Event {
     },
     /// A deadline that the core asked for has come.
     Tick,
+}
+
+/// How full the kernel's table of connections is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TrackedConnections {
+    /// Connections in it (`nf_conntrack_count`).
+    pub count: u64,
+    /// The most it takes (`nf_conntrack_max`); 0: no limit.
+    pub max: u64,
 }
 
 /// Who this instance is (IMDS).

@@ -52,6 +52,8 @@ pub enum ReasonCode {
     HostContested,
     /// What was left in the kernel of sandboxes that are gone was removed.
     OrphansSwept,
+    /// The kernel's table of connections is nearly full, or was: once it is, new connections of everybody on the node are dropped.
+    ConntrackFilling,
     /// The node is cordoned, and its pool is not managed meanwhile.
     NodeCordoned,
 }

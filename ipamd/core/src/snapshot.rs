@@ -10,7 +10,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use crate::config::WarmTargets;
-use crate::event::{FailureClass, InstanceFacts};
+use crate::event::{FailureClass, InstanceFacts, TrackedConnections};
 use crate::ids::{DeviceIndex, EniId, MacAddr, PodRef, RouteTable, SubnetId};
 use crate::reason::ReasonCode;
 use crate::repair::RepairKind;
@@ -56,6 +56,9 @@ pub struct Snapshot {
     /// What others changed in the kernel, and was put back.
     #[serde(default)]
     pub repair: RepairSnapshot,
+    /// The kernel's table of connections, read every 30 to 50 s; `None`: not read yet, or nothing is tracked.
+    #[serde(default)]
+    pub connections: Option<TrackedConnections>,
 }
 
 /// The pool in numbers.

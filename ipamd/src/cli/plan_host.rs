@@ -39,6 +39,7 @@ async fn plan(config: &Config) -> Result<String, Failure> {
         primary_address: *primary_address,
         vpc_cidrs: vpc_cidrs.clone(),
         blocks: config.snat.blocks.clone(),
+        notrack: config.leaves_untracked(vpc_cidrs),
     };
     let setup = host_setup(&config, &plan);
     let mut text = format!("# host: {instance_id} ({instance_type}), {primary_address}\n{}\n", host::setup(&setup));

@@ -2,7 +2,8 @@
 //! The host edge: one thread of its own that writes to and reads from the kernel (`datapath::apply` blocks).
 //!
 //! Decides nothing: turns the core's plans into the datapath's, and its errors into failures. Every minute it deletes the
-//! dead link group, the host ends of detached pods. Host ports are put right at every look of the repair, and every 20 s also
+//! dead link group, the host ends of detached pods. Whenever it wakes it may read how many connections are tracked
+//! ([`super::tracked`]). Host ports are put right at every look of the repair, and every 20 s also
 //! before there is any.
 //!
 //! Invariant: kernel writes of the daemon happen on this thread only, one after the other; but for connections and neighbours
@@ -35,6 +36,7 @@ use ipamd_core::repair::{PartFailure, PodPlan, RepairKind, RepairPart, RepairPla
 
 use crate::clock;
 use crate::edge::runner::log_end;
+use crate::edge::tracked::Tracked;
 use crate::edge::watcher;
 use crate::inbox::Inbox;
 use crate::telemetry::chain;
@@ -69,7 +71,9 @@ fn work(jobs: &Receiver<Action>, config: &Config, inbox: &Inbox, mut ledger: Led
     let mut garbage_due = clock::boot() + GARBAGE_PERIOD;
     let mut leftovers_due = true;
     let mut ports_due = clock::boot();
+    let mut tracked = Tracked::default();
     loop {
+        tracked.look(inbox);
         // Whatever else there is to do: a busy thread must not leave them open.
         if ports_due <= clock::boot() {
             ports_due = clock::boot() + PORTS_PERIOD;
@@ -249,6 +253,7 @@ pub(crate) fn host_setup(config: &Config, plan: &HostPlan) -> HostSetup {
         external_mtu: config.external_mtu,
         families: if config.v6_egress { Families::V4AndEgress } else { Families::V4 },
         disables_early_demux: config.disables_early_demux,
+        notrack: plan.notrack,
     }
 }
 
@@ -393,10 +398,11 @@ mod tests {
             primary_address: std::net::Ipv4Addr::new(10, 0, 0, 10),
             vpc_cidrs: vec!["10.0.0.0/16".parse().unwrap()],
             blocks: config.snat.blocks.clone(),
+            notrack: true,
         };
         let setup = host_setup(&config, &plan);
         assert_eq!(setup.primary_mac, MacAddr([2, 0, 0, 0, 0, 1]));
         assert_eq!((setup.connmark, setup.mtu), (Mark { value: 0x100, mask: 0x100 }, 9001));
-        assert_eq!((setup.vpc_cidrs, setup.external_snat), (plan.vpc_cidrs, false));
+        assert_eq!((setup.vpc_cidrs, setup.external_snat, setup.notrack), (plan.vpc_cidrs, false, true));
     }
 }

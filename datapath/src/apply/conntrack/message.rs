@@ -125,6 +125,45 @@ pub(crate) fn delete(entry: &Message) -> Message {
     message
 }
 
+/// A flow of IPv4 as a tuple of a connection says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Flow {
+    pub(crate) transport: u8,
+    pub(crate) source: (Ipv4Addr, u16),
+    pub(crate) destination: (Ipv4Addr, u16),
+}
+
+impl Flow {
+    fn of(tuple: &[u8]) -> Option<Self> {
+        let (addresses, protocol) = (find(tuple, ADDRESSES)?, find(tuple, PROTOCOL)?);
+        // CTA_IP_V4_SRC 1, _DST 2; CTA_PROTO_SRC_PORT 2, _DST_PORT 3.
+        let address = |kind| find(addresses, kind).and_then(|octets| <[u8; 4]>::try_from(octets).ok());
+        let port = |kind| find(protocol, kind).and_then(|octets| <[u8; 2]>::try_from(octets).ok());
+        Some(Self {
+            transport: *find(protocol, PROTOCOL_NUMBER)?.first()?,
+            source: (address(1)?.into(), u16::from_be_bytes(port(2)?)),
+            destination: (address(2)?.into(), u16::from_be_bytes(port(PROTOCOL_TO_PORT)?)),
+        })
+    }
+
+    /// That of its answer.
+    pub(crate) fn back(self) -> Self {
+        Self { source: self.destination, destination: self.source, ..self }
+    }
+}
+
+/// Both flows of a connection with ports, as it came and as its answers come; `None`: of another.
+pub(crate) fn flows(entry: &Message) -> Option<(Flow, Flow)> {
+    let flow = |wanted| entry.attributes().find(|(kind, _)| *kind == wanted).and_then(|(_, tuple)| Flow::of(tuple));
+    flow(ORIGINAL).zip(flow(REPLY))
+}
+
+/// After how many seconds without a packet it is forgotten (CTA_TIMEOUT).
+pub(crate) fn seconds(entry: &Message) -> u32 {
+    let value = entry.attributes().find(|(kind, _)| *kind == 7).and_then(|(_, value)| <[u8; 4]>::try_from(value).ok());
+    value.map_or(0, u32::from_be_bytes)
+}
+
 /// The addresses of both tuples.
 pub(crate) fn addresses(entry: &Message) -> impl Iterator<Item = IpAddr> {
     let tuples = entry.attributes().filter(|(kind, _)| [ORIGINAL, REPLY].contains(kind));

@@ -7,14 +7,12 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
 use netlink_packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE};
 use netlink_packet_netfilter::NetfilterMessage;
 use netlink_packet_netfilter::nftables::{
     Bitwise, ChainAttribute, ChainMessage, Cmp, DataAttribute, ExpressionAttribute, Expressions, Hook as KernelHook,
     HookNumber, Immediate, InetHookNumber, ListAttribute, Lookup, Meta, MetaKey, NfTablesMessage, Operator, Payload,
-    Register, RuleAttribute, RuleMessage, SetAttribute, SetElementAttribute, SetElementFlags, SetElementList,
-    SetElementMessage, SetFlags, SetMessage, TableAttribute, TableMessage, Verdict, VerdictAttribute,
+    Register, RuleAttribute, RuleMessage, SetElementMessage, TableAttribute, TableMessage, Verdict, VerdictAttribute,
 };
 
 use super::message;
@@ -24,12 +22,15 @@ use crate::plan::nft::{
 };
 use crate::plan::{Family, Mark};
 
+mod sets;
+mod tracking;
+
+use sets::{elements, new_set, set_path};
+
 /// nft's numbers of the types `ipv4_addr` and `ipv6_addr` (`enum datatypes`, nftables `include/datatype.h`): only `nft`
 /// looks at them.
 const TYPE_IPV4: u32 = 7;
 const TYPE_IPV6: u32 = 8;
-/// A list of elements is one attribute, of less than 64 KiB (`nla_len`); a block of IPv6 takes some 80 bytes of it.
-const BLOCKS_PER_MESSAGE: usize = 500;
 /// NFT_LOOKUP_F_INV.
 const LOOKUP_INVERTED: u32 = 1;
 /// NFT_PAYLOAD_LL_HEADER: an Ethernet header begins with its destination.
@@ -45,6 +46,8 @@ const TRANSPORT_HEADER: u32 = 2;
 const TCP_FLAGS: (u32, u32) = (13, 1);
 const TCP_SYN: u8 = 2;
 const TCP_OPTION_SEGMENT_SIZE: u8 = 2;
+/// NFTA_FIB_F_DADDR.
+const FIB_DESTINATION: u32 = 2;
 /// RTN_LOCAL (`include/uapi/linux/rtnetlink.h`), as `fib … type` gives it.
 const ROUTE_TYPE_LOCAL: u32 = 2;
 /// NFPROTO_IPV4, NFPROTO_IPV6.
@@ -79,9 +82,22 @@ pub(super) fn replacement(table: &NftTable) -> Requests {
         requests.push(new_set(table, set, id));
         requests.extend(elements(table, set));
     }
-    requests.extend(table.chains.iter().map(|chain| new_chain(table, chain)));
-    requests.extend(table.chains.iter().flat_map(|chain| chain.rules.iter().map(|rule| new_rule(table, chain, rule))));
+    requests.extend(
+        table
+            .memories
+            .iter()
+            .zip((1..).skip(table.sets.len()))
+            .map(|(memory, id)| tracking::new_memory(table, memory, id)),
+    );
+    requests.extend(addition(table));
     requests
+}
+
+/// Adds the chains of a table to what is there of it.
+pub(super) fn addition(table: &NftTable) -> Requests {
+    let chains = table.chains.iter().map(|chain| new_chain(table, chain));
+    let rules = table.chains.iter().flat_map(|chain| chain.rules.iter().map(|rule| new_rule(table, chain, rule)));
+    chains.chain(rules).collect()
 }
 
 /// Deletes all elements of the sets and adds the wanted ones.
@@ -98,53 +114,6 @@ fn request(table: &NftTable, inner: NfTablesMessage, flags: u16, doing: (&str, &
     let (verb, what) = doing;
     let doing = format!("nft {verb} {} {} {what}", family_text(table.family), table.name).trim_end().to_owned();
     Request { message: message(table.family, inner), flags, doing }
-}
-
-/// `id`: tells it apart from the transaction's other sets.
-fn new_set(table: &NftTable, set: &NftSet, id: u32) -> Request<NetfilterMessage> {
-    let (key_type, (_, bytes)) = match table.family {
-        Family::V4 => (TYPE_IPV4, destination_in_header(Family::V4)),
-        Family::V6 => (TYPE_IPV6, destination_in_header(Family::V6)),
-    };
-    let attributes = vec![
-        SetAttribute::Table(table.name.to_owned()),
-        SetAttribute::Name(set.name.to_owned()),
-        SetAttribute::Flags(SetFlags::Interval),
-        SetAttribute::KeyType(key_type),
-        SetAttribute::KeyLen(bytes),
-        SetAttribute::Id(id),
-        SetAttribute::UserData(SET_USERDATA.to_vec()),
-    ];
-    let inner = NfTablesMessage::NewSet(SetMessage { attributes });
-    request(table, inner, NLM_F_CREATE, ("add set", set.name))
-}
-
-fn set_path(table: &NftTable, set: &NftSet) -> Vec<SetElementList> {
-    vec![SetElementList::Table(table.name.to_owned()), SetElementList::Set(set.name.to_owned())]
-}
-
-/// As many messages as it takes.
-fn elements(table: &NftTable, set: &NftSet) -> impl Iterator<Item = Request<NetfilterMessage>> {
-    set.blocks.chunks(BLOCKS_PER_MESSAGE).map(move |blocks| {
-        let mut attributes = set_path(table, set);
-        attributes.push(SetElementList::Elements(blocks.iter().flat_map(interval).collect()));
-        let inner = NfTablesMessage::NewSetElement(SetElementMessage { attributes });
-        request(table, inner, NLM_F_CREATE, ("add element", set.name))
-    })
-}
-
-/// A block as its first address and, unless it reaches the end of the address space, the first address behind it.
-fn interval(block: &IpNet) -> Vec<ListAttribute<SetElementAttribute>> {
-    let key = |address: IpAddr| SetElementAttribute::Key(DataAttribute::Value(octets(address)));
-    let start = ListAttribute::Element(vec![key(block.network())]);
-    let behind = match block.broadcast() {
-        IpAddr::V4(last) => u32::from(last).checked_add(1).map(|next| IpAddr::V4(next.into())),
-        IpAddr::V6(last) => u128::from(last).checked_add(1).map(|next| IpAddr::V6(next.into())),
-    };
-    let end = behind.map(|address| {
-        ListAttribute::Element(vec![key(address), SetElementAttribute::Flags(SetElementFlags::IntervalEnd)])
-    });
-    std::iter::once(start).chain(end).collect()
 }
 
 fn octets(address: IpAddr) -> Vec<u8> {
@@ -253,12 +222,8 @@ fn condition(condition: &Match) -> Vec<Expressions> {
         ],
         Match::Source(family, within) => address(source_in_header(*family), *within),
         Match::Destination(family, within) => address(destination_in_header(*family), *within),
-        // fib: 1 register, 2 result (3 = address type), 3 flags (2 = by destination).
-        Match::DestinationLocal(is_local) => {
-            let operator = if *is_local { Operator::Equal } else { Operator::NotEqual };
-            let local = ROUTE_TYPE_LOCAL.to_ne_bytes().to_vec();
-            vec![other("fib", &[(1, REGISTER), (2, 3), (3, 2)]), compare(operator, local)]
-        }
+        Match::DestinationLocal(true) => local_address(FIB_DESTINATION, Operator::Equal),
+        Match::DestinationLocal(false) => local_address(FIB_DESTINATION, Operator::NotEqual),
         // The bit of the connection's state is set.
         Match::ConnectionNew => vec![
             load_connection(CT_STATE),
@@ -270,7 +235,14 @@ fn condition(condition: &Match) -> Vec<Expressions> {
             bits(mark.mask, 0),
             compare(Operator::Equal, (mark.value & mark.mask).to_ne_bytes().to_vec()),
         ],
+        Match::Tracking(condition) => tracking::condition(condition),
     }
+}
+
+/// fib: 1 register, 2 result (3 = address type), 3 flags (by which address).
+fn local_address(by: u32, operator: Operator) -> Vec<Expressions> {
+    let local = ROUTE_TYPE_LOCAL.to_ne_bytes().to_vec();
+    vec![other("fib", &[(1, REGISTER), (2, 3), (3, by)]), compare(operator, local)]
 }
 
 fn statement(statement: &Statement) -> Vec<Expressions> {
@@ -291,6 +263,8 @@ fn statement(statement: &Statement) -> Vec<Expressions> {
         Statement::Snat { to, range, ports } => source_nat(*to, *range, *ports),
         Statement::Masquerade { range, ports } => masquerade(*range, *ports),
         Statement::Refuse(family) => vec![refuse(*family)],
+        Statement::Untrack => vec![other("notrack", &[])],
+        Statement::Remember(memory, key, seconds) => tracking::remember(memory, *key, *seconds),
         Statement::Drop => vec![verdict(DROP)],
         Statement::Accept => vec![verdict(ACCEPT)],
     }

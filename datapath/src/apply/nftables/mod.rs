@@ -7,6 +7,7 @@
 //! not compared: it differs between versions.
 
 mod encode;
+mod flows;
 pub(crate) mod leftovers;
 mod observe;
 
@@ -17,7 +18,7 @@ use rustix::io::Errno;
 use super::error::ApplyError;
 use super::netlink::{Request, Socket};
 use crate::plan::Family;
-use crate::plan::nft::{NftTable, family_text};
+use crate::plan::nft::{NftChain, NftTable, family_text};
 
 pub(crate) use observe::observe;
 use observe::table_is_there;
@@ -25,9 +26,17 @@ use observe::table_is_there;
 /// NFNL_SUBSYS_NFTABLES (`include/uapi/linux/netfilter/nfnetlink.h`), the subsystem a transaction is for.
 const SUBSYSTEM: u16 = 10;
 
-/// Makes the table so, whatever was there: one transaction, counters start anew.
+/// Makes the table so, whatever was there: one transaction, counters start anew. One with memories takes three steps: the table
+/// without its last chain, what the memories must hold of now, the chain that goes by them. It is as harmless without the last
+/// ones, and the next look finds them missing.
 pub(crate) fn replace(socket: &mut Socket, table: &NftTable) -> Result<(), ApplyError> {
-    transaction(socket, encode::replacement(table))
+    let (Some((last, others)), false) = (table.chains.split_last(), table.memories.is_empty()) else {
+        return transaction(socket, encode::replacement(table));
+    };
+    let with = |chains: &[NftChain]| NftTable { chains: chains.to_vec(), ..table.clone() };
+    transaction(socket, encode::replacement(&with(others)))?;
+    flows::keep_translated(socket, table)?;
+    transaction(socket, encode::addition(&with(std::slice::from_ref(last))))
 }
 
 /// Replaces the elements of the table's sets in one transaction; rules and counters stay.

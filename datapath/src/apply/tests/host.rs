@@ -32,6 +32,7 @@ pub(super) fn setup() -> HostSetup {
         external_mtu: None,
         families: Families::V4,
         disables_early_demux: false,
+        notrack: false,
     }
 }
 
@@ -60,7 +61,8 @@ fn the_table_is_what_the_plan_prints() {
         [None, Some((1024, 65535)), Some((7, 7))].map(|range| range.map(|(first, last)| PortRange { first, last }));
     for (port_choice, port_range) in choices.into_iter().flat_map(|choice| ranges.map(|range| (choice, range))) {
         let include_cidrs = if port_range.is_some() { vec!["198.51.100.0/24".parse().unwrap()] } else { Vec::new() };
-        let setup = HostSetup { port_choice, port_range, include_cidrs, ..setup() };
+        let notrack = port_range.is_some();
+        let setup = HostSetup { port_choice, port_range, include_cidrs, notrack, ..setup() };
         host::setup(&setup).unwrap();
         let ours = listing(&node);
         // The text that the plan prints, loaded by nft itself, gives the same listing.
@@ -78,6 +80,7 @@ fn a_table_of_ipv6_is_what_the_plan_prints_and_is_read_back() {
         family: Family::V6,
         name: "enid6",
         sets: vec![NftSet::new("near", Family::V6, blocks), NftSet::new("none", Family::V6, [])],
+        memories: Vec::new(),
         chains: vec![NftChain {
             name: "out",
             kind: ChainType::Nat,
@@ -113,15 +116,18 @@ fn a_table_of_ipv6_is_what_the_plan_prints_and_is_read_back() {
 #[test]
 fn a_listing_of_the_table_can_be_loaded_again() {
     let node = node();
-    host::setup(&setup()).unwrap();
-    let text = node.nft("-s list table ip enid");
-    node.nft("delete table ip enid");
-    node.nft_text(&text);
-    assert_eq!(node.nft("-s list table ip enid"), text);
-    // And is recognised: nothing to write, no counter reset.
-    let handles = node.nft("-a list table ip enid");
-    host::setup(&setup()).unwrap();
-    assert_eq!(node.nft("-a list table ip enid"), handles);
+    for notrack in [false, true] {
+        let setup = HostSetup { notrack, ..setup() };
+        host::setup(&setup).unwrap();
+        let text = node.nft("-s list table ip enid");
+        node.nft("delete table ip enid");
+        node.nft_text(&text);
+        assert_eq!(node.nft("-s list table ip enid"), text);
+        // And is recognised: nothing to write, no counter reset.
+        let handles = node.nft("-a list table ip enid");
+        assert_eq!(host::setup(&setup).unwrap().ops, []);
+        assert_eq!(node.nft("-a list table ip enid"), handles);
+    }
 }
 
 #[test]

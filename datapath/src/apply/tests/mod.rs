@@ -11,6 +11,7 @@ mod layouts;
 mod ledger;
 mod leftovers;
 mod mss;
+mod notrack;
 mod packets;
 mod pods;
 mod recycled;

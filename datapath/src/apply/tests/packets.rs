@@ -130,6 +130,7 @@ pub(super) fn host_setup() -> HostSetup {
         external_mtu: None,
         families: Families::V4,
         disables_early_demux: false,
+        notrack: false,
         veth_prefix: "eni".to_owned(),
         mtu: 1500,
         layout: Layout::Classic,

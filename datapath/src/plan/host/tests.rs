@@ -24,14 +24,18 @@ fn host() -> HostSetup {
         external_mtu: None,
         families: Families::V4,
         disables_early_demux: false,
+        notrack: false,
     }
 }
 
 /// A node that is as wanted.
 fn settled(host: &HostSetup) -> HostState {
-    let state_of = |table: &NftTable| NftState {
-        sets: table.sets.iter().map(|set| (set.name.to_owned(), Some(set.blocks.clone()))).collect(),
-        chains: table.chains.iter().rev().map(NftChainState::of).collect(),
+    let state_of = |table: &NftTable| {
+        let blocks = table.sets.iter().map(|set| (set.name.to_owned(), Some(set.blocks.clone())));
+        NftState {
+            sets: blocks.chain(table.memories.iter().map(|memory| (memory.name.to_owned(), None))).collect(),
+            chains: table.chains.iter().rev().map(NftChainState::of).collect(),
+        }
     };
     let of_ipv6 = snat::table_of_ipv6(host);
     HostState {
@@ -55,6 +59,39 @@ fn the_whole_set_up_prints_as_reviewed() {
 #[test]
 fn the_set_up_with_external_snat_prints_as_reviewed() {
     golden::check("host-external-snat.sh", &setup(&HostSetup { external_snat: true, ..host() }).to_string());
+}
+
+fn notrack() -> HostSetup {
+    HostSetup { notrack: true, ..host() }
+}
+
+#[test]
+fn the_set_up_that_leaves_plain_traffic_untracked_prints_as_reviewed() {
+    golden::check("host-notrack.sh", &setup(&notrack()).to_string());
+}
+
+#[test]
+fn what_rules_remember_is_no_difference_and_a_new_block_makes_the_table_anew() {
+    assert_eq!(diff(&notrack(), &settled(&notrack())).ops, []);
+    assert_eq!(diff(&notrack(), &settled(&host())).ops, [Op::NftReplace(snat::table(&notrack()))]);
+    assert_eq!(diff(&host(), &settled(&notrack())).ops, [Op::NftReplace(snat::table(&host()))]);
+    // Connections to what is a block of the VPC now may have the node's address: they must be known before any is left untracked.
+    let mut more = notrack();
+    more.vpc_cidrs.push("10.9.0.0/16".parse().unwrap());
+    assert_eq!(diff(&more, &settled(&notrack())).ops, [Op::NftReplace(snat::table(&more))]);
+    // A set by the name of a memory is none.
+    let mut state = settled(&notrack());
+    for (name, blocks) in &mut state.nft.as_mut().unwrap().sets {
+        *blocks = (name != snat::TRANSLATED).then(Vec::new);
+    }
+    assert_eq!(diff(&notrack(), &state).ops, [Op::NftReplace(snat::table(&notrack()))]);
+}
+
+#[test]
+fn without_a_mark_of_ours_none_is_asked_for() {
+    let bare = HostSetup { external_snat: true, serves_node_ports: false, ..notrack() };
+    let text = snat::table(&bare).to_string();
+    assert!(text.contains("ct status ! snat,dnat") && !text.contains("ct mark"), "{text}");
 }
 
 fn flat() -> HostSetup {

@@ -222,6 +222,18 @@ fn what_decides_of_translation_is_read() {
 }
 
 #[test]
+fn nothing_is_left_untracked_unless_asked_for_and_not_where_services_lie_in_the_vpc() {
+    let vpc: Vec<Ipv4Net> = ["10.0.0.0/16", "10.2.0.0/16"].map(|block| block.parse().expect("a block")).to_vec();
+    let leaves = |given: &[(&str, &str)]| parsed(given).leaves_untracked(&vpc);
+    assert!(!leaves(&[]) && !leaves(&[("ENID_NOTRACK", "false")]));
+    for (service, untracked) in
+        [("172.20.0.1", true), ("10.1.0.1", true), ("10.2.0.1", false), ("fd00::1", true), ("api.example", true)]
+    {
+        assert_eq!(leaves(&[("ENID_NOTRACK", "true"), ("KUBERNETES_SERVICE_HOST", service)]), untracked, "{service}");
+    }
+}
+
+#[test]
 fn the_layout_and_its_mark_are_read() {
     let config = parsed(&[("ENID_LAYOUT", "flat"), ("ENID_ENI_MARK_MASK", "0x3000")]);
     assert_eq!((config.layout, config.eni_mark_mask), (Layout::Flat, 0x3000));

@@ -318,6 +318,19 @@ pub const VARIABLES: &[Variable] = &[
         "MTU of the paths out of the VPC, 576 to 9001: pods' TCP connections to there use segments that fit, also where ICMP is dropped.",
     ),
     row(
+        "ENID_NOTRACK",
+        BOOL_FALSE,
+        Honoured,
+        "TCP, UDP and SCTP between pods and addresses of the VPC that nobody translates are not tracked (conntrack); not where a Service's \
+         address lies in a block of the VPC.",
+    ),
+    row(
+        "KUBERNETES_SERVICE_HOST",
+        ("IPv4 address or name", "", ""),
+        Honoured,
+        "Set by Kubernetes: an address of the Services' block, looked at with ENID_NOTRACK.",
+    ),
+    row(
         "AWS_VPC_K8S_CNI_VETHPREFIX",
         ("text, at most 4 letters", "eni", ""),
         Honoured,

@@ -211,6 +211,7 @@ impl Core {
             primary_address: facts.primary_address,
             vpc_cidrs: facts.vpc_cidrs.clone(),
             blocks: self.config.snat.blocks.clone(),
+            notrack: self.config.leaves_untracked(&facts.vpc_cidrs),
         };
         if self.host.applied.as_ref() == Some(&wanted) {
             return;
@@ -219,6 +220,12 @@ impl Core {
         if turn.boot() < at {
             self.alarm(at);
             return;
+        }
+        if let (true, false, Some(service)) = (self.config.notrack, wanted.notrack, self.config.service_address) {
+            turn.warn(format!(
+                "ENID_NOTRACK has no effect: {service} (KUBERNETES_SERVICE_HOST) lies in a block of the VPC, and what pods send to a \
+                 Service there would not be translated; all traffic is tracked"
+            ));
         }
         let kind = ActionKind::ConfigureHost(wanted.clone());
         self.host.writing = Some(wanted);

@@ -38,6 +38,7 @@ impl Core {
             prefix_refusals: self.show_refusals(now),
             drift: self.show_drift(),
             repair: self.show_repair(now),
+            connections: self.connections.last,
         }
     }
 

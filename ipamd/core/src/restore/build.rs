@@ -117,6 +117,7 @@ fn blank(config: Config, boot_id: String, turn: &Turn) -> Core {
         kernel: KernelWitness::default(),
         repairs: crate::core::repair::Repairs::default(),
         host: Host { applied: None, writing: None, attempt: Try::due(turn.boot()) },
+        connections: crate::core::tracked::Connections::default(),
         shrinking: Shrinking::default(),
         growing: Growing::default(),
         settled_at: BootTime::default(),

@@ -234,6 +234,33 @@ fn changed_vpc_blocks_are_written_to_the_host_again() {
 }
 
 #[test]
+fn where_services_lie_in_the_vpc_nothing_is_left_untracked_and_that_is_said() {
+    let service_address = Some(std::net::Ipv4Addr::new(100, 64, 0, 1));
+    let mut world = World::new("m5.large", crate::config::Config { notrack: true, service_address, ..warm_enis(1) });
+    let said = |world: &World| world.notices.iter().filter(|notice| notice.text.contains("ENID_NOTRACK")).count();
+    let written = |world: &World| world.core.host.applied.as_ref().expect("written").notrack;
+    world.run_seconds(10);
+    assert_eq!((said(&world), written(&world)), (0, true));
+    let mut facts = world.facts.clone();
+    facts.vpc_cidrs.push("100.64.0.0/16".parse().expect("block"));
+    world.feed(Event::FactsLearned(facts));
+    world.run_seconds(10);
+    assert_eq!((said(&world), written(&world)), (1, false));
+}
+
+#[test]
+fn how_full_the_table_of_connections_is_is_shown() {
+    use crate::event::TrackedConnections;
+    let mut world = World::new("m5.large", warm_enis(1));
+    assert_eq!(world.core.snapshot(world.now).connections, None);
+    let found = TrackedConnections { count: 900, max: 1000 };
+    world.feed(Event::ConnectionsCounted(found));
+    assert_eq!(world.core.snapshot(world.now).connections, Some(found));
+    let code = Some(crate::reason::ReasonCode::ConntrackFilling);
+    assert_eq!(world.notices.iter().filter(|notice| notice.code == code).count(), 1);
+}
+
+#[test]
 fn an_eni_made_by_an_unanswered_call_is_found_although_reads_lag_and_nobody_needs_it_any_more() {
     let mut world = World::new("m5.large", warm_addresses(0, 0));
     world.start_pods(9, 5);

@@ -1,0 +1,105 @@
+LINK_02000a00000a=$(ip -o link | sed -n 's/^[0-9]*: \([^:@]*\).* 02:00:0a:00:00:0a .*/\1/p' | head -n1)
+sysctl -w net.ipv4.ip_forward=1
+ip link set dev $LINK_02000a00000a mtu 9001 up
+sysctl -w net.ipv4.conf.$LINK_02000a00000a.rp_filter=2
+ip rule add priority 1024 from all fwmark 0x80/0x80 lookup main protocol 158
+ip rule add priority 1535 from all to 172.20.0.0/16 lookup main protocol 158
+nft -f - <<'EOF'
+table ip enid
+delete table ip enid
+table ip enid {
+	set not_translated {
+		type ipv4_addr
+		flags interval
+		elements = { 10.0.0.0/16, 100.64.0.0/10, 192.168.0.0/16 }
+	}
+	set translated {
+		type ipv4_addr
+		flags interval
+		elements = { 0.0.0.0/0 }
+	}
+	set vpc {
+		type ipv4_addr
+		flags interval
+		elements = { 10.0.0.0/16, 100.64.0.0/10 }
+	}
+	set nat_flows {
+		type inet_proto . ipv4_addr . inet_service . ipv4_addr . inet_service
+		size 1048576
+		flags dynamic,timeout
+		gc-interval 10s
+	}
+	set nat_overflow {
+		type inet_proto
+		size 256
+		flags dynamic,timeout
+		gc-interval 10s
+	}
+	chain dead_pods {
+		type filter hook prerouting priority -300; policy accept;
+		iifgroup 57005 counter drop comment "detached pods are not heard #abbd2764"
+	}
+	chain connection_marks {
+		type filter hook prerouting priority -150; policy accept;
+		iifname "eni*" ct mark & 0x00000080 == 0x00000080 meta mark set meta mark & 0xffffff7f ^ 0x00000080 comment "marked connections stay on the primary ENI #3a85eec0"
+		iiftype ether ether daddr 02:00:0a:00:00:0a ct state new fib daddr type local ct mark set ct mark & 0xffffff7f ^ 0x00000080 comment "connections to the node's address are answered from it #ea5d2a06"
+	}
+	chain mark_outbound {
+		type filter hook prerouting priority -90; policy accept;
+		iifname "eni*" ct state new ip daddr != @not_translated ip daddr @translated fib daddr type != local counter ct mark set ct mark & 0xffffff7f ^ 0x00000080 meta mark set meta mark & 0xffffff7f ^ 0x00000080 comment "what pods send out of the VPC leaves by the primary ENI #4c92de56"
+	}
+	chain source_address {
+		type nat hook postrouting priority 110; policy accept;
+		ct mark & 0x00000080 == 0x00000080 ip daddr != @not_translated ip daddr @translated counter snat to 10.0.0.10 fully-random comment "and has the node's address #dd9f0bfb"
+	}
+	chain nat_seen {
+		type filter hook prerouting priority -190; policy accept;
+		meta l4proto icmp ct state invalid ip saddr @vpc ip daddr @vpc notrack comment "errors about what is not tracked #4fc7b435"
+		ct state untracked accept comment "not tracked #1fba9993"
+		meta l4proto icmp accept comment "without ports #9f6dc976"
+		ip saddr != @vpc accept comment "only inside the VPC #cc96d6d0"
+		ip daddr != @vpc accept comment "only inside the VPC #2d410d06"
+		ct status ! snat,dnat ct original ip daddr @vpc ct mark & 0x00000080 != 0x00000080 accept comment "not translated #e76bc389"
+		fib daddr type local accept comment "the node's own #165ae01a"
+		ct status ! confirmed update @nat_flows { meta l4proto . ip saddr . th sport . ip daddr . th dport timeout 40s } accept comment "tracked on #afb6fd67"
+		ct expiration <= 30s update @nat_flows { meta l4proto . ip saddr . th sport . ip daddr . th dport timeout 40s } accept comment "tracked on #bc58c6d5"
+		ct expiration <= 120s update @nat_flows { meta l4proto . ip saddr . th sport . ip daddr . th dport timeout 130s } accept comment "tracked on #617f3fe5"
+		ct expiration > 120s update @nat_flows { meta l4proto . ip saddr . th sport . ip daddr . th dport timeout 432000s } accept comment "tracked on #eefee0f1"
+		ct status ! confirmed update @nat_overflow { meta l4proto timeout 40s } accept comment "no room #99a7c089"
+		ct expiration <= 30s update @nat_overflow { meta l4proto timeout 40s } accept comment "no room #c50a339f"
+		ct expiration <= 120s update @nat_overflow { meta l4proto timeout 130s } accept comment "no room #8ae9b493"
+		ct expiration > 120s update @nat_overflow { meta l4proto timeout 432000s } accept comment "no room #df87d00c"
+	}
+	chain nat_answers {
+		type filter hook postrouting priority 300; policy accept;
+		ct state untracked accept comment "not tracked #1fba9993"
+		meta l4proto icmp accept comment "without ports #9f6dc976"
+		ip saddr != @vpc accept comment "only inside the VPC #cc96d6d0"
+		ip daddr != @vpc accept comment "only inside the VPC #2d410d06"
+		ct status ! snat,dnat ct original ip daddr @vpc ct mark & 0x00000080 != 0x00000080 accept comment "not translated #e76bc389"
+		fib saddr type local accept comment "the node's own #0dca66c3"
+		ct status ! confirmed update @nat_flows { meta l4proto . ip daddr . th dport . ip saddr . th sport timeout 40s } accept comment "tracked on #89df28af"
+		ct expiration <= 30s update @nat_flows { meta l4proto . ip daddr . th dport . ip saddr . th sport timeout 40s } accept comment "tracked on #dd581e35"
+		ct expiration <= 120s update @nat_flows { meta l4proto . ip daddr . th dport . ip saddr . th sport timeout 130s } accept comment "tracked on #09d965a7"
+		ct expiration > 120s update @nat_flows { meta l4proto . ip daddr . th dport . ip saddr . th sport timeout 432000s } accept comment "tracked on #79b7be2d"
+		ct status ! confirmed update @nat_overflow { meta l4proto timeout 40s } accept comment "no room #99a7c089"
+		ct expiration <= 30s update @nat_overflow { meta l4proto timeout 40s } accept comment "no room #c50a339f"
+		ct expiration <= 120s update @nat_overflow { meta l4proto timeout 130s } accept comment "no room #8ae9b493"
+		ct expiration > 120s update @nat_overflow { meta l4proto timeout 432000s } accept comment "no room #df87d00c"
+	}
+	chain not_tracked {
+		type filter hook prerouting priority -290; policy accept;
+		meta l4proto @nat_overflow accept comment "not all that is translated is known #a8bdb872"
+		ip saddr != @vpc accept comment "only inside the VPC #cc96d6d0"
+		ip daddr != @vpc accept comment "only inside the VPC #2d410d06"
+		meta l4proto . ip saddr . th sport . ip daddr . th dport @nat_flows accept comment "translated #f99ad11e"
+		meta l4proto . ip daddr . th dport . ip saddr . th sport @nat_flows accept comment "translated #13cc3fdb"
+		meta l4proto tcp iifname "eni*" fib daddr type != local counter notrack accept comment "from pods #dbafae13"
+		meta l4proto tcp fib daddr oifname "eni*" counter notrack accept comment "to pods #14edc9d0"
+		meta l4proto udp iifname "eni*" fib daddr type != local counter notrack accept comment "from pods #edb04b66"
+		meta l4proto udp fib daddr oifname "eni*" counter notrack accept comment "to pods #628735a9"
+		meta l4proto sctp iifname "eni*" fib daddr type != local counter notrack accept comment "from pods #def51185"
+		meta l4proto sctp fib daddr oifname "eni*" counter notrack accept comment "to pods #d5908103"
+	}
+}
+EOF
