@@ -6,6 +6,7 @@
 //! kube-proxy is the real one in iptables mode, and a stand-in in nftables mode (`integration::kube_proxy`), which the real one
 //! of 1.20 does not have. The stand-in's iptables mode is held against the real one's rules.
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+#![expect(clippy::disallowed_methods, reason = "reads the kernel's table of connections")]
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -103,17 +104,26 @@ fn services_work_with(which: Which, first: First, settings: &[(&str, &str)]) {
     sync(&mut proxies);
     ask_all(&topology, &pods[0], "after kube-proxy was taken away and came back");
     if settings.contains(&("ENID_NOTRACK", "true")) {
-        let plain = SocketAddrV4::new(pods[1][0].added.address, servers[1][0].port());
-        let tracked = || std::fs::read_to_string("/proc/thread-self/net/nf_conntrack").unwrap();
-        for pod in &pods[0] {
-            assert_eq!(reach_both(&pod.sandbox.netns, plain).unwrap(), pod.added.address);
-            let seen = netns[0].run(tracked).unwrap();
-            assert!(!seen.contains(&format!("dst={} sport", plain.ip())), "{seen}");
-        }
+        nothing_plain_is_tracked(
+            &topology,
+            &pods[0],
+            SocketAddrV4::new(pods[1][0].added.address, servers[1][0].port()),
+        );
     }
     let drops: u64 = netns.iter().map(|netns| netstat(netns, "IPReversePathFilter").unwrap()).sum();
     assert_eq!(drops, 0);
     assert_eq!(topology.fabric.drops().unwrap().to_string(), "nothing dropped");
+}
+
+fn nothing_plain_is_tracked(topology: &Topology, pods: &[Pod; 2], far: SocketAddrV4) {
+    let node = topology.node("n1");
+    for pod in pods {
+        assert_eq!(reach_both(&pod.sandbox.netns, far).unwrap(), pod.added.address);
+        let table = node.netns.run(|| std::fs::read_to_string("/proc/thread-self/net/nf_conntrack").unwrap()).unwrap();
+        assert!(!table.contains(&format!("dst={} sport", far.ip())), "{table}");
+    }
+    let shown = node.status().unwrap()["connections"].clone();
+    assert!(shown["max"].as_u64() >= Some(1) && shown["count"].is_u64(), "{shown}");
 }
 
 /// A pod on the primary ENI, and one on a secondary.
