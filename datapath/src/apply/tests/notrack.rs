@@ -228,6 +228,23 @@ fn with_no_room_for_flows_everything_is_tracked_and_works() {
 }
 
 #[test]
+fn datagrams_in_fragments_are_whole_before_they_are_looked_at() {
+    let bed = Bed::new(&with_option());
+    let (server, vpc) = (bed.server.udp(SERVER), bed.net.router.udp("10.0.0.1:7004"));
+    // As the ENIs': with a larger one the pod would send it whole, not to be cut on the way.
+    bed.server.ip("link set eth0 mtu 1500");
+    let (large, mut buffer, before) = ([7; 4000], [0; 5000], bed.tracked());
+    for (target, tracked) in [(SERVER, 0), (NODE_PORT, 1)] {
+        vpc.send_to(&large, target).unwrap();
+        let (length, source) = server.recv_from(&mut buffer).unwrap();
+        server.send_to(&buffer[..length], source).unwrap();
+        let (length, answerer) = vpc.recv_from(&mut buffer).unwrap();
+        assert_eq!((length, answerer.to_string().as_str()), (large.len(), target));
+        assert_eq!(bed.tracked(), before + tracked, "{target}");
+    }
+}
+
+#[test]
 fn errors_about_both_kinds_reach_the_pod() {
     let bed = Bed::new(&with_option());
     let refused = |target: &str| {
