@@ -130,7 +130,7 @@ fn attach(call: &Call, netns: &Path, pod: &PodAttachment, egress: Option<Family>
     let Some(family) = egress else { return apply::attach(netns, pod).map(|_| ()) };
     match egress::attach(netns, pod, family)?.1 {
         Egress::By(address) => call.log.debug("egress", &[("address", &address.to_string())]),
-        Egress::None(cause) => call.log.warn("the pod has no egress", &[("cause", cause)]),
+        Egress::None(cause) => call.log.warn("the pod has no egress", &[("cause", &cause)]),
     }
     Ok(())
 }

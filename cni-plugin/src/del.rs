@@ -12,10 +12,10 @@
 //! Why prevResult only then: while the daemon is away nobody can be given the address anew.
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use datapath::apply::host::has_legacy_tables;
-use datapath::apply::hostport;
+use datapath::apply::{egress, hostport};
 use datapath::plan::pod::PodDetachment;
 use ipam_api::rpc::{DelNetworkReply, DelNetworkRequest, DeleteNpRequest};
 use ipam_api::{CallError, UNKNOWN_POD};
@@ -36,6 +36,9 @@ const LOCK_WAIT: Duration = Duration::from_millis(200);
 /// The daemon's share.
 const DAEMON_BUDGET: Duration = Duration::from_millis(1_200);
 
+/// For forgetting connections, begun within it: some 100 ms where there are 100,000.
+const FORGET_BUDGET: Duration = Duration::from_millis(300);
+
 /// The network policy agent's share.
 const AGENT_BUDGET: Duration = Duration::from_millis(300);
 
@@ -44,6 +47,7 @@ pub(crate) fn del(call: &Call) {
     let _lock = PodLock::take(&call.parameters.netns, LOCK_WAIT).ok();
     close_ports_of_before(call, close_ports(call));
     let known = detach(call, Vec::new());
+    forget_egress(call, &known);
     let addresses = match confirmed(call) {
         Ok(reply) => {
             if let Err(error) = tombstone::withdraw(&call.conf.state_dir, &call.key()) {
@@ -60,6 +64,14 @@ pub(crate) fn del(call: &Call) {
     let unknown: Vec<_> = addresses.into_iter().filter(|address| !known.contains(address)).collect();
     if !unknown.is_empty() {
         detach(call, unknown);
+    }
+}
+
+/// The link is dead: nothing of the pod's makes new connections.
+fn forget_egress(call: &Call, addresses: &[IpAddr]) {
+    let end = Instant::now() + FORGET_BUDGET;
+    if let Err(error) = egress::forget(addresses, &|| Instant::now() < end) {
+        call.log.warn("connections by the pod's egress address are not forgotten", &[("error", &chain(&error))]);
     }
 }
 

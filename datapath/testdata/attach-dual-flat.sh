@@ -1,4 +1,5 @@
 ip link add enicc21c2d7785 address 56:0b:3f:b6:5a:ff mtu 9001 numtxqueues 1 numrxqueues 1 group 2781 type veth peer name eth0 address c2:68:c0:62:87:71 mtu 9001 numtxqueues 1 numrxqueues 1 netns $POD
+sysctl -w net.ipv6.conf.enicc21c2d7785.disable_ipv6=0
 sysctl -w net.ipv6.conf.enicc21c2d7785.accept_ra=0
 sysctl -w net.ipv6.conf.enicc21c2d7785.accept_redirects=1
 sysctl -w net.ipv6.conf.enicc21c2d7785.forwarding=0

@@ -2,6 +2,7 @@ LINK_02000a00000a=$(ip -o link | sed -n 's/^[0-9]*: \([^:@]*\).* 02:00:0a:00:00:
 sysctl -w net.ipv4.ip_forward=1
 sysctl -w net.ipv6.conf.ens5.accept_ra=2
 sysctl -w net.ipv6.conf.all.forwarding=1
+sysctl -w net.ipv6.conf.default.forwarding=0
 ip link set dev $LINK_02000a00000a mtu 9001 up
 sysctl -w net.ipv4.conf.$LINK_02000a00000a.rp_filter=2
 ip rule add priority 512 from all lookup 158000 protocol 158
@@ -52,6 +53,10 @@ table ip enid {
 	chain egress {
 		type nat hook postrouting priority 109; policy accept;
 		ip saddr @egress_addresses counter snat to 10.0.0.10 fully-random comment "egress has the node's address #23c8fd0f"
+	}
+	chain egress_untranslated {
+		type filter hook postrouting priority 150; policy accept;
+		ip saddr @egress_addresses counter drop comment "nothing leaves with an egress address #16795b04"
 	}
 }
 EOF

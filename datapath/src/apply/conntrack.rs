@@ -30,6 +30,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
 
+use ipnet::IpNet;
 use rustix::io::Errno;
 
 use super::error::ApplyError;
@@ -153,6 +154,27 @@ pub(crate) fn forget_udp(
         other => other?,
     };
     delete(socket, hits, &|| true)
+}
+
+/// Forgets connections that were opened from a block and that nobody translates the source of; how many.
+///
+/// # Errors
+/// The kernel's refusal: some may be left.
+pub(crate) fn forget_untranslated(block: IpNet) -> Result<usize, ApplyError> {
+    if !Path::new(COUNT).exists() {
+        return Ok(0);
+    }
+    let (mut socket, mut hits) = (Socket::netfilter()?, Vec::new());
+    socket.dump_each(message::list(message::family(&block.addr())), "conntrack -L", |entry| {
+        let addresses: Vec<IpAddr> = message::addresses(&entry).collect();
+        if let [from, _, _, answered] = addresses[..]
+            && block.contains(&from)
+            && answered == from
+        {
+            hits.push(message::delete(&entry));
+        }
+    })?;
+    delete(&mut socket, hits, &|| true)
 }
 
 fn delete(socket: &mut Socket, hits: Vec<Message>, may_go_on: &dyn Fn() -> bool) -> Result<usize, ApplyError> {

@@ -5,7 +5,7 @@
 //! address begin at different places of the range, so that is rare; the later one chooses again. The address is in the host
 //! veth's alias, so repair and DEL know it, and it is free when its route is gone.
 //!
-//! Connections of the pod that had it before are forgotten before it is given again.
+//! Connections by it are forgotten when its pod is detached ([`forget`]).
 //!
 //! Not seen: the address of a pod whose host route somebody has just removed, until the daemon puts it back within a second.
 //!
@@ -26,39 +26,64 @@ use crate::plan::{Family, LinkRef, RouteTable, ids};
 /// How often an address is chosen before the ADD fails: ADDs of other pods may be quicker every time.
 const TRIES: usize = 5;
 
+/// RFC 8200 §5. The kernel has no IPv6 on a link with less (`IPV6_MIN_MTU`).
+const IPV6_SMALLEST_MTU: u32 = 1280;
+
 /// What became of a pod's way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Egress {
     /// By this address.
     By(IpAddr),
     /// It has none, because of this.
-    None(&'static str),
+    None(String),
 }
 
-/// Attaches a pod that is to get out in `family`, too. It is attached without when the node itself has no way out in that family,
-/// or all addresses are taken.
+/// Attaches a pod that is to get out in `family`, too. A way out is nothing that a pod is refused for: where it cannot be had, the
+/// pod is attached without.
 ///
 /// # Errors
-/// As of [`pod::attach`].
+/// As of [`pod::attach`], of the pod without egress.
 pub fn attach(netns: &Path, pod: &PodAttachment, family: Family) -> Result<(AttachedPod, Egress), ApplyError> {
+    let cause = match with_egress(netns, pod, family) {
+        Ok(Some(attached)) => return Ok(attached),
+        Ok(None) if family == Family::V6 && pod.mtu < IPV6_SMALLEST_MTU => {
+            format!("its MTU, {}, is below IPv6's smallest, {IPV6_SMALLEST_MTU}", pod.mtu)
+        }
+        Ok(None) => "the node has no default route of that family by a link with a global address".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Ok((pod::attach(netns, pod)?, Egress::None(cause)))
+}
+
+/// `None`: there can be no way out.
+fn with_egress(netns: &Path, pod: &PodAttachment, family: Family) -> Result<Option<(AttachedPod, Egress)>, ApplyError> {
     let mut node = Socket::route()?;
-    if !has_way_out(&mut node, family)? {
-        let why = "the node has no default route of that family by a link with a global address";
-        return Ok((pod::attach(netns, pod)?, Egress::None(why)));
+    let is_too_small = family == Family::V6 && pod.mtu < IPV6_SMALLEST_MTU;
+    if is_too_small || !has_way_out(&mut node, family)? {
+        return Ok(None);
     }
     let mut tries = 0;
     loop {
         tries += 1;
         let Some(address) = choose(&pod.owner, family, &taken(&mut node, family)?) else {
-            return Ok((pod::attach(netns, pod)?, Egress::None("all egress addresses of the node are taken")));
+            return Err(ApplyError::Invalid { reason: "all egress addresses of the node are taken".to_owned() });
         };
-        conntrack::forget(&BTreeSet::from([address]), &|| true)?;
         let with_egress = PodAttachment { addresses: pod.addresses.and(address), ..pod.clone() };
         match pod::attach(netns, &with_egress) {
             Err(ApplyError::AddressInUse { address: taken, .. }) if taken == address && tries < TRIES => {}
-            other => return other.map(|attached| (attached, Egress::By(address))),
+            other => return other.map(|attached| Some((attached, Egress::By(address)))),
         }
     }
+}
+
+/// Forgets the connections of those of a detached pod's addresses that are egress addresses; the daemon does it for the others. A DEL
+/// that never came leaves them, but the next sandbox begins at another place of the range.
+///
+/// # Errors
+/// The kernel's refusal, or [`ApplyError::OutOfTime`].
+pub fn forget(addresses: &[IpAddr], may_go_on: &dyn Fn() -> bool) -> Result<(), ApplyError> {
+    let of_egress = addresses.iter().copied().filter(|address| ids::is_egress(*address)).collect();
+    conntrack::forget(&of_egress, may_go_on).map(|_| ())
 }
 
 /// Whether pods could get out in a family: as [`attach`] looks at it.

@@ -6,8 +6,10 @@ use super::error::ApplyError;
 use super::ledger::Ledger;
 use super::netlink::Socket;
 use super::netlink::read::{self, Link, RouteFilter};
-use super::{eni, nftables, sysctl};
+use super::{conntrack, eni, nftables, sysctl};
+use crate::plan::egress::EGRESS;
 use crate::plan::host::{self as plan, HostSetup, HostState, Ipv6State};
+use crate::plan::nft::NftTable;
 use crate::plan::pod::{HOST_ROUTE_TABLES, is_host_route};
 use crate::plan::settings::Setting;
 use crate::plan::{Family, LinkName, Op, Plan, ids, marks};
@@ -42,8 +44,17 @@ pub fn setup_with(host: &HostSetup, ledger: &mut Ledger) -> Result<Plan, ApplyEr
             _ => eni::write(&mut route, op, link.index, &link.name),
         })?;
     }
+    for table in missing.ops.iter().filter_map(made_with_egress) {
+        // What began while the table was away stays untranslated as long as the kernel knows it, and is dropped for that.
+        conntrack::forget_untranslated(ids::egress_range(table.family))?;
+    }
     eni::prove("host", &plan::diff(host, &observe(&mut route, &mut netfilter, host, ledger)?.1))?;
     Ok(missing)
+}
+
+fn made_with_egress(op: &Op) -> Option<&NftTable> {
+    let Op::NftReplace(table) = op else { return None };
+    table.sets.iter().any(|set| set.name == EGRESS).then_some(table)
 }
 
 /// The same with nothing kept of what was before.
@@ -92,8 +103,13 @@ fn observe_ipv6(route: &mut Socket, netfilter: &mut Socket, primary: &str) -> Re
         let of_ours = RouteFilter { protocol: Some(ids::PROTOCOL), ..RouteFilter::of(Family::V6, table) };
         has_pods |= read::routes(route, of_ours)?.iter().any(is_host_route);
     }
+    // A route that somebody has removed proves nothing.
+    let of_pod =
+        |link: &Link| link.group != ids::DEAD_GROUP && link.alias().is_some_and(|alias| alias.addresses.v6().is_some());
+    has_pods = has_pods || read::links(route)?.iter().any(of_pod);
+    let forwards = Setting::Ipv6Forwarding.path().map_or(Ok(None), sysctl::read)?;
     Ok(Ipv6State {
-        forwards: Setting::Ipv6Forwarding.path().map_or(Ok(None), sysctl::read)?.as_deref() == Some("1"),
+        forwards: forwards.is_none_or(|value| value == "1"),
         hears_routers_as_host: LinkName::new(primary).ok().filter(|_| hears_as_host),
         has_pods,
         nft: nftables::observe(netfilter, Family::V6, ids::NFT_TABLE)?,

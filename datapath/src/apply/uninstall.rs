@@ -32,9 +32,9 @@ pub fn remove() -> Result<Kept, Vec<ApplyError>> {
     errors.extend(garbage::delete_dead_group().err());
     let mut kept = Kept::default();
     match remove_objects(&mut kept) {
-        Ok(refused) => {
+        Ok((refused, needed)) => {
             errors.extend(refused);
-            match remove_tables(!kept.pods.is_empty()) {
+            match remove_tables(&needed) {
                 Ok(tables) => kept.objects.extend(tables),
                 Err(error) => errors.push(error),
             }
@@ -44,8 +44,8 @@ pub fn remove() -> Result<Kept, Vec<ApplyError>> {
     if errors.is_empty() { Ok(kept) } else { Err(errors) }
 }
 
-/// What could not be removed.
-fn remove_objects(kept: &mut Kept) -> Result<Vec<ApplyError>, ApplyError> {
+/// What could not be removed, and the families of which the nft table stays.
+fn remove_objects(kept: &mut Kept) -> Result<(Vec<ApplyError>, Vec<Family>), ApplyError> {
     let mut socket = Socket::route()?;
     let mut addresses = Vec::new();
     for family in Family::ALL {
@@ -54,20 +54,23 @@ fn remove_objects(kept: &mut Kept) -> Result<Vec<ApplyError>, ApplyError> {
     }
     let state = repair::observe(&mut socket)?;
     let names = repair::names(&state);
-    let Uninstall { removals, kept: objects, pods } = plan::plan(&state, &addresses);
+    let Uninstall { removals, kept: objects, pods, has_ipv6 } = plan::plan(&state, &addresses);
+    let v4 = (!pods.is_empty()).then_some(Family::V4);
+    let needed = v4.into_iter().chain(has_ipv6.then_some(Family::V6)).collect();
     let text = |op: Op| repair::named(op, &names).to_string();
     (kept.pods, kept.objects) = (pods, objects.into_iter().map(text).collect());
-    Ok(execute::try_all(&mut socket, &removals, repair::index)?.into_iter().filter_map(Result::err).collect())
+    let outcomes = execute::try_all(&mut socket, &removals, repair::index)?;
+    Ok((outcomes.into_iter().filter_map(Result::err).collect(), needed))
 }
 
 /// The nft tables that stay. That of host ports stays while a living pod has one.
-fn remove_tables(is_needed: bool) -> Result<Vec<String>, ApplyError> {
-    let has_ports = is_needed && {
+fn remove_tables(needed: &[Family]) -> Result<Vec<String>, ApplyError> {
+    let has_ports = needed.contains(&Family::V4) && {
         hostport::sweep()?;
         hostport::has_any()?
     };
     let mut kept = Vec::new();
-    let ours = Family::ALL.map(|family| (family, ids::NFT_TABLE, is_needed));
+    let ours = Family::ALL.map(|family| (family, ids::NFT_TABLE, needed.contains(&family)));
     for (family, table, stays) in ours.into_iter().chain([(Family::V4, ports::TABLE, has_ports)]) {
         let mut socket = Socket::netfilter()?;
         if !stays {

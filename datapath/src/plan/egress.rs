@@ -9,6 +9,8 @@
 //! |---|---|---|
 //! | `egress_only` | filter forward, 0 | new connection to an egress address: refused. Nobody reaches a pod by it, other pods of the node neither |
 //! | `egress` | nat postrouting, 109 | from an egress address: source becomes the node's |
+//! | `egress_untranslated` | filter postrouting, 150 | still from an egress address: dropped. No nat chain sees a packet that belongs to no connection (a late RST), or to one that began before this table was there |
+//! | `egress_segment_size` | filter forward, -150 | IPv6 with ENID_EXTERNAL_MTU: as [`super::mss`], all of it leaves the VPC |
 //!
 //! Before 110, so that SNAT to other blocks or none at all ([`super::snat`]) changes nothing for it. IPv6 is masqueraded: the
 //! kernel knows which of the link's addresses leads to a destination, while IPv4 has the node's primary address for all.
@@ -16,7 +18,10 @@
 //! Worked example: pod 10.0.1.7, fd00::ac:9 opens `[2001:db8::80]:443`. Main has the node's default route, eth0; the packet leaves
 //! with source 2600:1f13::10, and the answer is turned back to fd00::ac:9, to which the table of pod routes leads.
 //!
-//! Invariant: no packet leaves the node with an egress address, and none that opens a connection reaches one.
+//! The node itself, and so its host-network pods, may open connections to a pod's egress address.
+//!
+//! Invariant: no packet leaves the node with an egress address, and none that opens a connection and was not the node's own reaches
+//! one.
 
 use std::net::IpAddr;
 
@@ -27,14 +32,54 @@ use super::nft::{ChainType, Hook, Match, NftChain, NftRule, NftSet, Statement, T
 
 /// Name of the set of egress addresses.
 pub const EGRESS: &str = "egress_addresses";
+/// IPv6 and TCP headers without options (RFC 8200 §3, RFC 9293 §3.7.1).
+const IPV6_HEADERS: u32 = 60;
 
 /// What egress in this family adds to our table of the family; `None`: it is not wanted.
 #[must_use]
-pub fn part(host: &HostSetup, family: Family) -> Option<(NftSet, [NftChain; 2])> {
+pub fn part(host: &HostSetup, family: Family) -> Option<(NftSet, Vec<NftChain>)> {
     (host.families.egress() == Some(family)).then(|| {
         let set = NftSet::new(EGRESS, family, [ids::egress_range(family)]);
-        (set, [egress_only(family), egress(host, family)])
+        let mut chains = vec![egress_only(family), egress(host, family), untranslated(family)];
+        chains.extend(host.external_mtu.filter(|_| family == Family::V6).map(|mtu| segment_size(host, mtu)));
+        (set, chains)
     })
+}
+
+fn untranslated(family: Family) -> NftChain {
+    NftChain {
+        name: "egress_untranslated",
+        kind: ChainType::Filter,
+        hook: Hook::Postrouting,
+        priority: 150,
+        rules: vec![NftRule {
+            purpose: "nothing leaves with an egress address",
+            matches: vec![Match::Source(family, Within::Inside(EGRESS))],
+            statements: vec![Statement::Counter, Statement::Drop],
+        }],
+    }
+}
+
+/// IPv6 only: the chain of IPv4 looks at all that leaves the VPC, egress too.
+fn segment_size(host: &HostSetup, mtu: u32) -> NftChain {
+    let size = u16::try_from(mtu.saturating_sub(IPV6_HEADERS)).unwrap_or(u16::MAX);
+    let rule = |purpose, link, address| NftRule {
+        purpose,
+        matches: vec![link, Match::TcpSyn, address],
+        statements: vec![Statement::ClampSegment(size)],
+    };
+    let pods = host.veth_prefix.clone();
+    let own = Within::Inside(EGRESS);
+    NftChain {
+        name: "egress_segment_size",
+        kind: ChainType::Filter,
+        hook: Hook::Forward,
+        priority: -150,
+        rules: vec![
+            rule("who answers a pod fits the path", Match::InputPrefix(pods.clone()), Match::Source(Family::V6, own)),
+            rule("and so does the pod", Match::OutputPrefix(pods), Match::Destination(Family::V6, own)),
+        ],
+    }
 }
 
 fn egress_only(family: Family) -> NftChain {

@@ -42,7 +42,7 @@ pub enum Layout {
 /// The families of pods' addresses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Families {
-    /// IPv4 only: nothing of IPv6 on the node is read or written, unless a pod is left that has it.
+    /// IPv4 only: of IPv6 nothing is written on the node, unless a pod is left that has it.
     #[default]
     V4,
     /// IPv4, and IPv6 out by the node's address (ENABLE_V6_EGRESS).
@@ -212,11 +212,11 @@ pub struct HostState {
 /// What was read of the node's IPv6.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ipv6State {
-    /// net.ipv6.conf.all.forwarding.
+    /// net.ipv6.conf.all.forwarding is 1, or the kernel has no IPv6.
     pub forwards: bool,
     /// The primary ENI's link, when it takes routes from routers only as long as the node does not forward (`accept_ra` 1).
     pub hears_routers_as_host: Option<LinkName>,
-    /// Whether a host route of ours is there: a pod has an IPv6 address.
+    /// Whether a host route of ours is there, or a live host veth whose alias names an IPv6 address: a pod has one.
     pub has_pods: bool,
     /// Our nft table of IPv6, if there is one.
     pub nft: Option<NftState>,
@@ -271,7 +271,10 @@ pub fn setup(host: &HostSetup) -> Plan {
 #[must_use]
 pub fn diff(host: &HostSetup, state: &HostState) -> Plan {
     let layout = if state.has_flat_pods { Layout::Flat } else { host.layout };
-    let host = &HostSetup { layout, ..host.clone() };
+    // A pod that has IPv6 keeps it, whatever pods are to have from now on.
+    let is_kept = state.ipv6.has_pods && !host.families.uses_ipv6();
+    let families = if is_kept { Families::V4AndEgress } else { host.families };
+    let host = &HostSetup { layout, families, ..host.clone() };
     let mut ops = Vec::new();
     if !state.ip_forward {
         ops.push(Setting::IpForward.to(1));
@@ -279,22 +282,18 @@ pub fn diff(host: &HostSetup, state: &HostState) -> Plan {
     ops.extend(ipv6_forwarding(host, &state.ipv6));
     ops.extend(early_demux_diff(host, state));
     ops.extend(eni::diff(&host.primary_eni(), &state.primary).ops);
-    // A pod that has IPv6 keeps it, whatever pods are to have from now on.
-    let keeps_ipv6 = state.ipv6.has_pods && !host.families.uses_ipv6();
-    let is_kept = |rule: &Rule| keeps_ipv6 && rule.family == Family::V6;
-    let found: Vec<_> = state.rules.iter().filter(|(rule, _)| !is_kept(rule)).cloned().collect();
     let Move { missing, stale } = Move::of(host, &state.mark_rules);
     let (late, early): (Vec<_>, Vec<_>) =
-        missing_rules(host, &found).into_iter().partition(|rule| takes_marks(rule, &state.mark_rules));
+        missing_rules(host, &state.rules).into_iter().partition(|rule| takes_marks(rule, &state.mark_rules));
     ops.extend(missing.into_iter().chain(early).map(Op::RuleAdd));
     ops.extend(nft_diff(&snat::table(host), state.nft.as_ref()));
     match (snat::table_of_ipv6(host), &state.ipv6.nft) {
         (Some(wanted), found) => ops.extend(nft_diff(&wanted, found.as_ref())),
-        (None, Some(_)) if !keeps_ipv6 => ops.push(Op::NftDelete(Family::V6, ids::NFT_TABLE)),
-        (None, _) => {}
+        (None, Some(_)) => ops.push(Op::NftDelete(Family::V6, ids::NFT_TABLE)),
+        (None, None) => {}
     }
     ops.extend(late.into_iter().map(Op::RuleAdd));
-    ops.extend(stale_rules(host, &found));
+    ops.extend(stale_rules(host, &state.rules));
     ops.extend(stale.into_iter().map(Op::OwnRuleDelete));
     Plan { ops }
 }
@@ -309,8 +308,11 @@ fn ipv6_forwarding(host: &HostSetup, state: &Ipv6State) -> Vec<Op> {
     let path = |link| format!("net/ipv6/conf/{link}/accept_ra");
     let link = state.hears_routers_as_host.as_ref();
     let hears = link.map(|link| Op::Sysctl(Sysctl { path: path(link), value: "2".to_owned() }));
-    let forwards = (!state.forwards).then(|| Setting::Ipv6Forwarding.to(1));
-    hears.into_iter().chain(forwards).collect()
+    // The kernel makes it the default of new links, too: each host veth would have to be set back, which waits for RTNL.
+    let of_new_links =
+        || Op::Sysctl(Sysctl { path: "net/ipv6/conf/default/forwarding".to_owned(), value: "0".to_owned() });
+    let forwards = (!state.forwards).then(|| [Setting::Ipv6Forwarding.to(1), of_new_links()]);
+    hears.into_iter().chain(forwards.into_iter().flatten()).collect()
 }
 
 /// Whether a rule would take packets that have the mark of an ENI: as long as the old table marks them so, it must not be there.

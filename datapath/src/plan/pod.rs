@@ -172,9 +172,12 @@ pub fn attach(pod: &PodAttachment) -> PodPlan {
         settings.map(|(link, key, value)| sysctl(link, key, value)).collect()
     };
     let up = |link: LinkName| Op::LinkSet(LinkSet { up: true, ..LinkSet::of(link.into()) });
+    // A node whose default is off may have IPv6 on its ENI all the same; a route to a link without it is refused.
+    let with_route = pod.addresses.v6().map(|_| of_host("disable_ipv6", "0"));
+    let of_router = [of_host("accept_ra", "0"), of_host("accept_redirects", "1"), of_host("forwarding", "0")];
     PodPlan {
         veth,
-        sysctls: vec![of_host("accept_ra", "0"), of_host("accept_redirects", "1"), of_host("forwarding", "0")],
+        sysctls: with_route.into_iter().chain(of_router).collect(),
         // The link-local address needs no detection either: the other end of the veth is the node.
         pod_sysctls: with_ipv6(&[(&pod.pod_link, "disable_ipv6", "0"), (&pod.pod_link, "accept_dad", "0")]),
         pod: pod_ops(pod),

@@ -9,11 +9,12 @@
 //! | of ours | stays while |
 //! |---|---|
 //! | host route, neighbour, `to` and `from` rule | its pod lives |
-//! | rule 512 to the table of pod routes | a living pod's route is in that table |
+//! | rule 512 to the table of pod routes, of each family | a living pod's route is in that table |
 //! | rule 1536 of an ENI's mark | a living pod's host veth is in that ENI's link group |
 //! | rule 1536 of a prefix | the address of a living pod in layout `flat` and the default link group is inside |
 //! | an ENI's table, its own address and that address's rule | a rule that stays for a pod leads to the table |
 //! | rules 1024 and 1535, nft table `ip enid` | any pod lives: its SNAT, its node ports, its ENI's mark |
+//! | nft table `ip6 enid` | a pod with an IPv6 address lives |
 //!
 //! The ENI's own address stays because the kernel takes all routes by a link away with the link's last address
 //! (`fib_disable_ip`, `net/ipv4/fib_frontend.c`), and asks the router's MAC from it. The nft table is one: which of its chains
@@ -28,7 +29,7 @@ use std::net::IpAddr;
 use super::eni;
 use super::ids;
 use super::marks;
-use super::model::{Address, LinkRef, Op, Route, Rule};
+use super::model::{Address, Family, LinkRef, Op, Route, Rule};
 use super::name::{LinkName, RouteTable};
 use super::pod;
 use super::pods::{self, NodeLink, NodeState};
@@ -58,8 +59,10 @@ pub struct Uninstall {
     pub removals: Vec<Op>,
     /// Rules, routes and addresses of ours that stay, as the writes that would make them.
     pub kept: Vec<Op>,
-    /// The pods that they stay for, by address. When there is one, the nft table stays too.
+    /// The pods that they stay for, by address; without egress addresses. When there is one, the nft table of IPv4 stays too.
     pub pods: Vec<KeptPod>,
+    /// Whether one has an IPv6 address: that of IPv6 stays, too.
+    pub has_ipv6: bool,
 }
 
 /// Decides by one reading of the node's namespace; `addresses` with the protocol of each.
@@ -67,7 +70,12 @@ pub struct Uninstall {
 pub fn plan(state: &NodeState, addresses: &[(Address, u8)]) -> Uninstall {
     let living = living(state);
     let needs = Needs::of(state, &living);
-    let mut uninstall = Uninstall { pods: living.iter().map(|(_, pod)| pod.clone()).collect(), ..Uninstall::default() };
+    let named = living.iter().map(|(_, pod)| pod).filter(|pod| !ids::is_egress(pod.address));
+    let mut uninstall = Uninstall {
+        pods: named.cloned().collect(),
+        has_ipv6: living.iter().any(|(_, pod)| pod.address.is_ipv6()),
+        ..Uninstall::default()
+    };
     uninstall.pods.sort();
     let mut sort = |stays: bool, make: Op, remove: Op| {
         if stays { uninstall.kept.push(make) } else { uninstall.removals.push(remove) }
@@ -129,8 +137,8 @@ struct Needs {
     tables: BTreeSet<RouteTable>,
     /// Links of those ENIs.
     links: BTreeSet<LinkRef>,
-    /// Whether one is plumbed in layout `flat`.
-    has_flat: bool,
+    /// Families in which one is plumbed in layout `flat`.
+    flat: BTreeSet<Family>,
     /// Addresses of those that no link group steers: a prefix's rule does, or the primary ENI's main table.
     unmarked: BTreeSet<IpAddr>,
 }
@@ -148,7 +156,7 @@ impl Needs {
         let mut needs = Self {
             addresses: living.iter().map(|(_, pod)| pod.address).collect(),
             groups: living.iter().map(|(link, _)| link.group).collect(),
-            has_flat: flat.clone().next().is_some(),
+            flat: flat.clone().map(|(_, pod)| Family::of(pod.address)).collect(),
             unmarked: unmarked.map(|(_, pod)| pod.address).collect(),
             tables: BTreeSet::new(),
             links: BTreeSet::new(),
@@ -167,7 +175,7 @@ impl Needs {
             return false;
         }
         match rule.priority {
-            ids::PRIORITY_TO_POD if rule.to.is_none() => self.has_flat,
+            ids::PRIORITY_TO_POD if rule.to.is_none() => self.flat.contains(&rule.family),
             ids::PRIORITY_FROM_ENI => rule.table.is_some_and(|table| self.tables.contains(&table)),
             ids::PRIORITY_MARK | ids::PRIORITY_EXTERNAL_SERVICE => true,
             _ if eni::is_steering(rule) => match (rule.mark, rule.from) {

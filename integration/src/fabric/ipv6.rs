@@ -17,6 +17,17 @@ pub const INTERNET: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 
 const GATEWAY: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1);
 
 impl Fabric {
+    /// How many packets have died at the router for their IPv6 source.
+    ///
+    /// # Errors
+    /// The table cannot be read.
+    pub fn ipv6_drops(&self) -> Result<u64, FabricError> {
+        let table = self.tools.nft_json(&self.router, &["list", "table", "ip6", "fabric"])?;
+        let items = table["nftables"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let expressions = items.iter().filter_map(|item| item["rule"]["expr"].as_array()).flatten();
+        Ok(expressions.filter_map(|expression| expression["counter"]["packets"].as_u64()).sum())
+    }
+
     /// Gives the ENI behind `guest_link` of an instance an address, and the instance a default route by it.
     ///
     /// # Errors

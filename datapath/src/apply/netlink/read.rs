@@ -324,7 +324,11 @@ pub(crate) fn rules(socket: &mut Socket, family: Family) -> Result<Vec<(Rule, u8
     for _ in 0..DUMP_ATTEMPTS {
         let watch = Watch::start(rule_group(family))?;
         link_by_index(socket, LOOPBACK_INDEX)?;
-        let answers = socket.dump(RouteNetlinkMessage::GetRule(message.clone()), &doing)?;
+        let answers = match socket.dump(RouteNetlinkMessage::GetRule(message.clone()), &doing) {
+            // A kernel that was booted with `ipv6.disable=1` has no such rules.
+            Err(error) if error.errno() == Some(Errno::AFNOSUPPORT.raw_os_error()) => return Ok(Vec::new()),
+            answers => answers?,
+        };
         link_by_index(socket, LOOPBACK_INDEX)?;
         if !watch.has_heard() {
             return Ok(answers.iter().filter_map(|answer| rule_of(answer, family)).collect());

@@ -7,15 +7,16 @@
 //! Outside has a route to the egress range by the node, as an attacker on the same subnet may: it must not help.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use super::packets::{exchange, host_setup};
-use crate::apply::egress::{Egress, attach};
+use crate::apply::egress::{Egress, attach, forget};
 use crate::apply::pod::{Standing, detach, standing};
 use crate::apply::repair::{Desired, pass};
-use crate::apply::testbed::{Space, pod, settle, wait_for_carrier};
-use crate::apply::{host, observe, uninstall};
+use crate::apply::testbed::{Space, pause, pod, settle, wait_for_carrier};
+use crate::apply::{conntrack, host, observe, uninstall};
 use crate::plan::host::{Families, HostSetup, Layout};
 use crate::plan::pod::{PodAttachment, PodDetachment, PodLayout};
 use crate::plan::pods::LivePod;
@@ -216,11 +217,120 @@ fn the_next_pod_with_an_egress_address_has_none_of_the_connections_of_the_one_be
             exchange(&space.udp(&at(address, 7001)), &far, &there).unwrap();
             assert!(node.connections().contains("fd00"), "or this test proves nothing");
             let pod = case.pod(7);
-            detach(&PodDetachment { host_veth: pod.host_veth, owner: pod.owner, addresses: Vec::new() }).unwrap();
+            let gone = PodDetachment { host_veth: pod.host_veth, owner: pod.owner, addresses: Vec::new() };
+            forget(&detach(&gone).unwrap().addresses, &|| true).unwrap();
             address
         })
         .collect();
     assert_eq!(given[0], given[1]);
+}
+
+/// Counts what arrives outside with an egress address.
+fn count_leaks(outside: &Space) {
+    outside.nft_text(
+        "table inet leaks {\n chain c {\n type filter hook prerouting priority -300; policy accept;\n \
+         ip6 saddr fd00::ac:0/118 counter comment \"leaked\"\n ip saddr 169.254.172.0/22 counter comment \"leaked\"\n }\n}\n",
+    );
+}
+
+fn leaks(outside: &Space) -> usize {
+    outside
+        .nft("list table inet leaks")
+        .lines()
+        .filter(|line| line.contains("leaked") && !line.contains("packets 0"))
+        .count()
+}
+
+#[test]
+fn nothing_leaves_with_an_egress_address_though_conntrack_knows_nothing_of_it() {
+    Case::each(|case| {
+        let (node, outside) = net();
+        host::setup(&case.host()).unwrap();
+        count_leaks(&outside);
+        node.sysctl("netfilter/nf_conntrack_tcp_loose", "0");
+        let space = Space::new();
+        let address = attach_in(&space, &case.pod(7), case.egress);
+        let listener = outside.run(|| TcpListener::bind((case.outside(), 0))).unwrap();
+        let to = listener.local_addr().unwrap();
+        let mut stream = space.run(|| TcpStream::connect_timeout(&to, Duration::from_secs(2))).unwrap();
+        conntrack::forget(&[address].into(), &|| true).unwrap();
+        // A segment of a connection that is none: no nat chain sees it.
+        stream.write_all(b"late").unwrap();
+        pause(200_000_000);
+        let table = node.nft("list ruleset");
+        let dropped = table.lines().any(|line| line.contains("nothing leaves with") && !line.contains("packets 0"));
+        assert!(dropped && leaks(&outside) == 0, "{case:?}\n{table}\n{}", outside.nft("list ruleset"));
+    });
+}
+
+#[test]
+fn a_flow_that_began_while_the_table_was_away_is_translated_once_it_is_back() {
+    Case::each(|case| {
+        let (node, outside) = net();
+        host::setup(&case.host()).unwrap();
+        let space = Space::new();
+        let address = attach_in(&space, &case.pod(7), case.egress);
+        let family = if case.egress == Family::V4 { "ip" } else { "ip6" };
+        node.nft_text(&format!(
+            "delete table {family} enid\ntable inet others {{\n chain c {{\n type filter hook forward priority 0; policy accept;\n \
+             ct state new counter\n }}\n}}\n"
+        ));
+        let there = at(case.outside(), 7005);
+        let (inside, far) = (space.udp(&at(address, 7001)), outside.udp(&there));
+        inside.send_to(b"early", &there).unwrap();
+        assert_eq!(far.recv_from(&mut [0; 16]).unwrap().1.ip(), address, "or this test proves nothing");
+        host::setup(&case.host()).unwrap();
+        assert_eq!(exchange(&inside, &far, &there).unwrap().ip(), case.node_address(), "{case:?}");
+    });
+}
+
+#[test]
+fn a_living_pod_keeps_its_way_out_when_the_setting_is_off_whatever_others_remove() {
+    let case = Case { egress: Family::V6, layout: Layout::Flat };
+    let (node, outside) = net();
+    host::setup(&case.host()).unwrap();
+    let (space, pod) = (Space::new(), case.pod(7));
+    let address = attach_in(&space, &pod, case.egress);
+    let live = LivePod {
+        owner: pod.owner.clone(),
+        host_veth: Some(pod.host_veth.clone()),
+        addresses: pod.addresses,
+        eni_table: None,
+        layout: PodLayout::Flat { table: ids::POD_TABLE, group: ids::DEFAULT_GROUP },
+    };
+    let desired = Desired {
+        host: Some(HostSetup { families: Families::V4, ..case.host() }),
+        enis: Vec::new(),
+        pods: vec![live],
+        spared: pod.addresses.iter().collect(),
+        sweep: [address].into(),
+    };
+    pass(&desired).unwrap();
+    let there = at(case.outside(), 7005);
+    let (inside, far) = (space.udp(&at(address, 7001)), outside.udp(&there));
+    node.ip(&format!("-6 route del {address} table 158000"));
+    node.ip("-6 rule del priority 512");
+    node.nft_text("delete table ip6 enid\n");
+    node.sysctl("ipv6/conf/all/forwarding", "0");
+    node.ip("-6 route replace default via 2600:1f13::1");
+    pass(&desired).unwrap();
+    assert_eq!(exchange(&inside, &far, &there).unwrap().ip(), case.node_address());
+    assert!(pass(&desired).unwrap().repairs.is_empty());
+}
+
+#[test]
+fn what_keeps_ipv6_from_a_pod_keeps_nothing_else_from_it() {
+    let case = Case { egress: Family::V6, layout: Layout::Flat };
+    let (node, _outside) = net();
+    host::setup(&case.host()).unwrap();
+    // Hardened nodes have it off by default and on for their ENI only.
+    node.sysctl("ipv6/conf/default/disable_ipv6", "1");
+    let space = Space::new();
+    attach_in(&space, &case.pod(7), case.egress);
+    let (small, pod) = (Space::new(), PodAttachment { mtu: 1_000, ..case.pod(8) });
+    let (_, egress) = attach(&small.path(), &pod, case.egress).unwrap();
+    assert!(matches!(&egress, Egress::None(why) if why.contains("1280")), "{egress:?}");
+    assert_eq!(standing(&small.path(), &pod).unwrap(), Standing::Plumbed);
 }
 
 #[test]

@@ -9,7 +9,7 @@
 //! | route | removed: ours, or to one address in a table of pods; added: the kernel's of IPv4 in main, or one in another's place |
 //! | rule | removed: ours, or of our priorities |
 //! | neighbour | ours is removed, or a host veth's has another MAC than its pod |
-//! | settings | rp_filter or forwarding of all links or of one that is no host veth |
+//! | settings | IPv4: rp_filter or forwarding of all links or of one that is no host veth. IPv6: forwarding of all links |
 //! | nft | anything in our table; of host ports' the table, chains, sets and rules removed (elements are the plugin's all day) |
 //!
 //! Numbers are those of `include/uapi/linux/{rtnetlink,if_link,if_addr,neighbour,fib_rules,netconf}.h` and
@@ -227,7 +227,9 @@ impl Links {
         // A new link tells all its settings at once.
         let (forwarding, rp_filter) = (attribute(body, HEADER, 2), attribute(body, HEADER, 3));
         let one = forwarding.is_some() != rp_filter.is_some();
-        let counts = index == ALL || (self.0.contains_key(&index) && !self.is_host_veth(index));
+        // Of IPv6 a new link tells forwarding alone.
+        let of_link = body.first() == Some(&AF_INET) && self.0.contains_key(&index) && !self.is_host_veth(index);
+        let counts = index == ALL || of_link;
         (one && counts).then_some(Change::Object(Object::Sysctl))
     }
 }

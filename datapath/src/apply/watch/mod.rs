@@ -22,8 +22,8 @@ use super::netlink::{self, Socket as Requests, read};
 use crate::plan::repair::Object;
 use classify::Links;
 
-/// RTNLGRP_LINK, _NEIGH, _IPV4_IFADDR, _IPV4_ROUTE, _IPV4_RULE, _IPV6_ROUTE, _IPV6_RULE, _IPV4_NETCONF (`include/uapi/linux/rtnetlink.h`).
-const ROUTE_GROUPS: [u32; 8] = [1, 3, 5, 7, 8, 11, 19, 24];
+/// RTNLGRP_LINK, _NEIGH, _IPV4_IFADDR, _IPV4_ROUTE, _IPV4_RULE, _IPV6_ROUTE, _IPV6_RULE, _IPV4_NETCONF, _IPV6_NETCONF (`include/uapi/linux/rtnetlink.h`).
+const ROUTE_GROUPS: [u32; 9] = [1, 3, 5, 7, 8, 11, 19, 24, 25];
 /// NFNLGRP_NFTABLES (`include/uapi/linux/netfilter/nfnetlink.h`).
 const NFT_GROUP: u32 = 7;
 /// What a flush of a few hundred rules takes; half of it is the kernel's own book-keeping.

@@ -203,6 +203,14 @@ fn ipv6_stays_as_it_is_while_a_pod_has_it_and_goes_with_the_last() {
     let mut state = settled(&with);
     state.ipv6.has_pods = true;
     assert_eq!(diff(&flat(), &state), Plan::default());
+    let bare = HostState { ipv6: Ipv6State { has_pods: true, ..Ipv6State::default() }, ..settled(&flat()) };
+    let again = diff(&flat(), &bare).ops;
+    let of_ipv6 = snat::table_of_ipv6(&with).unwrap();
+    assert!(again.contains(&Op::NftReplace(of_ipv6)) && again.contains(&Setting::Ipv6Forwarding.to(1)), "{again:?}");
+    assert!(
+        again.contains(&Op::RuleAdd(HostSetup::pod_rule(Family::V6))),
+        "what others take away comes back: {again:?}"
+    );
     state.ipv6.has_pods = false;
     let gone = [Op::NftDelete(Family::V6, ids::NFT_TABLE), Op::OwnRuleDelete(HostSetup::pod_rule(Family::V6))];
     assert_eq!(diff(&flat(), &state).ops, gone);
