@@ -219,7 +219,7 @@ fn ipv6_stays_as_it_is_while_a_pod_has_it_and_goes_with_the_last() {
 
 /// All mixes of what switches parts of the table on and off.
 fn mixes() -> impl Iterator<Item = HostSetup> {
-    FAMILIES.into_iter().flat_map(|families| mixes_of(families))
+    FAMILIES.into_iter().flat_map(mixes_of)
 }
 
 fn mixes_of(families: Families) -> impl Iterator<Item = HostSetup> {
