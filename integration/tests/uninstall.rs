@@ -80,7 +80,7 @@ fn goes_on_and_leaves_nothing(environment: &[(&str, &str)], pods: usize) {
     let n1 = topology.node("n1");
     let told = cleanup(n1);
     assert_eq!(settings(n1), ours, "{told}");
-    assert!(told.contains("left: net.ipv4.ip_forward=1, for living pods; it was found 0\n"), "{told}");
+    assert!(told.contains("left: net.ipv4.ip_forward=1, which is still needed; it was found 0\n"), "{told}");
     assert_eq!(told.lines().filter(|line| line.starts_with("living pod: ")).count(), near.len(), "{told}");
     assert!(told.contains("kept: nft table ip enid\n"), "{told}");
     packets(&topology, &near, &far);

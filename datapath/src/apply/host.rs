@@ -36,20 +36,41 @@ pub fn setup_with(host: &HostSetup, ledger: &mut Ledger) -> Result<Plan, ApplyEr
         return Ok(missing);
     }
     for op in &missing.ops {
-        ledger.around(op, || match op {
+        let done = ledger.around(op, || match op {
             Op::Sysctl(setting) => sysctl::ensure(setting).map(|_| ()),
             Op::NftReplace(table) => nftables::replace(&mut netfilter, table),
             Op::NftSetReplace(table) => nftables::replace_set(&mut netfilter, table),
             Op::NftDelete(family, table) => nftables::remove(&mut netfilter, *family, table),
             _ => eni::write(&mut route, op, link.index, &link.name),
-        })?;
+        });
+        match done {
+            // The node works without it: who asked for it is told by `early_demux_is_off`.
+            Err(ApplyError::NotWritable { .. }) if is_optional(op) => {}
+            done => done?,
+        }
     }
     for table in missing.ops.iter().filter_map(made_with_egress) {
         // What began while the table was away stays untranslated as long as the kernel knows it, and is dropped for that.
         conntrack::forget_untranslated(ids::egress_range(table.family))?;
     }
-    eni::prove("host", &plan::diff(host, &observe(&mut route, &mut netfilter, host, ledger)?.1))?;
+    let mut left = plan::diff(host, &observe(&mut route, &mut netfilter, host, ledger)?.1);
+    left.ops.retain(|op| !is_optional(op));
+    eni::prove("host", &left)?;
     Ok(missing)
+}
+
+/// Whether a node serves without it.
+fn is_optional(op: &Op) -> bool {
+    Setting::changed_by(op).is_some_and(|(setting, _)| setting == Setting::TcpEarlyDemux)
+}
+
+/// Whether the kernel does not look for a packet's socket before it routes the packet; it may lack the setting.
+///
+/// # Errors
+/// The setting cannot be read.
+pub fn early_demux_is_off() -> Result<bool, ApplyError> {
+    let value = Setting::TcpEarlyDemux.path().map_or(Ok(None), sysctl::read)?;
+    Ok(value.is_none_or(|value| value == "0"))
 }
 
 fn made_with_egress(op: &Op) -> Option<&NftTable> {

@@ -66,14 +66,16 @@ impl Ledger {
 
     /// Makes a write of the set-up of the node or the primary ENI: the value that it takes away is in the file before.
     pub(super) fn around(&mut self, op: &Op, write: impl FnOnce() -> Result<(), ApplyError>) -> Result<(), ApplyError> {
-        self.before(op)?;
+        let is_new = self.before(op)?;
         let written = write();
-        let kept = self.after(op);
+        let kept = self.after(op, is_new);
         written.and(kept)
     }
 
-    fn before(&mut self, op: &Op) -> Result<(), ApplyError> {
-        let Some((setting, written)) = Setting::changed_by(op) else { return Ok(()) };
+    /// Whether it is the first change of the setting.
+    fn before(&mut self, op: &Op) -> Result<bool, ApplyError> {
+        let Some((setting, written)) = Setting::changed_by(op) else { return Ok(false) };
+        let is_new = self.found(setting).is_none();
         let mut changes = vec![(setting, written)];
         if setting == Setting::IpForward {
             changes.push((Setting::AcceptRedirects, 0));
@@ -83,17 +85,15 @@ impl Ledger {
         for (setting, written) in changes {
             now.get(&setting).map(|found| memory.add(setting, Change { found: *found, written }));
         }
-        self.keep(memory)
+        self.keep(memory).map(|()| is_new)
     }
 
-    /// An entry that means nothing any more goes, for the write failed or put back what was found.
-    fn after(&mut self, op: &Op) -> Result<(), ApplyError> {
+    /// An entry that means nothing any more goes, for its first write failed, or one put back what was found.
+    fn after(&mut self, op: &Op, is_new: bool) -> Result<(), ApplyError> {
         let Some((setting, wanted)) = Setting::changed_by(op) else { return Ok(()) };
         let is_so = values([setting])?.get(&setting) == Some(&wanted);
-        if is_so && self.found(setting) != Some(wanted) {
-            return Ok(());
-        }
-        self.forget(setting)
+        let is_as_found = is_so && self.found(setting) == Some(wanted);
+        if is_as_found || (!is_so && is_new) { self.forget(setting) } else { Ok(()) }
     }
 
     /// Forgets a setting: it is not ours any more.
@@ -123,14 +123,20 @@ impl Ledger {
         Ok(())
     }
 
-    /// Puts back what an uninstall should, and forgets it, unless living pods need it; what was done about each setting.
-    /// Goes on after an error: what could not be put back is in the file still.
-    ///
-    /// # Errors
-    /// All that went wrong.
-    pub fn put_back(&mut self, has_pods: bool) -> Result<Vec<Judged>, Vec<ApplyError>> {
-        let now = values(self.memory.settings()).map_err(|error| vec![error])?;
-        let judged = judge(&self.memory, &now, has_pods);
+    /// Lines about settings that this version does not know.
+    #[must_use]
+    pub fn unknown(&self) -> &[String] {
+        self.memory.unknown()
+    }
+
+    /// Puts back what an uninstall should, and forgets it, unless it is needed still; what was done about each setting, and all
+    /// that went wrong. Goes on after an error: what could not be put back is in the file still.
+    pub fn put_back(&mut self, is_needed: bool) -> (Vec<Judged>, Vec<ApplyError>) {
+        let now = match values(self.memory.settings()) {
+            Ok(now) => now,
+            Err(error) => return (Vec::new(), vec![error]),
+        };
+        let (mut done, judged) = (Vec::new(), judge(&self.memory, &now, is_needed));
         let mut errors = Vec::new();
         let mut memory = self.memory.clone();
         for Judged { setting, change, verdict } in &judged {
@@ -139,13 +145,17 @@ impl Ledger {
                 Verdict::Needed | Verdict::AsFound | Verdict::Chosen(_) | Verdict::Gone => Ok(()),
             };
             match written {
-                Ok(()) if has_pods => {}
-                Ok(()) => _ = memory.remove(*setting),
+                Ok(()) => {
+                    done.push(Judged { setting: *setting, change: *change, verdict: *verdict });
+                    if !is_needed {
+                        memory.remove(*setting);
+                    }
+                }
                 Err(error) => errors.push(error),
             }
         }
         errors.extend(self.keep(memory).err());
-        if errors.is_empty() { Ok(judged) } else { Err(errors) }
+        (done, errors)
     }
 }
 

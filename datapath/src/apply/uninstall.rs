@@ -20,6 +20,8 @@ pub struct Kept {
     /// What stays for them: rules, routes, neighbours and addresses as the commands that would make them, and nft tables by
     /// name.
     pub objects: Vec<String>,
+    /// Whether another CNI of the reference's kind has the node now.
+    pub has_others: bool,
 }
 
 /// Takes away the links of the dead group, our rules, routes, neighbours, addresses and nft tables, as far as no living pod
@@ -54,11 +56,12 @@ fn remove_objects(kept: &mut Kept) -> Result<(Vec<ApplyError>, Vec<Family>), App
     }
     let state = repair::observe(&mut socket)?;
     let names = repair::names(&state);
-    let Uninstall { removals, kept: objects, pods, has_ipv6 } = plan::plan(&state, &addresses);
+    let Uninstall { removals, kept: objects, pods, has_ipv6, has_others } = plan::plan(&state, &addresses);
     let v4 = (!pods.is_empty()).then_some(Family::V4);
     let needed = v4.into_iter().chain(has_ipv6.then_some(Family::V6)).collect();
     let text = |op: Op| repair::named(op, &names).to_string();
     (kept.pods, kept.objects) = (pods, objects.into_iter().map(text).collect());
+    kept.has_others = has_others;
     let outcomes = execute::try_all(&mut socket, &removals, repair::index)?;
     Ok((outcomes.into_iter().filter_map(Result::err).collect(), needed))
 }

@@ -4,7 +4,8 @@
 //! ([`super::marks`]).
 //!
 //! Rules that are missing come before the table that marks packets for them, and those that are not needed any more go after it:
-//! another mask of ENIs or of connections costs no live pod a packet, whichever is set up first, the node or its ENIs.
+//! another mask of ENIs or of connections costs no live pod a packet, whichever is set up first, the node or its ENIs. But a rule of
+//! connections' marks that would take the new marks of ENIs goes before the table.
 //!
 //! Where pods use IPv6 ([`Families`]) the same of it: forwarding, rules, an nft table of its own.
 //!
@@ -20,7 +21,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::eni::{self, EniSetup, EniState};
 use super::ids;
-use super::marks::Move;
+use super::marks::{self, Move};
 use super::model::{Family, Mark, Op, Plan, Rule, Sysctl};
 use super::name::{LinkName, MacAddr, RouteTable};
 use super::nft::{NftChain, NftSet, NftTable};
@@ -280,12 +281,14 @@ pub fn diff(host: &HostSetup, state: &HostState) -> Plan {
         ops.push(Setting::IpForward.to(1));
     }
     ops.extend(ipv6_forwarding(host, &state.ipv6));
-    ops.extend(early_demux_diff(host, state));
     ops.extend(eni::diff(&host.primary_eni(), &state.primary).ops);
     let Move { missing, stale } = Move::of(host, &state.mark_rules);
     let (late, early): (Vec<_>, Vec<_>) =
         missing_rules(host, &state.rules).into_iter().partition(|rule| takes_marks(rule, &state.mark_rules));
     ops.extend(missing.into_iter().chain(early).map(Op::RuleAdd));
+    let (first, last): (Vec<_>, Vec<_>) =
+        stale_rules(host, &state.rules).into_iter().partition(|op| takes_new_marks(op, host.eni_mark_mask));
+    ops.extend(first);
     ops.extend(nft_diff(&snat::table(host), state.nft.as_ref()));
     match (snat::table_of_ipv6(host), &state.ipv6.nft) {
         (Some(wanted), found) => ops.extend(nft_diff(&wanted, found.as_ref())),
@@ -293,8 +296,10 @@ pub fn diff(host: &HostSetup, state: &HostState) -> Plan {
         (None, None) => {}
     }
     ops.extend(late.into_iter().map(Op::RuleAdd));
-    ops.extend(stale_rules(host, &state.rules));
+    ops.extend(last);
     ops.extend(stale.into_iter().map(Op::OwnRuleDelete));
+    // Nothing depends on it, so nothing waits behind it.
+    ops.extend(early_demux_diff(host, state));
     Plan { ops }
 }
 
@@ -319,6 +324,15 @@ fn ipv6_forwarding(host: &HostSetup, state: &Ipv6State) -> Vec<Op> {
 fn takes_marks(rule: &Rule, of_enis: &[(Rule, u8)]) -> bool {
     let takes = |own: Mark, found: Mark| found.value & own.mask == own.value;
     rule.mark.is_some_and(|own| of_enis.iter().filter_map(|(rule, _)| rule.mark).any(|found| takes(own, found)))
+}
+
+/// Whether the removal is of a rule that would take packets which the new table gives the mark of an ENI. Connections that it was for
+/// are lost either way: the new table knows another mark.
+fn takes_new_marks(removal: &Op, mask: u32) -> bool {
+    let (Op::OwnRuleDelete(rule) | Op::RuleDelete(rule)) = removal else { return false };
+    let takes = |own: Mark, new: Mark| new.value & own.mask == own.value;
+    let new = || (1..=ids::MOST_MARKED_ENIS).filter_map(|index| marks::of_eni(mask, index));
+    rule.mark.is_some_and(|own| new().any(|new| takes(own, new)))
 }
 
 fn missing_rules(host: &HostSetup, found: &[(Rule, u8)]) -> Vec<Rule> {

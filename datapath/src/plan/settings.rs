@@ -112,7 +112,11 @@ pub struct Change {
 
 /// All changes of one boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Memory(BTreeMap<Setting, Change>);
+pub struct Memory {
+    changes: BTreeMap<Setting, Change>,
+    /// Lines about settings that this version does not know: kept for the one that wrote them.
+    unknown: Vec<String>,
+}
 
 /// A text that is no memory.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -128,30 +132,36 @@ impl Memory {
     /// The change of a setting.
     #[must_use]
     pub fn get(&self, setting: Setting) -> Option<Change> {
-        self.0.get(&setting).copied()
+        self.changes.get(&setting).copied()
     }
 
     /// The settings that were changed.
     pub fn settings(&self) -> impl Iterator<Item = Setting> {
-        self.0.keys().copied()
+        self.changes.keys().copied()
     }
 
-    /// Whether there is none.
+    /// Whether there is none, of this version or another.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.changes.is_empty() && self.unknown.is_empty()
+    }
+
+    /// Lines about settings that this version does not know.
+    #[must_use]
+    pub fn unknown(&self) -> &[String] {
+        &self.unknown
     }
 
     /// Adds a change that is about to be made, unless an earlier one of the setting is known; whether it was added.
     pub fn add(&mut self, setting: Setting, change: Change) -> bool {
-        let is_new = !self.0.contains_key(&setting);
-        self.0.entry(setting).or_insert(change);
+        let is_new = !self.changes.contains_key(&setting);
+        self.changes.entry(setting).or_insert(change);
         is_new
     }
 
     /// Takes a change out; whether it was there.
     pub fn remove(&mut self, setting: Setting) -> bool {
-        self.0.remove(&setting).is_some()
+        self.changes.remove(&setting).is_some()
     }
 
     /// As text, with the boot that it belongs to.
@@ -160,39 +170,44 @@ impl Memory {
         let line = |(setting, change): (&Setting, &Change)| {
             format!("{setting} found {} written {}\n", change.found, change.written)
         };
-        std::iter::once(format!("boot {boot_id}\n")).chain(self.0.iter().map(line)).collect()
+        let unknown = self.unknown.iter().map(|line| format!("{line}\n"));
+        std::iter::once(format!("boot {boot_id}\n")).chain(self.changes.iter().map(line)).chain(unknown).collect()
     }
 
-    /// The memory in a text; empty when it is of another boot.
+    /// The memory in a text; empty when it is of another boot, whatever else it says.
     ///
     /// # Errors
-    /// The first line that is not as [`Self::text`] writes it.
+    /// The first line that is not as [`Self::text`] writes it, or a later version might.
     pub fn parse(text: &str, boot_id: &str) -> Result<Self, MemoryError> {
         let mut lines = text.lines().zip(1..);
         let error = |line, wanted| MemoryError { line, wanted };
         let boot = lines.next().and_then(|(first, _)| first.strip_prefix("boot ").filter(|boot| !boot.is_empty()));
-        let of_this_boot = boot.ok_or(error(1, "`boot` and the boot id"))? == boot_id;
         let mut memory = Self::default();
+        if boot.ok_or(error(1, "`boot` and the boot id"))? != boot_id {
+            return Ok(memory);
+        }
         for (text, line) in lines {
-            let (setting, change) =
-                parse_line(text).ok_or(error(line, "`<setting> found <number> written <number>`"))?;
-            if !memory.add(setting, change) {
-                return Err(error(line, "about a setting of its own"));
+            let (name, change) = parse_line(text).ok_or(error(line, "`<setting> found <number> written <number>`"))?;
+            match Setting::parse(name) {
+                Some(setting) if !memory.add(setting, change) => return Err(error(line, "about a setting of its own")),
+                Some(_) => {}
+                None => memory.unknown.push(text.to_owned()),
             }
         }
-        Ok(if of_this_boot { memory } else { Self::default() })
+        Ok(memory)
     }
 }
 
-fn parse_line(text: &str) -> Option<(Setting, Change)> {
+/// The name of a setting and its change.
+fn parse_line(text: &str) -> Option<(&str, Change)> {
     let mut words = text.split(' ');
-    let setting = Setting::parse(words.next()?)?;
+    let name = words.next().filter(|name| !name.is_empty())?;
     let mut number = |name| {
         let is_named = words.next() == Some(name);
         words.next()?.parse().ok().filter(|_| is_named)
     };
     let change = Change { found: number("found")?, written: number("written")? };
-    words.next().is_none().then_some((setting, change))
+    words.next().is_none().then_some((name, change))
 }
 
 /// What an uninstall does about a setting.
@@ -200,7 +215,7 @@ fn parse_line(text: &str) -> Option<(Setting, Change)> {
 pub enum Verdict {
     /// The value found is written.
     PutBack,
-    /// It stays: living pods need it.
+    /// It stays: living pods need it, or another CNI that has the node now.
     Needed,
     /// It is as it was found.
     AsFound,
@@ -223,15 +238,15 @@ pub struct Judged {
 
 /// Judges every change by the values of now, all read before any is written.
 #[must_use]
-pub fn judge(memory: &Memory, now: &BTreeMap<Setting, u32>, has_pods: bool) -> Vec<Judged> {
+pub fn judge(memory: &Memory, now: &BTreeMap<Setting, u32>, is_needed: bool) -> Vec<Judged> {
     let verdict = |setting: &Setting, change: &Change| match now.get(setting) {
         None => Verdict::Gone,
-        Some(now) if *now == change.written && has_pods => Verdict::Needed,
+        Some(now) if *now == change.written && is_needed => Verdict::Needed,
         Some(now) if *now == change.written => Verdict::PutBack,
         Some(now) if *now == change.found => Verdict::AsFound,
         Some(now) => Verdict::Chosen(*now),
     };
-    let of_forwarding = memory.0.get(&Setting::IpForward).map(|change| verdict(&Setting::IpForward, change));
+    let of_forwarding = memory.changes.get(&Setting::IpForward).map(|change| verdict(&Setting::IpForward, change));
     let judged = |(setting, change): (&Setting, &Change)| {
         let mut verdict = verdict(setting, change);
         // What came with forwarding goes back with it: alone it is somebody's choice.
@@ -240,7 +255,7 @@ pub fn judge(memory: &Memory, now: &BTreeMap<Setting, u32>, has_pods: bool) -> V
         }
         Judged { setting: *setting, change: *change, verdict }
     };
-    memory.0.iter().map(judged).collect()
+    memory.changes.iter().map(judged).collect()
 }
 
 impl fmt::Display for Judged {
@@ -248,7 +263,7 @@ impl fmt::Display for Judged {
         let Self { setting, change: Change { found, written }, verdict } = self;
         match verdict {
             Verdict::PutBack => write!(f, "put back: {setting}={found}, as it was found; we had made it {written}"),
-            Verdict::Needed => write!(f, "left: {setting}={written}, for living pods; it was found {found}"),
+            Verdict::Needed => write!(f, "left: {setting}={written}, which is still needed; it was found {found}"),
             Verdict::AsFound => write!(f, "left: {setting}={found}, as it was found"),
             Verdict::Chosen(now) => {
                 write!(
@@ -308,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_none_is_refused_with_its_line_in_any_boot() {
+    fn a_text_that_is_none_is_refused_with_its_line() {
         let good = "net.ipv4.ip_forward found 0 written 1\n";
         for (text, line) in [
             (String::new(), 1),
@@ -319,13 +334,20 @@ mod tests {
             (format!("boot {BOOT}\n{good}\n"), 3),
             (format!("boot {BOOT}\nnet.ipv4.ip_forward found 0 written 1 2\n"), 2),
             (format!("boot {BOOT}\nnet.ipv4.ip_forward was 0 written 1\n"), 2),
-            (format!("boot {BOOT}\nkernel.core_pattern found 0 written 1\n"), 2),
-            (format!("boot {BOOT}\nrp_filter@eth0 found 1 written 2\n"), 2),
         ] {
-            for boot in [BOOT, "another"] {
-                assert_eq!(Memory::parse(&text, boot).map_err(|error| error.line), Err(line), "{text}");
-            }
+            assert_eq!(Memory::parse(&text, BOOT).map_err(|error| error.line), Err(line), "{text}");
         }
+    }
+
+    #[test]
+    fn what_a_later_version_has_written_is_kept_and_never_acted_on() {
+        let text =
+            format!("boot {BOOT}\nnet.ipv4.ip_forward found 0 written 1\nkernel.core_pattern found 0 written 1\n");
+        let memory = Memory::parse(&text, BOOT).unwrap();
+        assert_eq!(memory.text(BOOT), text);
+        assert_eq!(memory.settings().collect::<Vec<_>>(), [Setting::IpForward]);
+        assert_eq!(memory.unknown(), ["kernel.core_pattern found 0 written 1"]);
+        assert!(Memory::parse("boot other\nwhatever it says", BOOT).unwrap().is_empty());
     }
 
     #[test]

@@ -63,6 +63,8 @@ pub struct Uninstall {
     pub pods: Vec<KeptPod>,
     /// Whether one has an IPv6 address: that of IPv6 stays, too.
     pub has_ipv6: bool,
+    /// Whether somebody else has rules where the reference has its: another CNI of the kind has the node now.
+    pub has_others: bool,
 }
 
 /// Decides by one reading of the node's namespace; `addresses` with the protocol of each.
@@ -74,6 +76,7 @@ pub fn plan(state: &NodeState, addresses: &[(Address, u8)]) -> Uninstall {
     let mut uninstall = Uninstall {
         pods: named.cloned().collect(),
         has_ipv6: living.iter().any(|(_, pod)| pod.address.is_ipv6()),
+        has_others: state.rules.iter().any(is_others),
         ..Uninstall::default()
     };
     uninstall.pods.sort();
@@ -98,6 +101,13 @@ pub fn plan(state: &NodeState, addresses: &[(Address, u8)]) -> Uninstall {
         sort(stays, Op::AddressAdd(address.clone()), Op::AddressDelete(address.clone()));
     }
     uninstall
+}
+
+/// Not ours, and as the reference makes its own: for marked traffic, for one pod.
+fn is_others((rule, protocol): &(Rule, u8)) -> bool {
+    let of_marks = rule.priority == ids::PRIORITY_MARK && rule.mark.is_some() && rule.table == Some(RouteTable::MAIN);
+    let of_pods = [ids::PRIORITY_TO_POD, ids::PRIORITY_FROM_POD].contains(&rule.priority);
+    *protocol != ids::PROTOCOL && (of_marks || (of_pods && pods::address_of_rule(rule).is_some()))
 }
 
 /// Living pods with their links.

@@ -63,7 +63,7 @@ impl Fabric {
                  set assigned {{\n type ifname . ipv6_addr\n elements = {{ \"{link}\" . {address} }}\n}}\n\
                  chain source_check {{\n\
                  type filter hook prerouting priority raw; policy accept;\n\
-                 iifname \"{link}\" ip6 saddr != fe80::/10 iifname . ip6 saddr != @assigned counter drop\n\
+                 iifname \"{link}\" ip6 saddr != {{ ::, fe80::/10 }} iifname . ip6 saddr != @assigned counter drop\n\
                  }}\n}}\n"
             ),
         )?;

@@ -30,8 +30,8 @@ pub fn run(out: &mut dyn Write, journal: Option<OsString>) -> Result<(), String>
     let taken = lock.exists().then(|| InstanceLock::try_take(&lock)).transpose();
     let _lock = taken.map_err(|error| chain(&error))?;
     let kept = uninstall::remove().map_err(|errors| all(&errors))?;
-    let (told, failure) = match put_back(folder, !kept.pods.is_empty()) {
-        Ok(told) => (told, None),
+    let (told, failure) = match put_back(folder, !kept.pods.is_empty() || kept.has_others) {
+        Ok((told, errors)) => (told, (!errors.is_empty()).then(|| all(&errors))),
         Err(failure) => (Vec::new(), Some(failure)),
     };
     let written = out.write_all(text(&kept, &told).as_bytes());
@@ -43,14 +43,16 @@ fn all(errors: &[ApplyError]) -> String {
     errors.iter().map(|error| chain(error)).collect::<Vec<_>>().join("; ")
 }
 
-/// What became of each setting, as lines.
-fn put_back(folder: &Path, has_pods: bool) -> Result<Vec<String>, String> {
+/// What became of each setting, as lines, and what went wrong with others.
+fn put_back(folder: &Path, is_needed: bool) -> Result<(Vec<String>, Vec<ApplyError>), String> {
     let boot_id = ready::boot_id().map_err(|error| format!("the boot id cannot be read: {error}"))?;
     let mut ledger = settings::read(folder, &boot_id).map_err(|error| chain(&error))?;
-    let judged = ledger.put_back(has_pods).map_err(|errors| all(&errors))?;
+    let (judged, errors) = ledger.put_back(is_needed);
+    let later = ledger.unknown().iter().map(|line| format!("left: {line}, by a later version, which puts it back"));
+    let later: Vec<String> = later.collect();
     let aside = settings::set_aside(folder).map_err(|error| format!("reading {}: {error}", folder.display()))?;
     let lost = |path: &PathBuf| format!("left: settings that {} may name, which was damaged", path.display());
-    Ok(judged.iter().map(ToString::to_string).chain(aside.iter().map(lost)).collect())
+    Ok((judged.iter().map(ToString::to_string).chain(later).chain(aside.iter().map(lost)).collect(), errors))
 }
 
 fn text(kept: &Kept, settings: &[String]) -> String {

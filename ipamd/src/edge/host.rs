@@ -90,6 +90,7 @@ fn work(jobs: &Receiver<Action>, config: &Config, inbox: &Inbox, mut ledger: Led
                 if is_set_up && std::mem::take(&mut leftovers_due) {
                     remove_leftovers();
                     notice_egress(config);
+                    notice_early_demux(config);
                 }
             }
             Err(RecvTimeoutError::Timeout) if clock::boot() < garbage_due => {}
@@ -112,6 +113,16 @@ fn remove_leftovers() {
             error = %chain(&error),
             "rules that amazon-vpc-cni-k8s may have left in nf_tables cannot be removed; restart the daemon to try again"
         ),
+    }
+}
+
+/// Once: a look at the network tries again, but it is nothing that pods wait for.
+fn notice_early_demux(config: &Config) {
+    if config.disables_early_demux && matches!(apply::host::early_demux_is_off(), Ok(false)) {
+        tracing::warn!(
+            "DISABLE_TCP_EARLY_DEMUX: net.ipv4.tcp_early_demux cannot be set from here (is /proc/sys read-only?); run \
+             `sysctl -w net.ipv4.tcp_early_demux=0` on the node"
+        );
     }
 }
 

@@ -73,6 +73,6 @@ mod tests {
         open(folder.path(), "a", 17).unwrap();
         assert!(!path.exists());
         assert_eq!(set_aside(folder.path()).unwrap(), [aside]);
-        assert!(read(folder.path(), "a").unwrap().put_back(false).unwrap().is_empty());
+        assert!(read(folder.path(), "a").unwrap().put_back(false).0.is_empty());
     }
 }

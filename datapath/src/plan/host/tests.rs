@@ -147,6 +147,17 @@ fn a_connection_mark_that_is_some_eni_s_mark_so_far_waits_for_the_table() {
 }
 
 #[test]
+fn a_connection_mark_that_takes_the_new_marks_of_enis_goes_before_the_table() {
+    // 0x80 is the old connections' mark, and a bit of the eighth ENI's by the new mask.
+    let moved = HostSetup { eni_mark_mask: 0xf0, connmark: Mark { value: 8, mask: 8 }, ..flat() };
+    let ops = diff(&moved, &HostState { mark_rules: mark_rules(0x7f), ..settled(&flat()) }).ops;
+    let place = |wanted: &dyn Fn(&Op) -> bool| ops.iter().position(wanted).unwrap();
+    let table = place(&|op| matches!(op, Op::NftReplace(_)));
+    assert!(place(&|op| matches!(op, Op::OwnRuleDelete(rule) if rule.priority == ids::PRIORITY_MARK)) < table);
+    assert!(place(&|op| matches!(op, Op::OwnRuleDelete(rule) if rule.priority == ids::PRIORITY_FROM_POD)) > table);
+}
+
+#[test]
 fn rules_of_marks_that_are_right_others_or_of_no_eni_are_not_moved() {
     let foreign: Vec<_> = mark_rules(0xf0).into_iter().map(|(rule, _)| (rule, 0)).collect();
     for mark_rules in [mark_rules(ids::DEFAULT_ENI_MARK_MASK), foreign] {

@@ -193,3 +193,22 @@ proptest! {
         prop_assert_eq!(again, uninstall.kept);
     }
 }
+
+#[test]
+fn another_cni_of_the_kind_is_known_by_its_rules_and_nothing_else_is() {
+    let mark = Some(ids::DEFAULT_CONNMARK);
+    let marked =
+        Rule { priority: ids::PRIORITY_MARK, mark, table: Some(RouteTable::MAIN), ..HostSetup::pod_rule(Family::V4) };
+    let of_pod = Rule::from_pod(std::net::Ipv4Addr::new(10, 0, 1, 7), Some(RouteTable(2)));
+    let elsewhere = Rule { table: Some(RouteTable(99)), ..marked.clone() };
+    for (rule, protocol, is_others) in [
+        (&marked, 0, true),
+        (&of_pod, 0, true),
+        (&marked, ids::PROTOCOL, false),
+        (&of_pod, ids::PROTOCOL, false),
+        (&elsewhere, 0, false),
+    ] {
+        let state = NodeState { rules: vec![(rule.clone(), protocol)], ..NodeState::default() };
+        assert_eq!(plan(&state, &[]).has_others, is_others, "{rule} {protocol}");
+    }
+}

@@ -3,7 +3,7 @@
 //! away, and would take links over.
 //!
 //! They run in the node's network namespace with mount and process namespaces of their own, which is a distribution to them: what
-//! `scripts/network-managers.sh` unpacked lies over /usr and /etc; /etc, /var/lib and /run are private; there is a bus. With a
+//! `scripts/network-managers.sh` unpacked lies over /usr and /etc; /etc, /var/lib, /run and /dev are private; there is a bus. With a
 //! /sys that only reads they take the machine for one without udev, where links need not be waited for.
 
 mod network_manager;
@@ -41,6 +41,19 @@ mount -t overlay overlay -o lowerdir=$packages/etc:/etc,upperdir=$own/etc,workdi
 chown -R systemd-network: $own/run/systemd/netif
 mount --bind $own/lib /var/lib
 mount --bind $own/run /run
+mkdir $own/dev
+mount -t tmpfs dev $own/dev
+for device in null zero random urandom tty; do
+    touch $own/dev/$device
+    mount --bind /dev/$device $own/dev/$device
+done
+mount --rbind $own/dev /dev
+# Rules for network links only: those for disks would find the machine's.
+if [ -d /usr/lib/udev/rules.d ]; then
+    mkdir $own/rules
+    cp /usr/lib/udev/rules.d/{75-net-description,80-net-setup-link,85-nm-unmanaged}.rules $own/rules
+    mount --bind $own/rules /usr/lib/udev/rules.d
+fi
 umount -R /sys || true
 mount -t sysfs -o $sys sysfs /sys
 dbus-daemon --config-file=/usr/share/dbus-1/system.conf --nofork --nopidfile &
@@ -88,7 +101,7 @@ impl Distribution {
             write(&folder.join("etc").join(path), text);
         }
         let unshare = ["/usr/bin/unshare", "/bin/unshare"].map(PathBuf::from).into_iter().find(|path| path.exists());
-        let spaces = ["-m", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"];
+        let spaces = ["-m", "--propagation", "private", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"];
         let own = [folder.display().to_string(), packages.display().to_string()];
         let arguments = [if setup.with_udev { "rw" } else { "ro" }, setup.program, setup.ready];
         let words = spaces.into_iter().chain(["bash", "-c", SCRIPT, setup.name]).map(str::to_owned);

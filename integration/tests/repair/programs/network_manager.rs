@@ -118,10 +118,9 @@ fn keeps_off(bed: &Bed, manager: &Distribution, veths: &[&str], eni: &str) {
     wait_for_state(manager, "eth0", |state| state == "connected");
     wait_for_state(manager, eni, is_managed);
     // The driver and the primary ENI of this machine in place of the example's.
-    let lines = SNIPPET.lines().filter(|line| !line.starts_with("unmanaged-devices="));
-    let other: Vec<_> = lines
-        .map(|line| line.strip_prefix("#unmanaged").map_or(line.to_owned(), |rest| format!("unmanaged{rest}")))
-        .collect();
+    let lines = SNIPPET.lines().filter(|line| !line.starts_with("match-device="));
+    let other: Vec<_> =
+        lines.map(|line| line.strip_prefix("#match").map_or(line.to_owned(), |rest| format!("match{rest}"))).collect();
     install(
         &other.join("\n").replace("driver:ena", "driver:veth").replace("interface-name:ens5", "interface-name:eth0"),
     );
