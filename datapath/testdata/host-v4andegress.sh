@@ -93,6 +93,8 @@ table ip6 enid {
 	chain egress_untranslated {
 		type filter hook postrouting priority 150; policy accept;
 		ip6 saddr @egress_addresses counter drop comment "nothing leaves with an egress address #11674e81"
+		oifname "eni*" accept comment "to pods #4bfa23fe"
+		ip6 daddr @egress_addresses counter drop comment "nothing leaves to an egress address #8b932187"
 	}
 }
 EOF

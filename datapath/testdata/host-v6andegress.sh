@@ -57,6 +57,8 @@ table ip enid {
 	chain egress_untranslated {
 		type filter hook postrouting priority 150; policy accept;
 		ip saddr @egress_addresses counter drop comment "nothing leaves with an egress address #16795b04"
+		oifname "eni*" accept comment "to pods #4bfa23fe"
+		ip daddr @egress_addresses counter drop comment "nothing leaves to an egress address #5e04d697"
 	}
 }
 EOF

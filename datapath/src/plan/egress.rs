@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | `egress_only` | filter forward, 0 | new connection to an egress address: refused. Nobody reaches a pod by it, other pods of the node neither |
 //! | `egress` | nat postrouting, 109 | from an egress address: source becomes the node's |
-//! | `egress_untranslated` | filter postrouting, 150 | still from an egress address: dropped. No nat chain sees a packet that belongs to no connection (a late RST), or to one that began before this table was there |
+//! | `egress_untranslated` | filter postrouting, 150 | still from an egress address: dropped. No nat chain sees a packet that belongs to no connection (a late RST), or to one that began before this table was there. To an egress address by another link than a pod's: dropped, for its pod is gone |
 //! | `egress_segment_size` | filter forward, -150 | IPv6 with ENID_EXTERNAL_MTU: as [`super::mss`], all of it leaves the VPC |
 //!
 //! Before 110, so that SNAT to other blocks or none at all ([`super::snat`]) changes nothing for it. IPv6 is masqueraded: the
@@ -20,7 +20,7 @@
 //!
 //! The node itself, and so its host-network pods, may open connections to a pod's egress address.
 //!
-//! Invariant: no packet leaves the node with an egress address, and none that opens a connection and was not the node's own reaches
+//! Invariant: no packet leaves the node from or to an egress address, and none that opens a connection and was not the node's own reaches
 //! one.
 
 use std::net::IpAddr;
@@ -40,23 +40,28 @@ const IPV6_HEADERS: u32 = 60;
 pub fn part(host: &HostSetup, family: Family) -> Option<(NftSet, Vec<NftChain>)> {
     (host.families.egress() == Some(family)).then(|| {
         let set = NftSet::new(EGRESS, family, [ids::egress_range(family)]);
-        let mut chains = vec![egress_only(family), egress(host, family), untranslated(family)];
+        let mut chains = vec![egress_only(family), egress(host, family), untranslated(host, family)];
         chains.extend(host.external_mtu.filter(|_| family == Family::V6).map(|mtu| segment_size(host, mtu)));
         (set, chains)
     })
 }
 
-fn untranslated(family: Family) -> NftChain {
+/// An answer may come when its pod is gone and its connection is not yet forgotten.
+fn untranslated(host: &HostSetup, family: Family) -> NftChain {
+    let rule =
+        |purpose, matches, statements: &[Statement]| NftRule { purpose, matches, statements: statements.to_vec() };
+    let drop = [Statement::Counter, Statement::Drop];
+    let (from, to) = (Within::Inside(EGRESS), Within::Inside(EGRESS));
     NftChain {
         name: "egress_untranslated",
         kind: ChainType::Filter,
         hook: Hook::Postrouting,
         priority: 150,
-        rules: vec![NftRule {
-            purpose: "nothing leaves with an egress address",
-            matches: vec![Match::Source(family, Within::Inside(EGRESS))],
-            statements: vec![Statement::Counter, Statement::Drop],
-        }],
+        rules: vec![
+            rule("nothing leaves with an egress address", vec![Match::Source(family, from)], &drop),
+            rule("to pods", vec![Match::OutputPrefix(host.veth_prefix.clone())], &[Statement::Accept]),
+            rule("nothing leaves to an egress address", vec![Match::Destination(family, to)], &drop),
+        ],
     }
 }
 

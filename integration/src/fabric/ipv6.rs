@@ -17,15 +17,15 @@ pub const INTERNET: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 
 const GATEWAY: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1);
 
 impl Fabric {
-    /// How many packets have died at the router for their IPv6 source.
+    /// The IPv6 sources for which packets have died at the router.
     ///
     /// # Errors
     /// The table cannot be read.
-    pub fn ipv6_drops(&self) -> Result<u64, FabricError> {
-        let table = self.tools.nft_json(&self.router, &["list", "table", "ip6", "fabric"])?;
-        let items = table["nftables"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let expressions = items.iter().filter_map(|item| item["rule"]["expr"].as_array()).flatten();
-        Ok(expressions.filter_map(|expression| expression["counter"]["packets"].as_u64()).sum())
+    pub fn ipv6_wrong_sources(&self) -> Result<Vec<String>, FabricError> {
+        let set = self.tools.nft_json(&self.router, &["list", "set", "ip6", "fabric", "wrong_source"])?;
+        let items = set["nftables"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let elements = items.iter().filter_map(|item| item["set"]["elem"].as_array()).flatten();
+        Ok(elements.map(ToString::to_string).collect())
     }
 
     /// Gives the ENI behind `guest_link` of an instance an address, and the instance a default route by it.
@@ -61,9 +61,10 @@ impl Fabric {
             &format!(
                 "table ip6 fabric {{\n\
                  set assigned {{\n type ifname . ipv6_addr\n elements = {{ \"{link}\" . {address} }}\n}}\n\
+                 set wrong_source {{\n type ipv6_addr\n size 65536\n flags dynamic\n}}\n\
                  chain source_check {{\n\
                  type filter hook prerouting priority raw; policy accept;\n\
-                 iifname \"{link}\" ip6 saddr != {{ ::, fe80::/10 }} iifname . ip6 saddr != @assigned counter drop\n\
+                 iifname \"{link}\" ip6 saddr != {{ ::, fe80::/10 }} iifname . ip6 saddr != @assigned add @wrong_source {{ ip6 saddr }} drop\n\
                  }}\n}}\n"
             ),
         )?;

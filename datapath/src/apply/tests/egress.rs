@@ -229,7 +229,8 @@ fn the_next_pod_with_an_egress_address_has_none_of_the_connections_of_the_one_be
 fn count_leaks(outside: &Space) {
     outside.nft_text(
         "table inet leaks {\n chain c {\n type filter hook prerouting priority -300; policy accept;\n \
-         ip6 saddr fd00::ac:0/118 counter comment \"leaked\"\n ip saddr 169.254.172.0/22 counter comment \"leaked\"\n }\n}\n",
+         ip6 saddr fd00::ac:0/118 counter comment \"leaked\"\n ip saddr 169.254.172.0/22 counter comment \"leaked\"\n \
+         ip6 daddr fd00::ac:0/118 counter comment \"leaked\"\n ip daddr 169.254.172.0/22 counter comment \"leaked\"\n }\n}\n",
     );
 }
 
@@ -260,6 +261,15 @@ fn nothing_leaves_with_an_egress_address_though_conntrack_knows_nothing_of_it() 
         let table = node.nft("list ruleset");
         let dropped = table.lines().any(|line| line.contains("nothing leaves with") && !line.contains("packets 0"));
         assert!(dropped && leaks(&outside) == 0, "{case:?}\n{table}\n{}", outside.nft("list ruleset"));
+        // An answer to a pod that is gone, of a connection that is still known.
+        let there = at(case.outside(), 7005);
+        let (inside, far) = (space.udp(&at(address, 7001)), outside.udp(&there));
+        let seen = exchange(&inside, &far, &there).unwrap();
+        let pod = case.pod(7);
+        detach(&PodDetachment { host_veth: pod.host_veth, owner: pod.owner, addresses: Vec::new() }).unwrap();
+        far.send_to(b"too late", seen).unwrap();
+        pause(200_000_000);
+        assert_eq!(leaks(&outside), 0, "{case:?}");
     });
 }
 

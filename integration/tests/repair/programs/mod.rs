@@ -38,9 +38,6 @@ add_user messagebus 64001
 add_user systemd-network 64002
 mount -t overlay overlay -o lowerdir=$packages/usr:/usr /usr
 mount -t overlay overlay -o lowerdir=$packages/etc:/etc,upperdir=$own/etc,workdir=$own/work /etc
-chown -R systemd-network: $own/run/systemd/netif
-mount --bind $own/lib /var/lib
-mount --bind $own/run /run
 mkdir $own/dev
 mount -t tmpfs dev $own/dev
 for device in null zero random urandom tty; do
@@ -54,6 +51,9 @@ if [ -d /usr/lib/udev/rules.d ]; then
     cp /usr/lib/udev/rules.d/{75-net-description,80-net-setup-link,85-nm-unmanaged}.rules $own/rules
     mount --bind $own/rules /usr/lib/udev/rules.d
 fi
+chown -R systemd-network: $own/run/systemd/netif
+mount --bind $own/lib /var/lib
+mount --bind $own/run /run
 umount -R /sys || true
 mount -t sysfs -o $sys sysfs /sys
 dbus-daemon --config-file=/usr/share/dbus-1/system.conf --nofork --nopidfile &

@@ -111,19 +111,21 @@ fn keeps_off(bed: &Bed, manager: &Distribution, veths: &[&str], eni: &str) {
         manager.install("NetworkManager/conf.d/90-enid.conf", text);
         manager.run("nmcli general reload");
     };
+    // What others have said before us stays.
+    manager.install("NetworkManager/conf.d/10-others.conf", "[keyfile]\nunmanaged-devices=interface-name:other\n");
     install(SNIPPET);
+    wait_for_state(manager, "other", |state| state == "unmanaged");
     for link in veths.iter().chain([&"eth1"]) {
         wait_for_state(manager, link, |state| state == "unmanaged");
     }
     wait_for_state(manager, "eth0", |state| state == "connected");
     wait_for_state(manager, eni, is_managed);
-    // The driver and the primary ENI of this machine in place of the example's.
-    let lines = SNIPPET.lines().filter(|line| !line.starts_with("match-device="));
-    let other: Vec<_> =
-        lines.map(|line| line.strip_prefix("#match").map_or(line.to_owned(), |rest| format!("match{rest}"))).collect();
-    install(
-        &other.join("\n").replace("driver:ena", "driver:veth").replace("interface-name:ens5", "interface-name:eth0"),
-    );
+    // The secondary ENI of this machine in place of the example's.
+    let lines = SNIPPET.lines().filter(|line| !line.starts_with("unmanaged-devices"));
+    let other: Vec<_> = lines
+        .map(|line| line.strip_prefix("#unmanaged").map_or(line.to_owned(), |rest| format!("unmanaged{rest}")))
+        .collect();
+    install(&other.join("\n").replace("interface-name:ens6*", &format!("interface-name:{eni}")));
     for link in veths.iter().chain([&eni]) {
         wait_for_state(manager, link, |state| state == "unmanaged");
     }
