@@ -27,16 +27,17 @@
 pub(crate) mod message;
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use rustix::io::Errno;
 
 use super::error::ApplyError;
 use super::netlink::raw::Message;
 use super::netlink::{Request, Socket};
 use super::sysctl;
+use crate::plan::nft::Transport;
 use message::Place;
 
 /// Walks over the table that cost about as much as one list of it. Measured with 100,000 entries: a walk 20 to 30 ms, a list 170
@@ -161,16 +162,38 @@ pub(crate) fn forget_udp(
 /// # Errors
 /// The kernel's refusal: some may be left.
 pub(crate) fn forget_untranslated(block: IpNet) -> Result<usize, ApplyError> {
+    forget_those(message::family(&block.addr()), |entry| {
+        let addresses: Vec<IpAddr> = message::addresses(entry).collect();
+        matches!(addresses[..], [from, _, _, answered] if block.contains(&from) && answered == from)
+    })
+}
+
+/// Forgets connections of TCP, UDP and SCTP between addresses of the blocks that nobody translates at all, neither address nor
+/// port, those of `node` left out; how many.
+///
+/// # Errors
+/// The kernel's refusal: some may be left.
+pub(crate) fn forget_plain(blocks: &[Ipv4Net], node: Ipv4Addr) -> Result<usize, ApplyError> {
+    let transports = [Transport::Tcp, Transport::Udp, Transport::Sctp].map(|transport| transport as u8);
+    let is_meant = |address: Ipv4Addr| address != node && blocks.iter().any(|block| block.contains(&address));
+    forget_those(message::family(&node.into()), |entry| {
+        message::flows(entry).is_some_and(|(original, reply)| {
+            transports.contains(&original.transport)
+                && original.back() == reply
+                && is_meant(original.source.0)
+                && is_meant(original.destination.0)
+        })
+    })
+}
+
+/// Forgets the connections of a family that are meant; how many.
+fn forget_those(family: u8, is_meant: impl Fn(&Message) -> bool) -> Result<usize, ApplyError> {
     if !Path::new(COUNT).exists() {
         return Ok(0);
     }
     let (mut socket, mut hits) = (Socket::netfilter()?, Vec::new());
-    socket.dump_each(message::list(message::family(&block.addr())), "conntrack -L", |entry| {
-        let addresses: Vec<IpAddr> = message::addresses(&entry).collect();
-        if let [from, _, _, answered] = addresses[..]
-            && block.contains(&from)
-            && answered == from
-        {
+    socket.dump_each(message::list(family), "conntrack -L", |entry| {
+        if is_meant(&entry) {
             hits.push(message::delete(&entry));
         }
     })?;

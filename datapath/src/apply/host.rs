@@ -49,9 +49,8 @@ pub fn setup_with(host: &HostSetup, ledger: &mut Ledger) -> Result<Plan, ApplyEr
             done => done?,
         }
     }
-    for table in missing.ops.iter().filter_map(made_with_egress) {
-        // What began while the table was away stays untranslated as long as the kernel knows it, and is dropped for that.
-        conntrack::forget_untranslated(ids::egress_range(table.family))?;
+    for table in missing.ops.iter().filter_map(made_anew) {
+        forget_what_changes(host, &state, table)?;
     }
     let mut left = plan::diff(host, &observe(&mut route, &mut netfilter, host, ledger)?.1);
     left.ops.retain(|op| !is_optional(op));
@@ -73,9 +72,24 @@ pub fn early_demux_is_off() -> Result<bool, ApplyError> {
     Ok(value.is_none_or(|value| value == "0"))
 }
 
-fn made_with_egress(op: &Op) -> Option<&NftTable> {
-    let Op::NftReplace(table) = op else { return None };
-    table.sets.iter().any(|set| set.name == EGRESS).then_some(table)
+fn made_anew(op: &Op) -> Option<&NftTable> {
+    if let Op::NftReplace(table) = op { Some(table) } else { None }
+}
+
+/// Connections that the kernel would go on treating as before the table was made.
+fn forget_what_changes(host: &HostSetup, before: &HostState, table: &NftTable) -> Result<(), ApplyError> {
+    if table.sets.iter().any(|set| set.name == EGRESS) {
+        // What began while the table was away stays untranslated as long as the kernel knows it, and is dropped for that.
+        conntrack::forget_untranslated(ids::egress_range(table.family))?;
+    }
+    let had_memories =
+        || before.nft.as_ref().is_some_and(|found| found.sets.iter().any(|(_, blocks)| blocks.is_none()));
+    if table.family == Family::V4 && (!table.memories.is_empty() || had_memories()) {
+        // What is left untracked moves on, and its entry does not: tracked again, its packets would lie outside the windows that
+        // the entry knows, and be invalid. Without an entry it is taken up where it is.
+        conntrack::forget_plain(&host.vpc_cidrs, host.primary_address)?;
+    }
+    Ok(())
 }
 
 /// The same with nothing kept of what was before.

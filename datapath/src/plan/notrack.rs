@@ -28,8 +28,10 @@
 //!
 //! Whoever makes the table anew first lets flows be remembered, then adds those of connections that are translated already, from
 //! the kernel's list, and `not_tracked` last (`apply::nftables`). The same when the VPC's blocks change: to a new block there may
-//! be connections with the node's address. A failure in between leaves everything tracked; what plain connections get an entry
-//! meanwhile, or had one before, is forgotten by the kernel in its time.
+//! be connections with the node's address. A failure in between leaves everything tracked.
+//!
+//! Entries of plain connections are forgotten when the option, or the VPC's blocks with it, come or go (`apply::host`): a
+//! connection goes on without its entry, and tracked again its packets would lie outside the windows that this one knows.
 //!
 //! # The rest
 //!

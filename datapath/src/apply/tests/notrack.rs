@@ -74,6 +74,7 @@ impl Bed {
         let server = listener.accept().unwrap().0;
         for end in [&client, &server] {
             end.set_read_timeout(Some(PATIENCE)).unwrap();
+            end.set_write_timeout(Some(PATIENCE)).unwrap();
         }
         (client, server)
     }
@@ -83,6 +84,16 @@ impl Bed {
 fn says(from: &mut TcpStream, to: &mut TcpStream) -> bool {
     from.write_all(b"word").unwrap();
     to.read_exact(&mut [0; 4]).is_ok()
+}
+
+/// Much more than a window, one way.
+fn says_much(from: &mut TcpStream, to: &mut TcpStream) {
+    const LENGTH: usize = 8 << 20;
+    std::thread::scope(|scope| {
+        let writing = scope.spawn(|| from.write_all(&vec![7; LENGTH]).unwrap());
+        to.read_exact(&mut vec![0; LENGTH]).unwrap();
+        writing.join().unwrap();
+    });
 }
 
 fn udp_flows(bed: &Bed, target: &str, answerer: &UdpSocket) {
@@ -201,6 +212,42 @@ fn what_is_translated_already_stays_so_when_the_option_comes_and_the_vpc_grows()
     // And when it goes.
     host::setup(&host_setup()).unwrap();
     assert!(says(&mut server, &mut client) && says(&mut client, &mut server));
+}
+
+#[test]
+fn what_is_plain_goes_on_when_the_option_comes_and_goes() {
+    let bed = Bed::new(&host_setup());
+    let (mut client, mut server) = bed.connection(SERVER);
+    assert!(says(&mut client, &mut server) && says(&mut server, &mut client));
+    // One that nobody translates but for its port, which the other has.
+    let (pod, answerer) = (bed.client.udp("0.0.0.0:7001"), bed.server.udp(SERVER));
+    exchange(&pod, &answerer, SERVICE).unwrap();
+    let source = exchange(&pod, &answerer, SERVER).unwrap();
+    assert_ne!(source.to_string(), "10.0.1.7:7001");
+    for _ in 0..2 {
+        host::setup(&with_option()).unwrap();
+        let known = bed.net.node.connections();
+        assert!(!known.lines().any(|line| line.contains("tcp") && line.contains("dst=10.0.0.8")), "{known}");
+        says_much(&mut client, &mut server);
+        says_much(&mut server, &mut client);
+        assert_eq!(exchange(&pod, &answerer, SERVER).unwrap(), source);
+        host::setup(&host_setup()).unwrap();
+        assert!(says(&mut client, &mut server) && says(&mut server, &mut client), "{}", bed.net.node.connections());
+        assert_eq!(exchange(&pod, &answerer, SERVER).unwrap(), source);
+    }
+}
+
+#[test]
+fn what_was_tracked_before_by_others_is_not_in_the_way_when_tracking_comes_back() {
+    let bed = Bed::new(&with_option());
+    // Something of before the option, that nobody has forgotten.
+    bed.net.node.nft("flush chain ip enid not_tracked");
+    let (mut client, mut server) = bed.connection(SERVER);
+    assert!(says(&mut client, &mut server) && says(&mut server, &mut client));
+    nftables::replace(&mut Socket::netfilter().unwrap(), &snat::table(&with_option())).unwrap();
+    says_much(&mut client, &mut server);
+    host::setup(&host_setup()).unwrap();
+    assert!(says(&mut client, &mut server) && says(&mut server, &mut client), "{}", bed.net.node.connections());
 }
 
 #[test]
