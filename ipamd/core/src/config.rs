@@ -128,7 +128,7 @@ pub struct Config {
     /// Traffic of pods inside the VPC that nobody translates is not tracked (`ENID_NOTRACK`); asked of [`Config::leaves_untracked`].
     pub notrack: bool,
     /// The cluster's own API as pods are told of it (`KUBERNETES_SERVICE_HOST`): one address of the Services' block, as a rule.
-    pub service_address: Option<std::net::Ipv4Addr>,
+    pub service_host: Option<String>,
     /// First letters of host veth names (`AWS_VPC_K8S_CNI_VETHPREFIX`).
     pub veth_prefix: String,
     /// The journal in the reference's format (`AWS_VPC_K8S_CNI_BACKING_STORE`); ours and the tombstones lie beside it.
@@ -312,12 +312,38 @@ pub enum Bind {
 }
 
 impl Config {
-    /// Whether plain traffic inside a VPC of these blocks is left untracked. Not where a Service's address lies in one: what is
-    /// sent to it would pass for plain, and never reach a pod.
+    /// Whether plain traffic inside a VPC of these blocks is left untracked.
     #[must_use]
     pub fn leaves_untracked(&self, vpc_cidrs: &[Ipv4Net]) -> bool {
-        let is_inside = |address| vpc_cidrs.iter().any(|block| block.contains(&address));
-        self.notrack && !self.service_address.is_some_and(is_inside)
+        self.notrack && self.everything_is_tracked_because(vpc_cidrs).is_none()
+    }
+
+    /// Why `ENID_NOTRACK` must not take effect where it is asked for. Not where a Service's address lies in a block of the VPC, or
+    /// may: what is sent to it would pass for plain, and never reach a pod. Not where Amazon's network policy agent is told of
+    /// pods: it forgets the flows that conntrack does not list.
+    #[must_use]
+    pub fn everything_is_tracked_because(&self, vpc_cidrs: &[Ipv4Net]) -> Option<String> {
+        if !self.notrack {
+            return None;
+        }
+        if let Some(mode) = &self.policy_mode {
+            return Some(format!(
+                "NETWORK_POLICY_ENFORCING_MODE is {mode}, and the network policy agent takes flows that are not tracked for ended"
+            ));
+        }
+        let host = self.service_host.as_ref()?;
+        match host.parse::<std::net::Ipv4Addr>() {
+            Ok(address) => vpc_cidrs.iter().find(|block| block.contains(&address)).map(|block| {
+                format!(
+                    "{host} (KUBERNETES_SERVICE_HOST) lies in {block}, a block of the VPC, and what pods send to a Service there \
+                     would not be translated"
+                )
+            }),
+            Err(_) => Some(format!(
+                "KUBERNETES_SERVICE_HOST is {host}, which is no IPv4 address and does not show whether Services lie in a block of \
+                 the VPC; what pods send to one there would not be translated: set it to the address of the Service kubernetes"
+            )),
+        }
     }
 }
 
@@ -354,7 +380,7 @@ impl Default for Config {
             v6_egress: false,
             disables_early_demux: false,
             notrack: false,
-            service_address: None,
+            service_host: None,
             veth_prefix: "eni".to_owned(),
             journal: PathBuf::from("/var/run/aws-node/ipam.json"),
             socket: PathBuf::from("/var/run/aws-node/ipamd.sock"),

@@ -244,7 +244,7 @@ impl Core {
             Event::ActionEnded { id, outcome } => self.ended(turn, id, outcome),
             Event::LinkAppeared { mac } => self.link_appeared(turn.boot(), mac),
             Event::KernelChanged(change) => self.kernel_changed(turn, change),
-            Event::ConnectionsCounted(found) => self.connections.counted(turn, found),
+            Event::ConnectionsCounted(found) => self.connections.counted(turn, found, self.config.notrack),
             Event::PersistFailed { effects, message } => self.persist_failed(turn, *effects, message),
             Event::Tick => {}
         }

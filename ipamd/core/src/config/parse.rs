@@ -65,7 +65,7 @@ fn read_config(reader: &mut Reader<'_>) -> Config {
         v6_egress: reader.boolean("ENABLE_V6_EGRESS", false),
         disables_early_demux: reader.boolean("DISABLE_TCP_EARLY_DEMUX", false),
         notrack: reader.boolean("ENID_NOTRACK", false),
-        service_address: reader.text("KUBERNETES_SERVICE_HOST").and_then(|text| text.parse().ok()),
+        service_host: reader.text("KUBERNETES_SERVICE_HOST"),
         veth_prefix: fields::veth_prefix(reader, &default.veth_prefix),
         journal: fields::path(reader, "AWS_VPC_K8S_CNI_BACKING_STORE", default.journal),
         socket: fields::path(reader, "ENID_SOCKET", default.socket),

@@ -226,11 +226,24 @@ fn nothing_is_left_untracked_unless_asked_for_and_not_where_services_lie_in_the_
     let vpc: Vec<Ipv4Net> = ["10.0.0.0/16", "10.2.0.0/16"].map(|block| block.parse().expect("a block")).to_vec();
     let leaves = |given: &[(&str, &str)]| parsed(given).leaves_untracked(&vpc);
     assert!(!leaves(&[]) && !leaves(&[("ENID_NOTRACK", "false")]));
+    assert!(leaves(&[("ENID_NOTRACK", "true")]), "nothing is said of Services");
+    let hidden = [("fd00::1", false), ("api.example", false)];
     for (service, untracked) in
-        [("172.20.0.1", true), ("10.1.0.1", true), ("10.2.0.1", false), ("fd00::1", true), ("api.example", true)]
+        [("172.20.0.1", true), ("10.1.0.1", true), ("10.2.0.1", false)].into_iter().chain(hidden)
     {
         assert_eq!(leaves(&[("ENID_NOTRACK", "true"), ("KUBERNETES_SERVICE_HOST", service)]), untracked, "{service}");
     }
+}
+
+#[test]
+fn nothing_is_left_untracked_beside_the_network_policy_agent() {
+    let vpc = ["10.0.0.0/16".parse().expect("a block")];
+    for mode in ["none", "standard", "strict"] {
+        let config = parsed(&[("ENID_NOTRACK", "true"), ("NETWORK_POLICY_ENFORCING_MODE", mode)]);
+        assert!(!config.leaves_untracked(&vpc), "{mode}");
+        assert!(config.everything_is_tracked_because(&vpc).is_some_and(|why| why.contains(mode)), "{mode}");
+    }
+    assert_eq!(parsed(&[("NETWORK_POLICY_ENFORCING_MODE", "strict")]).everything_is_tracked_because(&vpc), None);
 }
 
 #[test]

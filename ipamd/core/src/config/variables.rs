@@ -322,7 +322,7 @@ pub const VARIABLES: &[Variable] = &[
         BOOL_FALSE,
         Honoured,
         "TCP, UDP and SCTP between pods and addresses of the VPC that nobody translates are not tracked (conntrack); not where a Service's \
-         address lies in a block of the VPC.",
+         address lies, or may lie, in a block of the VPC, nor with NETWORK_POLICY_ENFORCING_MODE.",
     ),
     row(
         "KUBERNETES_SERVICE_HOST",

@@ -221,11 +221,8 @@ impl Core {
             self.alarm(at);
             return;
         }
-        if let (true, false, Some(service)) = (self.config.notrack, wanted.notrack, self.config.service_address) {
-            turn.warn(format!(
-                "ENID_NOTRACK has no effect: {service} (KUBERNETES_SERVICE_HOST) lies in a block of the VPC, and what pods send to a \
-                 Service there would not be translated; all traffic is tracked"
-            ));
+        if let Some(why) = self.config.everything_is_tracked_because(&wanted.vpc_cidrs) {
+            turn.warn(format!("ENID_NOTRACK has no effect: {why}; all traffic is tracked"));
         }
         let kind = ActionKind::ConfigureHost(wanted.clone());
         self.host.writing = Some(wanted);

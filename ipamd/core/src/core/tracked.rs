@@ -23,16 +23,17 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    pub(super) fn counted(&mut self, turn: &mut Turn, found: TrackedConnections) {
+    /// `has_option`: plain traffic is left untracked already, or must not be.
+    pub(super) fn counted(&mut self, turn: &mut Turn, found: TrackedConnections, has_option: bool) {
         self.last = Some(found);
         let TrackedConnections { count, max } = found;
         let is_at = |percent: u64| max > 0 && count.saturating_mul(100) >= max.saturating_mul(percent);
         if !self.told && is_at(FILLING) {
             self.told = true;
+            let other = if has_option { "" } else { ", or leave traffic inside the VPC untracked (ENID_NOTRACK)" };
             let text = format!(
                 "the kernel tracks {count} of {max} connections at most; when it is full new ones of everybody on the node are \
-                 dropped: raise net.netfilter.nf_conntrack_max (kube-proxy: conntrack.maxPerCore), or leave traffic inside the \
-                 VPC untracked (ENID_NOTRACK)"
+                 dropped: raise net.netfilter.nf_conntrack_max (kube-proxy: conntrack.maxPerCore){other}"
             );
             turn.notice(NoticeLevel::Warn, Some(ReasonCode::ConntrackFilling), text);
         } else if self.told && !is_at(FINE) {
@@ -55,7 +56,7 @@ mod tests {
         let mut connections = Connections::default();
         let said = readings.iter().map(|(count, max)| {
             let mut turn = Turn::new(Now { boot: BootTime(Duration::ZERO), unix_nanos: 0 });
-            connections.counted(&mut turn, TrackedConnections { count: *count, max: *max });
+            connections.counted(&mut turn, TrackedConnections { count: *count, max: *max }, false);
             assert!(turn.fx.notices.iter().all(|notice| notice.code == Some(ReasonCode::ConntrackFilling)));
             turn.fx.notices.iter().map(|notice| notice.level).collect()
         });
@@ -69,6 +70,15 @@ mod tests {
             told(&[(79, 100), (80, 100), (99, 100), (70, 100), (85, 100), (69, 100), (10, 100), (800, 1000)]),
             [vec![], warn.clone(), vec![], vec![], vec![], info, vec![], warn]
         );
+    }
+
+    #[test]
+    fn the_option_is_not_advised_where_it_is_set() {
+        for has_option in [false, true] {
+            let mut turn = Turn::new(Now { boot: BootTime(Duration::ZERO), unix_nanos: 0 });
+            Connections::default().counted(&mut turn, TrackedConnections { count: 9, max: 10 }, has_option);
+            assert_eq!(turn.fx.notices[0].text.contains("ENID_NOTRACK"), !has_option);
+        }
     }
 
     #[test]

@@ -235,8 +235,8 @@ fn changed_vpc_blocks_are_written_to_the_host_again() {
 
 #[test]
 fn where_services_lie_in_the_vpc_nothing_is_left_untracked_and_that_is_said() {
-    let service_address = Some(std::net::Ipv4Addr::new(100, 64, 0, 1));
-    let mut world = World::new("m5.large", crate::config::Config { notrack: true, service_address, ..warm_enis(1) });
+    let service_host = Some("100.64.0.1".to_owned());
+    let mut world = World::new("m5.large", crate::config::Config { notrack: true, service_host, ..warm_enis(1) });
     let said = |world: &World| world.notices.iter().filter(|notice| notice.text.contains("ENID_NOTRACK")).count();
     let written = |world: &World| world.core.host.applied.as_ref().expect("written").notrack;
     world.run_seconds(10);
@@ -246,6 +246,16 @@ fn where_services_lie_in_the_vpc_nothing_is_left_untracked_and_that_is_said() {
     world.feed(Event::FactsLearned(facts));
     world.run_seconds(10);
     assert_eq!((said(&world), written(&world)), (1, false));
+}
+
+#[test]
+fn beside_the_network_policy_agent_nothing_is_left_untracked_and_that_is_said() {
+    let policy_mode = Some("standard".to_owned());
+    let mut world = World::new("m5.large", crate::config::Config { notrack: true, policy_mode, ..warm_enis(1) });
+    world.run_seconds(10);
+    let told = world.notices.iter().filter(|notice| notice.text.contains("NETWORK_POLICY_ENFORCING_MODE is standard"));
+    assert_eq!(told.count(), 1);
+    assert!(!world.core.host.applied.as_ref().expect("written").notrack);
 }
 
 #[test]
