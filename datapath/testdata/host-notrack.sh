@@ -61,14 +61,14 @@ table ip enid {
 		ip daddr != @vpc accept comment "only inside the VPC #2d410d06"
 		ct status ! snat,dnat ct original ip daddr @vpc ct mark & 0x00000080 != 0x00000080 accept comment "not translated #e76bc389"
 		fib daddr type local accept comment "the node's own #165ae01a"
-		ct status ! confirmed update @nat_flows { meta l4proto . ip saddr . th sport . ip daddr . th dport timeout 40s } accept comment "tracked on #afb6fd67"
+		ct status ! confirmed update @nat_flows { meta l4proto . ip saddr . th sport . ip daddr . th dport timeout 130s } accept comment "tracked on #c169eee2"
 		ct expiration <= 30s update @nat_flows { meta l4proto . ip saddr . th sport . ip daddr . th dport timeout 40s } accept comment "tracked on #bc58c6d5"
 		ct expiration <= 120s update @nat_flows { meta l4proto . ip saddr . th sport . ip daddr . th dport timeout 130s } accept comment "tracked on #617f3fe5"
-		ct expiration > 120s update @nat_flows { meta l4proto . ip saddr . th sport . ip daddr . th dport timeout 432000s } accept comment "tracked on #eefee0f1"
-		ct status ! confirmed update @nat_overflow { meta l4proto timeout 40s } accept comment "no room #99a7c089"
-		ct expiration <= 30s update @nat_overflow { meta l4proto timeout 40s } accept comment "no room #c50a339f"
-		ct expiration <= 120s update @nat_overflow { meta l4proto timeout 130s } accept comment "no room #8ae9b493"
-		ct expiration > 120s update @nat_overflow { meta l4proto timeout 432000s } accept comment "no room #df87d00c"
+		ct expiration <= 600s update @nat_flows { meta l4proto . ip saddr . th sport . ip daddr . th dport timeout 610s } accept comment "tracked on #c3257ef0"
+		ct expiration <= 3600s update @nat_flows { meta l4proto . ip saddr . th sport . ip daddr . th dport timeout 3610s } accept comment "tracked on #033b87e2"
+		ct expiration <= 86400s update @nat_flows { meta l4proto . ip saddr . th sport . ip daddr . th dport timeout 86410s } accept comment "tracked on #11efb9a1"
+		ct expiration > 86400s update @nat_flows { meta l4proto . ip saddr . th sport . ip daddr . th dport timeout 432000s } accept comment "tracked on #a3073169"
+		update @nat_overflow { meta l4proto timeout 432000s } comment "no room #bccf2a8f"
 	}
 	chain nat_answers {
 		type filter hook postrouting priority 300; policy accept;
@@ -78,14 +78,14 @@ table ip enid {
 		ip daddr != @vpc accept comment "only inside the VPC #2d410d06"
 		ct status ! snat,dnat ct original ip daddr @vpc ct mark & 0x00000080 != 0x00000080 accept comment "not translated #e76bc389"
 		fib saddr type local accept comment "the node's own #0dca66c3"
-		ct status ! confirmed update @nat_flows { meta l4proto . ip daddr . th dport . ip saddr . th sport timeout 40s } accept comment "tracked on #89df28af"
+		ct status ! confirmed update @nat_flows { meta l4proto . ip daddr . th dport . ip saddr . th sport timeout 130s } accept comment "tracked on #fa27f618"
 		ct expiration <= 30s update @nat_flows { meta l4proto . ip daddr . th dport . ip saddr . th sport timeout 40s } accept comment "tracked on #dd581e35"
 		ct expiration <= 120s update @nat_flows { meta l4proto . ip daddr . th dport . ip saddr . th sport timeout 130s } accept comment "tracked on #09d965a7"
-		ct expiration > 120s update @nat_flows { meta l4proto . ip daddr . th dport . ip saddr . th sport timeout 432000s } accept comment "tracked on #79b7be2d"
-		ct status ! confirmed update @nat_overflow { meta l4proto timeout 40s } accept comment "no room #99a7c089"
-		ct expiration <= 30s update @nat_overflow { meta l4proto timeout 40s } accept comment "no room #c50a339f"
-		ct expiration <= 120s update @nat_overflow { meta l4proto timeout 130s } accept comment "no room #8ae9b493"
-		ct expiration > 120s update @nat_overflow { meta l4proto timeout 432000s } accept comment "no room #df87d00c"
+		ct expiration <= 600s update @nat_flows { meta l4proto . ip daddr . th dport . ip saddr . th sport timeout 610s } accept comment "tracked on #b51eab6e"
+		ct expiration <= 3600s update @nat_flows { meta l4proto . ip daddr . th dport . ip saddr . th sport timeout 3610s } accept comment "tracked on #b74dd912"
+		ct expiration <= 86400s update @nat_flows { meta l4proto . ip daddr . th dport . ip saddr . th sport timeout 86410s } accept comment "tracked on #5c518d10"
+		ct expiration > 86400s update @nat_flows { meta l4proto . ip daddr . th dport . ip saddr . th sport timeout 432000s } accept comment "tracked on #1e5b5ffc"
+		update @nat_overflow { meta l4proto timeout 432000s } comment "no room #bccf2a8f"
 	}
 	chain not_tracked {
 		type filter hook prerouting priority -290; policy accept;

@@ -17,14 +17,15 @@
 //! mark of [`super::snat`] (a node port, of IPVS). A flow is looked up in both directions: a second connection that would be
 //! answered like a translated one is tracked, too, and conntrack keeps the two apart by the port.
 //!
-//! A flow stays as long as conntrack keeps its connection, asked at each packet: 40 s for what has no answer yet or is forgotten
-//! in 30 s (UDP), 130 s for what is forgotten in 120 s (TCP as it opens and closes, UDP that goes on), five days for the rest: a
-//! TCP connection that idles for days is turned back still (nf_conntrack_tcp_timeout_established is five days, one with
-//! kube-proxy). What outlives its connection, be it because a pod's connections are forgotten at its end, only causes tracking,
+//! A flow stays as long as conntrack keeps its connection, asked at each packet, and at most until the next step: 40 s for what
+//! is forgotten in 30 s (UDP), 130 s for 120 s (TCP as it opens and closes, UDP that goes on) and for a connection's first
+//! packet, 610 s, 3,610 s (close-wait with kube-proxy) and 86,410 s (its established ones) for ten minutes, an hour and a day,
+//! five days for the rest: a TCP connection that idles for days is turned back still (nf_conntrack_tcp_timeout_established is
+//! five days). What outlives its connection, be it because a pod's connections are forgotten at its end, only causes tracking,
 //! in both directions: no harm to who has the address next.
 //!
-//! `nat_flows` is bounded. When it is full, `nat_overflow` says so for the transport, as long as an unknown flow may live:
-//! everything of that transport is tracked then, as without the option.
+//! `nat_flows` is bounded. When it is full, `nat_overflow` says so for the transport, for five days, as long as an unknown flow
+//! may live, whatever packet it was: everything of that transport is tracked then, as without the option.
 //!
 //! Whoever makes the table anew first lets flows be remembered, then adds those of connections that are translated already, from
 //! the kernel's list, and `not_tracked` last (`apply::nftables`). The same when the VPC's blocks change: to a new block there may
@@ -44,11 +45,15 @@
 //! # Limits
 //!
 //! NAT between addresses of the VPC is not seen: a Service's address, external address or load balancer's address that lies in a
-//! block of the VPC (where the cluster's own API has such a one, the daemon does without: `Config::leaves_untracked`), an
-//! operator's DNAT there. Network policies that ask for states see `untracked`. A node port with externalTrafficPolicy Local of
-//! IPVS, asked for by a pod of the same node, is not known as translated. An untracked connection and one to a Service opened
-//! *later* from the same port, which leads to the same port of the same pod, are alike on the wire, and nobody sees it; in the
-//! other order conntrack does.
+//! block of the VPC (where the cluster's own API has such a one, or a name, the daemon does without:
+//! `Config::everything_is_tracked_because`), an operator's own DNAT there (of the resolver, to a cache on the node) or SNAT there
+//! (ip-masq-agent). Who asks for states sees `untracked`: network policies, and firewalls that drop what is forwarded unless it
+//! is `RELATED,ESTABLISHED` (ufw, docker, firewalld). Amazon's network policy agent takes what conntrack does not list for ended;
+//! where it is told of pods, the daemon does without, too.
+//!
+//! A node port with externalTrafficPolicy Local of IPVS, asked for by a pod of the same node, is not known as translated. An
+//! untracked connection and one to a Service opened *later* from the same port, which leads to the same port of the same pod, are
+//! alike on the wire, and nobody sees it; in the other order conntrack does.
 //!
 //! Sources: `net/netfilter/nft_dynset.c`, `nft_ct.c`, `nf_conntrack_core.c`, `nf_conntrack_proto.c` (errors), `nf_nat_core.c`.
 
@@ -69,9 +74,8 @@ pub const LONGEST: u32 = 5 * 24 * 3600;
 /// Most flows: four times the connections that a kernel with 8 GiB of memory tracks by default, and some 100 MB.
 pub const MOST_FLOWS: u32 = 1 << 20;
 
-/// Seconds of flows whose connection is forgotten within so many.
-const BRIEF: (u32, u32) = (40, 30);
-const CLOSING: (u32, u32) = (130, 120);
+/// Seconds that a flow stays, and within how many its connection is forgotten: a little longer than that, as packets take time.
+const STEPS: [(u32, u32); 5] = [(40, 30), (130, 120), (610, 600), (3610, 3600), (86_410, 86_400)];
 
 /// The memories, by name.
 #[must_use]
@@ -147,19 +151,21 @@ fn remember(host: &HostSetup, key: Key, to_node: Match) -> Vec<NftRule> {
     rules.extend(only_inside());
     rules.push(accept("not translated", plain));
     rules.push(accept("the node's own", [to_node]));
-    let times = [
-        (Tracking::NotConfirmed, BRIEF.0),
-        (Tracking::ForgottenWithin(BRIEF.1), BRIEF.0),
-        (Tracking::ForgottenWithin(CLOSING.1), CLOSING.0),
-        (Tracking::ForgottenAfter(CLOSING.1), LONGEST),
-    ];
-    for (purpose, set, key) in [("tracked on", NAT_FLOWS, key), ("no room", NAT_OVERFLOW, Key::Transport)] {
-        rules.extend(times.iter().map(|(when, seconds)| {
-            let statements = [Statement::Remember(set, key, *seconds), Statement::Accept];
-            rule(purpose, [Match::Tracking(when.clone())], statements)
-        }));
-    }
+    rules.extend(times().map(|(when, seconds)| {
+        let statements = [Statement::Remember(NAT_FLOWS, key, seconds), Statement::Accept];
+        rule("tracked on", [Match::Tracking(when)], statements)
+    }));
+    // An update sets the time anew: one that was shorter for the next packet would end what an older flow needs.
+    rules.push(rule("no room", [], [Statement::Remember(NAT_OVERFLOW, Key::Transport, LONGEST)]));
     rules
+}
+
+/// How long a flow stays after a packet, by how long its connection does; the first that holds.
+fn times() -> impl Iterator<Item = (Tracking, u32)> {
+    // The connection's first packet, whose time is not set yet.
+    let first = std::iter::once((Tracking::NotConfirmed, STEPS[1].0));
+    let steps = STEPS.map(|(seconds, within)| (Tracking::ForgottenWithin(within), seconds));
+    first.chain(steps).chain([(Tracking::ForgottenAfter(STEPS[STEPS.len() - 1].1), LONGEST)])
 }
 
 fn not_tracked(host: &HostSetup) -> NftChain {

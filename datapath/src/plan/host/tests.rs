@@ -66,6 +66,42 @@ fn notrack() -> HostSetup {
 }
 
 #[test]
+fn a_transport_with_unknown_flows_is_tracked_as_long_as_any_may_live_whatever_packet_found_no_room() {
+    use crate::plan::nft::Statement;
+    use crate::plan::notrack::{LONGEST, NAT_OVERFLOW};
+    let table = snat::table(&notrack());
+    let rules = table.chains.iter().flat_map(|chain| &chain.rules);
+    let said = rules.filter_map(|rule| match rule.statements[..] {
+        [Statement::Remember(NAT_OVERFLOW, _, seconds), ..] => Some((rule.matches.len(), seconds)),
+        _ => None,
+    });
+    assert_eq!(said.collect::<Vec<_>>(), [(0, LONGEST), (0, LONGEST)], "one rule a direction");
+}
+
+#[test]
+fn a_flow_outlives_its_connection_by_little() {
+    use crate::plan::nft::Match;
+    use crate::plan::nft::Statement;
+    use crate::plan::nft::tracking::Tracking;
+    use crate::plan::notrack::{LONGEST, NAT_FLOWS};
+    let table = snat::table(&notrack());
+    for chain in table.chains.iter().filter(|chain| ["nat_seen", "nat_answers"].contains(&chain.name)) {
+        let steps = chain.rules.iter().filter_map(|rule| match (&rule.matches[..], &rule.statements[..]) {
+            ([Match::Tracking(when)], [Statement::Remember(NAT_FLOWS, _, seconds), Statement::Accept]) => {
+                Some((when.clone(), *seconds))
+            }
+            _ => None,
+        });
+        let (first, later, last) =
+            (Tracking::NotConfirmed, Tracking::ForgottenWithin, Tracking::ForgottenAfter(86_400));
+        let times = [(30, 40), (120, 130), (600, 610), (3600, 3610), (86_400, 86_410)];
+        let times = times.map(|(within, seconds)| (later(within), seconds));
+        let wanted: Vec<_> = [(first, 130)].into_iter().chain(times).chain([(last, LONGEST)]).collect();
+        assert_eq!(steps.collect::<Vec<_>>(), wanted, "{}", chain.name);
+    }
+}
+
+#[test]
 fn the_set_up_that_leaves_plain_traffic_untracked_prints_as_reviewed() {
     golden::check("host-notrack.sh", &setup(&notrack()).to_string());
 }
