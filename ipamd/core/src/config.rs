@@ -318,8 +318,8 @@ impl Config {
         self.notrack && self.everything_is_tracked_because(vpc_cidrs).is_none()
     }
 
-    /// Why `ENID_NOTRACK` must not take effect where it is asked for. Not where a Service's address lies in a block of the VPC, or
-    /// may: what is sent to it would pass for plain, and never reach a pod. Not where Amazon's network policy agent is told of
+    /// Why `ENID_NOTRACK` must not take effect where it is asked for: not where a Service's address lies in a block of the VPC,
+    /// or may: what is sent to it would pass for plain, and never reach a pod. Not where Amazon's network policy agent is told of
     /// pods: it forgets the flows that conntrack does not list.
     #[must_use]
     pub fn everything_is_tracked_because(&self, vpc_cidrs: &[Ipv4Net]) -> Option<String> {
@@ -340,8 +340,8 @@ impl Config {
                 )
             }),
             Err(_) => Some(format!(
-                "KUBERNETES_SERVICE_HOST is {host}, which is no IPv4 address and does not show whether Services lie in a block of \
-                 the VPC; what pods send to one there would not be translated: set it to the address of the Service kubernetes"
+                "KUBERNETES_SERVICE_HOST is {host}, which is no IPv4 address and does not show whether Services lie in a block \
+                 of the VPC; what pods send to one there would not be translated: set it to the address of the Service kubernetes"
             )),
         }
     }
