@@ -23,7 +23,7 @@ use super::pod::{self, AttachedPod};
 use crate::plan::pod::{HOST_ROUTE_TABLES, PodAttachment, is_host_route};
 use crate::plan::{Family, LinkRef, RouteTable, ids};
 
-/// How often an address is chosen before the ADD fails: ADDs of other pods may be quicker every time.
+/// How often an address is chosen before the pod goes without: ADDs of other pods may be quicker every time.
 const TRIES: usize = 5;
 
 /// RFC 8200 §5. The kernel has no IPv6 on a link with less (`IPV6_MIN_MTU`).
