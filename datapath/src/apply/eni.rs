@@ -2,6 +2,8 @@
 //! An ENI's set-up in the kernel: read, write what [`crate::plan::eni::diff`] says, read again. `Ok` means that the second
 //! reading left nothing to write. When the first one does, nothing is written at all.
 
+use std::net::IpAddr;
+
 use rustix::io::Errno;
 
 use super::error::ApplyError;
@@ -11,10 +13,14 @@ use super::netlink::Socket;
 use super::netlink::read::{self, Link, RouteFilter};
 use super::sysctl;
 use crate::plan::eni::{self as plan, EniSetup, EniState};
-use crate::plan::{Address, Family, LinkRef, LinkSet, MacAddr, Op, Plan, Route, RouteTable, Rule, Sysctl, ids};
+use crate::plan::{
+    Address, Family, LinkName, LinkRef, LinkSet, MacAddr, Op, Plan, Route, RouteTable, Rule, Sysctl, ids,
+};
 
 /// RTPROT_KERNEL (`include/uapi/linux/rtnetlink.h`): routes that the kernel makes for addresses.
 const PROTOCOL_KERNEL: u8 = 2;
+/// RTPROT_RA: routes that a router has told of.
+const PROTOCOL_RA: u8 = 9;
 
 /// Sets an ENI up and proves it; what had to be written. Operations stop at the first that fails. What the primary ENI's
 /// settings were before is in the ledger then.
@@ -56,7 +62,11 @@ pub fn remove(eni: &EniSetup) -> Result<(), ApplyError> {
         return Ok(());
     }
     let mut socket = Socket::route()?;
-    let steering = steering(read::rules(&mut socket, Family::V4)?).into_iter();
+    let mut all = Vec::new();
+    for family in Family::ALL {
+        all.extend(read::rules(&mut socket, family)?);
+    }
+    let steering = steering(all).into_iter();
     let own = steering.filter(|(rule, is_ours)| *is_ours && rule.table == Some(eni.table));
     let rules: Vec<_> = own.map(|(rule, _)| Op::OwnRuleDelete(rule)).chain([Op::RuleDelete(eni.rule())]).collect();
     execute::all(&mut socket, &rules, execute::no_link)?;
@@ -84,6 +94,9 @@ pub(super) fn prove(object: &str, missing: &Plan) -> Result<(), ApplyError> {
 
 /// Runs one rtnetlink operation.
 pub(super) fn write(socket: &mut Socket, op: &Op, index: u32, name: &str) -> Result<(), ApplyError> {
+    if let Op::Sysctl(setting) = op {
+        return sysctl::ensure(setting).map(|_| ());
+    }
     match (execute::all(socket, std::slice::from_ref(op), |_| Ok(index)), op) {
         (Ok(_), _) => Ok(()),
         (Err(error), Op::LinkSet(set)) if has_no_setting(&error) && set.rp_filter.is_some() => {
@@ -127,23 +140,38 @@ pub(super) fn observe(socket: &mut Socket, eni: &EniSetup) -> Result<(Link, EniS
     let addresses = read::addresses(socket, Family::V4, Some(link.index))?;
     state.addresses =
         addresses.into_iter().map(|(_, address, _)| Address { link: LinkRef::Mac(eni.mac), ..address }).collect();
-    state.routes = read::routes(socket, RouteFilter::of(Family::V4, eni.table))?
-        .into_iter()
-        .map(|route| Route { link: named(route.link), ..route })
-        .collect();
-    let by_kernel = RouteFilter {
-        protocol: Some(PROTOCOL_KERNEL),
-        link: Some(link.index),
-        ..RouteFilter::of(Family::V4, RouteTable::MAIN)
-    };
-    state.kernel_routes =
-        read::routes(socket, by_kernel)?.into_iter().map(|route| Route { link: named(route.link), ..route }).collect();
-    let rules = read::rules(socket, Family::V4)?;
+    let families = || Family::ALL.into_iter().filter(|family| eni.ipv6 || *family == Family::V4);
+    let mut rules = Vec::new();
+    for family in families() {
+        let own = read::routes(socket, RouteFilter::of(family, eni.table))?.into_iter();
+        state.routes.extend(own.map(|route| Route { link: named(route.link), ..route }));
+        for protocol in [PROTOCOL_KERNEL, PROTOCOL_RA] {
+            let by_kernel = RouteFilter {
+                protocol: Some(protocol),
+                link: Some(link.index),
+                ..RouteFilter::of(family, RouteTable::MAIN)
+            };
+            let made = read::routes(socket, by_kernel)?.into_iter().filter(|route| !is_of_link(route));
+            state.kernel_routes.extend(made.map(|route| Route { link: named(route.link), ..route }));
+        }
+        rules.extend(read::rules(socket, family)?);
+    }
+    if eni.ipv6 {
+        let heard = sysctl::read(&format!("net/ipv6/conf/{}/accept_ra", link.name))?;
+        state.hears_routers = LinkName::new(&link.name).ok().filter(|_| heard.is_some_and(|value| value != "0"));
+    }
     let of_enis = rules.iter().filter(|(rule, _)| rule.priority == ids::PRIORITY_FROM_ENI);
     state.rules = of_enis.map(|(rule, _)| rule.clone()).collect();
     state.steering_rules = steering(rules);
-    state.has_flat_pods = read::has_routes(socket, Family::V4, ids::POD_TABLE)?;
+    for family in families() {
+        state.has_flat_pods |= read::has_routes(socket, family, ids::POD_TABLE)?;
+    }
     Ok((link, state))
+}
+
+/// IPv6 has one on every link, and needs it.
+fn is_of_link(route: &Route) -> bool {
+    matches!(route.destination.addr(), IpAddr::V6(address) if address.is_unicast_link_local())
 }
 
 /// Rules of layout `flat` for whole ENIs and prefixes, and whether each is ours.

@@ -8,7 +8,9 @@
 //! | no kernel subnet route in main by this link | same, when the address was there before us |
 //! | table: router/32 on the link, default via router | what leaves with this ENI's addresses leaves by it |
 //! | rule 32765: from its primary address lookup table | answers of the ENI's own address |
-//! | layout `flat`: rule 1536 for its mark, one for each of its /28 prefixes | pods on it leave by it, however many they are |
+//! | layout `flat`: rule 1536 for its mark, one for each of its /28 (IPv6: /80) prefixes | pods on it leave by it, however many they are |
+//! | IPv6, where its pods have it: table with the default via the VPC's router; the rules of both families | as for IPv4. The router's address is of the link, so it needs no route |
+//! | IPv6: `accept_ra` 0, and no route in main that a router on it told of | main's default must be the primary ENI's |
 //!
 //! The rules of layout `flat` are proven before an address is given out that needs one, and stay as long as a pod of the node
 //! is plumbed so. Those of a prefix that has been given back go, also when the prefix is another ENI's now: of two rules with
@@ -20,13 +22,16 @@
 //! far as the kernel is concerned. Routes and rules of the reference that are equal but for the protocol: rules are
 //! taken as they are, routes are replaced in place (one message, no gap) so that they become ours.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 
 use super::ids;
-use super::model::{Address, Family, LinkRef, LinkSet, Mark, Op, Plan, Route, RouteScope, Rule};
-use super::name::{MacAddr, RouteTable};
+use super::model::{Address, Family, LinkRef, LinkSet, Mark, Op, Plan, Route, RouteScope, Rule, Sysctl};
+use super::name::{LinkName, MacAddr, RouteTable};
+
+/// The VPC's router of IPv6, the same on every ENI (VPC user guide, "Configure route tables"; fe80:ec2::1).
+pub const IPV6_ROUTER: Ipv6Addr = Ipv6Addr::new(0xfe80, 0xec2, 0, 0, 0, 0, 0, 1);
 
 /// How an ENI must be set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +50,8 @@ pub struct EniSetup {
     pub mtu: u32,
     /// How its pods' packets find it; `None`: each has a rule of its own (layout `classic`).
     pub steering: Option<Steering>,
+    /// Whether its pods have IPv6 addresses.
+    pub ipv6: bool,
 }
 
 /// How packets of pods in layout `flat` find the table of their ENI.
@@ -52,8 +59,8 @@ pub struct EniSetup {
 pub struct Steering {
     /// The ENI's mark ([`super::marks::of_eni`]), for pods with single addresses.
     pub mark: Option<Mark>,
-    /// The ENI's prefixes, for pods inside them.
-    pub prefixes: Vec<Ipv4Net>,
+    /// The ENI's prefixes of either family, for pods inside them.
+    pub prefixes: Vec<IpNet>,
 }
 
 /// What was read of an ENI. Links in it are `LinkRef::Mac` of the ENI where they are the ENI's own link.
@@ -69,10 +76,12 @@ pub struct EniState {
     pub rp_filter_all: u8,
     /// Global IPv4 addresses on the link.
     pub addresses: Vec<Address>,
-    /// Unicast routes of the ENI's table.
+    /// Unicast routes of the ENI's table; of IPv6 only where it is asked for.
     pub routes: Vec<Route>,
-    /// Routes that the kernel made in main for the link's addresses.
+    /// Routes that the kernel made in main for the link's addresses, or of IPv6 by a router's word; those of the link itself not.
     pub kernel_routes: Vec<Route>,
+    /// The link, when it hears routers.
+    pub hears_routers: Option<LinkName>,
     /// Rules of priority 32765.
     pub rules: Vec<Rule>,
     /// Rules of priority 1536 by mark, or by a source that is more than one address, of all ENIs, and whether each carries our
@@ -105,7 +114,7 @@ impl EniSetup {
 
     /// The table's routes, in the order in which they must be made.
     #[must_use]
-    pub fn routes(&self) -> [Route; 2] {
+    pub fn routes(&self) -> Vec<Route> {
         let gateway = IpAddr::from(self.gateway());
         let route = |destination: IpNet, via, scope| Route {
             destination,
@@ -115,17 +124,20 @@ impl EniSetup {
             table: self.table,
             protocol: ids::PROTOCOL,
         };
-        [
+        let mut routes = vec![
             route(gateway.into(), None, RouteScope::Link),
             route(Family::V4.everything(), Some(gateway), RouteScope::Universe),
-        ]
+        ];
+        let by_ipv6 = || route(Family::V6.everything(), Some(IPV6_ROUTER.into()), RouteScope::Universe);
+        routes.extend(self.ipv6.then(by_ipv6));
+        routes
     }
 
     /// The rules of layout `flat`.
     #[must_use]
     pub fn steering_rules(&self) -> Vec<Rule> {
-        let rule = |from, mark| Rule {
-            family: Family::V4,
+        let rule = |family, from, mark| Rule {
+            family,
             priority: ids::PRIORITY_FROM_POD,
             from,
             to: None,
@@ -133,8 +145,10 @@ impl EniSetup {
             table: Some(self.table),
         };
         let Some(Steering { mark, prefixes }) = &self.steering else { return Vec::new() };
-        let by_mark = mark.iter().map(|mark| rule(None, Some(*mark)));
-        by_mark.chain(prefixes.iter().map(|prefix| rule(Some(IpNet::from(*prefix)), None))).collect()
+        let families = || Family::ALL.into_iter().filter(|family| self.ipv6 || *family == Family::V4);
+        let by_mark = mark.iter().flat_map(|mark| families().map(|family| rule(family, None, Some(*mark))));
+        let of_prefix = |prefix: &IpNet| rule(Family::of(prefix.addr()), Some(*prefix), None);
+        by_mark.chain(prefixes.iter().map(of_prefix)).collect()
     }
 
     /// The rule for its primary address.
@@ -164,6 +178,7 @@ pub fn diff(eni: &EniSetup, state: &EniState) -> Plan {
     ops.extend(link_diff(eni, state).map(Op::LinkSet));
     if !eni.is_primary() {
         ops.extend(address_diff(eni, state));
+        ops.extend(state.hears_routers.iter().filter(|_| eni.ipv6).map(deafen));
         ops.extend(eni.routes().into_iter().filter(|route| !state.routes.contains(route)).map(Op::RouteReplace));
         let rule = eni.rule();
         // A rule of this address to another table (the ENI was at another device index) is as good as none.
@@ -177,12 +192,16 @@ pub fn diff(eni: &EniSetup, state: &EniState) -> Plan {
     Plan { ops }
 }
 
+fn deafen(link: &LinkName) -> Op {
+    Op::Sysctl(Sysctl { path: format!("net/ipv6/conf/{link}/accept_ra"), value: "0".to_owned() })
+}
+
 /// What is missing comes before what is stale goes: pods may be using either.
 fn steering_diff(eni: &EniSetup, state: &EniState) -> Vec<Op> {
     let wanted = eni.steering_rules();
     let is_there = |rule: &&Rule| !state.steering_rules.iter().any(|(found, _)| found == *rule);
     let mut ops: Vec<_> = wanted.iter().filter(is_there).cloned().map(Op::RuleAdd).collect();
-    let same_selector = |a: &Rule, b: &Rule| (a.from, a.mark) == (b.from, b.mark);
+    let same_selector = |a: &Rule, b: &Rule| (a.family, a.from, a.mark) == (b.family, b.from, b.mark);
     let own_mask = eni.steering.as_ref().map(|steering| steering.mark.map(|mark| mark.mask));
     let is_stale = |found: &Rule| {
         if found.mark.is_some_and(|mark| own_mask.is_some_and(|own| own != Some(mark.mask))) {

@@ -142,6 +142,7 @@ impl HostSetup {
             table: RouteTable::MAIN,
             mtu: self.mtu,
             steering: None,
+            ipv6: false,
         }
     }
 

@@ -209,7 +209,7 @@ fn mac(mac: core_ids::MacAddr) -> MacAddr {
 pub(crate) fn eni_setup(plan: &EniPlan, config: &Config) -> EniSetup {
     let steering = (config.layout == config::Layout::Flat).then(|| Steering {
         mark: marks::of_eni(config.eni_mark_mask, plan.device_index.0),
-        prefixes: plan.prefixes.clone(),
+        prefixes: plan.prefixes.iter().copied().map(Into::into).collect(),
     });
     EniSetup {
         mac: mac(plan.mac),
@@ -219,6 +219,7 @@ pub(crate) fn eni_setup(plan: &EniPlan, config: &Config) -> EniSetup {
         table: RouteTable(plan.table.0),
         mtu: config.eni_mtu,
         steering,
+        ipv6: false,
     }
 }
 

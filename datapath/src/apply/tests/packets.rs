@@ -147,6 +147,7 @@ fn eni_setup() -> EniSetup {
         table: RouteTable(2),
         mtu: 1500,
         steering: None,
+        ipv6: false,
     }
 }
 

@@ -55,6 +55,7 @@ impl Bed {
             table: RouteTable(2),
             mtu: 9001,
             steering: None,
+            ipv6: false,
         };
         let desired = Desired {
             host: None,

@@ -16,12 +16,13 @@ use super::packets::{exchange, host_setup};
 use crate::apply::pod::{Standing, attach, detach, standing, take_back};
 use crate::apply::repair::{Desired, pass};
 use crate::apply::testbed::{Space, assert_same, pause, pod, settle, wait_for_carrier};
-use crate::apply::{ApplyError, fault, observe};
-use crate::plan::host::{HostSetup, Layout};
+use crate::apply::{ApplyError, eni, fault, host, observe};
+use crate::plan::eni::{EniSetup, Steering};
+use crate::plan::host::{Families, HostSetup, Layout};
 use crate::plan::pod::{PodAttachment, PodDetachment, PodLayout};
 use crate::plan::pods::LivePod;
 use crate::plan::repair::{Fault, Object};
-use crate::plan::{Family, PodAddresses, ids};
+use crate::plan::{Family, PodAddresses, RouteTable, ids, marks};
 
 const MACS: [&str; 2] = ["02:00:0a:00:00:0a", "02:00:0a:00:01:14"];
 const V4: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 0, 0, 8), Ipv4Addr::new(10, 0, 1, 7)];
@@ -74,6 +75,7 @@ fn net() -> (Space, Space) {
         node.link(&format!("eth{eni}"), MACS[eni], &router, &format!("r{eni}"));
         router.ip(&format!("addr add {v4}/24 dev r{eni}"));
         router.ip(&format!("-6 addr add {v6}/64 dev r{eni} nodad"));
+        router.ip(&format!("-6 addr add fe80:ec2::1/64 dev r{eni} nodad"));
         for address in Stack::Dual.addresses(eni).iter() {
             router.ip(&format!("neigh replace {address} lladdr {} dev r{eni} nud permanent", MACS[eni]));
         }
@@ -91,7 +93,7 @@ fn net() -> (Space, Space) {
     (node, router)
 }
 
-/// What layout flat has besides pods.
+/// What layout flat has besides pods, where nothing else is looked at.
 fn steer(node: &Space) {
     for family in ["-4", "-6"] {
         node.ip(&format!("{family} rule add priority 512 lookup 158000"));
@@ -100,6 +102,28 @@ fn steer(node: &Space) {
     node.nft_text(
         "table inet steering { chain marks { type filter hook prerouting priority -150; iifgroup 158001 meta mark set 1; }; }",
     );
+}
+
+/// The node and its secondary ENI as the daemon sets them up, with pods of this stack.
+fn set_up(stack: Stack, is_flat: bool) {
+    let layout = if is_flat { Layout::Flat } else { Layout::Classic };
+    let families = if stack == Stack::V6 { Families::V6 } else { Families::Both };
+    let host = HostSetup { primary_mac: MACS[0].parse().unwrap(), families, layout, ..host_setup() };
+    host::setup(&host).unwrap();
+    let steering =
+        is_flat.then(|| Steering { mark: marks::of_eni(ids::DEFAULT_ENI_MARK_MASK, 1), prefixes: Vec::new() });
+    let eni = EniSetup {
+        mac: MACS[1].parse().unwrap(),
+        device_index: 1,
+        primary_address: Ipv4Addr::new(10, 0, 1, 20),
+        subnet: "10.0.1.0/24".parse().unwrap(),
+        table: RouteTable(2),
+        mtu: 1500,
+        steering,
+        ipv6: true,
+    };
+    eni::setup(&eni).unwrap();
+    assert!(eni::setup(&eni).unwrap().is_empty() && host::setup(&host).unwrap().is_empty(), "nothing is written twice");
 }
 
 /// The node with this pod only.
@@ -136,9 +160,7 @@ fn at(address: IpAddr, port: u16) -> String {
 fn packets_go_everywhere_right_after_an_attach_whatever_families_layout_and_eni() {
     for_all(|stack, is_flat| {
         let (node, router) = net();
-        if is_flat {
-            steer(&node);
-        }
+        set_up(stack, is_flat);
         let ends = [0, 1].map(|eni| {
             let (space, pod) = (Space::new(), pod_on(eni, stack, is_flat));
             attach(&space.path(), &pod).unwrap();

@@ -13,12 +13,34 @@ fn eni(device_index: u32) -> EniSetup {
         table: if device_index == 0 { RouteTable::MAIN } else { RouteTable(device_index + 1) },
         mtu: 9001,
         steering: None,
+        ipv6: false,
     }
 }
 
 fn flat(prefixes: &[&str]) -> EniSetup {
     let prefixes = prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect();
     EniSetup { steering: Some(Steering { mark: marks::of_eni(ids::DEFAULT_ENI_MARK_MASK, 1), prefixes }), ..eni(1) }
+}
+
+#[test]
+fn a_secondary_eni_of_both_families_prints_as_reviewed() {
+    let eni = EniSetup { ipv6: true, ..flat(&["10.0.1.32/28", "2600:1f13:0:1:a::/80"]) };
+    let state = EniState { hears_routers: Some(LinkName::new("ens6").unwrap()), ..EniState::default() };
+    golden::check("eni-secondary-dual.sh", &diff(&eni, &state).to_string());
+}
+
+#[test]
+fn rules_of_one_family_say_nothing_of_the_other() {
+    let dual = EniSetup { ipv6: true, ..flat(&[]) };
+    let only_v4: Vec<_> = steering_state(&dual).into_iter().filter(|(rule, _)| rule.family == Family::V4).collect();
+    let ops = diff(&dual, &with_rules(only_v4, true)).ops;
+    assert_eq!(
+        ops.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        [
+            "ip -6 route replace default via fe80:ec2::1 dev $LINK_02000a000114 table 2 proto 158",
+            "ip -6 rule add priority 1536 from all fwmark 0x1/0x7f lookup 2 protocol 158",
+        ]
+    );
 }
 
 #[test]
@@ -146,7 +168,8 @@ fn any_state() -> impl Strategy<Value = EniState> {
         without_prefix_route,
     });
     let route = (0u8..3, any::<bool>(), 0u8..2).prop_map(|(kind, ours, link)| {
-        let [router, default] = eni(1).routes();
+        let [router, default] = &eni(1).routes()[..] else { unreachable!("two") };
+        let (router, default) = (router.clone(), default.clone());
         let link = if link == 0 { LinkRef::Mac(eni(1).mac) } else { LinkRef::Index(9) };
         let protocol = if ours { ids::PROTOCOL } else { 3 };
         match kind {
@@ -185,6 +208,7 @@ fn any_state() -> impl Strategy<Value = EniState> {
                 .collect(),
             rules,
             steering_rules: Vec::new(),
+            hears_routers: None,
             has_flat_pods: false,
         })
 }
@@ -198,9 +222,9 @@ proptest! {
         wanted in proptest::option::of(proptest::collection::vec(0u8..4, 0..4)),
         has_flat_pods in any::<bool>(),
     ) {
-        let prefix = |number: u8| Ipv4Net::new(Ipv4Addr::new(10, 0, 1, number * 16), 28).unwrap();
+        let prefix = |number: u8| IpNet::from(Ipv4Net::new(Ipv4Addr::new(10, 0, 1, number * 16), 28).unwrap());
         let held = held.into_iter().map(|(number, table, is_ours)| {
-            (Rule { from: Some(prefix(number).into()), table: Some(RouteTable(table)), priority: 1536, ..eni(1).rule() }, is_ours)
+            (Rule { from: Some(prefix(number)), table: Some(RouteTable(table)), priority: 1536, ..eni(1).rule() }, is_ours)
         });
         let mut state = EniState { steering_rules: held.collect(), has_flat_pods, ..state };
         let steering = wanted.map(|numbers| Steering {
