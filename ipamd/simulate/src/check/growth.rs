@@ -23,6 +23,9 @@ use super::{Invariant, Rules};
 const UNSURE: Duration = Duration::from_secs(180);
 /// An ENI that is not set up after that time may be replaced.
 const LATE: Duration = Duration::from_secs(10);
+/// While one is not set up for so long, who waits may be served by another ENI: what both hold is more than is missing, by as
+/// much as waits.
+const OVERDUE: Duration = Duration::from_secs(5);
 /// Over which time calls are counted.
 const WINDOW: Duration = Duration::from_secs(600);
 /// Calls in that time that need no explanation: a start, a verify, a pool that moves.
@@ -172,10 +175,11 @@ impl Ledger {
         // Single addresses in place of prefixes: the subnet has none, and the account is in two units.
         let Some(rules) = self.rules.filter(|rules| calm && !(rules.prefixes && prefixes == 0)) else { return Ok(()) };
         // One that does not come up is replaced, and then there are both.
-        let late = |eni: &vpc_model::Eni| {
+        let is_not_set_up_for = |eni: &vpc_model::Eni, time| {
             eni.attachment()
-                .is_some_and(|it| now.0.saturating_sub(it.attach_time) > LATE && !kernel.is_set_up(MacAddr(eni.mac.0)))
+                .is_some_and(|it| now.0.saturating_sub(it.attach_time) > time && !kernel.is_set_up(MacAddr(eni.mac.0)))
         };
+        let late = |eni: &vpc_model::Eni| is_not_set_up_for(eni, LATE);
         // One that somebody took away holds addresses that are of no use.
         let taken = |eni: &vpc_model::Eni| self.taken.contains(&eni.id);
         // On the way back to prefixes, single addresses are held that do not count any more.
@@ -207,7 +211,9 @@ impl Ledger {
         let most = most_wanted(&rules, used + self.waiters(), unit);
         // Addresses of sandboxes that died unseen, or were never heard of, are in use by the allocator's own account.
         let slack = 4 + u32::try_from(self.growth.pods.len() / 8).unwrap_or(u32::MAX);
-        if all + asked <= most + slack {
+        let is_overdue = self.enis.iter().filter_map(|id| vpc.eni(id)).any(|eni| is_not_set_up_for(eni, OVERDUE));
+        let instead = if is_overdue { self.waiters() + unit - 1 } else { 0 };
+        if all + asked <= most + slack + instead {
             return Ok(());
         }
         let text = format!(
