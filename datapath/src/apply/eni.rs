@@ -145,7 +145,8 @@ pub(super) fn observe(socket: &mut Socket, eni: &EniSetup) -> Result<(Link, EniS
     for family in families() {
         let own = read::routes(socket, RouteFilter::of(family, eni.table))?.into_iter();
         state.routes.extend(own.map(|route| Route { link: named(route.link), ..route }));
-        for protocol in [PROTOCOL_KERNEL, PROTOCOL_RA] {
+        let by_router = (family == Family::V6).then_some(PROTOCOL_RA);
+        for protocol in std::iter::once(PROTOCOL_KERNEL).chain(by_router) {
             let by_kernel = RouteFilter {
                 protocol: Some(protocol),
                 link: Some(link.index),

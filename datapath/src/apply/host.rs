@@ -5,12 +5,11 @@
 use super::error::ApplyError;
 use super::ledger::Ledger;
 use super::netlink::Socket;
-use super::netlink::read::{self, Link, RouteFilter};
+use super::netlink::read::{self, Link};
 use super::{conntrack, eni, nftables, sysctl};
 use crate::plan::egress::EGRESS;
 use crate::plan::host::{self as plan, HostSetup, HostState, Ipv6State};
 use crate::plan::nft::NftTable;
-use crate::plan::pod::{HOST_ROUTE_TABLES, is_host_route};
 use crate::plan::settings::Setting;
 use crate::plan::{Family, LinkName, Op, Plan, ids, marks};
 
@@ -32,9 +31,7 @@ pub fn setup_with(host: &HostSetup, ledger: &mut Ledger) -> Result<Plan, ApplyEr
         ledger.forget(Setting::TcpEarlyDemux)?;
     }
     let missing = plan::diff(host, &state);
-    if missing.is_empty() {
-        return Ok(missing);
-    }
+    let mut written = Plan::default();
     for op in &missing.ops {
         let done = ledger.around(op, || match op {
             Op::Sysctl(setting) => sysctl::ensure(setting).map(|_| ()),
@@ -46,16 +43,22 @@ pub fn setup_with(host: &HostSetup, ledger: &mut Ledger) -> Result<Plan, ApplyEr
         match done {
             // The node works without it: who asked for it is told by `early_demux_is_off`.
             Err(ApplyError::NotWritable { .. }) if is_optional(op) => {}
-            done => done?,
+            done => {
+                done?;
+                written.ops.push(op.clone());
+            }
         }
     }
-    for table in missing.ops.iter().filter_map(made_anew) {
+    if written.is_empty() {
+        return Ok(written);
+    }
+    for table in written.ops.iter().filter_map(made_anew) {
         forget_what_changes(host, &state, table)?;
     }
     let mut left = plan::diff(host, &observe(&mut route, &mut netfilter, host, ledger)?.1);
     left.ops.retain(|op| !is_optional(op));
     eni::prove("host", &left)?;
-    Ok(missing)
+    Ok(written)
 }
 
 /// Whether a node serves without it.
@@ -68,8 +71,7 @@ fn is_optional(op: &Op) -> bool {
 /// # Errors
 /// The setting cannot be read.
 pub fn early_demux_is_off() -> Result<bool, ApplyError> {
-    let value = Setting::TcpEarlyDemux.path().map_or(Ok(None), sysctl::read)?;
-    Ok(value.is_none_or(|value| value == "0"))
+    Ok(sysctl::value(Setting::TcpEarlyDemux)?.is_none_or(|value| value == "0"))
 }
 
 fn made_anew(op: &Op) -> Option<&NftTable> {
@@ -115,11 +117,10 @@ fn observe(
         mark_rules.extend(of_marks);
         has_flat_pods |= read::has_routes(route, family, ids::POD_TABLE)?;
     }
-    let value = |setting: Setting| setting.path().map_or(Ok(None), sysctl::read);
     let state = HostState {
         primary,
-        ip_forward: value(Setting::IpForward)?.as_deref() == Some("1"),
-        early_demux_off: value(Setting::TcpEarlyDemux)?.is_none_or(|value| value == "0"),
+        ip_forward: sysctl::value(Setting::IpForward)?.as_deref() == Some("1"),
+        early_demux_off: early_demux_is_off()?,
         early_demux_found: ledger.found(Setting::TcpEarlyDemux),
         rules,
         mark_rules,
@@ -133,20 +134,13 @@ fn observe(
 fn observe_ipv6(route: &mut Socket, netfilter: &mut Socket, primary: &str) -> Result<Ipv6State, ApplyError> {
     let accept_ra = sysctl::read(&format!("net/ipv6/conf/{primary}/accept_ra"))?;
     let hears_as_host = accept_ra.as_deref() == Some("1");
-    let mut has_pods = false;
-    for table in HOST_ROUTE_TABLES {
-        let of_ours = RouteFilter { protocol: Some(ids::PROTOCOL), ..RouteFilter::of(Family::V6, table) };
-        has_pods |= read::routes(route, of_ours)?.iter().any(is_host_route);
-    }
-    // A route that somebody has removed proves nothing.
+    // By the alias: a route that somebody has removed proves nothing.
     let of_pod =
         |link: &Link| link.group != ids::DEAD_GROUP && link.alias().is_some_and(|alias| alias.addresses.v6().is_some());
-    has_pods = has_pods || read::links(route)?.iter().any(of_pod);
-    let forwards = Setting::Ipv6Forwarding.path().map_or(Ok(None), sysctl::read)?;
     Ok(Ipv6State {
-        forwards: forwards.is_none_or(|value| value == "1"),
+        forwards: sysctl::value(Setting::Ipv6Forwarding)?.is_none_or(|value| value == "1"),
         hears_routers_as_host: LinkName::new(primary).ok().filter(|_| hears_as_host),
-        has_pods,
+        has_pods: read::links(route)?.iter().any(of_pod),
         nft: nftables::observe(netfilter, Family::V6, ids::NFT_TABLE)?,
     })
 }

@@ -169,8 +169,7 @@ fn values(settings: impl IntoIterator<Item = Setting>) -> Result<BTreeMap<Settin
                 Err(_) => None,
             },
             Setting::IpForward | Setting::AcceptRedirects | Setting::TcpEarlyDemux | Setting::Ipv6Forwarding => {
-                let text = setting.path().map_or(Ok(None), sysctl::read)?;
-                text.and_then(|text| text.parse().ok())
+                sysctl::value(setting)?.and_then(|text| text.parse().ok())
             }
         };
         values.extend(value.map(|value| (setting, value)));

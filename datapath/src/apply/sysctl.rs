@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::ApplyError;
 use crate::plan::Sysctl;
+use crate::plan::settings::Setting;
 
 /// Makes a setting so. `Ok(false)`: it was so, or there is no such setting (a kernel without IPv6).
 pub(crate) fn ensure(sysctl: &Sysctl) -> Result<bool, ApplyError> {
@@ -44,6 +45,11 @@ pub(crate) fn read(path: &str) -> Result<Option<String>, ApplyError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(ApplyError::Sysctl { doing: "reading".to_owned(), path, source }),
     }
+}
+
+/// The value of a setting of the node; `None`: the kernel has none of it, or it is a link's.
+pub(crate) fn value(setting: Setting) -> Result<Option<String>, ApplyError> {
+    setting.path().map_or(Ok(None), read)
 }
 
 fn full_path(path: &str) -> PathBuf {

@@ -220,7 +220,10 @@ fn where_settings_are_read_only_the_error_says_what_to_run_on_the_node_and_what_
     assert!(!bed.path().exists(), "nothing was changed");
     // Its administrator does so.
     bed.node.sysctl("ipv4/ip_forward", "1");
-    in_a_container(|| bed.set_up());
+    let set_up = || setup_with(&without_early_demux(), &mut bed.ledger()).unwrap();
+    let written = in_a_container(set_up).to_string();
+    assert!(written.contains("rp_filter") && !written.contains("early_demux"), "{written}");
+    assert!(in_a_container(set_up).is_empty(), "nor is it counted as put right, look by look");
     assert_eq!(
         bed.values()[2],
         "1",
