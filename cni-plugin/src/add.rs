@@ -9,8 +9,9 @@
 //!                                       │ refused: code 11           │        │              │ yes: done     │
 //!                                       ▼                            └────────┴── failed ────┴───────────────┤
 //!                                     error                                      DelNetwork SetupNSFailed ◄──┘
-//! (attach: with egress in the other family, when the daemon says so) ─► host ports ─► policy agent, when the daemon names a mode ─► result
+//! host ports ─► policy agent, when the daemon names a mode ─► result
 //! ```
+//! The attach is with egress in another family when the daemon says so and the node has a way out.
 
 use std::path::Path;
 use std::time::Duration;

@@ -4,7 +4,8 @@
 //! nothing is found by address that the key does not vouch for.
 //!
 //! ```text
-//! kernel: the key's host ports, portmap's too; what carries the key, to the dead group; its route and rules go      (daemon not needed)
+//! kernel: the key's host ports, portmap's too; what carries the key, to the dead group; its route and rules go,
+//!         and the connections of its egress address                                               (daemon not needed)
 //! daemon: DelNetwork, 1.2 s at most
 //!   Success, or "unknown pod" ─► kernel: the addresses it names, unless a live pod of another key has them
 //!   anything else            ─► tombstone for the daemon; kernel: prevResult's addresses, the same way

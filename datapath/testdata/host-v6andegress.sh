@@ -1,13 +1,6 @@
-LINK_02000a00000a=$(ip -o link | sed -n 's/^[0-9]*: \([^:@]*\).* 02:00:0a:00:00:0a .*/\1/p' | head -n1)
-sysctl -w net.ipv4.ip_forward=1
 sysctl -w net.ipv6.conf.ens5.accept_ra=2
 sysctl -w net.ipv6.conf.all.forwarding=1
 sysctl -w net.ipv6.conf.default.forwarding=0
-ip link set dev $LINK_02000a00000a mtu 9001 up
-sysctl -w net.ipv4.conf.$LINK_02000a00000a.rp_filter=2
-ip rule add priority 512 from all lookup 158000 protocol 158
-ip rule add priority 1024 from all fwmark 0x80/0x80 lookup main protocol 158
-ip rule add priority 1535 from all to 172.20.0.0/16 lookup main protocol 158
 ip -6 rule add priority 512 from all lookup 158000 protocol 158
 ip -6 rule add priority 1024 from all fwmark 0x80/0x80 lookup main protocol 158
 nft -f - <<'EOF'

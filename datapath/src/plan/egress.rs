@@ -28,7 +28,9 @@ use std::net::IpAddr;
 use super::host::HostSetup;
 use super::ids;
 use super::model::Family;
+use super::mss;
 use super::nft::{ChainType, Hook, Match, NftChain, NftRule, NftSet, Statement, Transport, Within};
+use super::snat;
 
 /// Name of the set of egress addresses.
 pub const EGRESS: &str = "egress_addresses";
@@ -41,7 +43,9 @@ pub fn part(host: &HostSetup, family: Family) -> Option<(NftSet, Vec<NftChain>)>
     (host.families.egress() == Some(family)).then(|| {
         let set = NftSet::new(EGRESS, family, [ids::egress_range(family)]);
         let mut chains = vec![egress_only(family), egress(host, family), untranslated(host, family)];
-        chains.extend(host.external_mtu.filter(|_| family == Family::V6).map(|mtu| segment_size(host, mtu)));
+        if family == Family::V6 {
+            chains.extend(segment_size(host));
+        }
         (set, chains)
     })
 }
@@ -66,25 +70,10 @@ fn untranslated(host: &HostSetup, family: Family) -> NftChain {
 }
 
 /// IPv6 only: the chain of IPv4 looks at all that leaves the VPC, egress too.
-fn segment_size(host: &HostSetup, mtu: u32) -> NftChain {
-    let size = u16::try_from(mtu.saturating_sub(IPV6_HEADERS)).unwrap_or(u16::MAX);
-    let rule = |purpose, link, address| NftRule {
-        purpose,
-        matches: vec![link, Match::TcpSyn, address],
-        statements: vec![Statement::ClampSegment(size)],
-    };
-    let pods = host.veth_prefix.clone();
+fn segment_size(host: &HostSetup) -> Option<NftChain> {
     let own = Within::Inside(EGRESS);
-    NftChain {
-        name: "egress_segment_size",
-        kind: ChainType::Filter,
-        hook: Hook::Forward,
-        priority: -150,
-        rules: vec![
-            rule("who answers a pod fits the path", Match::InputPrefix(pods.clone()), Match::Source(Family::V6, own)),
-            rule("and so does the pod", Match::OutputPrefix(pods), Match::Destination(Family::V6, own)),
-        ],
-    }
+    let ends = [Match::Source(Family::V6, own), Match::Destination(Family::V6, own)];
+    mss::fit(host, "egress_segment_size", IPV6_HEADERS, ends)
 }
 
 fn egress_only(family: Family) -> NftChain {
@@ -101,28 +90,25 @@ fn egress_only(family: Family) -> NftChain {
     }
 }
 
-/// As for SNAT, a range of ports takes one rule more for each transport that has ports.
 fn egress(host: &HostSetup, family: Family) -> NftChain {
-    let rewrite = |transport: Option<Transport>| {
+    let rule = |transport: Option<Transport>| {
         let (range, ports) = (host.port_range.filter(|_| transport.is_some()), host.port_choice);
-        match family {
+        let rewrite = match family {
             Family::V4 => Statement::Snat { to: IpAddr::V4(host.primary_address), range, ports },
             Family::V6 => Statement::Masquerade { range, ports },
+        };
+        let from = std::iter::once(Match::Source(family, Within::Inside(EGRESS)));
+        NftRule {
+            purpose: "egress has the node's address",
+            matches: from.chain(transport.map(Match::Transport)).collect(),
+            statements: vec![Statement::Counter, rewrite],
         }
     };
-    let rule = |transport: Option<Transport>| NftRule {
-        purpose: "egress has the node's address",
-        matches: std::iter::once(Match::Source(family, Within::Inside(EGRESS)))
-            .chain(transport.map(Match::Transport))
-            .collect(),
-        statements: vec![Statement::Counter, rewrite(transport)],
-    };
-    let ranged = [Transport::Tcp, Transport::Udp].into_iter().filter(|_| host.port_range.is_some());
     NftChain {
         name: "egress",
         kind: ChainType::Nat,
         hook: Hook::Postrouting,
         priority: 109,
-        rules: ranged.map(Some).chain([None]).map(rule).collect(),
+        rules: snat::rewritten_transports(host).map(rule).collect(),
     }
 }

@@ -218,7 +218,7 @@ pub struct Ipv6State {
     pub forwards: bool,
     /// The primary ENI's link, when it takes routes from routers only as long as the node does not forward (`accept_ra` 1).
     pub hears_routers_as_host: Option<LinkName>,
-    /// Whether a host route of ours is there, or a live host veth whose alias names an IPv6 address: a pod has one.
+    /// Whether a pod has an IPv6 address, by the alias of a live host veth.
     pub has_pods: bool,
     /// Our nft table of IPv6, if there is one.
     pub nft: Option<NftState>,
@@ -284,11 +284,15 @@ pub fn diff(host: &HostSetup, state: &HostState) -> Plan {
     ops.extend(ipv6_forwarding(host, &state.ipv6));
     ops.extend(eni::diff(&host.primary_eni(), &state.primary).ops);
     let Move { missing, stale } = Move::of(host, &state.mark_rules);
+    // As long as the old table gives ENIs their marks, no rule that would take those may come; and none may be left that would take
+    // the new ones. Connections that such a rule was for are lost either way: the new table knows another mark.
+    let old_marks = || state.mark_rules.iter().filter_map(|(rule, _)| rule.mark);
+    let new_marks = || (1..=ids::MOST_MARKED_ENIS).filter_map(|index| marks::of_eni(host.eni_mark_mask, index));
     let (late, early): (Vec<_>, Vec<_>) =
-        missing_rules(host, &state.rules).into_iter().partition(|rule| takes_marks(rule, &state.mark_rules));
+        missing_rules(host, &state.rules).into_iter().partition(|rule| takes(rule, old_marks()));
     ops.extend(missing.into_iter().chain(early).map(Op::RuleAdd));
     let (first, last): (Vec<_>, Vec<_>) =
-        stale_rules(host, &state.rules).into_iter().partition(|op| takes_new_marks(op, host.eni_mark_mask));
+        stale_rules(host, &state.rules).into_iter().partition(|op| is_removal_of(op, |rule| takes(rule, new_marks())));
     ops.extend(first);
     ops.extend(nft_diff(&snat::table(host), state.nft.as_ref()));
     match (snat::table_of_ipv6(host), &state.ipv6.nft) {
@@ -321,19 +325,13 @@ fn ipv6_forwarding(host: &HostSetup, state: &Ipv6State) -> Vec<Op> {
     hears.into_iter().chain(forwards.into_iter().flatten()).collect()
 }
 
-/// Whether a rule would take packets that have the mark of an ENI: as long as the old table marks them so, it must not be there.
-fn takes_marks(rule: &Rule, of_enis: &[(Rule, u8)]) -> bool {
-    let takes = |own: Mark, found: Mark| found.value & own.mask == own.value;
-    rule.mark.is_some_and(|own| of_enis.iter().filter_map(|(rule, _)| rule.mark).any(|found| takes(own, found)))
+fn is_removal_of(op: &Op, is_meant: impl Fn(&Rule) -> bool) -> bool {
+    matches!(op, Op::OwnRuleDelete(rule) | Op::RuleDelete(rule) if is_meant(rule))
 }
 
-/// Whether the removal is of a rule that would take packets which the new table gives the mark of an ENI. Connections that it was for
-/// are lost either way: the new table knows another mark.
-fn takes_new_marks(removal: &Op, mask: u32) -> bool {
-    let (Op::OwnRuleDelete(rule) | Op::RuleDelete(rule)) = removal else { return false };
-    let takes = |own: Mark, new: Mark| new.value & own.mask == own.value;
-    let new = || (1..=ids::MOST_MARKED_ENIS).filter_map(|index| marks::of_eni(mask, index));
-    rule.mark.is_some_and(|own| new().any(|new| takes(own, new)))
+/// Whether a rule would take packets that have one of these marks.
+fn takes(rule: &Rule, mut marks: impl Iterator<Item = Mark>) -> bool {
+    rule.mark.is_some_and(|own| marks.any(|mark| mark.value & own.mask == own.value))
 }
 
 fn missing_rules(host: &HostSetup, found: &[(Rule, u8)]) -> Vec<Rule> {

@@ -35,18 +35,28 @@ pub fn vpc(host: &HostSetup) -> NftSet {
 /// The chain; `None`: nothing is known of the paths outside.
 #[must_use]
 pub fn clamp(host: &HostSetup) -> Option<NftChain> {
-    let mtu = host.external_mtu?;
-    let size = u16::try_from(mtu.saturating_sub(HEADERS)).unwrap_or(u16::MAX);
+    let outside = Within::Outside(VPC);
+    let ends = [Match::Destination(Family::V4, outside), Match::Source(Family::V4, outside)];
+    fit(host, "segment_size", HEADERS, ends)
+}
+
+/// A chain that fits segments to the paths outside, by what tells a packet that goes there from a pod, and one that comes from
+/// there; `headers`: of IP and TCP, without options.
+pub(super) fn fit(
+    host: &HostSetup,
+    name: &'static str,
+    headers: u32,
+    [leaving, coming]: [Match; 2],
+) -> Option<NftChain> {
+    let size = u16::try_from(host.external_mtu?.saturating_sub(headers)).unwrap_or(u16::MAX);
     let rule = |purpose, link, address| NftRule {
         purpose,
         matches: vec![link, Match::TcpSyn, address],
         statements: vec![Statement::ClampSegment(size)],
     };
-    let (outside, pods) = (Within::Outside(VPC), host.veth_prefix.clone());
-    let leaving = Match::Destination(Family::V4, outside);
-    let coming = Match::Source(Family::V4, outside);
+    let pods = host.veth_prefix.clone();
     Some(NftChain {
-        name: "segment_size",
+        name,
         kind: ChainType::Filter,
         hook: Hook::Forward,
         priority: -150,

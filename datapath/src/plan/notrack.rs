@@ -40,7 +40,7 @@
 //! this as soon as anything asks for connections, and we do. ICMP is tracked; an error about an untracked flow belongs to no
 //! connection, is `invalid` and would be dropped by kube-proxy, and path MTU discovery with it: `nat_seen` takes the state away
 //! (about translated flows they are `related`, and translated). Other transports have no ports to know a flow by. IPv6 is not
-//! concerned: there is no NAT of ours, and no table.
+//! concerned: all of it is tracked.
 //!
 //! # Limits
 //!

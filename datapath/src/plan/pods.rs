@@ -173,8 +173,9 @@ pub fn diff(pods: &[LivePod], state: &NodeState) -> Vec<Repair> {
         let Some((link, vouched)) = view.link_of(pod) else { continue };
         // Only the alias knows of an egress address: the plugin has chosen it.
         let addresses = link.alias.as_ref().filter(|_| vouched).map_or(pod.addresses, |alias| alias.addresses);
-        let pod = &LivePod { addresses, ..pod.clone() };
-        let pod = &LivePod { layout: view.layout(pod, link, vouched), ..pod.clone() };
+        let mut pod = LivePod { addresses, ..pod.clone() };
+        pod.layout = view.layout(&pod, link, vouched);
+        let pod = &pod;
         let before = repairs.len();
         for op in objects(pod, link) {
             match op {

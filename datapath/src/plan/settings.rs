@@ -10,8 +10,9 @@
 //! | net.ipv6.conf.all.forwarding 1 | the node routes IPv6 for pods that use it |
 //! | rp_filter 2 of the primary ENI's link | [`super::eni`] |
 //!
-//! Not here: `accept_ra` 2 of the primary ENI's link, which means as much as the 1 it was once the node does not forward; what goes with its link (host veths, secondary ENIs when they are detached), and the MTU of ENIs, which DHCP sets
-//! again. Writing ip_forward also sets `forwarding` of every link; a link on which somebody had chosen otherwise is not kept.
+//! Not here: `accept_ra` 2 of the primary ENI's link, which means as much as the 1 it was once the node does not forward, and
+//! `forwarding` 0 of new links, which the kernel sets with that of all; what goes with its link (host veths, secondary ENIs when they
+//! are detached); and the MTU of ENIs, which DHCP sets again. Writing ip_forward also sets `forwarding` of every link; a link on which somebody had chosen otherwise is not kept.
 //!
 //! Invariants: the first value found in a boot is the one that counts; what is not as we wrote it is somebody else's choice and
 //! stays; nothing but these settings is ever written by what a file says.

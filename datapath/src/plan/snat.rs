@@ -190,7 +190,12 @@ fn mark_outbound(host: &HostSetup) -> NftChain {
     }
 }
 
-/// With a range of ports one rule more for each transport that has ports: nft takes a range only behind one.
+/// With a range of ports one rule more for each transport that has ports, before the one for all: nft takes a range only behind one.
+pub(super) fn rewritten_transports(host: &HostSetup) -> impl Iterator<Item = Option<Transport>> {
+    let ranged = [Transport::Tcp, Transport::Udp].into_iter().filter(|_| host.port_range.is_some());
+    ranged.map(Some).chain([None])
+}
+
 fn source_address(host: &HostSetup) -> NftChain {
     let rule = |transport: Option<Transport>| NftRule {
         purpose: "and has the node's address",
@@ -207,12 +212,11 @@ fn source_address(host: &HostSetup) -> NftChain {
             },
         ],
     };
-    let ranged = [Transport::Tcp, Transport::Udp].into_iter().filter(|_| host.port_range.is_some());
     NftChain {
         name: "source_address",
         kind: ChainType::Nat,
         hook: Hook::Postrouting,
         priority: 110,
-        rules: ranged.map(Some).chain([None]).map(rule).collect(),
+        rules: rewritten_transports(host).map(rule).collect(),
     }
 }

@@ -230,10 +230,13 @@ const FAMILIES: [Families; 5] =
 #[test]
 fn the_set_up_of_each_mix_of_families_prints_as_reviewed() {
     let name = |families: &Families| format!("{families:?}").to_lowercase();
+    // What it has beside a node of IPv4, whose set-up is shown elsewhere.
+    let of_ipv4 = setup(&flat()).ops;
     for families in FAMILIES.into_iter().skip(1) {
         let link = Some(LinkName::new("ens5").unwrap());
         let ipv6 = Ipv6State { hears_routers_as_host: link, ..Ipv6State::default() };
-        let plan = diff(&HostSetup { families, ..flat() }, &HostState { ipv6, ..HostState::default() });
+        let mut plan = diff(&HostSetup { families, ..flat() }, &HostState { ipv6, ..HostState::default() });
+        plan.ops.retain(|op| !of_ipv4.contains(op));
         golden::check(&format!("host-{}.sh", name(&families)), &plan.to_string());
     }
 }
