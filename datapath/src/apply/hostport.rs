@@ -213,6 +213,18 @@ fn replaced(present: &[Element], wanted: &[Element], mapping: &Mapping) -> Resul
     Ok(gone)
 }
 
+/// What of the owner's ports is not open, as nft commands; none, and no file, is fine. Writes nothing.
+///
+/// # Errors
+/// [`ApplyError::Invalid`] when another living pod has one of them; elements or the file that cannot be read.
+pub fn missing_ports(folder: &Path, owner: &str) -> Result<Vec<String>, ApplyError> {
+    let Some(mapping) = records::read(folder, owner)? else { return Ok(Vec::new()) };
+    let mut view = look(&mut Socket::netfilter()?)?;
+    let table = whole(&view);
+    let elements = missing(&mut view.elements, &mapping)?;
+    Ok(table.into_iter().chain(elements).map(|request| request.doing).collect())
+}
+
 /// Closes what the owner has; how many elements went. None, and no table, is fine.
 ///
 /// # Errors

@@ -196,6 +196,7 @@ fn node_link(link: &Link) -> Option<NodeLink> {
         mac: link.mac,
         up: link.up,
         group: link.group,
+        mtu: link.mtu,
         alias: link.alias(),
         is_bare_veth: link.is_veth() && link.alias_text.is_none() && link.group != ids::MAKING_GROUP,
     })

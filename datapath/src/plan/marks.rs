@@ -47,7 +47,7 @@ pub fn of_eni(mask: u32, device_index: u32) -> Option<Mark> {
 }
 
 /// The ENI's device index by its mark; `None`: no ENI's.
-fn device_index(mark: Mark) -> Option<u32> {
+pub(super) fn device_index(mark: Mark) -> Option<u32> {
     let index = mark.value.checked_shr(mark.mask.trailing_zeros())?;
     (of_eni(mark.mask, index) == Some(mark)).then_some(index)
 }

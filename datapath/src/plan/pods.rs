@@ -34,6 +34,8 @@ use super::name::{LinkName, MacAddr, RouteTable};
 use super::pod::{self, PodAttachment, PodLayout};
 use super::repair::{Fault, Repair};
 
+pub mod check;
+
 /// A pod that must be reachable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LivePod {
@@ -77,6 +79,8 @@ pub struct NodeLink {
     pub up: bool,
     /// Its group.
     pub group: u32,
+    /// Its MTU.
+    pub mtu: u32,
     /// Its alias, if it is one of ours.
     pub alias: Option<VethAlias>,
     /// Whether it is one end of a veth that has no alias at all, and no ADD of ours is making it.
@@ -175,28 +179,7 @@ pub fn diff(pods: &[LivePod], state: &NodeState) -> Vec<Repair> {
         let addresses = link.alias.as_ref().filter(|_| vouched).map_or(pod.addresses, |alias| alias.addresses);
         let mut pod = LivePod { addresses, ..pod.clone() };
         pod.layout = view.layout(&pod, link, vouched);
-        let pod = &pod;
-        let before = repairs.len();
-        for op in objects(pod, link) {
-            match op {
-                Op::LinkSet(set) => repairs.extend(link_repair(pod, link, &set, vouched)),
-                Op::RouteAdd(route) => repairs.extend(view.route_repair(route)),
-                Op::NeighbourSet(neighbour) if vouched => {
-                    // A new MAC on the link, or its way up, costs it its neighbours (`neigh_changeaddr`, `neigh_ifdown`,
-                    // net/core/neighbour.c).
-                    let set_link = repairs.len() > before && matches!(repairs[before].op, Op::LinkSet(_));
-                    if set_link || !view.neighbours.contains(&neighbour) {
-                        repairs.push(Op::NeighbourSet(neighbour).into());
-                    }
-                }
-                Op::RuleAdd(rule) if !view.rules.contains(&rule) => repairs.push(Op::RuleAdd(rule).into()),
-                _ => {}
-            }
-        }
-        let wanted = attachment(pod, link).objects();
-        repairs.extend(group_repair(link, wanted.group, vouched));
-        repairs.extend(pod.addresses.iter().flat_map(|address| view.stale_rules(address, &wanted.rules)));
-        repairs.extend(wanted.routes.iter().flat_map(|route| view.stale_routes(link, route)));
+        repairs.extend(view.repairs_of(&pod, link, vouched));
     }
     repairs
 }
@@ -219,6 +202,32 @@ fn link_repair(pod: &LivePod, link: &NodeLink, wanted: &LinkSet, vouched: bool) 
 }
 
 impl View<'_> {
+    /// What one pod lacks, or must not have, in the layout that it is given.
+    fn repairs_of(&self, pod: &LivePod, link: &NodeLink, vouched: bool) -> Vec<Repair> {
+        let mut repairs: Vec<Repair> = Vec::new();
+        for op in objects(pod, link) {
+            match op {
+                Op::LinkSet(set) => repairs.extend(link_repair(pod, link, &set, vouched)),
+                Op::RouteAdd(route) => repairs.extend(self.route_repair(route)),
+                Op::NeighbourSet(neighbour) if vouched => {
+                    // A new MAC on the link, or its way up, costs it its neighbours (`neigh_changeaddr`, `neigh_ifdown`,
+                    // net/core/neighbour.c).
+                    let set_link = repairs.first().is_some_and(|first| matches!(first.op, Op::LinkSet(_)));
+                    if set_link || !self.neighbours.contains(&neighbour) {
+                        repairs.push(Op::NeighbourSet(neighbour).into());
+                    }
+                }
+                Op::RuleAdd(rule) if !self.rules.contains(&rule) => repairs.push(Op::RuleAdd(rule).into()),
+                _ => {}
+            }
+        }
+        let wanted = attachment(pod, link).objects();
+        repairs.extend(group_repair(link, wanted.group, vouched));
+        repairs.extend(pod.addresses.iter().flat_map(|address| self.stale_rules(address, &wanted.rules)));
+        repairs.extend(wanted.routes.iter().flat_map(|route| self.stale_routes(link, route)));
+        repairs
+    }
+
     /// A route to the same block that leads elsewhere gives way, unless it leads to a live pod with this very address.
     fn route_repair(&self, wanted: Route) -> Option<Repair> {
         let there = self.routes.get(&(wanted.table, wanted.destination));

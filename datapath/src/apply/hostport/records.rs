@@ -106,9 +106,23 @@ impl Records {
     }
 
     fn path(&self, owner: &str) -> PathBuf {
-        let digest = Sha1::digest(owner.as_bytes());
-        self.folder.join(digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+        path_of(&self.folder, owner)
     }
+}
+
+/// What a sandbox's file says, without the lock: it is replaced whole. `None`: it has none.
+pub(super) fn read(folder: &Path, owner: &str) -> Result<Option<Mapping>, ApplyError> {
+    let path = path_of(folder, owner);
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(text.parse().ok()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("reading", &path, error)),
+    }
+}
+
+fn path_of(folder: &Path, owner: &str) -> PathBuf {
+    let digest = Sha1::digest(owner.as_bytes());
+    folder.join(digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
 }
 
 fn failed(doing: &'static str, path: &Path, source: io::Error) -> ApplyError {

@@ -4,6 +4,7 @@
 //! here.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
@@ -373,19 +374,37 @@ fn rule_of(answer: &RouteNetlinkMessage, family: Family) -> Option<(Rule, u8)> {
 
 /// Permanent neighbours of a family that carry a protocol.
 pub(crate) fn neighbours(socket: &mut Socket, family: Family, protocol: u8) -> Result<Vec<Neighbour>, ApplyError> {
+    let all = permanent_neighbours(socket, family)?.into_iter();
+    Ok(all.filter(|found| found.protocol == protocol).map(|found| found.neighbour).collect())
+}
+
+/// A permanent neighbour as read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FoundNeighbour {
+    pub(crate) neighbour: Neighbour,
+    pub(crate) protocol: u8,
+    /// Since its last change.
+    pub(crate) age: Option<Duration>,
+}
+
+/// Permanent neighbours of a family, whoever made them.
+pub(crate) fn permanent_neighbours(socket: &mut Socket, family: Family) -> Result<Vec<FoundNeighbour>, ApplyError> {
     let mut message = NeighbourMessage::default();
     message.header.family = kernel_family(family);
     let doing = format!("ip {} neigh show", option(family));
     let answers = socket.dump(RouteNetlinkMessage::GetNeighbour(message), &doing)?;
-    Ok(answers.iter().filter_map(|answer| neighbour_of(answer, protocol)).collect())
+    Ok(answers.iter().filter_map(neighbour_of).collect())
 }
 
-fn neighbour_of(answer: &RouteNetlinkMessage, wanted: u8) -> Option<Neighbour> {
+/// What the kernel counts times of neighbours in for us (USER_HZ, the same on every machine that EC2 has).
+const TICKS_PER_SECOND: u64 = 100;
+
+fn neighbour_of(answer: &RouteNetlinkMessage) -> Option<FoundNeighbour> {
     let RouteNetlinkMessage::NewNeighbour(message) = answer else { return None };
     if message.header.state != NeighbourState::Permanent {
         return None;
     }
-    let (mut address, mut mac, mut protocol) = (None, None, 0);
+    let (mut address, mut mac, mut protocol, mut age) = (None, None, 0, None);
     for attribute in &message.attributes {
         match attribute {
             NeighbourAttribute::Destination(NeighbourAddress::Inet(found)) => address = Some(IpAddr::from(*found)),
@@ -394,9 +413,12 @@ fn neighbour_of(answer: &RouteNetlinkMessage, wanted: u8) -> Option<Neighbour> {
                 mac = <[u8; 6]>::try_from(bytes.as_slice()).ok().map(MacAddr);
             }
             NeighbourAttribute::Protocol(found) => protocol = u8::from(*found),
+            NeighbourAttribute::CacheInfo(info) => {
+                age = Some(Duration::from_millis(u64::from(info.updated) * (1_000 / TICKS_PER_SECOND)));
+            }
             _ => {}
         }
     }
-    (protocol == wanted).then_some(())?;
-    Some(Neighbour { address: address?, mac: mac?, link: LinkRef::Index(message.header.ifindex) })
+    let neighbour = Neighbour { address: address?, mac: mac?, link: LinkRef::Index(message.header.ifindex) };
+    Some(FoundNeighbour { neighbour, protocol, age })
 }

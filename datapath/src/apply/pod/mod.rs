@@ -11,9 +11,13 @@
 //! never touches a link or an address that another owner holds.
 
 mod attach;
+mod check;
 mod detach;
+mod sandboxes;
 mod standing;
 
 pub use attach::{AttachedPod, attach};
+pub use check::check;
 pub use detach::{Detached, detach, take_back};
+pub use sandboxes::{AttachedSandbox, sandboxes};
 pub use standing::{Standing, standing};

@@ -62,6 +62,7 @@ fn link(number: u8, pod: &LivePod) -> NodeLink {
         mac: Some(MacAddr::of_host_end(&pod.owner)),
         up: true,
         group: 0,
+        mtu: 9001,
         alias: Some(VethAlias { owner: pod.owner.clone(), addresses: pod.addresses }),
         is_bare_veth: false,
     }
@@ -75,6 +76,7 @@ fn bare_node() -> NodeState {
         mac: Some(MacAddr([2, 0, 0, 0, 0, 1])),
         up: true,
         group: 0,
+        mtu: 9001,
         alias: None,
         is_bare_veth: false,
     };

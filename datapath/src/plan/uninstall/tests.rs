@@ -82,6 +82,7 @@ fn add_pod(state: &mut NodeState, kind: Kind, eni: u32, number: u32, is_dead: bo
         mac: None,
         up: true,
         group: if is_dead { ids::DEAD_GROUP } else { group },
+        mtu: 9001,
         alias: (kind != Kind::Reference).then_some(alias),
         is_bare_veth: kind == Kind::Reference,
     });
