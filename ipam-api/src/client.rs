@@ -2,7 +2,7 @@
 //! The plugin's end: one blocking call with one time budget, on a current-thread runtime of its own.
 //!
 //! The budget covers everything: waiting for a socket that is missing or refuses (the daemon restarts), connecting,
-//! the call, and calls again when the daemon died under one (both calls are idempotent by their key). Does *not*
+//! the call, and calls again when the daemon died under one (all calls are idempotent by their keys). Does *not*
 //! interpret replies: `Success=false` is an `Ok` here.
 //!
 //! Invariant: no call outlives its budget, whatever the daemon does (dead, stopped, slow, talking nonsense).
@@ -36,10 +36,11 @@ use crate::MAX_MESSAGE_BYTES;
 use crate::health::health_client::HealthClient;
 use crate::health::{HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus};
 use crate::rpc::cni_backend_client::CniBackendClient;
+use crate::rpc::enid_backend_client::EnidBackendClient;
 use crate::rpc::np_backend_client::NpBackendClient;
 use crate::rpc::{
-    AddNetworkReply, AddNetworkRequest, DelNetworkReply, DelNetworkRequest, DeleteNpReply, DeleteNpRequest,
-    EnforceNpReply, EnforceNpRequest,
+    AddNetworkReply, AddNetworkRequest, CollectGarbageReply, CollectGarbageRequest, DelNetworkReply, DelNetworkRequest,
+    DeleteNpReply, DeleteNpRequest, EnforceNpReply, EnforceNpRequest,
 };
 
 /// First pause before another try to connect; doubled up to [`LONGEST_PAUSE`].
@@ -113,6 +114,20 @@ impl Client {
             let mut client =
                 CniBackendClient::with_origin(channel, origin()).max_decoding_message_size(MAX_MESSAGE_BYTES);
             client.del_network(within(left, request.clone())).await
+        })
+    }
+
+    /// Gives the addresses back of all sandboxes of a network that are not to be kept. The reference's daemon does not know the
+    /// call: [`Code::Unimplemented`].
+    pub fn collect_garbage(
+        &self,
+        request: CollectGarbageRequest,
+        budget: Duration,
+    ) -> Result<CollectGarbageReply, CallError> {
+        self.call(budget, async |channel, left| {
+            let mut client =
+                EnidBackendClient::with_origin(channel, origin()).max_decoding_message_size(MAX_MESSAGE_BYTES);
+            client.collect_garbage(within(left, request.clone())).await
         })
     }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The daemon's end: the socket, the peer check, the services and their limits.
 //!
-//! Handlers are the generated traits [`CniBackend`] and [`ConfigServerBackend`]; what they decide is the daemon's. When
+//! Handlers are the generated traits [`CniBackend`], [`EnidBackend`] and [`ConfigServerBackend`]; what they decide is the daemon's. When
 //! a caller goes away its handler's future is dropped, which is how a waiting ADD learns that nobody waits any more.
 //!
 //! Invariants: a connection whose peer's uid (SO_PEERCRED, unix(7)) is not allowed is closed before a byte of it is
@@ -18,6 +18,7 @@ use tokio::net::UnixListener;
 use crate::health::health_server::HealthServer;
 use crate::rpc::cni_backend_server::CniBackendServer;
 use crate::rpc::config_server_backend_server::ConfigServerBackendServer;
+use crate::rpc::enid_backend_server::EnidBackendServer;
 use crate::{ADD_BUDGET, MAX_MESSAGE_BYTES, is_known_version};
 
 mod health;
@@ -25,12 +26,13 @@ mod incoming;
 
 pub use crate::rpc::cni_backend_server::CniBackend;
 pub use crate::rpc::config_server_backend_server::ConfigServerBackend;
+pub use crate::rpc::enid_backend_server::EnidBackend;
 pub use incoming::ConnectionEvent;
 
 /// The handlers that are served.
 #[derive(Debug)]
 pub struct Services<B, C> {
-    /// ADD and DEL.
+    /// ADD, DEL and GC.
     pub backend: Arc<B>,
     /// What the network policy agent asks at its start.
     pub config: Arc<C>,
@@ -111,19 +113,21 @@ fn remove_stale(socket: &Path) -> io::Result<()> {
 
 /// Serves until `shutdown` completes; then stops accepting at once and waits for the calls in progress. The socket's
 /// file stays: the next [`bind`] replaces it.
-pub async fn serve<B: CniBackend, C: ConfigServerBackend>(
+pub async fn serve<B: CniBackend + EnidBackend, C: ConfigServerBackend>(
     listener: UnixListener,
     services: Services<B, C>,
     options: ServeOptions,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let incoming = incoming::Incoming::new(listener, options.allowed_uids, options.on_event);
+    let enid = EnidBackendServer::from_arc(Arc::clone(&services.backend)).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let backend = CniBackendServer::from_arc(services.backend).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let config = ConfigServerBackendServer::from_arc(services.config).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let health = HealthServer::new(health::AlwaysServing).max_decoding_message_size(MAX_MESSAGE_BYTES);
     tonic::transport::Server::builder()
         .timeout(options.call_limit)
         .add_service(backend)
+        .add_service(enid)
         .add_service(config)
         .add_service(health)
         .serve_with_incoming_shutdown(incoming, shutdown)

@@ -9,10 +9,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ipam_api::rpc::{
-    AddNetworkReply, AddNetworkRequest, DelNetworkReply, DelNetworkRequest, NetworkPolicyAgentConfigReply, Refusal,
+    AddNetworkReply, AddNetworkRequest, CollectGarbageReply, CollectGarbageRequest, DelNetworkReply, DelNetworkRequest,
+    NetworkPolicyAgentConfigReply, Refusal,
 };
 use ipam_api::server::{
-    CniBackend, ConfigServerBackend, ConnectionEvent, ServeError, ServeOptions, Services, bind, check_version, serve,
+    CniBackend, ConfigServerBackend, ConnectionEvent, EnidBackend, ServeError, ServeOptions, Services, bind,
+    check_version, serve,
 };
 use ipam_api::{CallError, Client, Code};
 use tokio::sync::{mpsc, oneshot};
@@ -57,6 +59,16 @@ impl CniBackend for Backend {
 
     async fn del_network(&self, _: Request<DelNetworkRequest>) -> Result<Response<DelNetworkReply>, Status> {
         Err(Status::unknown(ipam_api::UNKNOWN_POD))
+    }
+}
+
+#[tonic::async_trait]
+impl EnidBackend for Backend {
+    async fn collect_garbage(
+        &self,
+        _: Request<CollectGarbageRequest>,
+    ) -> Result<Response<CollectGarbageReply>, Status> {
+        Err(Status::unimplemented("as the reference's daemon"))
     }
 }
 

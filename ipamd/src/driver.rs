@@ -156,7 +156,7 @@ impl Driver {
     }
 
     fn reply(&mut self, reply: Reply) {
-        let (Reply::Add { request, .. } | Reply::Del { request, .. }) = &reply;
+        let (Reply::Add { request, .. } | Reply::Del { request, .. } | Reply::Gc { request, .. }) = &reply;
         if let Some(waiting) = self.waiting.remove(request) {
             // A caller that went away meanwhile sends a DEL: the runtime does that for every ADD it gave up.
             let _ = waiting.send(reply);

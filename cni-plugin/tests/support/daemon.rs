@@ -8,10 +8,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use ipam_api::rpc::{
-    AddNetworkReply, AddNetworkRequest, DelNetworkReply, DelNetworkRequest, DeleteNpReply, DeleteNpRequest,
-    EnforceNpReply, EnforceNpRequest, IpAllocationMetadata, NetworkPolicyAgentConfigReply, Refusal,
+    AddNetworkReply, AddNetworkRequest, Attachment, CollectGarbageReply, CollectGarbageRequest, DelNetworkReply,
+    DelNetworkRequest, DeleteNpReply, DeleteNpRequest, EnforceNpReply, EnforceNpRequest, IpAllocationMetadata,
+    NetworkPolicyAgentConfigReply, Refusal, ReleasedAttachment,
 };
-use ipam_api::server::{CniBackend, ConfigServerBackend, ServeOptions, Services, bind, check_version, serve};
+use ipam_api::server::{
+    CniBackend, ConfigServerBackend, EnidBackend, ServeOptions, Services, bind, check_version, serve,
+};
 use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 
@@ -41,6 +44,7 @@ pub(crate) struct Model {
     pub(crate) leases: BTreeMap<String, Ipv4Addr>,
     pub(crate) adds: Vec<AddNetworkRequest>,
     pub(crate) dels: Vec<DelNetworkRequest>,
+    pub(crate) gcs: Vec<CollectGarbageRequest>,
     next: u8,
 }
 
@@ -135,6 +139,45 @@ impl CniBackend for Served {
     }
 }
 
+#[tonic::async_trait]
+impl EnidBackend for Served {
+    async fn collect_garbage(
+        &self,
+        request: Request<CollectGarbageRequest>,
+    ) -> Result<Response<CollectGarbageReply>, Status> {
+        let request = request.into_inner();
+        match self.seen(|model| model.gcs.push(request.clone())) {
+            Mode::Reference { .. } => return Err(Status::unimplemented("unknown service rpc.EnidBackend")),
+            Mode::Hang => std::future::pending().await,
+            _ => {}
+        }
+        let mut model = self.0.lock().unwrap();
+        // It has no clock: all is old or, unless told to spare nothing, young.
+        let is_stale = |name: &str| {
+            let named = |list: &[Attachment]| {
+                list.iter().any(|one| key(&request.network_name, &one.container_id, &one.if_name) == name)
+            };
+            name.starts_with(&format!("{}/", request.network_name))
+                && !named(&request.keep)
+                && (named(&request.gone) || request.spare_younger_ms == 0)
+        };
+        let stale: Vec<String> = model.leases.keys().filter(|name| is_stale(name)).cloned().collect();
+        let mut released = Vec::new();
+        for name in stale {
+            let address = model.leases.remove(&name).unwrap();
+            let add = model.adds.iter().rev().find(|add| name.contains(&add.container_id)).cloned().unwrap_or_default();
+            released.push(ReleasedAttachment {
+                container_id: add.container_id,
+                if_name: add.if_name,
+                k8s_pod_name: add.k8s_pod_name,
+                k8s_pod_namespace: add.k8s_pod_namespace,
+                ip_allocation_metadata: metadata(address, 0),
+            });
+        }
+        Ok(Response::new(CollectGarbageReply { released }))
+    }
+}
+
 struct NoConfig;
 
 #[tonic::async_trait]
@@ -156,7 +199,8 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     pub(crate) fn start(socket: &Path, mode: Mode) -> Self {
-        let model = Model { mode, leases: BTreeMap::new(), adds: Vec::new(), dels: Vec::new(), next: 10 };
+        let model =
+            Model { mode, leases: BTreeMap::new(), adds: Vec::new(), dels: Vec::new(), gcs: Vec::new(), next: 10 };
         Self::start_with(socket, Arc::new(Mutex::new(model)))
     }
 

@@ -6,9 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ipam_api::rpc::{
-    AddNetworkReply, AddNetworkRequest, DelNetworkReply, DelNetworkRequest, NetworkPolicyAgentConfigReply,
+    AddNetworkReply, AddNetworkRequest, CollectGarbageReply, CollectGarbageRequest, DelNetworkReply, DelNetworkRequest,
+    NetworkPolicyAgentConfigReply,
 };
-use ipam_api::server::{CniBackend, ConfigServerBackend, ServeOptions, Services, bind, serve as serve_rpc};
+use ipam_api::server::{
+    CniBackend, ConfigServerBackend, EnidBackend, ServeOptions, Services, bind, serve as serve_rpc,
+};
 use tonic::{Request, Response, Status};
 
 #[derive(Debug)]
@@ -22,6 +25,16 @@ impl CniBackend for Empty {
 
     async fn del_network(&self, _: Request<DelNetworkRequest>) -> Result<Response<DelNetworkReply>, Status> {
         Ok(Response::new(DelNetworkReply { success: true, ..Default::default() }))
+    }
+}
+
+#[tonic::async_trait]
+impl EnidBackend for Empty {
+    async fn collect_garbage(
+        &self,
+        _: Request<CollectGarbageRequest>,
+    ) -> Result<Response<CollectGarbageReply>, Status> {
+        Ok(Response::new(CollectGarbageReply::default()))
     }
 }
 

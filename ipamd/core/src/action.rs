@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::NatBlocks;
 use crate::ids::{
-    ActionId, AllocationKey, AttachmentId, BootTime, DeviceIndex, EniId, InstanceId, MacAddr, RequestId, RouteTable,
-    SecurityGroupId, SubnetId, VpcId,
+    ActionId, AllocationKey, AttachmentId, BootTime, DeviceIndex, EniId, InstanceId, MacAddr, PodRef, RequestId,
+    RouteTable, SecurityGroupId, SubnetId, VpcId,
 };
 use crate::reason::{Notice, Refusal};
 use crate::repair::RepairPlan;
@@ -46,6 +46,24 @@ pub enum Reply {
         /// What was released.
         released: Option<Allocated>,
     },
+    /// To GC. Always a success.
+    Gc {
+        /// Which call.
+        request: RequestId,
+        /// What was released, by address.
+        released: Vec<Freed>,
+    },
+}
+
+/// An allocation that a GC has released.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Freed {
+    /// The sandbox that had it.
+    pub key: AllocationKey,
+    /// Its pod, as far as it was known.
+    pub pod: PodRef,
+    /// The address.
+    pub allocated: Allocated,
 }
 
 /// An address bound to a sandbox, with what the plugin needs to plumb it.

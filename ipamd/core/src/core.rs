@@ -26,6 +26,7 @@ mod calls;
 mod drive;
 mod ended;
 mod flush;
+mod garbage;
 pub(crate) mod kernel;
 pub(crate) mod leaked;
 pub(crate) mod learn;
@@ -240,6 +241,7 @@ impl Core {
                 self.waiters.abandon(request);
             }
             Event::DelRequested { request, key } => self.del_requested(turn, request, &key),
+            Event::GcRequested { request, garbage } => self.gc_requested(turn, request, &garbage),
             Event::TombstoneFound { key } => self.tombstone_found(turn, key),
             Event::ActionEnded { id, outcome } => self.ended(turn, id, outcome),
             Event::LinkAppeared { mac } => self.link_appeared(turn.boot(), mac),

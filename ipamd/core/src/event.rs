@@ -63,6 +63,13 @@ pub enum Event {
         /// The sandbox's key.
         key: AllocationKey,
     },
+    /// A GC call.
+    GcRequested {
+        /// Names the call in the reply.
+        request: RequestId,
+        /// What it says.
+        garbage: Garbage,
+    },
     /// A DEL that the plugin left on disk while the daemon was away. No reply; forgotten by [`crate::ActionKind::ForgetTombstone`].
     TombstoneFound {
         /// The sandbox's key.
@@ -94,6 +101,19 @@ pub enum Event {
     },
     /// A deadline that the core asked for has come.
     Tick,
+}
+
+/// What a GC says of the sandboxes of one network.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Garbage {
+    /// The network; keys of others are no business of this call.
+    pub network: String,
+    /// Sandboxes that there are, or that the plugin has spared.
+    pub keep: BTreeSet<AllocationKey>,
+    /// Sandboxes that the plugin has taken down.
+    pub gone: BTreeSet<AllocationKey>,
+    /// What was granted less than this ago is spared, unless it is gone.
+    pub spare_younger: Duration,
 }
 
 /// How full the kernel's table of connections is.

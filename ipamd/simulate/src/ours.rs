@@ -153,7 +153,7 @@ impl Daemon {
         for reply in effects.replies {
             turn.steps.push(match reply {
                 Reply::Add { request, result } => Step::AddReply { request, result },
-                Reply::Del { request, .. } => Step::DelReply { request },
+                Reply::Del { request, .. } | Reply::Gc { request, .. } => Step::DelReply { request },
             });
         }
         for action in effects.actions {

@@ -4,22 +4,25 @@
 //! Decides nothing but whether a request can be one: version, key, no multi-NIC. An ordinary refusal is `Success=false`
 //! with our `Refusal` field, as the reference answers, so that its plugin works with us.
 //!
+//! A GC is a service of its own, which the reference has not.
+//!
 //! Invariants: an ADD is answered before its caller's budget is over, a reason on the way included
 //! ([`ANSWER_MARGIN`]); when its caller goes away its waiter goes too ([`Abandon`]).
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use datapath::plan::pod::PodLayout;
 use ipam_api::rpc::{
-    AddNetworkReply, AddNetworkRequest, DelNetworkReply, DelNetworkRequest, IpAllocationMetadata,
-    NetworkPolicyAgentConfigReply, Refusal as WireRefusal,
+    AddNetworkReply, AddNetworkRequest, Attachment, CollectGarbageReply, CollectGarbageRequest, DelNetworkReply,
+    DelNetworkRequest, IpAllocationMetadata, NetworkPolicyAgentConfigReply, Refusal as WireRefusal, ReleasedAttachment,
 };
-use ipam_api::server::{CniBackend, ConfigServerBackend, check_version};
+use ipam_api::server::{CniBackend, ConfigServerBackend, EnidBackend, check_version};
 use ipam_api::{ADD_BUDGET, ANSWER_MARGIN};
-use ipamd_core::action::Allocated;
+use ipamd_core::action::{Allocated, Freed};
 use ipamd_core::config::NatBlocks;
-use ipamd_core::event::InstanceFacts;
+use ipamd_core::event::{Garbage, InstanceFacts};
 use ipamd_core::ids::{AllocationKey, PodRef, RequestId};
 use ipamd_core::reason::{ReasonCode, Refusal};
 use ipamd_core::{Config, Event, Reply};
@@ -30,7 +33,7 @@ use crate::clock;
 use crate::edge::host::pod_layout;
 use crate::inbox::Inbox;
 
-/// Both services.
+/// All services.
 #[derive(Debug)]
 pub(crate) struct Backend {
     inbox: Inbox,
@@ -99,6 +102,16 @@ impl Backend {
             pod_route_table,
             link_group,
             ..IpAllocationMetadata::default()
+        }
+    }
+
+    fn released(&self, freed: Freed) -> ReleasedAttachment {
+        ReleasedAttachment {
+            ip_allocation_metadata: vec![self.metadata(&freed.allocated)],
+            container_id: freed.key.container_id,
+            if_name: freed.key.ifname,
+            k8s_pod_name: freed.pod.name,
+            k8s_pod_namespace: freed.pod.namespace,
         }
     }
 
@@ -175,7 +188,7 @@ impl CniBackend for Backend {
                 tracing::warn!(key = text, %pod, code = %refusal.code, waited_ms, "refused: {}", refusal.cause);
                 Ok(Response::new(refused(&wire_refusal(&refusal))))
             }
-            Reply::Del { .. } => Err(Status::internal("bug: a DEL's answer to an ADD")),
+            Reply::Del { .. } | Reply::Gc { .. } => Err(Status::internal("bug: another call's answer to an ADD")),
         }
     }
 
@@ -196,6 +209,7 @@ impl CniBackend for Backend {
             Reply::Del { released, .. } => released,
             // The driver's answer while it stops: the plugin leaves a tombstone.
             Reply::Add { .. } => return Err(Status::unavailable("the daemon is stopping")),
+            Reply::Gc { .. } => return Err(Status::internal("bug: a GC's answer to a DEL")),
         };
         match &released {
             Some(Allocated { address, .. }) => {
@@ -205,6 +219,42 @@ impl CniBackend for Backend {
         }
         reply.ip_allocation_metadata = released.iter().map(|released| self.metadata(released)).collect();
         Ok(Response::new(reply))
+    }
+}
+
+#[tonic::async_trait]
+impl EnidBackend for Backend {
+    async fn collect_garbage(
+        &self,
+        request: Request<CollectGarbageRequest>,
+    ) -> Result<Response<CollectGarbageReply>, Status> {
+        let call = request.into_inner();
+        check_version(&call.client_version).map_err(|status| *status)?;
+        let network = call.network_name;
+        let keys = |list: Vec<Attachment>| -> Result<BTreeSet<AllocationKey>, Status> {
+            let key_of = |one: &Attachment| key(&network, &one.container_id, &one.if_name);
+            // One that cannot be read is not dropped: what it means would be taken for garbage.
+            let read = |one: Attachment| {
+                key_of(&one).ok_or_else(|| Status::invalid_argument(format!("no attachment of a sandbox: {one:?}")))
+            };
+            list.into_iter().map(read).collect()
+        };
+        let garbage = Garbage {
+            keep: keys(call.keep)?,
+            gone: keys(call.gone)?,
+            spare_younger: Duration::from_millis(call.spare_younger_ms.into()),
+            network: network.clone(),
+        };
+        let (kept, gone) = (garbage.keep.len(), garbage.gone.len());
+        let request = self.request_id();
+        let released = match self.ask(request, Event::GcRequested { request, garbage }).await? {
+            Reply::Gc { released, .. } => released,
+            Reply::Add { .. } => return Err(Status::unavailable("the daemon is stopping")),
+            Reply::Del { .. } => return Err(Status::internal("bug: a DEL's answer to a GC")),
+        };
+        tracing::info!(network, kept, gone, released = released.len(), "garbage collected");
+        let released = released.into_iter().map(|freed| self.released(freed)).collect();
+        Ok(Response::new(CollectGarbageReply { released }))
     }
 }
 

@@ -409,6 +409,12 @@ pub const VARIABLES: &[Variable] = &[
         "Read by the plugin, in the runtime's environment: how long an ADD may take, 20 s at most.",
     ),
     row(
+        "ENID_GC_SPARE_MS",
+        ("whole number", "60000", "milliseconds"),
+        Elsewhere,
+        "Read by the plugin, in the runtime's environment: how young a sandbox is spared by a GC, 60 s at most.",
+    ),
+    row(
         "AWS_VPC_K8S_CNI_LOGLEVEL",
         ("debug, info, warn, error or fatal", "info", ""),
         Honoured,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Calls of the plugin: ADD, DEL, tombstones.
+//! Calls of the plugin: ADD, DEL, tombstones. (GC: [`super::garbage`].)
 //!
 //! An ADD for a key that holds an address gets the same one, whatever its ENI is doing. Any other goes to the queue's end;
 //! `advance` serves it in the same turn when an address is free. A DEL always succeeds, at once, and waits for nobody.
@@ -80,7 +80,7 @@ impl Core {
         }
     }
 
-    fn release_key(&mut self, turn: &mut Turn, key: &AllocationKey) -> Option<Allocated> {
+    pub(super) fn release_key(&mut self, turn: &mut Turn, key: &AllocationKey) -> Option<Allocated> {
         let migrated = AllocationKey {
             network: MIGRATED_NETWORK.to_owned(),
             container_id: key.container_id.clone(),

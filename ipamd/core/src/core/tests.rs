@@ -7,6 +7,7 @@ mod announced;
 mod drift;
 mod failures;
 mod flush;
+mod garbage;
 mod leaks;
 mod patience;
 mod places;

@@ -55,7 +55,7 @@ impl Core {
                 }
                 Reply::Add { request, result: Err(not_durable(message)) }
             }
-            other @ (Reply::Add { .. } | Reply::Del { .. }) => other,
+            other @ (Reply::Add { .. } | Reply::Del { .. } | Reply::Gc { .. }) => other,
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::net::Ipv4Addr;
 
 use ipamd_core::action::Plumbing;
-use ipamd_core::ids::{DeviceIndex, RouteTable};
+use ipamd_core::ids::{DeviceIndex, PodRef, RouteTable};
 use ipamd_core::reason::ReasonCode;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
@@ -215,6 +215,48 @@ async fn a_del_succeeds_with_and_without_an_address() {
         assert_eq!(answer.ip_allocation_metadata.len(), expected);
         assert_eq!(answer.network_policy_mode, "standard");
     }
+}
+
+#[tokio::test]
+async fn a_gc_carries_both_lists_and_its_answer_names_pods_and_addresses() {
+    let (backend, mut receiver, _facts) = bench(false);
+    let attachment = |container: &str| Attachment { container_id: container.to_owned(), if_name: "eth0".to_owned() };
+    let call = CollectGarbageRequest {
+        network_name: "aws-cni".to_owned(),
+        keep: vec![attachment("c1")],
+        gone: vec![attachment("c2")],
+        spare_younger_ms: 60_000,
+        ..CollectGarbageRequest::default()
+    };
+    let key = |container: &str| AllocationKey {
+        network: "aws-cni".to_owned(),
+        container_id: container.to_owned(),
+        ifname: "eth0".to_owned(),
+    };
+    let driver = async {
+        let (request, event, reply) = next_call(&mut receiver).await;
+        let Event::GcRequested { garbage, .. } = event else { panic!("{event:?}") };
+        let expected = Garbage {
+            network: "aws-cni".to_owned(),
+            keep: [key("c1")].into(),
+            gone: [key("c2")].into(),
+            spare_younger: Duration::from_secs(60),
+        };
+        assert_eq!(garbage, expected);
+        let pod = PodRef { namespace: "shop".to_owned(), name: "web-0".to_owned() };
+        reply
+            .send(Reply::Gc { request, released: vec![Freed { key: key("c2"), pod, allocated: allocated() }] })
+            .unwrap();
+    };
+    let (answer, ()) = tokio::join!(backend.collect_garbage(Request::new(call.clone())), driver);
+    let released = answer.unwrap().into_inner().released;
+    assert_eq!((released.len(), released[0].k8s_pod_name.as_str()), (1, "web-0"));
+    assert_eq!(released[0].ip_allocation_metadata[0].ipv4_addr, "10.0.0.77");
+
+    // An element that names nothing must not shorten the list of what is kept.
+    let broken = CollectGarbageRequest { keep: vec![attachment("c1"), attachment("")], ..call };
+    let status = backend.collect_garbage(Request::new(broken)).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::InvalidArgument);
 }
 
 #[tokio::test]

@@ -29,6 +29,10 @@ enum Blow {
     Vanish {
         pod: u8,
     },
+    /// A GC that takes some of the living down.
+    Gc {
+        forgotten: u64,
+    },
     Abandon,
     Run {
         ms: u64,
@@ -96,6 +100,7 @@ fn blows() -> impl Strategy<Value = Blow> {
         8 => (0_u8..40).prop_map(|pod| Blow::Del { pod }),
         1 => (0_u8..40).prop_map(|pod| Blow::Tombstone { pod }),
         1 => (0_u8..40).prop_map(|pod| Blow::Vanish { pod }),
+        1 => any::<u64>().prop_map(|forgotten| Blow::Gc { forgotten }),
         1 => Just(Blow::Abandon),
         8 => prop_oneof![0_u64..400, 400_u64..5_000, 5_000_u64..100_000].prop_map(|ms| Blow::Run { ms }),
         2 => any::<u64>().prop_map(|happens| Blow::Kill { happens }),
@@ -143,6 +148,9 @@ fn strike(world: &mut World, blow: &Blow, strangers: &mut u32) {
         Blow::Del { pod } => world.del(&name(*pod)),
         Blow::Tombstone { pod } => world.tombstone(&name(*pod)),
         Blow::Vanish { pod } => world.vanish(&name(*pod)),
+        Blow::Gc { forgotten } => {
+            world.gc(|place| forgotten >> (place % 64) & 3 == 3, Duration::from_secs(60));
+        }
         Blow::Abandon => {
             let open: Option<RequestId> = world.deadlines.keys().next_back().copied();
             if let Some(request) = open {

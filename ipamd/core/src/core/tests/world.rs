@@ -379,6 +379,12 @@ impl World {
                 }
             }
             Reply::Del { .. } => {}
+            Reply::Gc { released, .. } => {
+                for freed in released {
+                    assert!(!self.pods.contains_key(&freed.key), "{}: a living pod's address is released", freed.key);
+                    self.released(&freed.key.container_id);
+                }
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the plugin, the runtime and the operator do, and what they see of it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -8,8 +9,8 @@ use super::{BOOT, World, key, kind_name};
 use crate::Snapshot;
 use crate::config::Config;
 use crate::core::Core;
-use crate::event::Event;
-use crate::ids::{PodRef, RequestId};
+use crate::event::{Event, Garbage};
+use crate::ids::{AllocationKey, BootTime, PodRef, RequestId};
 use crate::reason::ReasonCode;
 use crate::restore::Restored;
 
@@ -40,6 +41,36 @@ impl World {
         self.released(container);
         self.next_request += 1;
         self.feed(Event::DelRequested { request: RequestId(self.next_request), key: key(container) });
+    }
+
+    /// GC. On the runtime's list are all sandboxes that live, but for those that came within `spare_younger`, and those for which
+    /// `is_forgotten` says so: these the plugin takes down.
+    pub(in crate::core::tests) fn gc(&mut self, is_forgotten: impl Fn(usize) -> bool, spare_younger: Duration) {
+        let now = self.now.boot;
+        let granted: BTreeMap<AllocationKey, BootTime> = self
+            .core
+            .store
+            .allocations()
+            .map(|(_, _, allocation)| (allocation.key.clone(), allocation.granted_at))
+            .collect();
+        let is_young = |key: &AllocationKey| granted.get(key).is_some_and(|at| now.since(*at) < spare_younger);
+        let (mut keep, mut gone) = (BTreeSet::new(), BTreeSet::new());
+        for (place, key) in self.pods.keys().cloned().enumerate() {
+            if is_young(&key) {
+                continue;
+            }
+            if is_forgotten(place) {
+                gone.insert(key)
+            } else {
+                keep.insert(key)
+            };
+        }
+        for key in &gone {
+            self.pods.remove(key);
+        }
+        self.next_request += 1;
+        let garbage = Garbage { network: "aws-cni".to_owned(), keep, gone, spare_younger };
+        self.feed(Event::GcRequested { request: RequestId(self.next_request), garbage });
     }
 
     pub(in crate::core::tests) fn released(&mut self, container: &str) {
