@@ -9,11 +9,11 @@ cd "$(dirname "$0")/.."
 arch=$(uname -m)
 musl=$arch-unknown-linux-musl
 if [ -d "$(rustc --print sysroot)/lib/rustlib/$musl/lib" ]; then
-    target=$musl limit=2000000 libc=musl flags=
+    target=$musl limit=2200000 libc=musl flags=
 else
     # Packed relocations (glibc 2.36, Debian 12) are 85 kB less to read and to relocate at each start.
     flags=" -C link-arg=-Wl,-z,pack-relative-relocs"
-    target=$arch-unknown-linux-gnu limit=2500000 libc="static glibc"
+    target=$arch-unknown-linux-gnu limit=2700000 libc="static glibc"
 fi
 
 hint=

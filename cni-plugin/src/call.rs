@@ -38,8 +38,8 @@ impl Budget {
     }
 }
 
-/// An ADD or a DEL.
-#[derive(Debug)]
+/// An ADD, a DEL or a CHECK; a GC, without a sandbox.
+#[derive(Clone, Debug)]
 pub(crate) struct Call {
     /// What the runtime gave.
     pub parameters: Parameters,

@@ -2,12 +2,11 @@
 //! The verbs and the parameters that a runtime gives in the environment (CNI specification, "Parameters"). Says
 //! everything that is missing or not valid in one error. Does not read the environment: it is a function passed in.
 //!
-//! | verb | required | this version |
-//! |---|---|---|
-//! | ADD | CNI_CONTAINERID, CNI_NETNS, CNI_IFNAME | yes |
-//! | DEL | CNI_CONTAINERID, CNI_IFNAME | yes |
-//! | STATUS, VERSION | - | yes |
-//! | CHECK, GC | - | error 4, naming CNI_COMMAND: the same answer as to a verb that nobody knows |
+//! | verb | required |
+//! |---|---|
+//! | ADD, CHECK | CNI_CONTAINERID, CNI_NETNS, CNI_IFNAME |
+//! | DEL | CNI_CONTAINERID, CNI_IFNAME |
+//! | GC, STATUS, VERSION | - |
 //!
 //! CNI_PATH is required by the specification for none of these and not used: we delegate to no other plugin.
 
@@ -25,6 +24,10 @@ pub(crate) enum Verb {
     Add,
     /// Detach it.
     Del,
+    /// Is it still attached as it was?
+    Check,
+    /// Detach all that are not on a list.
+    Gc,
     /// Would an ADD succeed?
     Status,
     /// Which versions of the specification?
@@ -44,15 +47,14 @@ const IFNAME: Parameter = ("CNI_IFNAME", (is_pod_link, "a link name of 1 to 15 c
 
 impl Verb {
     /// Every verb: its name and what it needs.
-    const TABLE: [(Self, &'static str, &'static [Parameter]); 4] = [
+    const TABLE: [(Self, &'static str, &'static [Parameter]); 6] = [
         (Self::Add, "ADD", &[CONTAINER_ID, NETNS, IFNAME]),
         (Self::Del, "DEL", &[CONTAINER_ID, IFNAME]),
+        (Self::Check, "CHECK", &[CONTAINER_ID, NETNS, IFNAME]),
+        (Self::Gc, "GC", &[]),
         (Self::Status, "STATUS", &[]),
         (Self::Version, "VERSION", &[]),
     ];
-
-    /// Verbs of the specification that come with a later version.
-    const LATER: [&'static str; 2] = ["CHECK", "GC"];
 
     /// The verb's name in CNI_COMMAND.
     pub(crate) fn name(self) -> &'static str {
@@ -102,10 +104,6 @@ fn unknown_verb(command: &str) -> CniError {
     let known = Verb::TABLE.map(|(_, name, _)| name).join(", ");
     let message = if command.is_empty() {
         format!("CNI_COMMAND is not set: this is a CNI plugin, run by a container runtime (it knows {known})")
-    } else if Verb::LATER.contains(&command) {
-        format!(
-            "CNI_COMMAND={command} is not supported by this version: it knows {known}; set disableCheck and disableGC"
-        )
     } else {
         format!("CNI_COMMAND={command:?} is not known: {known} are")
     };
@@ -142,10 +140,12 @@ mod tests {
 
     #[test]
     fn every_missing_parameter_is_named_in_one_error() {
-        let error = read(&[("CNI_COMMAND", "ADD")]).unwrap_err();
-        assert_eq!(error.code, Code::Environment);
-        for name in ["CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"] {
-            assert!(error.message.contains(&format!("{name} is missing")), "{error}");
+        for verb in ["ADD", "CHECK"] {
+            let error = read(&[("CNI_COMMAND", verb)]).unwrap_err();
+            assert_eq!(error.code, Code::Environment);
+            for name in ["CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"] {
+                assert!(error.message.contains(&format!("{name} is missing")), "{error}");
+            }
         }
     }
 
@@ -157,8 +157,8 @@ mod tests {
     }
 
     #[test]
-    fn status_and_version_need_nothing_and_take_dummies() {
-        for verb in ["STATUS", "VERSION"] {
+    fn gc_status_and_version_need_nothing_and_take_dummies() {
+        for verb in ["GC", "STATUS", "VERSION"] {
             assert_eq!(read(&[("CNI_COMMAND", verb)]).unwrap().verb.name(), verb);
             // podman asks for VERSION with these.
             let dummies = [("CNI_COMMAND", verb), ("CNI_NETNS", "dummy"), ("CNI_CONTAINERID", "dummy")];
@@ -188,12 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn verbs_of_a_later_version_and_unknown_ones_are_refused_by_name() {
-        for verb in ["CHECK", "GC"] {
-            let error = read(&[("CNI_COMMAND", verb)]).unwrap_err();
-            assert_eq!(error.code, Code::Environment);
-            assert!(error.message.contains(&format!("CNI_COMMAND={verb} is not supported by this version")), "{error}");
-        }
+    fn unknown_verbs_are_refused_by_name() {
         for verb in ["", "add", "NONSENSE"] {
             let error = read(&[("CNI_COMMAND", verb)]).unwrap_err();
             assert!(error.code == Code::Environment && error.message.contains("CNI_COMMAND"), "{error}");

@@ -3,7 +3,7 @@
 //!
 //! | key | default | rule |
 //! |---|---|---|
-//! | `cniVersion` | 0.1.0 (the specification's) | one of [`VERSIONS`]; a DEL takes any |
+//! | `cniVersion` | 0.1.0 (the specification's) | one of [`VERSIONS`] that has the verb; a DEL takes any |
 //! | `name` | required | the network's name: part of the allocation key |
 //! | `vethPrefix` | `eni` | at most 4 characters |
 //! | `mtu` | `"9001"` | text or number; one that is not a number in 576..=9001 counts as 9001, as in the reference |
@@ -12,7 +12,8 @@
 //! | `pluginLogFile` | `/var/log/aws-routed-eni/plugin.log` | a path or `stderr`; `stdout` is the result's |
 //! | `pluginLogLevel` | `debug` | `debug`, `info`, `warn`, `error`, in any case |
 //! | `runtimeConfig.portMappings` | none | ports of the node that lead into the pod; keys in any case (`ports`) |
-//! | `prevResult` | - | on a DEL: the addresses that the ADD returned |
+//! | `prevResult` | - | on a DEL: the addresses that the ADD returned; a CHECK needs it |
+//! | `cni.dev/valid-attachments` | - | on a GC, which needs it: what the runtime says is there ([`keep`]) |
 //!
 //! Other keys are the reference's or other plugins' and tolerated. A key with the wrong type of value is code 7, naming
 //! the key, but for a DEL only where it cannot do without; text that is no JSON object is code 6.
@@ -22,6 +23,7 @@ use std::path::PathBuf;
 
 use datapath::plan::hostport::HostPort;
 use datapath::plan::ids::DEFAULT_VETH_PREFIX;
+use ipam_api::rpc::Attachment;
 use serde_json::{Map, Value};
 
 use crate::command::{Environment, Verb, is_identifier};
@@ -86,8 +88,12 @@ pub(crate) struct NetConf {
     pub wants_multi_nic: bool,
     /// Ports of the node that lead into the pod.
     pub host_ports: Vec<HostPort>,
+    /// `prevResult`, as given.
+    pub previous: Option<Value>,
     /// Addresses of `prevResult`, whatever its version.
     pub previous_addresses: Vec<IpAddr>,
+    /// What is there by the runtime's word; empty but in a GC.
+    pub keep: Vec<Attachment>,
 }
 
 /// The version of a text that may be anything: for the answer to VERSION and for error objects.
@@ -97,7 +103,7 @@ pub(crate) fn version_of(stdin: &[u8]) -> Option<String> {
 }
 
 impl NetConf {
-    /// Parses for `verb`: a DEL takes any version and prints nothing, STATUS came with 1.1.0.
+    /// Parses for `verb`: a DEL takes any version and prints nothing, CHECK came with 0.4.0, STATUS and GC with 1.1.0.
     pub(crate) fn parse(stdin: &[u8], verb: Verb, environment: Environment<'_>) -> Result<Self, CniError> {
         let value: Value = serde_json::from_slice(stdin).map_err(|error| {
             CniError::new(Code::Decode, "the network configuration on standard input is not JSON")
@@ -127,7 +133,9 @@ impl NetConf {
             log_level: needed(log_level(&keys), LogLevel::Debug, verb)?,
             wants_multi_nic: wants_multi_nic(&keys),
             host_ports: needed(ports::host_ports(&keys), Vec::new(), verb)?,
+            previous: keys.get("prevResult").filter(|result| result.is_object()).cloned(),
             previous_addresses: previous_addresses(&keys),
+            keep: if verb == Verb::Gc { keep::attachments(&keys)? } else { Vec::new() },
         })
     }
 }
@@ -135,7 +143,8 @@ impl NetConf {
 fn check_version(version: &str, verb: Verb) -> Result<(), CniError> {
     let accepted: &[&str] = match verb {
         Verb::Del | Verb::Version => return Ok(()),
-        Verb::Status => &["1.1.0"],
+        Verb::Status | Verb::Gc => &["1.1.0"],
+        Verb::Check => VERSIONS.split_at(2).1,
         Verb::Add => &VERSIONS,
     };
     if accepted.contains(&version) {
@@ -220,6 +229,7 @@ fn previous_addresses(keys: &Map<String, Value>) -> Vec<IpAddr> {
     ips.map(|ips| ips.iter().filter_map(address).collect()).unwrap_or_default()
 }
 
+mod keep;
 mod ports;
 #[cfg(test)]
 mod tests;

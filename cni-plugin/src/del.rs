@@ -17,8 +17,9 @@ use std::time::{Duration, Instant};
 
 use datapath::apply::host::has_legacy_tables;
 use datapath::apply::{egress, hostport};
+use datapath::plan::LinkName;
 use datapath::plan::pod::PodDetachment;
-use ipam_api::rpc::{DelNetworkReply, DelNetworkRequest, DeleteNpRequest};
+use ipam_api::rpc::{DelNetworkReply, DelNetworkRequest, DeleteNpRequest, IpAllocationMetadata};
 use ipam_api::{CallError, UNKNOWN_POD};
 
 use crate::add::close_ports;
@@ -51,11 +52,9 @@ pub(crate) fn del(call: &Call) {
     forget_egress(call, &known);
     let addresses = match confirmed(call) {
         Ok(reply) => {
-            if let Err(error) = tombstone::withdraw(&call.conf.state_dir, &call.key()) {
-                call.log.warn("tombstone not withdrawn", &[("error", &error.to_string())]);
-            }
+            withdraw_tombstone(call);
             delete_policy(call, &reply);
-            addresses_of(&reply)
+            addresses_of(&reply.ip_allocation_metadata)
         }
         Err(cause) => {
             leave_tombstone(call, &cause);
@@ -68,8 +67,23 @@ pub(crate) fn del(call: &Call) {
     }
 }
 
+/// Asks the daemon to release what was taken down already, and leaves that for it when it does not.
+pub(crate) fn settle(call: &Call) {
+    match confirmed(call) {
+        Ok(_) => withdraw_tombstone(call),
+        Err(cause) => leave_tombstone(call, &cause),
+    }
+}
+
+/// A DEL that the daemon has confirmed needs none.
+pub(crate) fn withdraw_tombstone(call: &Call) {
+    if let Err(error) = tombstone::withdraw(&call.conf.state_dir, &call.key()) {
+        call.log.warn("tombstone not withdrawn", &[("error", &error.to_string())]);
+    }
+}
+
 /// The link is dead: nothing of the pod's makes new connections.
-fn forget_egress(call: &Call, addresses: &[IpAddr]) {
+pub(crate) fn forget_egress(call: &Call, addresses: &[IpAddr]) {
     let end = Instant::now() + FORGET_BUDGET;
     if let Err(error) = egress::forget(addresses, &|| Instant::now() < end) {
         call.log.warn("connections by the pod's egress address are not forgotten", &[("error", &chain(&error))]);
@@ -106,20 +120,33 @@ fn detach(call: &Call, addresses: Vec<IpAddr>) -> Vec<IpAddr> {
             return Vec::new();
         }
     };
-    let pod = PodDetachment { host_veth, owner: call.key().to_string(), addresses };
+    detach_from(call, &host_veth, addresses).unwrap_or_default()
+}
+
+/// The same by the host veth that the kernel told; the errors are logged.
+fn detach_from(call: &Call, host_veth: &LinkName, addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, Vec<String>> {
+    let pod = PodDetachment { host_veth: host_veth.clone(), owner: call.key().to_string(), addresses };
     match datapath::apply::pod::detach(&pod) {
         Ok(detached) => {
             let freed = detached.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-            call.log.debug("detached", &[("address", &freed), ("host_veth", pod.host_veth.as_str())]);
-            detached.addresses
+            call.log.debug("detached", &[("address", &freed), ("host_veth", host_veth.as_str())]);
+            Ok(detached.addresses)
         }
         Err(errors) => {
-            for error in errors {
-                call.log.error("detaching", &[("host_veth", pod.host_veth.as_str()), ("error", &chain(&error))]);
+            let errors: Vec<_> = errors.iter().map(|error| chain(error)).collect();
+            for error in &errors {
+                call.log.error("detaching", &[("host_veth", host_veth.as_str()), ("error", error)]);
             }
-            Vec::new()
+            Err(errors)
         }
     }
+}
+
+/// The node's side of a sandbox that has this host veth: its host ports, and what carries its key; of `addresses` those that nobody
+/// else has. What was freed, or all that went wrong.
+pub(crate) fn take_down(call: &Call, host_veth: &LinkName, addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, Vec<String>> {
+    close_ports_of_before(call, close_ports(call));
+    detach_from(call, host_veth, addresses)
 }
 
 /// The daemon's reply, when it has settled the DEL; otherwise why not.
@@ -146,13 +173,12 @@ fn confirmed(call: &Call) -> Result<DelNetworkReply, String> {
     }
 }
 
-fn addresses_of(reply: &DelNetworkReply) -> Vec<IpAddr> {
-    let texts =
-        reply.ip_allocation_metadata.iter().flat_map(|allocation| [&allocation.ipv4_addr, &allocation.ipv6_addr]);
+pub(crate) fn addresses_of(allocations: &[IpAllocationMetadata]) -> Vec<IpAddr> {
+    let texts = allocations.iter().flat_map(|allocation| [&allocation.ipv4_addr, &allocation.ipv6_addr]);
     texts.filter_map(|text| text.parse().ok()).collect()
 }
 
-fn leave_tombstone(call: &Call, cause: &str) {
+pub(crate) fn leave_tombstone(call: &Call, cause: &str) {
     match tombstone::leave(&call.conf.state_dir, &call.key(), log::unix_now()) {
         Ok(path) => call.log.warn(
             "the daemon has not confirmed this DEL: left for it to find",

@@ -5,11 +5,12 @@
 //! | code | here |
 //! |---|---|
 //! | 1 | a version of the configuration that we do not speak |
-//! | 4 | parameters missing or not valid; a verb that this version does not have |
+//! | 4 | parameters missing or not valid |
 //! | 5, 6 | standard input cannot be read; it is not JSON |
 //! | 7 | a key of the network configuration is not valid; `msg` names it |
 //! | 11 | no address now: the runtime tries again |
 //! | 50 | STATUS: an ADD would not succeed |
+//! | 101 | CHECK: something of the pod's network is not as it was attached; `details` names all of it (100 and above are plugins' own) |
 //! | 999 | anything else, such as a kernel that refuses |
 
 use std::error::Error;
@@ -36,6 +37,8 @@ pub(crate) enum Code {
     TryAgainLater = 11,
     /// STATUS: ADD cannot be served.
     NotAvailable = 50,
+    /// CHECK: the pod's network is not whole.
+    NotAsAttached = 101,
     /// Not one of the above.
     Internal = 999,
 }

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | [`command`] | verbs and their parameters |
 //! | [`conf`], [`args`] | the network configuration, CNI_ARGS |
-//! | [`add`], [`del`], [`status`] | one verb each |
+//! | [`add`], [`del`], [`check`], [`gc`], [`status`] | one verb each |
 //! | [`intent`], [`result`] | the daemon's reply -> what is plumbed, what is printed |
 //! | [`pod_lock`] | a second call for the same sandbox |
 //! | [`tombstone`], [`state_file`], [`key`] | a DEL that the daemon has not seen |
@@ -30,10 +30,12 @@ use log::Log;
 mod add;
 mod args;
 mod call;
+mod check;
 mod command;
 mod conf;
 mod del;
 mod error;
+mod gc;
 mod intent;
 mod key;
 mod log;
@@ -78,19 +80,24 @@ fn run(environment: Environment<'_>, started: Instant, version: &mut Option<Stri
     let conf = NetConf::parse(&stdin, parameters.verb, environment)?;
     let log = Log::new(conf.log_target.clone(), conf.log_level, common_fields(&parameters));
     let verb = parameters.verb;
-    let outcome = match verb {
-        Verb::Add => PodArgs::parse(&parameters.args).and_then(|pod| {
-            let budget = Budget::new(started, add_budget(environment));
-            add::add(&Call { parameters, pod, conf, log: log.clone(), budget })
-        }),
-        Verb::Del => {
-            let pod = PodArgs::parse_leniently(&parameters.args);
-            let budget = Budget::new(started, del::DEL_BUDGET);
-            del::del(&Call { parameters, pod, conf, log: log.clone(), budget });
-            Ok(String::new())
-        }
-        Verb::Status | Verb::Version => status::status(&conf, &log).map(|()| String::new()),
+    // Only an ADD can say what is wrong with its arguments.
+    let pod = if verb == Verb::Add {
+        PodArgs::parse(&parameters.args)
+    } else {
+        Ok(PodArgs::parse_leniently(&parameters.args))
     };
+    let total = match verb {
+        Verb::Add => add_budget(environment),
+        Verb::Del => del::DEL_BUDGET,
+        Verb::Check => check::CHECK_BUDGET,
+        Verb::Gc => gc::GC_BUDGET,
+        Verb::Status | Verb::Version => Duration::ZERO,
+    };
+    let budget = Budget::new(started, total);
+    let outcome = pod.and_then(|pod| {
+        let call = Call { parameters, pod, conf, log: log.clone(), budget };
+        carry_out(&call, environment)
+    });
     let took = started.elapsed().as_micros().to_string();
     match &outcome {
         // containerd asks for the status every 5 s.
@@ -99,6 +106,18 @@ fn run(environment: Environment<'_>, started: Instant, version: &mut Option<Stri
         Err(error) => log.error("failed", &[("took_us", &took), ("error", &error.to_string())]),
     }
     outcome
+}
+
+/// The verb itself; what it prints.
+fn carry_out(call: &Call, environment: Environment<'_>) -> Result<String, CniError> {
+    match call.parameters.verb {
+        Verb::Add => return add::add(call),
+        Verb::Del => del::del(call),
+        Verb::Check => check::check(call)?,
+        Verb::Gc => gc::gc(call, gc::spare_younger(environment))?,
+        Verb::Status | Verb::Version => status::status(&call.conf, &call.log)?,
+    }
+    Ok(String::new())
 }
 
 fn common_fields(parameters: &Parameters) -> Vec<(&'static str, String)> {

@@ -34,11 +34,39 @@ fn all_missing_parameters_are_named_at_once_in_the_caller_s_version() {
 }
 
 #[test]
-fn check_and_gc_say_that_they_come_later() {
-    for verb in ["CHECK", "GC"] {
-        let run = run(&[("CNI_COMMAND", verb)], br#"{"cniVersion": "1.1.0", "name": "aws-cni"}"#);
+fn verbs_are_refused_in_versions_that_do_not_have_them() {
+    let environment = |verb| {
+        [("CNI_COMMAND", verb), ("CNI_CONTAINERID", "c1"), ("CNI_NETNS", "/run/netns/x"), ("CNI_IFNAME", "eth0")]
+    };
+    for (verb, versions) in [("CHECK", &["0.3.0", "0.3.1"][..]), ("GC", &["0.3.0", "0.4.0", "1.0.0"])] {
+        for version in versions {
+            let conf = json!({"cniVersion": version, "name": "aws-cni", "prevResult": {}, "cni.dev/attachments": []});
+            let run = run(&environment(verb), conf.to_string().as_bytes());
+            let (code, message) = run.error();
+            assert!(code == 1 && message.contains(verb) && message.contains(version), "{run:?}");
+        }
+    }
+}
+
+#[test]
+fn a_gc_without_its_list_or_with_a_strange_element_is_an_error_that_names_it() {
+    let gc = |key: &str, list: serde_json::Value| {
+        let conf = json!({"cniVersion": "1.1.0", "name": "aws-cni", "pluginLogFile": "stderr", key: list});
+        run(&[("CNI_COMMAND", "GC")], conf.to_string().as_bytes())
+    };
+    let good = json!({"containerID": "c1", "ifname": "eth0"});
+    for (key, list, words) in [
+        ("other", json!([]), "`cni.dev/valid-attachments`"),
+        ("cni.dev/valid-attachments", json!(null), "`cni.dev/valid-attachments`"),
+        ("cni.dev/valid-attachments", json!({}), "cni.dev/valid-attachments"),
+        ("cni.dev/valid-attachments", json!([good, {"containerID": "c2"}]), "cni.dev/valid-attachments[1]"),
+        ("cni.dev/attachments", json!([{"containerID": 7, "ifname": "eth0"}]), "cni.dev/attachments[0]"),
+        ("cni.dev/attachments", json!([good, good, "c3/eth0"]), "cni.dev/attachments[2]"),
+        ("cni.dev/attachments", json!([{"containerID": "", "ifname": "eth0"}]), "cni.dev/attachments[0]"),
+    ] {
+        let run = gc(key, list);
         let (code, message) = run.error();
-        assert!(code == 4 && message.contains("not supported by this version"), "{run:?}");
+        assert!(code == 7 && message.contains(words), "{run:?}");
     }
 }
 

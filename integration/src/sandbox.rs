@@ -230,6 +230,47 @@ impl Runtime {
         answer("DEL", sandbox, &output, took).map(|_| took)
     }
 
+    /// CHECK, with the last ADD's result as `prevResult`.
+    ///
+    /// # Errors
+    /// The pod's network is not as it was attached.
+    pub fn check(&self, sandbox: &Sandbox) -> Result<Duration, SandboxError> {
+        let previous = sandbox.result.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (output, took) = self.call("CHECK", sandbox, NetnsPath::Given, previous.as_ref())?;
+        if output.status.success() {
+            return Ok(took);
+        }
+        answer("CHECK", sandbox, &output, took).map(|_| took)
+    }
+
+    /// GC at version 1.1.0, with these sandboxes on the list, under both names that the list has. `spare_younger`: how young a
+    /// sandbox must be to be spared; `None`: the plugin's own time.
+    ///
+    /// # Errors
+    /// The plugin refuses, or could not take all down.
+    pub fn gc(&self, keep: &[&Sandbox], spare_younger: Option<Duration>) -> Result<Duration, SandboxError> {
+        let attachment = |sandbox: &&Sandbox| json!({ "containerID": sandbox.container_id, "ifname": "eth0" });
+        let list: Value = keep.iter().map(attachment).collect();
+        let mut configuration = self.configuration.clone();
+        configuration.insert("cniVersion".to_owned(), "1.1.0".into());
+        configuration.insert("cni.dev/valid-attachments".to_owned(), list.clone());
+        configuration.insert("cni.dev/attachments".to_owned(), list);
+        let mut command = self.command("GC");
+        if let Some(spare) = spare_younger {
+            command.env("ENID_GC_SPARE_MS", spare.as_millis().to_string());
+        }
+        let (output, took) = self
+            .exchange(&mut command, &configuration)?
+            .map_err(|source| SandboxError::Setup { doing: "running GC", source })?;
+        if output.status.success() {
+            return Ok(took);
+        }
+        Err(refusal(&output.stdout, took).map_or_else(
+            || SandboxError::Setup { doing: "GC answered no error object", source: io::ErrorKind::InvalidData.into() },
+            SandboxError::Refused,
+        ))
+    }
+
     /// STATUS, at version 1.1.0, where it begins; the environment holds only command and path.
     ///
     /// # Errors

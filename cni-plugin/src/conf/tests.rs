@@ -30,7 +30,9 @@ fn the_least_configuration_has_the_reference_s_defaults() {
             log_level: LogLevel::Debug,
             wants_multi_nic: false,
             host_ports: vec![],
+            previous: None,
             previous_addresses: vec![],
+            keep: vec![],
         };
         assert_eq!(conf, expected);
     }

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the runtime says is there (GC): `cni.dev/valid-attachments`, and `cni.dev/attachments`, as it was called in the first releases
+//! of the CNI library that had it. Where both are given what either has is kept.
+//!
+//! A list that is not there is an error and never an empty one: that would take every pod of the node down.
+
+use ipam_api::rpc::Attachment;
+use serde_json::{Map, Value};
+
+use crate::error::{CniError, Code};
+
+/// The keys, the specification's first.
+const KEYS: [&str; 2] = ["cni.dev/valid-attachments", "cni.dev/attachments"];
+
+/// The list, in its order; code 7 when there is none, or for the element that names no attachment.
+pub(super) fn attachments(keys: &Map<String, Value>) -> Result<Vec<Attachment>, CniError> {
+    let given: Vec<_> =
+        KEYS.iter().filter_map(|key| Some((key, keys.get(*key).filter(|value| !value.is_null())?))).collect();
+    if given.is_empty() {
+        let message = format!(
+            "GC needs the list of what is still there, `{}`, in the network configuration: there is none, so nothing is taken down",
+            KEYS[0]
+        );
+        return Err(CniError::new(Code::Config, message));
+    }
+    let mut found = Vec::new();
+    for (key, value) in given {
+        let Some(list) = value.as_array() else {
+            return Err(super::invalid(key, "a list of {\"containerID\", \"ifname\"}", value));
+        };
+        for (place, element) in list.iter().enumerate() {
+            let attachment = attachment(element).ok_or_else(|| {
+                let what = format!("{key}[{place}]");
+                super::invalid(&what, "an object with the texts `containerID` and `ifname`", element)
+            })?;
+            if !found.contains(&attachment) {
+                found.push(attachment);
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn attachment(element: &Value) -> Option<Attachment> {
+    let text = |key| element.get(key)?.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+    Some(Attachment { container_id: text("containerID")?, if_name: text("ifname")? })
+}
