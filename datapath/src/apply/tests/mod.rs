@@ -10,6 +10,7 @@ mod hostport;
 mod layouts;
 mod ledger;
 mod leftovers;
+mod losses;
 mod mss;
 mod notrack;
 mod packets;
