@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test layouts fill decision scale compare simulate soak kill explore build binaries plugin lint fmt fmt-check clippy check-deps limits proto bless bench check check-slim tools localstack moto kube-proxy network-managers
+.PHONY: help demo test layouts fill decision scale compare simulate soak kill explore build binaries plugin lint fmt fmt-check clippy check-deps limits proto bless bench check check-slim tools localstack moto kube-proxy network-managers vm test-vm
 
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 # In a shell that sourced scripts/sdk.sh this is the folder of one SDK: make chooses anew.
@@ -23,6 +23,7 @@ export ENID_LOCALSTACK := $(ENID_BUILD)/enid/localstack
 export ENID_MOTO := $(ENID_BUILD)/enid/moto
 export ENID_KUBE_PROXY ?= $(ENID_BUILD)/enid/kube-proxy
 export ENID_NETWORK_MANAGERS ?= $(ENID_BUILD)/enid/network-managers
+export ENID_VM ?= $(ENID_BUILD)/enid/vm
 
 # Everyday work compiles a slim aws-sdk-ec2; SDK=full takes the crate as published, as a plain `cargo build` does.
 export SDK ?= slim
@@ -42,9 +43,13 @@ demo: binaries plugin tools ## two emulated nodes, real daemon, real plugin, 259
 	$(call say,demo)
 	@$(sdk); "$$CARGO_TARGET_DIR/debug/enid-demo"
 
-test: build plugin tools localstack moto kube-proxy network-managers ## every test (needs root)
+test: build plugin tools localstack moto kube-proxy network-managers vm ## every test (needs root)
 	$(call say,tests)
 	@$(sdk); scripts/nextest.sh run --profile all --test-threads $$((2 * $$(nproc))) --config "$$ENID_SDK" --workspace --all-targets
+
+test-vm: build vm ## the datapath's tests on Linux 6.1, in a small virtual machine (needs no root; Debian's packages, unpacked)
+	$(call say,the datapath on Linux 6.1)
+	@$(sdk); scripts/nextest.sh run --config "$$ENID_SDK" --workspace --all-targets -E 'package(integration) & binary(vm)'
 
 layouts: build plugin tools kube-proxy network-managers ## the packet scenarios in the layout that is not the default (needs root)
 	$(call say,scenarios in layout classic)
@@ -106,6 +111,12 @@ kube-proxy: ## build kube-proxy 1.20.2 from Debian's source into the build folde
 
 network-managers: ## unpack systemd-networkd, NetworkManager, udev and dbus for tests, as far as the host lacks them (Debian)
 	@scripts/network-managers.sh
+
+# After `build`: cargo says which executable the datapath's tests are in.
+vm: build tools
+	$(call say,the guest of the virtual machine)
+	@$(sdk); scripts/vm.sh image "$$(cargo test --quiet --config "$$ENID_SDK" --workspace --all-targets --no-run --message-format=json | \
+		sed -n 's/.*"kind":\["lib"\].*"name":"datapath".*"executable":"\([^"]*\)".*/\1/p')"
 
 lint: fmt-check check-deps clippy ## formatting, dependency rules, clippy
 

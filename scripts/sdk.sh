@@ -36,5 +36,6 @@ export ENID_IPAMD=$CARGO_TARGET_DIR/debug/ipamd
 export ENID_CNI_PLUGIN=$ENID_BUILD/enid/aws-cni ENID_TOOLS=$ENID_BUILD/enid/tools
 export ENID_LOCALSTACK=$ENID_BUILD/enid/localstack ENID_MOTO=$ENID_BUILD/enid/moto
 export ENID_KUBE_PROXY=${ENID_KUBE_PROXY:-$ENID_BUILD/enid/kube-proxy}
+export ENID_VM=${ENID_VM:-$ENID_BUILD/enid/vm}
 export ENID_NETWORK_MANAGERS=${ENID_NETWORK_MANAGERS:-$ENID_BUILD/enid/network-managers}
 unset enid_root enid_folder

@@ -63,6 +63,37 @@ pub fn fill() -> Result<Option<(u64, u64)>, ApplyError> {
     Ok(count.zip(max))
 }
 
+/// What the kernel did not track, or not any longer, for want of room or because tuples clashed: counted in this namespace since
+/// the kernel tracks connections, over all processors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Connections that could not be entered because one of their tuples was another's, and their packet with them. A packet
+    /// sent twice counts, too.
+    pub insert_failed: u64,
+    /// Packets dropped because there was no room for their connection.
+    pub dropped: u64,
+    /// Connections without an answer so far that were forgotten to make room for new ones.
+    pub early_dropped: u64,
+}
+
+/// What was lost so far; `None`: the kernel tracks nothing.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn losses() -> Result<Option<Losses>, ApplyError> {
+    if !Path::new(COUNT).exists() {
+        return Ok(None);
+    }
+    let mut sum = Losses::default();
+    Socket::netfilter()?.dump_each(message::counters(), "conntrack -S", |entry| {
+        let [insert_failed, dropped, early_dropped] = message::losses(&entry);
+        sum.insert_failed += insert_failed;
+        sum.dropped += dropped;
+        sum.early_dropped += early_dropped;
+    })?;
+    Ok(Some(sum))
+}
+
 /// How connections were forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {

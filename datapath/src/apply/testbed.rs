@@ -95,7 +95,7 @@ impl Space {
         let library = nft.get_envs().find_map(|(_, value)| value).unwrap_or_default().to_string_lossy().into_owned();
         let program = nft.get_program().to_string_lossy().into_owned();
         let functions = format!(
-            "nft() {{ LD_LIBRARY_PATH='{library}' '{program}' \"$@\"; }}\n\
+            "nft() {{ LD_LIBRARY_PATH='{library}' command '{program}' \"$@\"; }}\n\
              sysctl() {{ key=${{2%%=*}}; echo \"${{2#*=}}\" > /proc/sys/$(echo \"$key\" | tr . /); }}\n"
         );
         self.run(|| output(Command::new("sh").args(["-e", "-c", &(functions + script)])));
@@ -118,23 +118,38 @@ impl Space {
 
     /// Everything that an attach can leave behind.
     pub(crate) fn dump(&self) -> String {
+        // One `ip` for several lists: starting it costs more than they do.
         let lists = [
-            "-d link",
-            "-4 addr",
-            "-6 addr show scope global",
-            "-4 route show table all",
-            "-6 route show table all",
-            "rule",
-            "-6 rule",
-            "neigh show nud all",
+            ("-d", "link\n"),
+            ("-4", "addr\nroute show table all\nrule\n"),
+            ("-6", "addr show scope global\nroute show table all\nrule\n"),
+            ("-N", "neigh show nud all\n"),
         ];
         // The kernel changes these by itself, later.
         let by_itself = ["inet6 fe80", "fe80::", "ff00::", "ff02::"];
         let is_settled = |line: &&str| !by_itself.iter().any(|part| line.contains(part));
-        let settle = |line: &str| line.replace("state UNKNOWN", "state UP").replace(" tentative", "");
-        let dumps =
-            lists.map(|list| self.ip(list).lines().filter(is_settled).map(settle).collect::<Vec<_>>().join("\n"));
+        let settle = |line: &str| {
+            let line = line.replace("state UNKNOWN", "state UP").replace(" tentative", "");
+            // A worker of the kernel takes note of a carrier some time later.
+            if !line.contains(",UP") {
+                return line;
+            }
+            line.replace("NO-CARRIER,", "")
+                .replace("state DOWN", "state UP")
+                .replace("state LOWERLAYERDOWN", "state UP")
+        };
+        let dumps = lists.map(|(option, list)| {
+            let text = self.ip_batch(option, list);
+            text.lines().filter(is_settled).map(settle).collect::<Vec<_>>().join("\n")
+        });
         dumps.join("\n---\n")
+    }
+
+    /// `ip` with an option and commands, one a line; all must succeed.
+    fn ip_batch(&self, option: &str, commands: &str) -> String {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), commands).unwrap();
+        self.run(|| output(tool("bin/ip").args([option, "-batch"]).arg(file.path())))
     }
 
     /// A UDP socket in it that waits half a second at most.
@@ -225,11 +240,16 @@ pub(crate) fn pause(nanoseconds: u32) {
     std::thread::sleep(Duration::from_nanos(nanoseconds.into()));
 }
 
-/// Waits until the pod's link can send, on kernels where attach cannot make sure of it (before Linux 6.8).
-pub(crate) fn settle(sandbox: &Space) {
+/// Whether the kernel is this version of Linux, or a later one.
+pub(crate) fn kernel_is_at_least(major: u32, minor: u32) -> bool {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     let mut numbers = release.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
-    if (numbers.next(), numbers.next()) >= (Some(6), Some(8)) {
+    (numbers.next(), numbers.next()) >= (Some(major), Some(minor))
+}
+
+/// Waits until the pod's link can send, on kernels where attach cannot make sure of it (before Linux 6.8).
+pub(crate) fn settle(sandbox: &Space) {
+    if kernel_is_at_least(6, 8) {
         return;
     }
     wait_for_carrier(sandbox, "eth0");

@@ -7,6 +7,7 @@
 //! | `calls` | ADD and DEL by pods present ([`calls`]); a node of 250 pods programmed and repaired ([`program`]) |
 //! | `packets` | a packet by pods present and layout ([`packets`]) |
 //! | `snat` | source address translation by packet and connection ([`snat`]) |
+//! | `families` | attaching a pod by the family of its address; `scripts/bench.sh` runs `datapath/examples/families.rs` |
 //!
 //! The floor (`cni-floor`) is one static process that plumbs a pod with the fewest kernel operations and makes one gRPC call to
 //! an empty server: same linkage, same number of pods present. It allocates nothing, writes no state, no rules and no log: those

@@ -124,6 +124,29 @@ pub struct TrackedConnections {
     pub count: u64,
     /// The most it takes (`nf_conntrack_max`); 0: no limit.
     pub max: u64,
+    /// What it lost.
+    #[serde(default)]
+    pub lost: LostConnections,
+}
+
+/// What the kernel lost of connections since it tracks them, over all processors (`conntrack -S`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LostConnections {
+    /// Not entered, because a tuple was another connection's (`insert_failed`).
+    pub insert_failed: u64,
+    /// Packets dropped, because there was no room (`drop`).
+    pub dropped: u64,
+    /// Forgotten before their first answer, to make room (`early_drop`).
+    pub early_dropped: u64,
+}
+
+impl LostConnections {
+    /// All of them.
+    #[must_use]
+    pub fn total(self) -> u64 {
+        self.insert_failed.saturating_add(self.dropped).saturating_add(self.early_dropped)
+    }
 }
 
 /// Who this instance is (IMDS).

@@ -54,6 +54,8 @@ pub enum ReasonCode {
     OrphansSwept,
     /// The kernel's table of connections is nearly full, or was: once it is, new connections of everybody on the node are dropped.
     ConntrackFilling,
+    /// The kernel dropped packets or connections: its table of connections was full, or tuples clashed.
+    ConntrackDropping,
     /// The node is cordoned, and its pool is not managed meanwhile.
     NodeCordoned,
 }

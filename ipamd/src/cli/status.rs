@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use ipamd_core::config::{Bind, WarmTargets};
-use ipamd_core::event::TrackedConnections;
+use ipamd_core::event::{LostConnections, TrackedConnections};
 use ipamd_core::snapshot::{EniSnapshot, PoolSnapshot};
 use ipamd_core::{Config, Snapshot};
 
@@ -102,8 +102,12 @@ fn summary(snapshot: &Snapshot) -> String {
     let most = pool.max_enis.map_or("?".to_owned(), |most| most.to_string());
     let each = pool.addresses_per_eni.map_or("?".to_owned(), |each| each.to_string());
     let serving = if snapshot.serving { "yes" } else { "not yet: no address of this boot proven" };
-    let tracked = snapshot.connections.map_or_else(String::new, |TrackedConnections { count, max }| {
-        format!("tracked  {count} connections of {max} at most (conntrack)\n")
+    let tracked = snapshot.connections.map_or_else(String::new, |TrackedConnections { count, max, lost }| {
+        let LostConnections { insert_failed, dropped, early_dropped } = lost;
+        format!(
+            "tracked  {count} connections of {max} at most (conntrack); {dropped} packets dropped for want of room, \
+             {insert_failed} in a clash, {early_dropped} unanswered connections gave way\n"
+        )
     });
     let bound = snapshot.why.bound_by.map(|code| format!(" [{code}]")).unwrap_or_default();
     format!(

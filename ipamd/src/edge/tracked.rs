@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! How many connections the kernel tracks, read now and then and told to the core.
+//! How many connections the kernel tracks, and what it lost, read now and then and told to the core.
 //!
 //! Decides only when: on the host thread, when that wakes for something else (every 20 s at the latest), and not again within
-//! 30 s. Two small files below /proc/sys, some 20 us.
+//! 30 s. Two small files below /proc/sys, some 20 us, and one short list by netlink.
 
 use std::time::Duration;
 
-use datapath::apply::conntrack;
-use ipamd_core::event::TrackedConnections;
+use datapath::apply::{ApplyError, conntrack};
+use ipamd_core::event::{LostConnections, TrackedConnections};
 use ipamd_core::{BootTime, Event};
 
 use crate::clock;
@@ -32,11 +32,11 @@ impl Tracked {
             return;
         }
         self.due = clock::boot() + PERIOD;
-        match conntrack::fill() {
+        match read() {
             Ok(found) => {
                 self.failed = false;
-                if let Some((count, max)) = found {
-                    inbox.event(Event::ConnectionsCounted(TrackedConnections { count, max }));
+                if let Some(found) = found {
+                    inbox.event(Event::ConnectionsCounted(found));
                 }
             }
             Err(error) if !std::mem::replace(&mut self.failed, true) => {
@@ -45,4 +45,10 @@ impl Tracked {
             Err(_) => {}
         }
     }
+}
+
+fn read() -> Result<Option<TrackedConnections>, ApplyError> {
+    let Some((count, max)) = conntrack::fill()? else { return Ok(None) };
+    let conntrack::Losses { insert_failed, dropped, early_dropped } = conntrack::losses()?.unwrap_or_default();
+    Ok(Some(TrackedConnections { count, max, lost: LostConnections { insert_failed, dropped, early_dropped } }))
 }

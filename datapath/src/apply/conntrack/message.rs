@@ -10,9 +10,14 @@ use crate::apply::netlink::raw::{Message, NESTED, attribute, find, nested, walk}
 
 /// NFNL_SUBSYS_CTNETLINK in the upper byte of a message's type.
 const SUBSYSTEM: u16 = 1 << 8;
-/// IPCTNL_MSG_CT_GET, IPCTNL_MSG_CT_DELETE.
+/// IPCTNL_MSG_CT_GET, IPCTNL_MSG_CT_DELETE, IPCTNL_MSG_CT_GET_STATS_CPU.
 const GET: u16 = SUBSYSTEM | 1;
 const DELETE: u16 = SUBSYSTEM | 2;
+const GET_COUNTERS: u16 = SUBSYSTEM | 4;
+/// CTA_STATS_INSERT_FAILED, CTA_STATS_DROP, CTA_STATS_EARLY_DROP.
+const INSERT_FAILED: u16 = 9;
+const DROP: u16 = 10;
+const EARLY_DROP: u16 = 11;
 /// CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_ID, CTA_ZONE, CTA_FILTER.
 const ORIGINAL: u16 = 1;
 const REPLY: u16 = 2;
@@ -93,6 +98,20 @@ pub(crate) fn flush(address: IpAddr, place: Place) -> Message {
 /// Asks for all connections of a family.
 pub(crate) fn list(family: u8) -> Message {
     Message::new(GET, family, 0)
+}
+
+/// Asks for the counters of each processor.
+pub(crate) fn counters() -> Message {
+    Message::new(GET_COUNTERS, 0, 0)
+}
+
+/// Of a processor: insertions that failed, packets dropped for want of room, connections that gave way to others. 32 bits each in
+/// the kernel.
+pub(crate) fn losses(entry: &Message) -> [u64; 3] {
+    [INSERT_FAILED, DROP, EARLY_DROP].map(|wanted| {
+        let value = entry.attributes().find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+        value.and_then(|value| <[u8; 4]>::try_from(value).ok()).map_or(0, |value| u32::from_be_bytes(value).into())
+    })
 }
 
 /// Asks for IPv4 connections that were opened to a UDP port; a kernel that does not know the filter gives all.

@@ -73,6 +73,8 @@ pub(crate) type Answer<M> = Result<Option<M>, Refusal>;
 thread_local! {
     /// Sends of this thread, for tests of what goes out together.
     pub(crate) static SENDS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+    /// Messages in them.
+    pub(crate) static MESSAGES: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
 /// A socket in the namespace that its maker was in.
@@ -270,6 +272,8 @@ impl Socket {
     }
 
     fn append<M: NetlinkSerializable>(&mut self, bytes: &mut Vec<u8>, message: M, flags: u16) {
+        #[cfg(test)]
+        MESSAGES.set(MESSAGES.get() + 1);
         self.sequence = self.sequence.wrapping_add(1);
         let mut header = NetlinkHeader::default();
         header.flags = flags;

@@ -140,6 +140,41 @@ fn short_flows_between_pods_and_into_the_vpc_take_nothing_of_the_table() {
     assert!(without >= after + FLOWS / 2, "{after} connections were tracked with the option, {without} without");
 }
 
+/// Flows of one datagram each, and of nothing that is answered; `ENID_FLOWS` says how many (a million take ten seconds).
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test reads its own setting")]
+fn a_storm_of_flows_between_pods_leaves_the_table_as_it_is() {
+    /// Ports of the server, each a flow from each port of the client.
+    const PORTS: u32 = 50_000;
+    let flows = std::env::var("ENID_FLOWS").map_or(1_000_000, |count| count.parse().expect("ENID_FLOWS is a number"));
+    let bed = Bed::new(&with_option());
+    bed.server.nft_text(
+        "table ip quiet { chain quiet { type filter hook input priority 0; udp dport >= 10000 counter drop; }; }",
+    );
+    let storm = |flows: u32| {
+        bed.client.run(|| {
+            for first in (0..flows).step_by(PORTS as usize) {
+                let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+                for port in 0..PORTS.min(flows - first) {
+                    let port = u16::try_from(10_000 + port).unwrap();
+                    socket.send_to(b"?", (Ipv4Addr::new(10, 0, 0, 8), port)).unwrap();
+                }
+            }
+        });
+    };
+    let before = bed.tracked();
+    storm(flows);
+    let after = bed.tracked();
+    assert!(after <= before + 20, "{before} connections were tracked before {flows} flows, {after} after");
+    let arrived = bed.server.nft("list table ip quiet");
+    let arrived: u32 = arrived.split("packets ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!(arrived >= flows / 10 * 9, "of {flows} only {arrived} got through");
+    // The twin.
+    host::setup(&host_setup()).unwrap();
+    storm(5_000);
+    assert!(bed.tracked() >= after + 4_500, "{} connections are tracked without the option", bed.tracked());
+}
+
 #[test]
 fn what_is_translated_works_between_the_same_pods_as_what_is_not() {
     let bed = Bed::new(&with_option());

@@ -2,9 +2,13 @@
 //! How full the kernel's table of connections is, and when operators are told.
 //!
 //! Decides nothing about connections, and changes none. Once from 80 % on, once below 70 %: between the two nothing is said, so
-//! that a level that goes to and fro does not fill the log.
+//! that a level that goes to and fro does not fill the log. What the kernel lost is told when it has grown, once, then every ten
+//! minutes at most while it grows; what was lost before the first reading is not.
 
-use crate::event::TrackedConnections;
+use std::time::Duration;
+
+use crate::event::{LostConnections, TrackedConnections};
+use crate::ids::BootTime;
 use crate::reason::{NoticeLevel, ReasonCode};
 
 use super::Turn;
@@ -12,6 +16,8 @@ use super::Turn;
 /// Per cent from which on, and below which, something is said.
 const FILLING: u64 = 80;
 const FINE: u64 = 70;
+/// From one word about losses to the next.
+const QUIET: Duration = Duration::from_mins(10);
 
 /// What is known of the table.
 #[derive(Debug, Default)]
@@ -20,13 +26,17 @@ pub(crate) struct Connections {
     pub(crate) last: Option<TrackedConnections>,
     /// Operators know that it is nearly full, and not yet that it is not.
     told: bool,
+    /// What operators know to be lost, or was when it was first read; and when they were last told.
+    known: Option<LostConnections>,
+    told_of_losses: Option<BootTime>,
 }
 
 impl Connections {
     /// `has_option`: plain traffic is left untracked already, or must not be.
     pub(super) fn counted(&mut self, turn: &mut Turn, found: TrackedConnections, has_option: bool) {
         self.last = Some(found);
-        let TrackedConnections { count, max } = found;
+        self.lost(turn, found.lost);
+        let TrackedConnections { count, max, .. } = found;
         let is_at = |percent: u64| max > 0 && count.saturating_mul(100) >= max.saturating_mul(percent);
         if !self.told && is_at(FILLING) {
             self.told = true;
@@ -42,21 +52,50 @@ impl Connections {
             turn.notice(NoticeLevel::Info, Some(ReasonCode::ConntrackFilling), text);
         }
     }
+
+    fn lost(&mut self, turn: &mut Turn, now: LostConnections) {
+        // Less than before: the kernel tracks connections anew, or a counter of 32 bits went round.
+        let known = *self.known.get_or_insert(now);
+        if now.total() <= known.total() {
+            self.known = Some(now);
+            return;
+        }
+        if self.told_of_losses.is_some_and(|told| turn.boot() < told + QUIET) {
+            return;
+        }
+        (self.known, self.told_of_losses) = (Some(now), Some(turn.boot()));
+        let grown = |part: fn(&LostConnections) -> u64| part(&now).saturating_sub(part(&known));
+        let text = format!(
+            "the kernel dropped packets of connections that it could not track: {} for want of room, {} because another \
+             connection had their addresses and ports; {} without an answer gave way to new ones. Against the first and the \
+             last raise net.netfilter.nf_conntrack_max (`conntrack -S` and `ipamd status` have the counters)",
+            grown(|lost| lost.dropped),
+            grown(|lost| lost.insert_failed),
+            grown(|lost| lost.early_dropped),
+        );
+        turn.notice(NoticeLevel::Warn, Some(ReasonCode::ConntrackDropping), text);
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::ids::{BootTime, Now};
+    use crate::ids::Now;
+
+    fn at(seconds: u64) -> Turn {
+        Turn::new(Now { boot: BootTime(Duration::from_secs(seconds)), unix_nanos: 0 })
+    }
+
+    fn reading(count: u64, max: u64, dropped: u64) -> TrackedConnections {
+        TrackedConnections { count, max, lost: LostConnections { dropped, ..LostConnections::default() } }
+    }
 
     /// Levels of what was said, one text a reading.
     fn told(readings: &[(u64, u64)]) -> Vec<Vec<NoticeLevel>> {
         let mut connections = Connections::default();
         let said = readings.iter().map(|(count, max)| {
-            let mut turn = Turn::new(Now { boot: BootTime(Duration::ZERO), unix_nanos: 0 });
-            connections.counted(&mut turn, TrackedConnections { count: *count, max: *max }, false);
+            let mut turn = at(0);
+            connections.counted(&mut turn, reading(*count, *max, 0), false);
             assert!(turn.fx.notices.iter().all(|notice| notice.code == Some(ReasonCode::ConntrackFilling)));
             turn.fx.notices.iter().map(|notice| notice.level).collect()
         });
@@ -75,9 +114,36 @@ mod tests {
     #[test]
     fn the_option_is_not_advised_where_it_is_set() {
         for has_option in [false, true] {
-            let mut turn = Turn::new(Now { boot: BootTime(Duration::ZERO), unix_nanos: 0 });
-            Connections::default().counted(&mut turn, TrackedConnections { count: 9, max: 10 }, has_option);
+            let mut turn = at(0);
+            Connections::default().counted(&mut turn, reading(9, 10, 0), has_option);
             assert_eq!(turn.fx.notices[0].text.contains("ENID_NOTRACK"), !has_option);
+        }
+    }
+
+    #[test]
+    fn losses_are_told_once_when_they_grow_and_then_every_ten_minutes_at_most() {
+        let mut connections = Connections::default();
+        // Seconds, packets dropped so far, and how many more are told of.
+        let readings = [
+            (0, 7, None),
+            (30, 7, None),
+            (60, 9, Some(2)),
+            (90, 20, None),
+            (650, 21, None),
+            (660, 22, Some(13)),
+            (2000, 22, None),
+            (2030, 23, Some(1)),
+            (2060, 3, None),
+            (4000, 4, Some(1)),
+        ];
+        for (seconds, dropped, more) in readings {
+            let mut turn = at(seconds);
+            connections.counted(&mut turn, reading(1, 100, dropped), false);
+            let told: Vec<_> = turn.fx.notices.iter().map(|notice| (notice.level, notice.code)).collect();
+            let wanted = more.map(|_| (NoticeLevel::Warn, Some(ReasonCode::ConntrackDropping)));
+            assert_eq!(told, Vec::from_iter(wanted), "at {seconds} s");
+            let says = |more: u64| turn.fx.notices[0].text.contains(&format!("track: {more} for want of room"));
+            assert!(more.is_none_or(says), "at {seconds} s: {:?}", turn.fx.notices);
         }
     }
 

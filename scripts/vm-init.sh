@@ -1,0 +1,63 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# The first process of the guest that scripts/vm.sh makes: runs each test of /tests in a process of its own, as cargo-nextest
+# does, and tells on the serial console how each ended, in lines that begin with `ENID`:
+#   ENID kernel <release>
+#   ENID began <uptime>
+#   ENID passed|failed <seconds> <test>
+#   ENID: <a line of what a failed test said>
+#   ENID done <uptime>
+# What is read of them, and what must hold: integration/tests/vm.rs. The kernel's command line says which tests
+# are not meant, enid.not=<regular expression>, and which part of the others this guest has, enid.part=<number>/<guests>.
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin RUST_BACKTRACE=0 ENID_IN_VM=1 ENID_FLOWS=20000
+
+uptime() { cut -d' ' -f1 /proc/uptime; }
+
+# one <test>: a test that ends well without having run is none that passed.
+one() {
+    said=/tmp/said.$$
+    began=$(uptime)
+    if timeout -k 5 300 /tests --exact "$1" --include-ignored >"$said" 2>&1 && grep -q '^test result: ok. 1 passed' "$said"; then
+        result=passed
+        : >"$said"
+    else
+        result=failed
+    fi
+    {
+        sed 's/^/ENID: /' "$said"
+        echo "ENID $result $(echo "$began $(uptime)" | awk '{ printf "%.1f", $2 - $1 }') $1"
+    } >"$said.told"
+    # Two run at a time; what one says is not torn.
+    until mkdir /run/telling 2>/dev/null; do sleep 0.05; done
+    cat "$said.told"
+    rmdir /run/telling
+    rm "$said" "$said.told"
+}
+
+if [ "$1" = one ]; then
+    one "$2"
+    exit 0
+fi
+
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+mount -t tmpfs tmpfs /run
+mount -t tmpfs tmpfs /tmp
+mkdir -p /run/netns
+# As systemd has it on nodes.
+mount --make-rshared /
+ip link set lo up
+# A machine of 8 GiB's; the default is by memory.
+modprobe nf_conntrack
+echo 262144 >/proc/sys/net/netfilter/nf_conntrack_max
+
+not=$(sed -n 's/.*enid.not=\([^ ]*\).*/\1/p' /proc/cmdline)
+[ -n "$not" ] || not='^$'
+part=$(sed -n 's/.*enid.part=\([^ ]*\).*/\1/p' /proc/cmdline)
+echo "ENID kernel $(uname -r)"
+echo "ENID began $(uptime)"
+/tests --list --include-ignored | sed -n 's/: test$//p' | grep -E '^apply::' | grep -vE "$not" |
+    awk -v part="${part:-0/1}" 'BEGIN { split(part, of, "/") } NR % of[2] == of[1]' | xargs -P 3 -n 1 /init one
+echo "ENID done $(uptime)"
+poweroff -f
