@@ -64,6 +64,12 @@ fn is_marked(host: &HostSetup) -> Match {
     Match::Tracking(Tracking::NotMarked(Mark { value: 0, mask: host.eni_mark_mask }))
 }
 
+/// The connection has no ENI's mark; `None`: none ever has one.
+pub(super) fn unmarked(host: &HostSetup) -> Option<Match> {
+    let is_used = host.serves_node_ports && numbered(host).next().is_some();
+    is_used.then_some(Match::ConnectionMark(Mark { value: 0, mask: host.eni_mark_mask }))
+}
+
 fn to_answers(host: &HostSetup) -> Option<NftRule> {
     numbered(host).next().map(|_| NftRule {
         purpose: "answers leave by the ENI that was asked",
