@@ -60,8 +60,8 @@ pub(crate) struct Store {
     flushing: BTreeSet<Ipv4Addr>,
     /// Addresses that began to cool and were not flushed since.
     released: BTreeSet<Ipv4Addr>,
-    /// Free or leaving ones that were not flushed since they came from EC2, or since this process has known them, and since when
-    /// their flush is waited for; `None`: their ENI is not in service.
+    /// Free or leaving ones that were not flushed since they came from EC2, or since this process has known them, or since they were
+    /// to go back, and since when their flush is waited for; `None`: their ENI is not in service.
     fresh: BTreeMap<Ipv4Addr, Option<BootTime>>,
     /// Whether something changed that the journal must show.
     changed: bool,
@@ -202,6 +202,11 @@ impl Store {
         let free =
             self.fresh.iter().filter_map(|(address, since)| Some((*address, *since, self.addresses.get(address)?)));
         free.filter(|(_, _, entry)| matches!(entry.state, AddressState::Free { .. }))
+    }
+
+    /// Whether an address waits for the flush before its first use.
+    pub(crate) fn is_fresh(&self, address: Ipv4Addr) -> bool {
+        self.fresh.contains_key(&address)
     }
 
     /// From now on the flush of a fresh address is waited for.
@@ -437,11 +442,12 @@ impl Store {
         true
     }
 
-    /// A picked address stays after all.
+    /// A picked address stays after all. EC2 may have taken it and given it again, so it is as one that came.
     pub(crate) fn stay(&mut self, address: Ipv4Addr) {
         let Some(entry) = self.addresses.get(&address) else { return };
         if let AddressState::Leaving { rest } = entry.state {
             self.set_state(address, AddressState::Free { rest });
+            self.freshen(address, Some(None));
             self.changed = true;
         }
     }
@@ -547,9 +553,9 @@ impl Store {
         assert_eq!(self.homeless, afresh.homeless);
         assert_eq!((&self.cooling, &self.flushing), (&afresh.cooling, &afresh.flushing));
         assert!(self.released.is_subset(&afresh.released));
-        let may_be_fresh = |address| match self.addresses.get(address).map(|entry| &entry.state) {
-            Some(AddressState::Free { rest } | AddressState::Leaving { rest }) => rest.is_none(),
-            _ => false,
+        let may_be_fresh = |address| {
+            let state = self.addresses.get(address).map(|entry| &entry.state);
+            matches!(state, Some(AddressState::Free { .. } | AddressState::Leaving { .. }))
         };
         assert!(self.fresh.keys().all(may_be_fresh));
     }
