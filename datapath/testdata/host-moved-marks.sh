@@ -16,13 +16,17 @@ table ip enid {
 		flags interval
 		elements = { 0.0.0.0/0 }
 	}
+	chain arrivals {
+		iifname "eni*" accept comment "pods are answered by their links #68a0161d"
+		iiftype ether ether daddr 02:00:0a:00:00:0a fib daddr type local ct mark set ct mark & 0xffffffef ^ 0x00000010 accept comment "connections to the node's address are answered from it #7d754c14"
+	}
 	chain dead_pods {
 		type filter hook prerouting priority -300; policy accept;
 		iifgroup 57005 counter drop comment "detached pods are not heard #abbd2764"
 	}
 	chain eni_marks {
-		type filter hook prerouting priority -145; policy accept;
-		iifgroup 0 accept comment "no pod of a secondary ENI #f3bb7b5d"
+		type filter hook prerouting priority -155; policy accept;
+		iifgroup & 0x00020000 == 0x00000000 accept comment "no pod of a secondary ENI #d07506d0"
 		iifgroup 158001 meta mark set meta mark & 0xfffff0ff ^ 0x00000100 accept comment "pods leave by their ENI #a6631e22"
 		iifgroup 158002 meta mark set meta mark & 0xfffff0ff ^ 0x00000200 accept comment "pods leave by their ENI #02c49bb6"
 		iifgroup 158003 meta mark set meta mark & 0xfffff0ff ^ 0x00000300 accept comment "pods leave by their ENI #ee0455ad"
@@ -42,7 +46,7 @@ table ip enid {
 	chain connection_marks {
 		type filter hook prerouting priority -150; policy accept;
 		iifname "eni*" ct mark & 0x00000010 == 0x00000010 meta mark set meta mark & 0xffffffef ^ 0x00000010 comment "marked connections stay on the primary ENI #2e46f3af"
-		iiftype ether ether daddr 02:00:0a:00:00:0a ct state new fib daddr type local ct mark set ct mark & 0xffffffef ^ 0x00000010 comment "connections to the node's address are answered from it #7fb9262f"
+		ct state new goto arrivals comment "by which ENI connections come in #fe509ccc"
 	}
 	chain mark_outbound {
 		type filter hook prerouting priority -90; policy accept;

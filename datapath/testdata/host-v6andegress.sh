@@ -22,6 +22,59 @@ table ip enid {
 		flags interval
 		elements = { 0.0.0.0/0 }
 	}
+	chain eni_answers {
+		ct direction original accept comment "requests go their own way #628aa8bb"
+		ct mark & 0x0000007f == 0x00000018 meta mark set meta mark & 0xffffff80 ^ 0x00000018 accept comment "answers leave by the ENI that was asked #deac1044"
+		ct mark & 0x0000007f == 0x00000019 meta mark set meta mark & 0xffffff80 ^ 0x00000019 accept comment "answers leave by the ENI that was asked #31517b45"
+		ct mark & 0x0000007f == 0x0000001a meta mark set meta mark & 0xffffff80 ^ 0x0000001a accept comment "answers leave by the ENI that was asked #84ae1670"
+		ct mark & 0x0000007f == 0x0000001b meta mark set meta mark & 0xffffff80 ^ 0x0000001b accept comment "answers leave by the ENI that was asked #c517ffd2"
+		ct mark & 0x0000007f == 0x0000001c meta mark set meta mark & 0xffffff80 ^ 0x0000001c accept comment "answers leave by the ENI that was asked #f77b1f51"
+		ct mark & 0x0000007f == 0x0000001d meta mark set meta mark & 0xffffff80 ^ 0x0000001d accept comment "answers leave by the ENI that was asked #e528e064"
+		ct mark & 0x0000007f == 0x0000001e meta mark set meta mark & 0xffffff80 ^ 0x0000001e accept comment "answers leave by the ENI that was asked #28046983"
+		ct mark & 0x0000007f == 0x0000001f meta mark set meta mark & 0xffffff80 ^ 0x0000001f accept comment "answers leave by the ENI that was asked #ee1880b5"
+		ct mark & 0x0000007f == 0x00000020 meta mark set meta mark & 0xffffff80 ^ 0x00000020 accept comment "answers leave by the ENI that was asked #3d7ad5a6"
+		ct mark & 0x0000007f == 0x00000021 meta mark set meta mark & 0xffffff80 ^ 0x00000021 accept comment "answers leave by the ENI that was asked #cdef4b48"
+		ct mark & 0x0000007f == 0x00000022 meta mark set meta mark & 0xffffff80 ^ 0x00000022 accept comment "answers leave by the ENI that was asked #fe498b34"
+		ct mark & 0x0000007f == 0x00000023 meta mark set meta mark & 0xffffff80 ^ 0x00000023 accept comment "answers leave by the ENI that was asked #573d77c7"
+		ct mark & 0x0000007f == 0x00000024 meta mark set meta mark & 0xffffff80 ^ 0x00000024 accept comment "answers leave by the ENI that was asked #2917a43a"
+		ct mark & 0x0000007f == 0x00000025 meta mark set meta mark & 0xffffff80 ^ 0x00000025 accept comment "answers leave by the ENI that was asked #5c931f23"
+		ct mark & 0x0000007f == 0x00000026 meta mark set meta mark & 0xffffff80 ^ 0x00000026 accept comment "answers leave by the ENI that was asked #22fb8bf5"
+		ct mark & 0x0000007f == 0x00000027 meta mark set meta mark & 0xffffff80 ^ 0x00000027 accept comment "answers leave by the ENI that was asked #cd7d3a7c"
+		ct mark & 0x0000007f == 0x00000028 meta mark set meta mark & 0xffffff80 ^ 0x00000028 accept comment "answers leave by the ENI that was asked #cca79c4e"
+		ct mark & 0x0000007f == 0x00000029 meta mark set meta mark & 0xffffff80 ^ 0x00000029 accept comment "answers leave by the ENI that was asked #17a02330"
+		ct mark & 0x0000007f == 0x0000002a meta mark set meta mark & 0xffffff80 ^ 0x0000002a accept comment "answers leave by the ENI that was asked #45b44322"
+		ct mark & 0x0000007f == 0x0000002b meta mark set meta mark & 0xffffff80 ^ 0x0000002b accept comment "answers leave by the ENI that was asked #e5ffa167"
+		ct mark & 0x0000007f == 0x0000002c meta mark set meta mark & 0xffffff80 ^ 0x0000002c accept comment "answers leave by the ENI that was asked #9db81739"
+		ct mark & 0x0000007f == 0x0000002d meta mark set meta mark & 0xffffff80 ^ 0x0000002d accept comment "answers leave by the ENI that was asked #f6de2669"
+		ct mark & 0x0000007f == 0x0000002e meta mark set meta mark & 0xffffff80 ^ 0x0000002e accept comment "answers leave by the ENI that was asked #9dd03cbf"
+	}
+	chain arrivals {
+		iifname "eni*" accept comment "pods are answered by their links #68a0161d"
+		iiftype ether ether daddr 02:00:0a:00:00:0a fib daddr type local ct mark set ct mark & 0xffffff7f ^ 0x00000080 accept comment "connections to the node's address are answered from it #2defa905"
+		iifgroup 58001 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x00000018 accept comment "connections to the node's address are answered from it #6472bacd"
+		iifgroup 58002 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x00000019 accept comment "connections to the node's address are answered from it #d8c0fe60"
+		iifgroup 58003 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x0000001a accept comment "connections to the node's address are answered from it #23ee9e7c"
+		iifgroup 58004 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x0000001b accept comment "connections to the node's address are answered from it #aab2c5ff"
+		iifgroup 58005 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x0000001c accept comment "connections to the node's address are answered from it #77ef7157"
+		iifgroup 58006 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x0000001d accept comment "connections to the node's address are answered from it #8222d8e3"
+		iifgroup 58007 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x0000001e accept comment "connections to the node's address are answered from it #01623c8c"
+		iifgroup 58008 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x0000001f accept comment "connections to the node's address are answered from it #d2cd6f8e"
+		iifgroup 58009 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x00000020 accept comment "connections to the node's address are answered from it #bb6b1235"
+		iifgroup 58010 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x00000021 accept comment "connections to the node's address are answered from it #0192bcc9"
+		iifgroup 58011 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x00000022 accept comment "connections to the node's address are answered from it #27dcdc46"
+		iifgroup 58012 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x00000023 accept comment "connections to the node's address are answered from it #0b845888"
+		iifgroup 58013 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x00000024 accept comment "connections to the node's address are answered from it #7aec316f"
+		iifgroup 58014 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x00000025 accept comment "connections to the node's address are answered from it #4dda5235"
+		iifgroup 58015 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x00000026 accept comment "connections to the node's address are answered from it #ee8d2ebf"
+		iifgroup 58016 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x00000027 accept comment "connections to the node's address are answered from it #e0539a78"
+		iifgroup 58017 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x00000028 accept comment "connections to the node's address are answered from it #6bdb49b2"
+		iifgroup 58018 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x00000029 accept comment "connections to the node's address are answered from it #b6141dc7"
+		iifgroup 58019 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x0000002a accept comment "connections to the node's address are answered from it #ccde03de"
+		iifgroup 58020 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x0000002b accept comment "connections to the node's address are answered from it #62cb756c"
+		iifgroup 58021 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x0000002c accept comment "connections to the node's address are answered from it #49225b94"
+		iifgroup 58022 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x0000002d accept comment "connections to the node's address are answered from it #f8867696"
+		iifgroup 58023 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x0000002e accept comment "connections to the node's address are answered from it #be1d2f6c"
+	}
 	chain dead_pods {
 		type filter hook prerouting priority -300; policy accept;
 		iifgroup 57005 counter drop comment "detached pods are not heard #abbd2764"
@@ -29,7 +82,12 @@ table ip enid {
 	chain connection_marks {
 		type filter hook prerouting priority -150; policy accept;
 		iifname "eni*" ct mark & 0x00000080 == 0x00000080 meta mark set meta mark & 0xffffff7f ^ 0x00000080 comment "marked connections stay on the primary ENI #3a85eec0"
-		iiftype ether ether daddr 02:00:0a:00:00:0a ct state new fib daddr type local ct mark set ct mark & 0xffffff7f ^ 0x00000080 comment "connections to the node's address are answered from it #ea5d2a06"
+		ct mark & 0x0000007f != 0x00000000 goto eni_answers comment "answers leave by the ENI that was asked #c8a990e8"
+		ct state new goto arrivals comment "by which ENI connections come in #fe509ccc"
+	}
+	chain own_answers {
+		type route hook output priority -150; policy accept;
+		ct mark & 0x0000007f != 0x00000000 goto eni_answers comment "answers leave by the ENI that was asked #c8a990e8"
 	}
 	chain mark_outbound {
 		type filter hook prerouting priority -90; policy accept;
@@ -59,13 +117,66 @@ nft -f - <<'EOF'
 table ip6 enid
 delete table ip6 enid
 table ip6 enid {
+	chain eni_answers {
+		ct direction original accept comment "requests go their own way #628aa8bb"
+		ct mark & 0x0000007f == 0x00000018 meta mark set meta mark & 0xffffff80 ^ 0x00000018 accept comment "answers leave by the ENI that was asked #deac1044"
+		ct mark & 0x0000007f == 0x00000019 meta mark set meta mark & 0xffffff80 ^ 0x00000019 accept comment "answers leave by the ENI that was asked #31517b45"
+		ct mark & 0x0000007f == 0x0000001a meta mark set meta mark & 0xffffff80 ^ 0x0000001a accept comment "answers leave by the ENI that was asked #84ae1670"
+		ct mark & 0x0000007f == 0x0000001b meta mark set meta mark & 0xffffff80 ^ 0x0000001b accept comment "answers leave by the ENI that was asked #c517ffd2"
+		ct mark & 0x0000007f == 0x0000001c meta mark set meta mark & 0xffffff80 ^ 0x0000001c accept comment "answers leave by the ENI that was asked #f77b1f51"
+		ct mark & 0x0000007f == 0x0000001d meta mark set meta mark & 0xffffff80 ^ 0x0000001d accept comment "answers leave by the ENI that was asked #e528e064"
+		ct mark & 0x0000007f == 0x0000001e meta mark set meta mark & 0xffffff80 ^ 0x0000001e accept comment "answers leave by the ENI that was asked #28046983"
+		ct mark & 0x0000007f == 0x0000001f meta mark set meta mark & 0xffffff80 ^ 0x0000001f accept comment "answers leave by the ENI that was asked #ee1880b5"
+		ct mark & 0x0000007f == 0x00000020 meta mark set meta mark & 0xffffff80 ^ 0x00000020 accept comment "answers leave by the ENI that was asked #3d7ad5a6"
+		ct mark & 0x0000007f == 0x00000021 meta mark set meta mark & 0xffffff80 ^ 0x00000021 accept comment "answers leave by the ENI that was asked #cdef4b48"
+		ct mark & 0x0000007f == 0x00000022 meta mark set meta mark & 0xffffff80 ^ 0x00000022 accept comment "answers leave by the ENI that was asked #fe498b34"
+		ct mark & 0x0000007f == 0x00000023 meta mark set meta mark & 0xffffff80 ^ 0x00000023 accept comment "answers leave by the ENI that was asked #573d77c7"
+		ct mark & 0x0000007f == 0x00000024 meta mark set meta mark & 0xffffff80 ^ 0x00000024 accept comment "answers leave by the ENI that was asked #2917a43a"
+		ct mark & 0x0000007f == 0x00000025 meta mark set meta mark & 0xffffff80 ^ 0x00000025 accept comment "answers leave by the ENI that was asked #5c931f23"
+		ct mark & 0x0000007f == 0x00000026 meta mark set meta mark & 0xffffff80 ^ 0x00000026 accept comment "answers leave by the ENI that was asked #22fb8bf5"
+		ct mark & 0x0000007f == 0x00000027 meta mark set meta mark & 0xffffff80 ^ 0x00000027 accept comment "answers leave by the ENI that was asked #cd7d3a7c"
+		ct mark & 0x0000007f == 0x00000028 meta mark set meta mark & 0xffffff80 ^ 0x00000028 accept comment "answers leave by the ENI that was asked #cca79c4e"
+		ct mark & 0x0000007f == 0x00000029 meta mark set meta mark & 0xffffff80 ^ 0x00000029 accept comment "answers leave by the ENI that was asked #17a02330"
+		ct mark & 0x0000007f == 0x0000002a meta mark set meta mark & 0xffffff80 ^ 0x0000002a accept comment "answers leave by the ENI that was asked #45b44322"
+		ct mark & 0x0000007f == 0x0000002b meta mark set meta mark & 0xffffff80 ^ 0x0000002b accept comment "answers leave by the ENI that was asked #e5ffa167"
+		ct mark & 0x0000007f == 0x0000002c meta mark set meta mark & 0xffffff80 ^ 0x0000002c accept comment "answers leave by the ENI that was asked #9db81739"
+		ct mark & 0x0000007f == 0x0000002d meta mark set meta mark & 0xffffff80 ^ 0x0000002d accept comment "answers leave by the ENI that was asked #f6de2669"
+		ct mark & 0x0000007f == 0x0000002e meta mark set meta mark & 0xffffff80 ^ 0x0000002e accept comment "answers leave by the ENI that was asked #9dd03cbf"
+	}
+	chain arrivals {
+		iifname "eni*" accept comment "pods are answered by their links #68a0161d"
+		iiftype ether ether daddr 02:00:0a:00:00:0a fib daddr type local ct mark set ct mark & 0xffffff7f ^ 0x00000080 accept comment "connections to the node's address are answered from it #2defa905"
+		iifgroup 58001 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x00000018 accept comment "connections to the node's address are answered from it #6472bacd"
+		iifgroup 58002 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x00000019 accept comment "connections to the node's address are answered from it #d8c0fe60"
+		iifgroup 58003 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x0000001a accept comment "connections to the node's address are answered from it #23ee9e7c"
+		iifgroup 58004 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x0000001b accept comment "connections to the node's address are answered from it #aab2c5ff"
+		iifgroup 58005 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x0000001c accept comment "connections to the node's address are answered from it #77ef7157"
+		iifgroup 58006 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x0000001d accept comment "connections to the node's address are answered from it #8222d8e3"
+		iifgroup 58007 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x0000001e accept comment "connections to the node's address are answered from it #01623c8c"
+		iifgroup 58008 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x0000001f accept comment "connections to the node's address are answered from it #d2cd6f8e"
+		iifgroup 58009 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x00000020 accept comment "connections to the node's address are answered from it #bb6b1235"
+		iifgroup 58010 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x00000021 accept comment "connections to the node's address are answered from it #0192bcc9"
+		iifgroup 58011 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x00000022 accept comment "connections to the node's address are answered from it #27dcdc46"
+		iifgroup 58012 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x00000023 accept comment "connections to the node's address are answered from it #0b845888"
+		iifgroup 58013 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x00000024 accept comment "connections to the node's address are answered from it #7aec316f"
+		iifgroup 58014 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x00000025 accept comment "connections to the node's address are answered from it #4dda5235"
+		iifgroup 58015 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x00000026 accept comment "connections to the node's address are answered from it #ee8d2ebf"
+		iifgroup 58016 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x00000027 accept comment "connections to the node's address are answered from it #e0539a78"
+		iifgroup 58017 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x00000028 accept comment "connections to the node's address are answered from it #6bdb49b2"
+		iifgroup 58018 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x00000029 accept comment "connections to the node's address are answered from it #b6141dc7"
+		iifgroup 58019 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x0000002a accept comment "connections to the node's address are answered from it #ccde03de"
+		iifgroup 58020 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x0000002b accept comment "connections to the node's address are answered from it #62cb756c"
+		iifgroup 58021 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x0000002c accept comment "connections to the node's address are answered from it #49225b94"
+		iifgroup 58022 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x0000002d accept comment "connections to the node's address are answered from it #f8867696"
+		iifgroup 58023 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x0000002e accept comment "connections to the node's address are answered from it #be1d2f6c"
+	}
 	chain dead_pods {
 		type filter hook prerouting priority -300; policy accept;
 		iifgroup 57005 counter drop comment "detached pods are not heard #abbd2764"
 	}
 	chain eni_marks {
-		type filter hook prerouting priority -145; policy accept;
-		iifgroup 0 accept comment "no pod of a secondary ENI #f3bb7b5d"
+		type filter hook prerouting priority -155; policy accept;
+		iifgroup & 0x00020000 == 0x00000000 accept comment "no pod of a secondary ENI #d07506d0"
 		iifgroup 158001 meta mark set meta mark & 0xffffff80 ^ 0x00000001 accept comment "pods leave by their ENI #9c2afb8b"
 		iifgroup 158002 meta mark set meta mark & 0xffffff80 ^ 0x00000002 accept comment "pods leave by their ENI #c6ddb540"
 		iifgroup 158003 meta mark set meta mark & 0xffffff80 ^ 0x00000003 accept comment "pods leave by their ENI #10a5b296"
@@ -93,7 +204,12 @@ table ip6 enid {
 	chain connection_marks {
 		type filter hook prerouting priority -150; policy accept;
 		iifname "eni*" ct mark & 0x00000080 == 0x00000080 meta mark set meta mark & 0xffffff7f ^ 0x00000080 comment "marked connections stay on the primary ENI #3a85eec0"
-		iiftype ether ether daddr 02:00:0a:00:00:0a ct state new fib daddr type local ct mark set ct mark & 0xffffff7f ^ 0x00000080 comment "connections to the node's address are answered from it #ea5d2a06"
+		ct mark & 0x0000007f != 0x00000000 goto eni_answers comment "answers leave by the ENI that was asked #c8a990e8"
+		ct state new goto arrivals comment "by which ENI connections come in #fe509ccc"
+	}
+	chain own_answers {
+		type route hook output priority -150; policy accept;
+		ct mark & 0x0000007f != 0x00000000 goto eni_answers comment "answers leave by the ENI that was asked #c8a990e8"
 	}
 }
 EOF

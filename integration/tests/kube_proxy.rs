@@ -162,6 +162,12 @@ fn ask_all(topology: &Topology, pods: &[Pod; 2], when: &str) {
     let seen = reach(&n2.netns, SocketAddrV4::new(facts.address, NODE_PORT), "n2 to the node port");
     assert_eq!(seen, topology.instance("n2").unwrap().address, "the client's address is kept, {when}");
     reach(&node.netns, SocketAddrV4::new(facts.address, NODE_PORT), "node to its own node port");
+    let secondary = topology.enis("n1").unwrap().iter().find(|eni| eni.device_index == 1).unwrap().primary;
+    let seen = reach(&n2.netns, SocketAddrV4::new(secondary, NODE_PORT), "n2 to the node port at a secondary ENI");
+    assert_eq!(seen, topology.instance("n2").unwrap().address, "the client's address is kept, {when}");
+    for _ in 0..ASKED {
+        reach(&n2.netns, SocketAddrV4::new(secondary, ANY_NODE_PORT), "n2 to the other one at a secondary ENI");
+    }
     for _ in 0..ASKED {
         let seen = reach(&n2.netns, SocketAddrV4::new(facts.address, ANY_NODE_PORT), "n2 to the other node port");
         assert_eq!(seen, facts.address, "the client's address is the node's, {when}");

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Answers leave by the ENI that the request came in by, in every combination: pods on the primary and on secondary ENIs; node
 //! ports with either policy, from inside the VPC, from a peered VPC and from the internet; a load balancer that targets pods;
-//! a peered VPC; a transit gateway; SNAT by us or elsewhere; node ports served or not; both layouts. No packet dies of rp_filter.
+//! a peered VPC; a transit gateway; SNAT by us or elsewhere; node ports served or not; both layouts. Node ports are asked for at the
+//! primary ENI's address and, from inside the VPC and from a peered one, at that of the pod's own ENI and of another. No packet dies
+//! of rp_filter.
 //!
 //! The fabric drops what leaves by the wrong ENI, so an answer proves its way. kube-proxy is a stand-in
 //! (`integration::kube_proxy`), the other networks are one namespace (`integration::outside`).
@@ -23,10 +25,10 @@ use integration::topology::{NodeSpec, Subnet, Topology, TopologySpec};
 /// How a request reaches a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
-    /// By a node port of n1, asked from there.
-    NodePort(Policy, Asker),
+    /// By a node port of n1 at the address of one of its ENIs, asked from there.
+    NodePort(Policy, Asker, At),
     /// By a node port of n1, served by a pod of n2.
-    Elsewhere(Asker),
+    Elsewhere(Asker, At),
     /// By a load balancer, to the pod's own address.
     Balancer,
     /// From a peered VPC or through a transit gateway, to the pod's own address.
@@ -42,9 +44,23 @@ enum Asker {
 
 const ASKERS: [Asker; 3] = [Asker::Vpc, Asker::Peer, Asker::Internet];
 
+/// The ENI whose own address is asked, by device index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct At(u32);
+
+/// Pods on a secondary ENI are on this one.
+const POD_ENI: At = At(1);
+
+/// The internet knows the primary ENI alone.
+fn places(asker: Asker) -> Vec<At> {
+    if asker == Asker::Internet { vec![At(0)] } else { vec![At(0), POD_ENI, At(2)] }
+}
+
 fn ways() -> Vec<Way> {
-    let node_ports = ASKERS.into_iter().flat_map(|asker| {
-        [Way::NodePort(Policy::Local, asker), Way::NodePort(Policy::Cluster, asker), Way::Elsewhere(asker)]
+    let asked = ASKERS.into_iter().flat_map(|asker| places(asker).into_iter().map(move |at| (asker, at)));
+    let node_ports = asked.flat_map(|(asker, at)| {
+        let of_n1 = [Policy::Local, Policy::Cluster].map(|policy| Way::NodePort(policy, asker, at));
+        of_n1.into_iter().chain([Way::Elsewhere(asker, at)])
     });
     node_ports.chain([Way::Balancer, Way::Routed(PEER), Way::Routed(BEHIND_GATEWAY)]).collect()
 }
@@ -71,9 +87,16 @@ impl fmt::Display for Case {
 }
 
 impl Case {
-    /// The one gap: who says that node ports are not served does not get the mark that answers of secondary ENIs need.
+    /// The one gap: who says that node ports are not served does not get the marks by which answers leave by another ENI than that of
+    /// the pod (or the one that its answer comes back by, when it is on another node).
     fn is_answered(&self) -> bool {
-        self.on_primary || self.settings.node_ports || !matches!(self.way, Way::NodePort(..))
+        let answers = if self.on_primary { At(0) } else { POD_ENI };
+        self.settings.node_ports
+            || match self.way {
+                Way::NodePort(_, _, at) => at == answers,
+                Way::Elsewhere(_, at) => at == At(0),
+                Way::Balancer | Way::Routed(_) => true,
+            }
     }
 }
 
@@ -94,12 +117,14 @@ impl Bench {
             node.rp_filter = rp_filter;
         }
         let mut topology = Topology::build(&spec).unwrap();
-        topology.start(&[("ENID_LAYOUT", layout)]).unwrap();
+        // Enough for three ENIs.
+        topology.start(&[("ENID_LAYOUT", layout), ("MINIMUM_IP_TARGET", "20"), ("WARM_IP_TARGET", "1")]).unwrap();
         let outside = Outside::connect(&topology.world.tools, &topology.fabric).unwrap();
         let served = ["n1", "n2"].map(|name| {
             let mut pods = pods::start(topology.node(name), 12, 6, &AtomicUsize::new(0)).unwrap();
             [true, false].map(|primary| {
-                let at = pods.iter().position(|pod| pod.on_primary() == primary).unwrap();
+                let eni = if primary { 0 } else { POD_ENI.0 };
+                let at = pods.iter().position(|pod| device_index(&topology, name, pod) == eni).unwrap();
                 let pod = pods.swap_remove(at);
                 let server = EchoServer::start(&pod.sandbox.netns).unwrap();
                 (pod, server)
@@ -142,8 +167,10 @@ impl Bench {
         let port = self.next_port;
         self.next_port += 1;
         let (from, source, to) = match case.way {
-            Way::NodePort(policy, asker) => self.node_port(port, policy, asker, (self.server(0, case), true)),
-            Way::Elsewhere(asker) => self.node_port(port, Policy::Cluster, asker, (self.server(1, case), false)),
+            Way::NodePort(policy, asker, at) => self.node_port(port, policy, (asker, at), (self.server(0, case), true)),
+            Way::Elsewhere(asker, at) => {
+                self.node_port(port, Policy::Cluster, (asker, at), (self.server(1, case), false))
+            }
             Way::Balancer => {
                 let balanced = self.outside.balance(port, self.server(0, case)).unwrap();
                 (self.outside.netns.clone(), CLIENT, balanced)
@@ -159,7 +186,7 @@ impl Bench {
         &self,
         port: u16,
         policy: Policy,
-        asker: Asker,
+        (asker, at): (Asker, At),
         endpoint: (SocketAddrV4, bool),
     ) -> (Namespace, Ipv4Addr, SocketAddrV4) {
         let n1 = self.topology.node("n1");
@@ -172,16 +199,13 @@ impl Bench {
         StandIn::new(&self.topology.world.tools, &n1.netns, Mode::Nftables).sync(&[service]).unwrap();
         let facts = self.topology.instance("n1").unwrap();
         let public = facts.public_address.unwrap();
+        let asked = SocketAddrV4::new(own_address(&self.topology, "n1", at), port);
         match asker {
             Asker::Vpc => {
                 let n2 = self.topology.node("n2");
-                (
-                    n2.netns.clone(),
-                    self.topology.instance("n2").unwrap().address,
-                    SocketAddrV4::new(facts.address, port),
-                )
+                (n2.netns.clone(), self.topology.instance("n2").unwrap().address, asked)
             }
-            Asker::Peer => (self.outside.netns.clone(), PEER, SocketAddrV4::new(facts.address, port)),
+            Asker::Peer => (self.outside.netns.clone(), PEER, asked),
             Asker::Internet => {
                 (self.topology.fabric.internet().clone(), INTERNET_HOST, SocketAddrV4::new(public, port))
             }
@@ -197,8 +221,8 @@ impl Bench {
             Asker::Internet => INTERNET_HOST,
         };
         match case.way {
-            Way::NodePort(Policy::Local, asker) => client(asker),
-            Way::NodePort(Policy::Cluster, _) | Way::Elsewhere(_) => address("n1"),
+            Way::NodePort(Policy::Local, asker, _) => client(asker),
+            Way::NodePort(Policy::Cluster, ..) | Way::Elsewhere(..) => address("n1"),
             Way::Balancer => CLIENT,
             Way::Routed(address) => address,
         }
@@ -212,6 +236,17 @@ impl Bench {
             .map(|node| integration::counters::netstat(&node.netns, "IPReversePathFilter").unwrap())
             .sum()
     }
+}
+
+/// The device index of the ENI that a pod is on.
+fn device_index(topology: &Topology, node: &str, pod: &Pod) -> u32 {
+    let enis = topology.enis(node).unwrap();
+    enis.iter().find(|eni| eni.secondary.contains(&pod.added.address)).unwrap().device_index
+}
+
+/// The own address of an ENI.
+fn own_address(topology: &Topology, node: &str, at: At) -> Ipv4Addr {
+    topology.enis(node).unwrap().iter().find(|eni| eni.device_index == at.0).unwrap().primary
 }
 
 /// Silence is asked again where an answer must come: a busy machine may be late.
@@ -277,7 +312,9 @@ fn all_combinations(rp_filter: RpFilter, layout: &str) {
             );
         }
     }
-    assert_eq!((asked, lost), (4 * 2 * 12, 2 * 6));
+    // Without node ports: a pod on the primary ENI in vain at two others, 8 times and 4 through n2; one on a secondary at two others
+    // than its own, 6 and 4 times, and through n2 at two, 4 times.
+    assert_eq!((asked, lost), (4 * 2 * 24, 2 * (12 + 14)));
 }
 
 #[test]

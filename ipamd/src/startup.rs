@@ -91,7 +91,8 @@ pub fn run(config: Config, notes: &[Note]) -> Result<(), InitError> {
     let folder = host::state_folder(&config).to_owned();
     std::fs::create_dir_all(&folder).map_err(step("state folder"))?;
     let _lock = InstanceLock::take(&folder.join("ipamd.lock")).map_err(step::<LockError>("lock"))?;
-    let restored = restore(&config)?;
+    let mut restored = restore(&config)?;
+    restored.notes = notes.iter().map(ToString::to_string).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(step("runtime"))?;
     runtime.block_on(serve_until_stopped(config, folder, restored))?;
     // Tasks under way (EC2 calls) are in the journal as intents; they are not waited for.
@@ -106,6 +107,8 @@ struct Found {
     restored: Restored,
     ledger: Ledger,
     boot_id: String,
+    /// What is different from what settings ask for.
+    notes: Arc<[String]>,
 }
 
 fn restore(config: &Config) -> Result<Found, InitError> {
@@ -127,7 +130,7 @@ fn restore(config: &Config) -> Result<Found, InitError> {
         tracing::error!(%error, aside = %aside.display(), "ipam.json cannot be used, it was set aside");
     }
     let ledger = settings::open(host::state_folder(config), &boot_id, unix_seconds).map_err(step("settings"))?;
-    Ok(Found { store, restored, ledger, boot_id })
+    Ok(Found { store, restored, ledger, boot_id, notes: Arc::default() })
 }
 
 /// Facts of the journal, when they are of this boot.
@@ -142,6 +145,7 @@ struct Edges {
     facts: watch::Sender<Option<InstanceFacts>>,
     blocks: watch::Sender<NatBlocks>,
     heartbeat: Arc<Heartbeat>,
+    notes: Arc<[String]>,
 }
 
 async fn serve_until_stopped(mut config: Config, folder: PathBuf, found: Found) -> Result<(), InitError> {
@@ -153,6 +157,7 @@ async fn serve_until_stopped(mut config: Config, folder: PathBuf, found: Found) 
         blocks: watch::Sender::new(config.snat.blocks.clone()),
         heartbeat: Arc::new(Heartbeat::default()),
         inbox: inbox.clone(),
+        notes: found.notes.clone(),
     };
     let (core, effects): (Core, Effects) = Core::new(config.clone(), found.restored, clock::now());
     let ec2 = watch::Sender::new(None);
@@ -222,7 +227,8 @@ fn serve_plugin(config: &Config, listener: UnixListener, edges: &Edges) -> (watc
 
 fn serve_introspection(config: &Config, edges: &Edges) {
     if let Some(bind) = config.introspection.clone() {
-        let state = Introspection { inbox: edges.inbox.clone(), heartbeat: edges.heartbeat.clone() };
+        let (inbox, heartbeat, notes) = (edges.inbox.clone(), edges.heartbeat.clone(), edges.notes.clone());
+        let state = Introspection { inbox, heartbeat, notes };
         tokio::spawn(http::serve(bind, state));
     }
 }

@@ -92,6 +92,11 @@ impl Node {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
+    /// As a person reads it.
+    fn shown(&self) -> String {
+        String::from_utf8(self.command(&["status"]).output().unwrap().stdout).unwrap()
+    }
+
     fn names(&self) -> Vec<String> {
         let mut names: Vec<_> = fs::read_dir(self.folder.path())
             .unwrap()
@@ -296,4 +301,23 @@ fn cleanup_of_a_clean_host_succeeds_even_with_a_wrong_environment() {
     let node = Node::new();
     let output = node.command(&["cleanup-host"]).env("WARM_ENI_TARGET", "many").output().unwrap();
     assert!(output.status.success(), "{}", text(&output));
+}
+
+#[test]
+fn what_the_start_noted_of_settings_is_in_the_status() {
+    let node = Node::new();
+    let log = fs::File::create(node.path("log")).unwrap();
+    let mut command = node.command(&["run"]);
+    command.env("DISABLE_METRICS", "true").stdout(Stdio::null()).stderr(log);
+    let daemon = Daemon { child: command.spawn().unwrap() };
+    assert!(node.client().del_network(del("nobody"), PATIENCE).is_ok(), "{}", node.log());
+    let notes = node.status()["notes"].clone();
+    let [note] = notes.as_array().unwrap().as_slice() else { panic!("{notes}") };
+    assert!(note.as_str().unwrap().starts_with("DISABLE_METRICS: "), "{note}");
+    let shown = node.shown();
+    assert!(
+        shown.contains("settings that do not do what they ask for") && shown.contains("DISABLE_METRICS"),
+        "{shown}"
+    );
+    drop(daemon);
 }

@@ -52,7 +52,7 @@ pub(crate) fn setup(eni: &EniSetup) -> Result<Plan, ApplyError> {
     setup_with(eni, &mut Ledger::nowhere())
 }
 
-/// Removes an ENI's rules, routes and address; the link stays as it is. Nothing there is fine, and so is no link. The
+/// Removes an ENI's rules, routes and address, and takes its link out of its group; else the link stays as it is. Nothing there is fine, and so is no link. The
 /// primary ENI has nothing of ours.
 ///
 /// # Errors
@@ -79,7 +79,9 @@ pub fn remove(eni: &EniSetup) -> Result<(), ApplyError> {
     let routes = state.routes.iter().rev().filter(is_ours).cloned().map(Op::RouteDelete);
     let own_address = eni.address();
     let addresses = state.addresses.iter().filter(|found| found.address == own_address.address);
-    let ops: Vec<_> = routes.chain(addresses.cloned().map(Op::AddressDelete)).collect();
+    let out_of_group = ids::is_eni_link_group(link.group)
+        .then(|| Op::LinkSet(LinkSet { group: Some(ids::DEFAULT_GROUP), ..LinkSet::of(LinkRef::Mac(eni.mac)) }));
+    let ops: Vec<_> = routes.chain(addresses.cloned().map(Op::AddressDelete)).chain(out_of_group).collect();
     execute::all(&mut socket, &ops, |_| Ok(link.index)).map(|_| ())
 }
 
@@ -129,6 +131,7 @@ pub(super) fn observe(socket: &mut Socket, eni: &EniSetup) -> Result<(Link, EniS
     let mut state = EniState {
         up: link.up,
         mtu: link.mtu,
+        group: link.group,
         rp_filter: link.rp_filter.unwrap_or(0),
         rp_filter_all: rp_filter_all()?,
         ..EniState::default()
@@ -175,9 +178,9 @@ fn is_of_link(route: &Route) -> bool {
     matches!(route.destination.addr(), IpAddr::V6(address) if address.is_unicast_link_local())
 }
 
-/// Rules of layout `flat` for whole ENIs and prefixes, and whether each is ours.
+/// Rules for whole ENIs and prefixes, and whether each is ours.
 fn steering(rules: Vec<(Rule, u8)>) -> Vec<(Rule, bool)> {
-    let steering = rules.into_iter().filter(|(rule, _)| plan::is_steering(rule));
+    let steering = rules.into_iter().filter(|(rule, _)| plan::is_of_eni(rule));
     steering.map(|(rule, protocol)| (rule, protocol == ids::PROTOCOL)).collect()
 }
 

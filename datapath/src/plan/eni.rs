@@ -8,11 +8,12 @@
 //! | no kernel subnet route in main by this link | same, when the address was there before us |
 //! | table: router/32 on the link, default via router | what leaves with this ENI's addresses leaves by it |
 //! | rule 32765: from its primary address lookup table | answers of the ENI's own address |
+//! | node ports served: link group, rule 1025 for its answers' mark | who asked at its own address is answered by it ([`super::answers`]) |
 //! | layout `flat`: rule 1536 for its mark, one for each of its /28 (IPv6: /80) prefixes | pods on it leave by it, however many they are |
 //! | IPv6, where its pods have it: table with the default via the VPC's router; the rules of both families | as for IPv4. The router's address is of the link, so it needs no route |
 //! | IPv6: `accept_ra` 0, and no route in main that a router on it told of | main's default must be the primary ENI's |
 //!
-//! The rules of layout `flat` are proven before an address is given out that needs one, and stay as long as a pod of the node
+//! The rules by mark and prefix are proven before an address is given out that needs one, and stay as long as a pod of the node
 //! is plumbed so. Those of a prefix that has been given back go, also when the prefix is another ENI's now: of two rules with
 //! one selector the older wins. A rule by a mark of another mask is the node's table's, and goes after that ([`super::host`]).
 //!
@@ -50,6 +51,9 @@ pub struct EniSetup {
     pub mtu: u32,
     /// How its pods' packets find it; `None`: each has a rule of its own (layout `classic`).
     pub steering: Option<Steering>,
+    /// The mark of answers to who asked at its own address ([`super::answers::of_eni`]); `None`: it has none, or node ports are not
+    /// served.
+    pub answers: Option<Mark>,
     /// Whether its pods have IPv6 addresses.
     pub ipv6: bool,
 }
@@ -70,6 +74,8 @@ pub struct EniState {
     pub up: bool,
     /// Its MTU.
     pub mtu: u32,
+    /// Its group.
+    pub group: u32,
     /// rp_filter of the link itself.
     pub rp_filter: u8,
     /// rp_filter of all links; the higher of the two holds.
@@ -84,8 +90,8 @@ pub struct EniState {
     pub hears_routers: Option<LinkName>,
     /// Rules of priority 32765.
     pub rules: Vec<Rule>,
-    /// Rules of priority 1536 by mark, or by a source that is more than one address, of all ENIs, and whether each carries our
-    /// protocol.
+    /// Rules of priority 1536 by mark, or by a source that is more than one address, and those of 1025 by mark, of all ENIs, and
+    /// whether each carries our protocol.
     pub steering_rules: Vec<(Rule, bool)>,
     /// Whether [`ids::POD_TABLE`] has a route: a pod is plumbed in layout `flat`.
     pub has_flat_pods: bool,
@@ -133,22 +139,25 @@ impl EniSetup {
         routes
     }
 
-    /// The rules of layout `flat`.
+    /// The rule of its answers, of each family, and those of layout `flat`.
     #[must_use]
     pub fn steering_rules(&self) -> Vec<Rule> {
-        let rule = |family, from, mark| Rule {
-            family,
-            priority: ids::PRIORITY_FROM_POD,
-            from,
-            to: None,
-            mark,
-            table: Some(self.table),
-        };
-        let Some(Steering { mark, prefixes }) = &self.steering else { return Vec::new() };
+        let rule =
+            |priority, family, from, mark| Rule { family, priority, from, to: None, mark, table: Some(self.table) };
         let families = || Family::ALL.into_iter().filter(|family| self.ipv6 || *family == Family::V4);
-        let by_mark = mark.iter().flat_map(|mark| families().map(|family| rule(family, None, Some(*mark))));
-        let of_prefix = |prefix: &IpNet| rule(Family::of(prefix.addr()), Some(*prefix), None);
-        by_mark.chain(prefixes.iter().map(of_prefix)).collect()
+        let by_mark = |priority, mark: Option<Mark>| {
+            mark.into_iter()
+                .flat_map(move |mark| families().map(move |family| rule(priority, family, None, Some(mark))))
+        };
+        let answers = by_mark(ids::PRIORITY_ANSWER, self.answers);
+        let Some(Steering { mark, prefixes }) = &self.steering else { return answers.collect() };
+        let of_prefix = |prefix: &IpNet| rule(ids::PRIORITY_FROM_POD, Family::of(prefix.addr()), Some(*prefix), None);
+        answers.chain(by_mark(ids::PRIORITY_FROM_POD, *mark)).chain(prefixes.iter().map(of_prefix)).collect()
+    }
+
+    /// The group its link must be in; `None`: none of ours.
+    fn link_group(&self) -> Option<u32> {
+        self.answers.and_then(|_| ids::eni_link_group(self.device_index))
     }
 
     /// The rule for its primary address.
@@ -201,13 +210,17 @@ fn steering_diff(eni: &EniSetup, state: &EniState) -> Vec<Op> {
     let wanted = eni.steering_rules();
     let is_there = |rule: &&Rule| !state.steering_rules.iter().any(|(found, _)| found == *rule);
     let mut ops: Vec<_> = wanted.iter().filter(is_there).cloned().map(Op::RuleAdd).collect();
-    let same_selector = |a: &Rule, b: &Rule| (a.family, a.from, a.mark) == (b.family, b.from, b.mark);
-    let own_mask = eni.steering.as_ref().map(|steering| steering.mark.map(|mark| mark.mask));
+    let selector = |rule: &Rule| (rule.priority, rule.family, rule.from, rule.mark);
+    let same_selector = |a: &Rule, b: &Rule| selector(a) == selector(b);
+    let mask_of_pods = eni.steering.as_ref().map(|steering| steering.mark.map(|mark| mark.mask));
+    let mask_of_answers = eni.answers.map(|mark| Some(mark.mask));
     let is_stale = |found: &Rule| {
+        let own_mask = if is_answer(found) { mask_of_answers } else { mask_of_pods };
         if found.mark.is_some_and(|mark| own_mask.is_some_and(|own| own != Some(mark.mask))) {
             return false;
         }
-        let of_this_eni = found.table == Some(eni.table) && (eni.steering.is_some() || !state.has_flat_pods);
+        let is_unused = is_answer(found) || eni.steering.is_some() || !state.has_flat_pods;
+        let of_this_eni = found.table == Some(eni.table) && is_unused;
         !wanted.contains(found) && (of_this_eni || wanted.iter().any(|rule| same_selector(rule, found)))
     };
     let stale = state.steering_rules.iter().filter(|(found, is_ours)| *is_ours && is_stale(found));
@@ -216,6 +229,18 @@ fn steering_diff(eni: &EniSetup, state: &EniState) -> Vec<Op> {
 }
 
 /// Whether a rule is one that [`EniState::steering_rules`] holds.
+#[must_use]
+pub fn is_of_eni(rule: &Rule) -> bool {
+    is_answer(rule) || is_steering(rule)
+}
+
+/// Whether a rule is one of answers.
+#[must_use]
+pub fn is_answer(rule: &Rule) -> bool {
+    rule.priority == ids::PRIORITY_ANSWER && (rule.from, rule.to) == (None, None) && rule.mark.is_some()
+}
+
+/// Whether a rule is one by which pods in layout `flat` find their ENI.
 #[must_use]
 pub fn is_steering(rule: &Rule) -> bool {
     let by_source = rule.from.is_some_and(|from| from.prefix_len() < from.max_prefix_len()) && rule.mark.is_none();
@@ -229,6 +254,10 @@ fn link_diff(eni: &EniSetup, state: &EniState) -> Option<LinkSet> {
         mtu: (state.mtu != eni.mtu).then_some(eni.mtu),
         up: !state.up,
         rp_filter: (effective != ids::RP_FILTER_LOOSE).then_some(ids::RP_FILTER_LOOSE),
+        group: match eni.link_group() {
+            Some(group) => Some(group).filter(|group| *group != state.group),
+            None => ids::is_eni_link_group(state.group).then_some(ids::DEFAULT_GROUP),
+        },
         ..LinkSet::of(LinkRef::Mac(eni.mac))
     };
     (set != LinkSet::of(LinkRef::Mac(eni.mac))).then_some(set)

@@ -19,12 +19,13 @@ use std::net::Ipv4Addr;
 
 use ipnet::{IpNet, Ipv4Net};
 
+use super::answers;
 use super::eni::{self, EniSetup, EniState};
 use super::ids;
 use super::marks::{self, Move};
 use super::model::{Family, Mark, Op, Plan, Rule, Sysctl};
 use super::name::{LinkName, MacAddr, RouteTable};
-use super::nft::{NftChain, NftSet, NftTable};
+use super::nft::{NftBranch, NftChain, NftSet, NftTable};
 use super::settings::Setting;
 use super::snat;
 
@@ -142,6 +143,7 @@ impl HostSetup {
             table: RouteTable::MAIN,
             mtu: self.mtu,
             steering: None,
+            answers: None,
             ipv6: false,
         }
     }
@@ -255,6 +257,13 @@ impl NftChainState {
             comments: chain.rules.iter().map(super::nft::NftRule::comment).collect(),
         }
     }
+
+    /// The same of a branch.
+    #[must_use]
+    pub fn of_branch(branch: &NftBranch) -> Self {
+        let comments = branch.rules.iter().map(super::nft::NftRule::comment).collect();
+        Self { name: branch.name.to_owned(), hook: String::new(), comments }
+    }
 }
 
 /// One text for all that makes a base chain: type, hook number (NF_INET_*), priority, policy (1 accept, 0 drop).
@@ -287,7 +296,9 @@ pub fn diff(host: &HostSetup, state: &HostState) -> Plan {
     // As long as the old table gives ENIs their marks, no rule that would take those may come; and none may be left that would take
     // the new ones. Connections that such a rule was for are lost either way: the new table knows another mark.
     let old_marks = || state.mark_rules.iter().filter_map(|(rule, _)| rule.mark);
-    let new_marks = || (1..=ids::MOST_MARKED_ENIS).filter_map(|index| marks::of_eni(host.eni_mark_mask, index));
+    let mask = host.eni_mark_mask;
+    let marks_of = |index| [marks::of_eni(mask, index), answers::of_eni(mask, index)];
+    let new_marks = || (1..=ids::MOST_MARKED_ENIS).flat_map(marks_of).flatten();
     let (late, early): (Vec<_>, Vec<_>) =
         missing_rules(host, &state.rules).into_iter().partition(|rule| takes(rule, old_marks()));
     ops.extend(missing.into_iter().chain(early).map(Op::RuleAdd));
@@ -379,7 +390,8 @@ fn nft_diff(wanted: &NftTable, found: Option<&NftState>) -> Option<Op> {
     let Some(found) = found else { return Some(Op::NftReplace(wanted.clone())) };
     let mut chains = found.chains.clone();
     chains.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut wanted_chains: Vec<_> = wanted.chains.iter().map(NftChainState::of).collect();
+    let branches = wanted.branches.iter().map(NftChainState::of_branch);
+    let mut wanted_chains: Vec<_> = wanted.chains.iter().map(NftChainState::of).chain(branches).collect();
     wanted_chains.sort_by(|a, b| a.name.cmp(&b.name));
     let names: BTreeMap<_, _> = found.sets.iter().map(|(name, blocks)| (name.as_str(), blocks.is_some())).collect();
     let sets = wanted.sets.iter().map(|set| (set.name, true));
@@ -393,7 +405,7 @@ fn nft_diff(wanted: &NftTable, found: Option<&NftState>) -> Option<Op> {
     if sets.is_empty() {
         None
     } else if wanted.memories.is_empty() {
-        Some(Op::NftSetReplace(NftTable { sets, chains: Vec::new(), ..wanted.clone() }))
+        Some(Op::NftSetReplace(NftTable { sets, chains: Vec::new(), branches: Vec::new(), ..wanted.clone() }))
     } else {
         Some(Op::NftReplace(wanted.clone()))
     }

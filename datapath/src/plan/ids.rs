@@ -10,14 +10,16 @@
 //! | 512 | to pod address | main | pod attach, layout `classic` |
 //! | 512 | all | [`POD_TABLE`] | host set-up, layout `flat` |
 //! | 1024 | fwmark 0x80/0x80 | main | host set-up |
+//! | 1025 | fwmark of answers by the ENI | ENI's table | ENI set-up, secondary ENIs |
 //! | 1535 | to an external service block | main | host set-up |
 //! | 1536 | from pod address | ENI's table | pod attach, layout `classic`, pods on secondary ENIs |
 //! | 1536 | from a /28 prefix; fwmark of the ENI | ENI's table | ENI set-up, layout `flat`, secondary ENIs |
 //! | 32765 | from an ENI's primary address | ENI's table | ENI set-up, secondary ENIs |
 //!
 //! Route tables: main is 254; the reference's are device index + 1, 10000 + 100 card + device index, and VLAN id + 100 (at
-//! most 4195); [`POD_TABLE`] is ours alone. Link groups: 0 is every link's that nobody put elsewhere, [`eni_group`] is a
-//! secondary ENI's, [`MAKING_GROUP`] that of host veths whose ADD is at work, [`DEAD_GROUP`] that of detached pods.
+//! most 4195); [`POD_TABLE`] is ours alone. Link groups: 0 is every link's that nobody put elsewhere, [`eni_link_group`] is a secondary
+//! ENI's own, [`eni_group`] that of its pods, [`MAKING_GROUP`] that of host veths whose ADD is at work, [`DEAD_GROUP`] that of
+//! detached pods.
 //!
 //! Packet marks, all by mask (README, "Marks"): ours are [`DEFAULT_CONNMARK`] (the reference's) and
 //! [`DEFAULT_ENI_MARK_MASK`]; kube-proxy has 0x4000 and 0x8000, Calico 0xffff0000, Cilium 0xffff0f00.
@@ -40,6 +42,9 @@ pub const PROTOCOL: u8 = 158;
 pub const PRIORITY_TO_POD: u32 = 512;
 /// The rule that sends marked traffic to the main table, hence out of the primary ENI.
 pub const PRIORITY_MARK: u32 = 1024;
+/// Rules that send answers of connections that came in by a secondary ENI out by it ([`super::answers`]): behind [`PRIORITY_MARK`], by
+/// whose mark pods' packets stop there, before all that would lead them elsewhere.
+pub const PRIORITY_ANSWER: u32 = 1025;
 /// `to <block>` rules of AWS_EXTERNAL_SERVICE_CIDRS.
 pub const PRIORITY_EXTERNAL_SERVICE: u32 = 1535;
 /// `from <pod>` rules of pods on secondary ENIs, and the rules of whole ENIs and prefixes.
@@ -54,8 +59,8 @@ pub const DEFAULT_CONNMARK: Mark = Mark { value: 0x80, mask: 0x80 };
 /// Cilium's (2004, 2005).
 pub const POD_TABLE: RouteTable = RouteTable(158_000);
 
-/// Bits of the packet mark that say by which ENI a pod's packet leaves (layout `flat`, secondary-IP mode); clear of
-/// [`DEFAULT_CONNMARK`] and of the marks of kube-proxy, Calico and Cilium.
+/// Bits of the packet mark that say by which ENI a pod's packet leaves (layout `flat`, secondary-IP mode), or an answer, and of the
+/// connection mark that say by which it was asked; clear of [`DEFAULT_CONNMARK`] and of the marks of kube-proxy, Calico and Cilium.
 pub const DEFAULT_ENI_MARK_MASK: u32 = 0x7f;
 
 /// Highest device index that has a link group and a mark: a network card has at most 24 ENIs (EC2 user guide, "Maximum IP
@@ -64,13 +69,30 @@ pub const MOST_MARKED_ENIS: u32 = 23;
 
 /// Link group of the primary ENI's pods, and of those inside prefixes: every link's that nobody put elsewhere.
 pub const DEFAULT_GROUP: u32 = 0;
-/// What the link groups of ENIs are counted from.
+/// What the link groups of ENIs' pods are counted from.
 const ENI_GROUPS: u32 = 158_000;
+/// What those of ENIs' own links are counted from.
+const ENI_LINK_GROUPS: u32 = 58_000;
+
+/// A bit that groups of ENIs' pods have, and no other of ours: who has it not is told by one comparison.
+pub const POD_GROUP_BIT: u32 = 0x2_0000;
 
 /// Link group of the host veths of a secondary ENI's pods, by its device index; `None`: it has none.
 #[must_use]
 pub fn eni_group(device_index: u32) -> Option<u32> {
     (1..=MOST_MARKED_ENIS).contains(&device_index).then(|| ENI_GROUPS + device_index)
+}
+
+/// Link group of a secondary ENI's own link, by its device index; `None`: it has none. 58001 to 58023.
+#[must_use]
+pub fn eni_link_group(device_index: u32) -> Option<u32> {
+    (1..=MOST_MARKED_ENIS).contains(&device_index).then(|| ENI_LINK_GROUPS + device_index)
+}
+
+/// Whether a link group is one of [`eni_link_group`].
+#[must_use]
+pub fn is_eni_link_group(group: u32) -> bool {
+    group.checked_sub(ENI_LINK_GROUPS).and_then(eni_link_group).is_some()
 }
 
 /// Name of our nft tables, of the families `ip` and, where pods use IPv6, `ip6`.

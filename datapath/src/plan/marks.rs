@@ -5,14 +5,15 @@
 //!
 //! ```text
 //! veth of a pod on eth2 ── group 158002 ── eni_marks: mark 0x2/0x7f ── rule 1536 fwmark 0x2/0x7f ── table 3 ── eth2
-//! any other link        ── group 0 ─────── untouched
+//! any other link        ── another group ─ untouched
 //! ```
 //!
 //! The rules are the same whatever ENIs there are, for all device indexes that can be: the table is not replaced when an ENI
 //! comes or goes. What belongs to no ENI's group (everything that comes in from outside, the primary ENI's pods, pods inside
 //! prefixes) is done after the first rule; ENIs are asked about lowest first, which is the order in which they are filled.
 //!
-//! The packet also may get the mark of connections of the primary ENI ([`super::snat`]): its rule, 1024, goes first.
+//! The packet also may get the mark of connections of the primary ENI ([`super::snat`]): its rule, 1024, goes first. An answer to who
+//! asked at a secondary ENI's own address gets that ENI's instead, a little later ([`super::answers`]).
 //!
 //! Known gap, only here: a TCP reset that the *node* makes in a pod's name (`reject with tcp reset` in a forward chain, as network
 //! policies have it) came in by no link, so it has no mark, and leaves by the primary ENI with the pod's address, where the VPC's
@@ -30,6 +31,7 @@
 //!
 //! Invariant: only bits of the mask are written; two ENIs never share a mark.
 
+use super::answers;
 use super::eni;
 use super::host::{HostSetup, Layout};
 use super::ids;
@@ -41,9 +43,14 @@ use super::nft::{ChainType, Hook, Match, NftChain, NftRule, Statement};
 #[must_use]
 pub fn of_eni(mask: u32, device_index: u32) -> Option<Mark> {
     ids::eni_group(device_index)?;
+    of_number(mask, device_index)
+}
+
+/// A number in the bits of a mask; `None`: it does not fit.
+pub(super) fn of_number(mask: u32, number: u32) -> Option<Mark> {
     let shift = mask.trailing_zeros();
-    let value = device_index.checked_shl(shift)?;
-    (value >> shift == device_index && value & !mask == 0).then_some(Mark { value, mask })
+    let value = number.checked_shl(shift)?;
+    (value >> shift == number && value & !mask == 0).then_some(Mark { value, mask })
 }
 
 /// The ENI's device index by its mark; `None`: no ENI's.
@@ -69,11 +76,8 @@ impl Move {
         let is_ours = |protocol: u8| protocol == ids::PROTOCOL;
         let old = found.iter().filter(|(rule, protocol)| is_ours(*protocol) && is_rule(rule) && is_old(rule));
         let mut moved = Self { missing: Vec::new(), stale: old.map(|(rule, _)| rule.clone()).collect() };
-        if host.layout == Layout::Classic {
-            return moved;
-        }
         for rule in &moved.stale {
-            let mark = rule.mark.and_then(device_index).and_then(|index| of_eni(host.eni_mark_mask, index));
+            let mark = rule.mark.and_then(|mark| moved_mark(host, rule, mark));
             let all = || found.iter().map(|(rule, _)| rule).chain(&moved.missing);
             let is_there = |mark| all().any(|other| (other.family, other.mark) == (rule.family, mark));
             if mark.is_some() && !is_there(mark) {
@@ -84,10 +88,21 @@ impl Move {
     }
 }
 
-/// Whether a rule is one of an ENI's mark.
+/// The mark of the node's mask that is for what the rule's is for; `None`: there is none, or nothing needs it.
+fn moved_mark(host: &HostSetup, rule: &Rule, mark: Mark) -> Option<Mark> {
+    if eni::is_answer(rule) {
+        let index = answers::device_index(mark).filter(|_| host.serves_node_ports)?;
+        answers::of_eni(host.eni_mark_mask, index)
+    } else {
+        let index = device_index(mark).filter(|_| host.layout == Layout::Flat)?;
+        of_eni(host.eni_mark_mask, index)
+    }
+}
+
+/// Whether a rule is one of an ENI's marks: of its pods or of answers.
 #[must_use]
 pub fn is_rule(rule: &Rule) -> bool {
-    rule.mark.is_some() && eni::is_steering(rule)
+    rule.mark.is_some() && eni::is_of_eni(rule)
 }
 
 /// The chain; `None` in layout `classic`.
@@ -98,11 +113,11 @@ pub fn chain(host: &HostSetup) -> Option<NftChain> {
     }
     let mut rules = vec![NftRule {
         purpose: "no pod of a secondary ENI",
-        matches: vec![Match::InputGroup(ids::DEFAULT_GROUP)],
+        matches: vec![Match::InputGroupBits(Mark { value: 0, mask: ids::POD_GROUP_BIT })],
         statements: vec![Statement::Accept],
     }];
     rules.extend((1..=ids::MOST_MARKED_ENIS).filter_map(|index| rule(host.eni_mark_mask, index)));
-    Some(NftChain { name: "eni_marks", kind: ChainType::Filter, hook: Hook::Prerouting, priority: -145, rules })
+    Some(NftChain { name: "eni_marks", kind: ChainType::Filter, hook: Hook::Prerouting, priority: -155, rules })
 }
 
 fn rule(mask: u32, device_index: u32) -> Option<NftRule> {
@@ -134,7 +149,13 @@ mod tests {
     fn groups_are_apart_from_each_other_and_from_the_dead_one() {
         let groups: BTreeSet<_> = (1..=ids::MOST_MARKED_ENIS).filter_map(ids::eni_group).collect();
         assert_eq!(groups.len(), ids::MOST_MARKED_ENIS as usize);
-        assert!([ids::DEAD_GROUP, ids::MAKING_GROUP, ids::DEFAULT_GROUP].iter().all(|other| !groups.contains(other)));
+        let others = (1..=ids::MOST_MARKED_ENIS).filter_map(ids::eni_link_group);
+        let others: BTreeSet<_> =
+            [ids::DEAD_GROUP, ids::MAKING_GROUP, ids::DEFAULT_GROUP].into_iter().chain(others).collect();
+        assert_eq!(others.len(), 3 + ids::MOST_MARKED_ENIS as usize);
+        assert!(groups.iter().all(|group| group & ids::POD_GROUP_BIT != 0));
+        assert!(others.iter().all(|group| group & ids::POD_GROUP_BIT == 0));
+        assert!(others.iter().all(|group| ids::is_eni_link_group(*group) == (58_001..=58_023).contains(group)));
     }
 
     #[test]

@@ -15,6 +15,7 @@
 //! | [`settings`] | what outlives us of it, and what an uninstall puts back |
 //! | [`nft`], [`snat`] | an nft table as data and text; the one we own |
 //! | [`marks`] | the chain in it that marks packets by the ENI of their pod |
+//! | [`answers`] | its chains that lead answers to the secondary ENI that was asked |
 //! | [`egress`] | its chains for pods that get out in a family of which they have no address |
 //! | [`mss`] | its chain against paths with a smaller MTU |
 //! | [`notrack`] | its chains that keep plain traffic inside the VPC out of connection tracking |
@@ -22,6 +23,7 @@
 
 pub mod addresses;
 pub mod alias;
+pub mod answers;
 pub mod egress;
 pub mod eni;
 #[cfg(test)]

@@ -30,6 +30,8 @@ pub struct NftTable {
     pub memories: Vec<Memory>,
     /// Its base chains.
     pub chains: Vec<NftChain>,
+    /// Its chains that only rules lead to.
+    pub branches: Vec<NftBranch>,
 }
 
 /// An interval set of address blocks.
@@ -60,6 +62,8 @@ pub enum ChainType {
     Filter,
     /// Sees the first packet of a connection only.
     Nat,
+    /// Of the node's own packets: one whose mark it changes is routed anew.
+    Route,
 }
 
 /// Where a base chain is hooked.
@@ -69,6 +73,8 @@ pub enum Hook {
     Prerouting = 0,
     /// Of packets that are neither from nor for this node; NF_INET_FORWARD.
     Forward = 2,
+    /// Of the node's own packets, once they have a route; NF_INET_LOCAL_OUT.
+    Output = 3,
     /// After routing; NF_INET_POST_ROUTING.
     Postrouting = 4,
 }
@@ -84,6 +90,15 @@ pub struct NftChain {
     pub hook: Hook,
     /// Lower runs first.
     pub priority: i32,
+    /// Its rules, in order.
+    pub rules: Vec<NftRule>,
+}
+
+/// A chain without a hook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NftBranch {
+    /// Its name; no nft keyword.
+    pub name: &'static str,
     /// Its rules, in order.
     pub rules: Vec<NftRule>,
 }
@@ -106,6 +121,8 @@ pub enum Match {
     InputPrefix(String),
     /// Came in by a link of this group.
     InputGroup(u32),
+    /// Came in by a link whose group has this value in these bits.
+    InputGroupBits(Mark),
     /// Came in by the Ethernet link with this address, whatever its name.
     InputMac(MacAddr),
     /// Leaves by a link whose name starts so.
@@ -185,6 +202,8 @@ pub enum Statement {
     Drop,
     /// No later rule of this chain is asked.
     Accept,
+    /// The branch is asked and no later rule of this chain.
+    Goto(&'static str),
 }
 
 /// How SNAT chooses a source port (AWS_VPC_K8S_CNI_RANDOMIZESNAT).
@@ -231,6 +250,12 @@ impl NftRule {
 /// Part of every fingerprint: to be raised when `apply` writes the same text as other expressions.
 const ENCODING: u32 = 1;
 
+impl fmt::Display for NftRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} comment \"{}\"", self.body(), self.comment())
+    }
+}
+
 impl NftTable {
     /// nft text that makes the table whatever was there, in one transaction.
     #[must_use]
@@ -272,12 +297,18 @@ impl fmt::Display for NftTable {
         for memory in &self.memories {
             write!(f, "{memory}")?;
         }
+        // nft reads a name only once it knows it.
+        for NftBranch { name, rules } in &self.branches {
+            writeln!(f, "\tchain {name} {{")?;
+            rules.iter().try_for_each(|rule| writeln!(f, "\t\t{rule}"))?;
+            writeln!(f, "\t}}")?;
+        }
         for chain in &self.chains {
             let (kind, hook) = (chain.kind.text(), chain.hook.text());
             writeln!(f, "\tchain {} {{", chain.name)?;
             writeln!(f, "\t\ttype {kind} hook {hook} priority {}; policy accept;", chain.priority)?;
             for rule in &chain.rules {
-                writeln!(f, "\t\t{} comment \"{}\"", rule.body(), rule.comment())?;
+                writeln!(f, "\t\t{rule}")?;
             }
             writeln!(f, "\t}}")?;
         }
@@ -309,6 +340,7 @@ impl ChainType {
         match self {
             Self::Filter => "filter",
             Self::Nat => "nat",
+            Self::Route => "route",
         }
     }
 }
@@ -320,6 +352,7 @@ impl Hook {
         match self {
             Self::Prerouting => "prerouting",
             Self::Forward => "forward",
+            Self::Output => "output",
             Self::Postrouting => "postrouting",
         }
     }
@@ -330,6 +363,7 @@ impl fmt::Display for Match {
         match self {
             Self::InputPrefix(prefix) => write!(f, "iifname \"{prefix}*\""),
             Self::InputGroup(group) => write!(f, "iifgroup {group}"),
+            Self::InputGroupBits(Mark { value, mask }) => write!(f, "iifgroup & {mask:#010x} == {value:#010x}"),
             // nft would add the type of link by itself.
             Self::InputMac(mac) => write!(f, "iiftype ether ether daddr {mac}"),
             Self::OutputPrefix(prefix) => write!(f, "oifname \"{prefix}*\""),
@@ -372,6 +406,7 @@ impl fmt::Display for Statement {
             Self::Remember(set, key, seconds) => write!(f, "update @{set} {{ {} timeout {seconds}s }}", key.text()),
             Self::Drop => f.write_str("drop"),
             Self::Accept => f.write_str("accept"),
+            Self::Goto(branch) => write!(f, "goto {branch}"),
         }
     }
 }

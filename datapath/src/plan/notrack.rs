@@ -14,7 +14,7 @@
 //! be turned back. So flows of translated connections are kept, as `not_tracked` will see them, in both directions (each only if
 //! both its ends are in the VPC and none is this node). Translated is a connection that netfilter has marked so (Services, node
 //! ports, our host ports), one opened to an address outside the VPC (a Service's, of IPVS, which marks nothing), and one with the
-//! mark of [`super::snat`] (a node port, of IPVS). A flow is looked up in both directions: a second connection that would be
+//! mark of [`super::snat`] or [`super::answers`] (a node port, of IPVS). A flow is looked up in both directions: a second connection that would be
 //! answered like a translated one is tracked, too, and conntrack keeps the two apart by the port.
 //!
 //! A flow stays as long as conntrack keeps its connection, asked at each packet, and at most until the next step: 40 s for what
@@ -58,6 +58,7 @@
 //! Sources: `net/netfilter/nft_dynset.c`, `nft_ct.c`, `nf_conntrack_core.c`, `nf_conntrack_proto.c` (errors), `nf_nat_core.c`.
 
 use super::Family;
+use super::answers;
 use super::host::HostSetup;
 use super::mss::VPC;
 use super::nft::tracking::{Key, Memory, Tracking};
@@ -143,7 +144,7 @@ fn remember(host: &HostSetup, key: Key, to_node: Match) -> Vec<NftRule> {
     let [not_nat, opened_inside] =
         [Tracking::NotTranslated, Tracking::OpenedTo(Within::Inside(VPC))].map(Match::Tracking);
     let unmarked = host.needs_mark().then_some(Match::Tracking(Tracking::NotMarked(host.connmark)));
-    let plain: Vec<_> = [not_nat, opened_inside].into_iter().chain(unmarked).collect();
+    let plain: Vec<_> = [not_nat, opened_inside].into_iter().chain(unmarked).chain(answers::unmarked(host)).collect();
     let mut rules = vec![
         accept("not tracked", [Match::Tracking(Tracking::Untracked)]),
         accept("without ports", [Match::Tracking(Tracking::Icmp)]),

@@ -7,8 +7,8 @@
 //! | chain | hook, priority | does |
 //! |---|---|---|
 //! | `dead_pods` | filter prerouting, -300 (raw) | link group 0xdead: drop, before conntrack sees it |
-//! | `eni_marks` | filter prerouting, -145 | from a pod in layout `flat`: by which ENI it leaves ([`super::marks`]) |
-//! | `connection_marks` | filter prerouting, -150 (mangle) | from a pod, connection has our mark: packet gets it. New connection by the primary ENI to an address of the node: connection gets our mark |
+//! | `eni_marks` | filter prerouting, -155 | from a pod in layout `flat`: by which ENI it leaves ([`super::marks`]) |
+//! | `connection_marks` | filter prerouting, -150 (mangle) | from a pod, connection has our mark: packet gets it. The rest is [`super::answers`]': new connection by the primary ENI to an address of the node: connection gets our mark; by a secondary one: that ENI's, which its answers get |
 //! | `mark_outbound` | filter prerouting, -90 | new connection from a pod to what is translated: connection and packet get our mark |
 //! | `source_address` | nat postrouting, 110 | connection has our mark, destination is translated: source becomes the node's primary address |
 //!
@@ -25,20 +25,17 @@
 //! 10.0.1.7. The answer of the pod has source 10.0.1.7 when it is routed and 10.0.0.10 when it leaves: without the mark it
 //! would leave by the secondary ENI and die at the VPC's source check. What comes in by a secondary ENI (a load balancer's
 //! target is the pod's own address; a peered VPC; a transit gateway) is addressed to the pod, not to the node, is not
-//! marked, and goes back by the rule of the pod's address.
+//! marked, and goes back by the rule of the pod's address. Addressed to the node, it has that ENI's mark ([`super::answers`]).
 //!
 //! What counts as an address of the node is what the kernel takes for one, the Services' addresses that kube-proxy binds in
 //! IPVS mode among them: whoever reaches one of those by the primary ENI must be answered from there, too.
-//!
-//! Known gap: a node port asked for at the primary address of a *secondary* ENI is answered by the ENI of the pod that serves
-//! it. A mark an ENI on the connection, too, would tell; but it takes a rule an ENI before the pods' own (1536) in every layout
-//! and mode, and a second meaning of [`super::marks`]' bits. Load balancers' targets are the primary ENI's address or the pod's own.
 //!
 //! # Hook priorities, beside kube-proxy
 //!
 //! | priority | prerouting | who |
 //! |---|---|---|
 //! | -200 | conntrack | kernel |
+//! | -155 | `eni_marks`: an answer that must not leave by its pod's ENI gets another mark behind it | Enid |
 //! | -150 | `connection_marks`: the node port's own address is still in the packet, and a packet of a known connection has its mark back before anything is routed | Enid |
 //! | -110 | filter-prerouting of kube-proxy's nftables mode | kube-proxy |
 //! | -100 | Service DNAT, in the three modes iptables-legacy, iptables-nft and nftables | kube-proxy |
@@ -61,6 +58,7 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net};
 
+use super::answers;
 use super::egress;
 use super::host::HostSetup;
 use super::ids;
@@ -86,6 +84,7 @@ pub fn table(host: &HostSetup) -> NftTable {
     if host.needs_mark() {
         chains.push(connection_marks(host));
     }
+    chains.extend(answers::of_the_node(host));
     if !host.external_snat {
         chains.extend([mark_outbound(host), source_address(host)]);
     }
@@ -100,7 +99,8 @@ pub fn table(host: &HostSetup) -> NftTable {
     }
     sets.sort_by_key(|set| set.name);
     chains.extend(notrack::chains(host));
-    NftTable { family: Family::V4, name: ids::NFT_TABLE, sets, memories: notrack::memories(host), chains }
+    let branches = answers::branches(host);
+    NftTable { family: Family::V4, name: ids::NFT_TABLE, sets, memories: notrack::memories(host), chains, branches }
 }
 
 /// The table of IPv6; `None`: no pod uses it. Nothing of IPv6 is translated but for egress, so connections are marked for node
@@ -110,16 +110,18 @@ pub fn table_of_ipv6(host: &HostSetup) -> Option<NftTable> {
     if !host.families.uses_ipv6() {
         return None;
     }
-    let (mut sets, mut chains) = (Vec::new(), vec![dead_pods()]);
+    let (mut sets, mut chains, mut branches) = (Vec::new(), vec![dead_pods()], Vec::new());
     if host.families.has_ipv6_pods() {
         chains.extend(marks::chain(host));
         chains.extend(host.serves_node_ports.then(|| connection_marks(host)));
+        chains.extend(answers::of_the_node(host));
+        branches.extend(answers::branches(host));
     }
     if let Some((set, more)) = egress::part(host, Family::V6) {
         sets.push(set);
         chains.extend(more);
     }
-    Some(NftTable { family: Family::V6, name: ids::NFT_TABLE, sets, memories: Vec::new(), chains })
+    Some(NftTable { family: Family::V6, name: ids::NFT_TABLE, sets, memories: Vec::new(), chains, branches })
 }
 
 fn sets(host: &HostSetup) -> [NftSet; 2] {
@@ -150,17 +152,13 @@ fn connection_marks(host: &HostSetup) -> NftChain {
         matches: vec![Match::InputPrefix(host.veth_prefix.clone()), Match::ConnectionMark(host.connmark)],
         statements: vec![Statement::SetPacketMark(host.connmark)],
     };
-    let to_node = NftRule {
-        purpose: "connections to the node's address are answered from it",
-        matches: vec![Match::InputMac(host.primary_mac), Match::ConnectionNew, Match::DestinationLocal(true)],
-        statements: vec![Statement::SetConnectionMark(host.connmark)],
-    };
+    let entries = host.serves_node_ports.then(|| answers::entries(host));
     NftChain {
         name: "connection_marks",
         kind: ChainType::Filter,
         hook: Hook::Prerouting,
         priority: -150,
-        rules: std::iter::once(from_pods).chain(host.serves_node_ports.then_some(to_node)).collect(),
+        rules: std::iter::once(from_pods).chain(entries.into_iter().flatten()).collect(),
     }
 }
 

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | host route, neighbour, `to` and `from` rule | its pod lives |
 //! | rule 512 to the table of pod routes, of each family | a living pod's route is in that table |
+//! | rule 1025 of an ENI's answers, its link's group | the ENI's own address does |
 //! | rule 1536 of an ENI's mark | a living pod's host veth is in that ENI's link group |
 //! | rule 1536 of a prefix | the address of a living pod in layout `flat` and the default link group is inside |
 //! | an ENI's table, its own address and that address's rule | a rule that stays for a pod leads to the table |
@@ -29,7 +30,7 @@ use std::net::IpAddr;
 use super::eni;
 use super::ids;
 use super::marks;
-use super::model::{Address, Family, LinkRef, Op, Route, Rule};
+use super::model::{Address, Family, LinkRef, LinkSet, Op, Route, Rule};
 use super::name::{LinkName, RouteTable};
 use super::pod;
 use super::pods::{self, NodeLink, NodeState};
@@ -57,7 +58,7 @@ impl fmt::Display for KeptPod {
 pub struct Uninstall {
     /// Removals in the order in which they must be made.
     pub removals: Vec<Op>,
-    /// Rules, routes and addresses of ours that stay, as the writes that would make them.
+    /// Rules, routes, addresses and link groups of ours that stay, as the writes that would make them.
     pub kept: Vec<Op>,
     /// The pods that they stay for, by address; without egress addresses. When there is one, the nft table of IPv4 stays too.
     pub pods: Vec<KeptPod>,
@@ -95,6 +96,11 @@ pub fn plan(state: &NodeState, addresses: &[(Address, u8)]) -> Uninstall {
     for neighbour in &state.neighbours {
         let stays = needs.addresses.contains(&neighbour.address);
         sort(stays, Op::NeighbourSet(neighbour.clone()), Op::NeighbourDelete(neighbour.clone()));
+    }
+    let of_enis = state.links.iter().filter(|link| ids::is_eni_link_group(link.group));
+    for (link, group) in of_enis.map(|link| (LinkRef::Index(link.index), link.group)) {
+        let set = |group| Op::LinkSet(LinkSet { group: Some(group), ..LinkSet::of(link.clone()) });
+        sort(needs.links.contains(&link), set(group), set(ids::DEFAULT_GROUP));
     }
     for (address, _) in addresses.iter().filter(|(_, protocol)| *protocol == ids::PROTOCOL) {
         let stays = needs.links.contains(&address.link);
@@ -186,6 +192,7 @@ impl Needs {
         }
         match rule.priority {
             ids::PRIORITY_TO_POD if rule.to.is_none() => self.flat.contains(&rule.family),
+            _ if eni::is_answer(rule) => rule.table.is_some_and(|table| self.tables.contains(&table)),
             ids::PRIORITY_FROM_ENI => rule.table.is_some_and(|table| self.tables.contains(&table)),
             ids::PRIORITY_MARK | ids::PRIORITY_EXTERNAL_SERVICE => true,
             _ if eni::is_steering(rule) => match (rule.mark, rule.from) {

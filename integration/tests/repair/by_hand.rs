@@ -25,6 +25,8 @@ fn blows(bed: &Bed) -> Vec<(String, &'static str)> {
         (format!("link set {eni} down\nlink set {eni} up\n"), "route missing"),
         (format!("link set {eni} mtu 1500\n"), "link changed"),
         (format!("link set {veth} down\n"), "link down"),
+        (format!("link set {veth} group 5\n"), "link changed"),
+        (format!("link set {eni} group 0\n"), "link changed"),
         (format!("link set {veth} address 02:11:22:33:44:55\n"), "link changed"),
         (format!("neighbour flush dev {veth} nud permanent\n"), "neighbour missing"),
         (

@@ -22,6 +22,9 @@
 //! pod gets one of the fullest prefix, so that others come free as a whole, for only a whole prefix can be given back.
 //! Counts by ENI and prefix are kept up with every change (`book`): no decision walks over all addresses.
 //!
+//! An address that EC2 has given us is flushed before its first use, too: it may have been another node's, or have been tried while it
+//! was nobody's. It is Free meanwhile, and counts as such, but is not given out (`fresh`).
+//!
 //! Order of reuse: never-used addresses first (lowest first), then the one that has been free the longest. Worked example:
 //! 10.0.0.7 released at 5 s, 10.0.0.6 at 9 s, 10.0.0.9 never used: given out are .9, .7, .6.
 
@@ -57,6 +60,9 @@ pub(crate) struct Store {
     flushing: BTreeSet<Ipv4Addr>,
     /// Addresses that began to cool and were not flushed since.
     released: BTreeSet<Ipv4Addr>,
+    /// Free or leaving ones that were not flushed since they came from EC2, or since this process has known them, or since they were
+    /// to go back, and since when their flush is waited for; `None`: their ENI is not in service.
+    fresh: BTreeMap<Ipv4Addr, Option<BootTime>>,
     /// Whether something changed that the journal must show.
     changed: bool,
 }
@@ -190,6 +196,26 @@ impl Store {
         std::mem::take(&mut self.released).into_iter().collect()
     }
 
+    /// Addresses that nobody has had from us and that wait for their flush, and since when; sorted. `None`: not yet, for their ENI
+    /// is not in service.
+    pub(crate) fn fresh(&self) -> impl Iterator<Item = (Ipv4Addr, Option<BootTime>, &Address)> {
+        let free =
+            self.fresh.iter().filter_map(|(address, since)| Some((*address, *since, self.addresses.get(address)?)));
+        free.filter(|(_, _, entry)| matches!(entry.state, AddressState::Free { .. }))
+    }
+
+    /// Whether an address waits for the flush before its first use.
+    pub(crate) fn is_fresh(&self, address: Ipv4Addr) -> bool {
+        self.fresh.contains_key(&address)
+    }
+
+    /// From now on the flush of a fresh address is waited for.
+    pub(crate) fn await_flush(&mut self, address: Ipv4Addr, now: BootTime) {
+        if let Some(since) = self.fresh.get_mut(&address) {
+            since.get_or_insert(now);
+        }
+    }
+
     /// A first flush failed: it is due again, if the address still cools.
     pub(crate) fn put_back_released(&mut self, address: Ipv4Addr) {
         if self.addresses.get(&address).is_some_and(|entry| matches!(entry.state, AddressState::Cooling { .. })) {
@@ -206,10 +232,15 @@ impl Store {
                 *since = now;
             }
         }
+        for since in self.fresh.values_mut().flatten() {
+            *since = now;
+        }
     }
 
-    /// The kernel has forgotten the last owner of an address that waited for that: it is free, or without an ENI forgotten.
+    /// The kernel has forgotten the last owner of an address that waited for that: it is free, or without an ENI forgotten. One that
+    /// was fresh can be given out.
     pub(crate) fn flushed(&mut self, address: Ipv4Addr) {
+        self.fresh.remove(&address);
         let Some(entry) = self.addresses.get(&address) else { return };
         let AddressState::Flushing { rest, .. } = entry.state else { return };
         let is_homeless = entry.eni.is_none();
@@ -228,7 +259,20 @@ impl Store {
             Some(entry) => entry.state.clone(),
             None => AddressState::resting(rest, now),
         };
+        let since = match self.addresses.get(&address) {
+            Some(_) => self.fresh.get(&address).copied(),
+            None => Some(None),
+        };
         self.put(address, Address { eni: Some(eni.clone()), slot, state });
+        self.freshen(address, since);
+    }
+
+    /// Only what is free, or on its way to EC2, has a flush to wait for before its first use.
+    fn freshen(&mut self, address: Ipv4Addr, since: Option<Option<BootTime>>) {
+        let state = self.addresses.get(&address).map(|entry| &entry.state);
+        if let (Some(since), Some(AddressState::Free { .. } | AddressState::Leaving { .. })) = (since, state) {
+            self.fresh.insert(address, since);
+        }
     }
 
     /// Puts an entry in as it is; used when the journal is read. An allocation's key must be new.
@@ -236,7 +280,9 @@ impl Store {
         if let AddressState::Allocated(allocation) = &entry.state {
             self.by_key.insert(allocation.key.clone(), address);
         }
+        let never_used = entry.state.rest().is_none();
         self.put(address, entry);
+        self.freshen(address, never_used.then_some(None));
     }
 
     /// The address that the next pod gets, of the first ENI and kind that has one: most preferred first. Of prefixes only those
@@ -255,7 +301,11 @@ impl Store {
                         .filter(|address| self.addresses.get(address).is_some_and(|entry| entry.slot == Slot::Single)),
                 ),
                 Slot::Prefix => {
-                    let open = book.prefixes().filter(|(prefix, tally)| tally.free > 0 && usable(eni, *prefix));
+                    let can_give =
+                        |prefix| self.fresh.is_empty() || self.longest_free(prefix_addresses(prefix)).is_some();
+                    let open = book
+                        .prefixes()
+                        .filter(|(prefix, tally)| tally.free > 0 && usable(eni, *prefix) && can_give(*prefix));
                     let (prefix, _) = open.max_by_key(|(prefix, tally)| (tally.busy(), std::cmp::Reverse(*prefix)))?;
                     self.longest_free(prefix_addresses(prefix))
                 }
@@ -263,9 +313,10 @@ impl Store {
         })
     }
 
-    /// Never used before used, and of those the one that has been free the longest.
+    /// Never used before used, and of those the one that has been free the longest. None that waits for its flush.
     fn longest_free(&self, addresses: impl Iterator<Item = Ipv4Addr>) -> Option<Ipv4Addr> {
-        let free = addresses.filter_map(|address| match self.addresses.get(&address)?.state {
+        let flushed = addresses.filter(|address| !self.fresh.contains_key(address));
+        let free = flushed.filter_map(|address| match self.addresses.get(&address)?.state {
             AddressState::Free { rest } => Some((rest.map(|rest| rest.released), address)),
             AddressState::Allocated(_)
             | AddressState::Cooling { .. }
@@ -391,11 +442,12 @@ impl Store {
         true
     }
 
-    /// A picked address stays after all.
+    /// A picked address stays after all. EC2 may have taken it and given it again, so it is as one that came.
     pub(crate) fn stay(&mut self, address: Ipv4Addr) {
         let Some(entry) = self.addresses.get(&address) else { return };
         if let AddressState::Leaving { rest } = entry.state {
             self.set_state(address, AddressState::Free { rest });
+            self.freshen(address, Some(None));
             self.changed = true;
         }
     }
@@ -427,6 +479,7 @@ impl Store {
     }
 
     fn take_out(&mut self, address: Ipv4Addr) {
+        self.fresh.remove(&address);
         let Some(entry) = self.addresses.remove(&address) else { return };
         self.strike(address, List::of(&entry.state));
         match &entry.eni {
@@ -473,6 +526,7 @@ impl Store {
         let entry = self.addresses.get_mut(&address)?;
         let before = std::mem::replace(&mut entry.state, next);
         let lists = (List::of(&before), List::of(&entry.state));
+        let may_be_fresh = matches!(entry.state, AddressState::Free { .. } | AddressState::Leaving { .. });
         let book = match &entry.eni {
             Some(eni) => self.books.get_mut(eni),
             None => Some(&mut self.homeless),
@@ -482,6 +536,9 @@ impl Store {
         }
         self.strike(address, lists.0);
         self.enlist(address, lists.1);
+        if !may_be_fresh {
+            self.fresh.remove(&address);
+        }
         Some(before)
     }
 
@@ -496,6 +553,11 @@ impl Store {
         assert_eq!(self.homeless, afresh.homeless);
         assert_eq!((&self.cooling, &self.flushing), (&afresh.cooling, &afresh.flushing));
         assert!(self.released.is_subset(&afresh.released));
+        let may_be_fresh = |address| {
+            let state = self.addresses.get(address).map(|entry| &entry.state);
+            matches!(state, Some(AddressState::Free { .. } | AddressState::Leaving { .. }))
+        };
+        assert!(self.fresh.keys().all(may_be_fresh));
     }
 
     /// Takes the mark that the journal is behind.

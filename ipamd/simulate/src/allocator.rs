@@ -15,7 +15,7 @@
 //! Invariant: every Ec2, Imds and Kernel step is answered once under its number, unless the daemon dies before.
 
 use std::fmt::Debug;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipamd_core::BootTime;
 use ipamd_core::action::Allocated;
@@ -219,10 +219,10 @@ pub enum KernelCall {
     },
     /// Host veths with their aliases, and links.
     Observe,
-    /// Connections and neighbours of so many addresses are forgotten.
+    /// Connections and neighbours of addresses are forgotten.
     Flush {
-        /// How many.
-        addresses: usize,
+        /// Which.
+        addresses: Vec<Ipv4Addr>,
     },
     /// What is missing is put right, and what dead sandboxes left goes.
     Repair {

@@ -8,6 +8,7 @@
 //! | [`Invariant::OneAddress`] | a sandbox is given a second address |
 //! | [`Invariant::InUse`] | a call to EC2 takes away an address that a living sandbox has |
 //! | [`Invariant::Cooling`] | an address is given out, or back to EC2, before its cooldown is over |
+//! | [`Invariant::Unflushed`] | an address is given out of whose last user, here or elsewhere, the kernel may still know |
 //! | [`Invariant::Limits`] | more ENIs or addresses are asked for than fit, calls under way counted |
 //! | [`Invariant::AskedTwice`] | more is asked for than is missing, calls under way counted |
 //! | [`Invariant::Blindly`] | an assign by count is repeated before a read told what became of the last one |
@@ -53,6 +54,7 @@ pub enum Invariant {
     OneAddress,
     InUse,
     Cooling,
+    Unflushed,
     Limits,
     AskedTwice,
     Blindly,

@@ -22,6 +22,10 @@ pub struct Kernel {
     pods: BTreeMap<AllocationKey, Ipv4Addr>,
     /// Addresses whose rules a sandbox left that died without a DEL; a new pod of the address takes them over.
     leftovers: BTreeSet<Ipv4Addr>,
+    /// Addresses whose connections and neighbours it has forgotten since they came to the node, and since the last pod that had them.
+    clean: BTreeSet<Ipv4Addr>,
+    /// Those of flushes that failed: they may be given up.
+    stubborn: BTreeSet<Ipv4Addr>,
     /// When the thread that talks to it is free.
     pub(crate) free_at: BootTime,
     /// Calls of a kind that will fail: how many.
@@ -86,7 +90,28 @@ impl Kernel {
     /// The plugin has made a host veth.
     pub(crate) fn plumb(&mut self, key: AllocationKey, address: Ipv4Addr) {
         self.leftovers.remove(&address);
+        self.clean.remove(&address);
         self.pods.insert(key, address);
+    }
+
+    /// Addresses come to the node: others had them, and pods of this node may have tried them.
+    pub(crate) fn came(&mut self, addresses: impl IntoIterator<Item = Ipv4Addr>) {
+        for address in addresses {
+            self.clean.remove(&address);
+            self.stubborn.remove(&address);
+        }
+    }
+
+    /// Whether it knows nothing of who had an address before, as far as it let itself be told.
+    #[must_use]
+    pub fn has_forgotten(&self, address: Ipv4Addr) -> bool {
+        self.clean.contains(&address) || self.stubborn.contains(&address)
+    }
+
+    fn flushed(&mut self, addresses: &[Ipv4Addr]) -> KernelAnswer {
+        self.stubborn.retain(|address| !addresses.contains(address));
+        self.clean.extend(addresses);
+        KernelAnswer::Done
     }
 
     /// A sandbox dies without a DEL: its host veth goes, its rules stay.
@@ -123,10 +148,14 @@ impl Kernel {
     pub(crate) fn run(&mut self, call: &KernelCall) -> Result<KernelAnswer, Failure> {
         if let Some(index) = self.failing.iter().position(|kind| *kind == call.kind()) {
             self.failing.remove(index);
+            if let KernelCall::Flush { addresses } = call {
+                self.stubborn.extend(addresses);
+            }
             return Err(failure(FailureClass::Kernel, "Errno16", "the kernel is busy (injected)"));
         }
         match call {
-            KernelCall::Host | KernelCall::Flush { .. } => Ok(KernelAnswer::Done),
+            KernelCall::Host => Ok(KernelAnswer::Done),
+            KernelCall::Flush { addresses } => Ok(self.flushed(addresses)),
             KernelCall::SetUpLink { mac } => match self.links.get_mut(mac) {
                 Some(set_up) => {
                     *set_up = true;

@@ -180,7 +180,7 @@ impl Daemon {
                 sweep: plan.sweep.iter().copied().collect(),
             },
             ActionKind::ObserveKernel => KernelCall::Observe,
-            ActionKind::FlushAddresses { addresses, .. } => KernelCall::Flush { addresses: addresses.len() },
+            ActionKind::FlushAddresses { addresses, .. } => KernelCall::Flush { addresses: addresses.clone() },
             kind => {
                 let Some((operation, request)) = Operation::start(kind, turn.boot()) else { return };
                 let call = self.number();

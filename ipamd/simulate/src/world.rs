@@ -24,12 +24,14 @@ mod runtime;
 mod tests;
 
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use ipamd_core::BootTime;
 use ipamd_core::event::Failure;
 use ipamd_core::ids::{MacAddr, Now};
+use ipnet::Ipv4Net;
 use vpc_model::imds::ImdsView;
 use vpc_model::{EniId, FabricEvent, InstanceId, Vpc};
 
@@ -464,6 +466,7 @@ impl<S: Strategy> World<S> {
                     let mac = MacAddr(eni.mac.0);
                     let node = &mut self.nodes[id.0];
                     node.kernel.link_came(mac);
+                    node.kernel.came(eni.secondary_addresses.iter().copied().chain(inside(&eni.prefixes)));
                     let life = node.life;
                     self.trace.note(now, id, || format!("the link of {} ({mac}) appears", eni.eni));
                     let told = self.latency.latency(Duration::from_millis(4));
@@ -474,8 +477,11 @@ impl<S: Strategy> World<S> {
                     self.nodes[id.0].kernel.link_went(MacAddr(mac.0));
                     self.trace.note(now, id, || format!("the link of {eni} goes"));
                 }
-                FabricEvent::AddressAssigned { .. }
-                | FabricEvent::AddressUnassigned { .. }
+                FabricEvent::AddressAssigned { eni, address } => {
+                    let Some(id) = self.eni_owners.get(&eni) else { continue };
+                    self.nodes[id.0].kernel.came(inside(&[address.block()]));
+                }
+                FabricEvent::AddressUnassigned { .. }
                 | FabricEvent::SourceDestCheckSet { .. }
                 | FabricEvent::SecurityGroupsSet { .. } => {}
             }
@@ -487,4 +493,9 @@ impl<S: Strategy> World<S> {
             self.queue.put(at, Happening::VpcWake);
         }
     }
+}
+
+fn inside(blocks: &[Ipv4Net]) -> impl Iterator<Item = Ipv4Addr> {
+    let range = |block: &Ipv4Net| u32::from(block.network())..=u32::from(block.broadcast());
+    blocks.iter().flat_map(range).map(Ipv4Addr::from)
 }

@@ -83,6 +83,7 @@ pub fn render(snapshot: &Snapshot) -> String {
         waiters(snapshot),
         actions(snapshot),
         failures(snapshot),
+        notes(snapshot),
         journal(snapshot),
         drift(snapshot),
         repair(snapshot),
@@ -211,6 +212,11 @@ fn failures(snapshot: &Snapshot) -> String {
         .map(|failure| vec![time(failure.ago_ms), failure.what.clone(), failure.code.clone(), failure.message.clone()])
         .collect();
     table("last failures", &["ago", "what", "code", "message"], &rows)
+}
+
+fn notes(snapshot: &Snapshot) -> String {
+    let rows: Vec<_> = snapshot.notes.iter().map(|note| vec![note.clone()]).collect();
+    table("settings that do not do what they ask for", &["what"], &rows)
 }
 
 fn journal(snapshot: &Snapshot) -> String {

@@ -26,7 +26,7 @@ use datapath::plan::model::Mark;
 use datapath::plan::pod::PodLayout;
 use datapath::plan::pods::LivePod;
 use datapath::plan::repair::{Fault, Object, Repair};
-use datapath::plan::{Family, LinkName, MacAddr, RouteTable, ids, marks};
+use datapath::plan::{Family, LinkName, MacAddr, RouteTable, answers, ids, marks};
 use ipamd_core::action::{Action, ActionKind, EniPlan, HostPlan, Plumbing};
 use ipamd_core::config::{self, Config};
 use ipamd_core::event::{Failure, FailureClass, HeldAddress, KernelView, Outcome};
@@ -219,6 +219,11 @@ pub(crate) fn eni_setup(plan: &EniPlan, config: &Config) -> EniSetup {
         table: RouteTable(plan.table.0),
         mtu: config.eni_mtu,
         steering,
+        answers: config
+            .snat
+            .serves_node_ports
+            .then(|| answers::of_eni(config.eni_mark_mask, plan.device_index.0))
+            .flatten(),
         ipv6: false,
     }
 }

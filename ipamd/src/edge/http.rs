@@ -3,7 +3,7 @@
 //!
 //! | path | answer |
 //! |---|---|
-//! | `/v1/status` | the core's snapshot |
+//! | `/v1/status` | the core's snapshot, with the notes of settings |
 //! | `/v1/enis` | the reference's shape: cards, ENIs, addresses (key parts that could forge a DEL are blank, as there) |
 //! | `/healthz` | 200 while the driver's loop turns; answered from an atomic, never by the loop |
 //! | `/readyz` | 200 once an address of this boot was proven |
@@ -37,6 +37,8 @@ const PAUSE: Duration = Duration::from_secs(5);
 pub(crate) struct Introspection {
     pub(crate) inbox: Inbox,
     pub(crate) heartbeat: Arc<Heartbeat>,
+    /// Of settings, from the start.
+    pub(crate) notes: Arc<[String]>,
 }
 
 /// Serves for ever.
@@ -75,7 +77,9 @@ async fn commands() -> Json<Value> {
 }
 
 async fn snapshot(state: &Introspection) -> Result<Snapshot, (StatusCode, &'static str)> {
-    state.inbox.snapshot().await.ok_or((StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping\n"))
+    let snapshot = state.inbox.snapshot().await;
+    let snapshot = snapshot.ok_or((StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping\n"))?;
+    Ok(Snapshot { notes: state.notes.to_vec(), ..snapshot })
 }
 
 async fn status(State(state): State<Introspection>) -> Response {

@@ -18,7 +18,8 @@ use netlink_packet_netfilter::nftables::{
 use super::message;
 use crate::apply::netlink::Request;
 use crate::plan::nft::{
-    Hook, Match, NftChain, NftRule, NftSet, NftTable, PortChoice, PortRange, Statement, Transport, Within, family_text,
+    Hook, Match, NftBranch, NftChain, NftRule, NftSet, NftTable, PortChoice, PortRange, Statement, Transport, Within,
+    family_text,
 };
 use crate::plan::{Family, Mark};
 
@@ -89,15 +90,22 @@ pub(super) fn replacement(table: &NftTable) -> Requests {
             .zip((1..).skip(table.sets.len()))
             .map(|(memory, id)| tracking::new_memory(table, memory, id)),
     );
+    // A rule can only name a chain that is there.
+    requests.extend(table.branches.iter().map(|branch| new_branch(table, branch)));
+    requests.extend(table.branches.iter().flat_map(|branch| new_rules(table, branch.name, &branch.rules)));
     requests.extend(addition(table));
     requests
 }
 
-/// Adds the chains of a table to what is there of it.
+/// Adds the base chains of a table to what is there of it.
 pub(super) fn addition(table: &NftTable) -> Requests {
     let chains = table.chains.iter().map(|chain| new_chain(table, chain));
-    let rules = table.chains.iter().flat_map(|chain| chain.rules.iter().map(|rule| new_rule(table, chain, rule)));
+    let rules = table.chains.iter().flat_map(|chain| new_rules(table, chain.name, &chain.rules));
     chains.chain(rules).collect()
+}
+
+fn new_rules(table: &NftTable, chain: &'static str, rules: &[NftRule]) -> Requests {
+    rules.iter().map(|rule| new_rule(table, chain, rule)).collect()
 }
 
 /// Deletes all elements of the sets and adds the wanted ones.
@@ -154,6 +162,7 @@ fn new_chain(table: &NftTable, chain: &NftChain) -> Request<NetfilterMessage> {
     let hook = match chain.hook {
         Hook::Prerouting => InetHookNumber::PreRouting,
         Hook::Forward => InetHookNumber::Forward,
+        Hook::Output => InetHookNumber::LocalOut,
         Hook::Postrouting => InetHookNumber::PostRouting,
     };
     let attributes = vec![
@@ -170,17 +179,23 @@ fn new_chain(table: &NftTable, chain: &NftChain) -> Request<NetfilterMessage> {
     request(table, inner, NLM_F_CREATE, ("add chain", chain.name))
 }
 
-fn new_rule(table: &NftTable, chain: &NftChain, rule: &NftRule) -> Request<NetfilterMessage> {
+fn new_branch(table: &NftTable, branch: &NftBranch) -> Request<NetfilterMessage> {
+    let attributes = vec![ChainAttribute::Table(table.name.to_owned()), ChainAttribute::Name(branch.name.to_owned())];
+    let inner = NfTablesMessage::NewChain(ChainMessage { attributes });
+    request(table, inner, NLM_F_CREATE, ("add chain", branch.name))
+}
+
+fn new_rule(table: &NftTable, chain: &'static str, rule: &NftRule) -> Request<NetfilterMessage> {
     let expressions = rule.matches.iter().flat_map(condition).chain(rule.statements.iter().flat_map(statement));
     let list: Vec<ListAttribute<ExpressionAttribute>> = expressions.map(Into::into).collect();
     let attributes = vec![
         RuleAttribute::Table(table.name.to_owned()),
-        RuleAttribute::Chain(chain.name.to_owned()),
+        RuleAttribute::Chain(chain.to_owned()),
         RuleAttribute::Expressions(list),
         RuleAttribute::UserData(comment_userdata(&rule.comment())),
     ];
     let inner = NfTablesMessage::NewRule(RuleMessage { attributes });
-    request(table, inner, NLM_F_CREATE | NLM_F_APPEND, ("add rule", &format!("{} {}", chain.name, rule.body())))
+    request(table, inner, NLM_F_CREATE | NLM_F_APPEND, ("add rule", &format!("{chain} {}", rule.body())))
 }
 
 /// Type, length, text with its NUL.
@@ -200,6 +215,9 @@ fn condition(condition: &Match) -> Vec<Expressions> {
         }
         Match::InputGroup(group) => {
             vec![load(MetaKey::Iifgroup), compare(Operator::Equal, group.to_ne_bytes().to_vec())]
+        }
+        Match::InputGroupBits(Mark { value, mask }) => {
+            vec![load(MetaKey::Iifgroup), bits(*mask, 0), compare(Operator::Equal, value.to_ne_bytes().to_vec())]
         }
         Match::InputMac(mac) => vec![
             load(MetaKey::Iftype),
@@ -267,7 +285,18 @@ fn statement(statement: &Statement) -> Vec<Expressions> {
         Statement::Remember(memory, key, seconds) => tracking::remember(memory, *key, *seconds),
         Statement::Drop => vec![verdict(DROP)],
         Statement::Accept => vec![verdict(ACCEPT)],
+        Statement::Goto(branch) => vec![goto(branch)],
     }
+}
+
+fn goto(branch: &str) -> Expressions {
+    Expressions::Immediate(vec![
+        Immediate::DestinationRegister(Register::Verdict),
+        Immediate::Data(DataAttribute::Verdict(vec![
+            VerdictAttribute::Code(Verdict::Goto),
+            VerdictAttribute::Chain(branch.to_owned()),
+        ])),
+    ])
 }
 
 fn verdict(code: u32) -> Expressions {

@@ -17,6 +17,7 @@ fn secondary() -> EniSetup {
         table: RouteTable(2),
         mtu: 9001,
         steering: None,
+        answers: None,
         ipv6: false,
     }
 }

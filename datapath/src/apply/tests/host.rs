@@ -81,6 +81,7 @@ fn a_table_of_ipv6_is_what_the_plan_prints_and_is_read_back() {
         name: "enid6",
         sets: vec![NftSet::new("near", Family::V6, blocks), NftSet::new("none", Family::V6, [])],
         memories: Vec::new(),
+        branches: Vec::new(),
         chains: vec![NftChain {
             name: "out",
             kind: ChainType::Nat,

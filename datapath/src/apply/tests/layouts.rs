@@ -14,7 +14,7 @@ use crate::plan::eni::{EniSetup, Steering};
 use crate::plan::host::{HostSetup, Layout};
 use crate::plan::pod::{PodAttachment, PodDetachment, PodLayout};
 use crate::plan::pods::LivePod;
-use crate::plan::{Mark, Rule, ids, marks};
+use crate::plan::{Mark, Rule, answers, ids, marks};
 
 fn flat(pod: PodAttachment, group: u32) -> PodAttachment {
     PodAttachment { layout: PodLayout::Flat { table: ids::POD_TABLE, group }, ..pod }
@@ -226,7 +226,7 @@ fn another_mask_of_enis_and_connections_under_traffic_loses_no_packet_whichever_
     let (asker, answerer) = (sandbox.udp("0.0.0.0:7002"), net.router.udp("10.0.0.1:7004"));
     let change = |mask, connmark, node_first: bool| {
         let steering = Some(Steering { mark: marks::of_eni(mask, 1), prefixes: Vec::new() });
-        let eni_setup = EniSetup { steering, ..Way::Mark.eni() };
+        let eni_setup = EniSetup { steering, answers: answers::of_eni(mask, 1), ..Way::Mark.eni() };
         let connmark = Mark { value: connmark, mask: connmark };
         let node = HostSetup { layout: Layout::Flat, eni_mark_mask: mask, connmark, ..host_setup() };
         for of_node in [node_first, !node_first] {
@@ -237,7 +237,9 @@ fn another_mask_of_enis_and_connections_under_traffic_loses_no_packet_whichever_
         }
         let rules = net.node.ip("rule");
         let marked: Vec<_> = rules.lines().filter(|rule| rule.contains("fwmark")).collect();
-        assert!(marked.len() == 2 && marked[1].contains(&format!("/{mask:#x} ")), "{rules}");
+        let of_enis = marked.get(1..).unwrap_or_default();
+        assert!(of_enis.iter().all(|rule| rule.contains(&format!("/{mask:#x} "))), "{rules}");
+        assert_eq!(of_enis.len(), 1 + usize::from(eni_setup.answers.is_some()), "{rules}");
         assert!(marked[0].contains(&format!("fwmark {:#x}/", connmark.value)), "{rules}");
     };
     let changes = [(0xf00, 0x10), (0x7f, 0x80), (0xf, 0x10), (0x7f00, 0x20), (0x7f, 0x80), (0xf, 0x10)];

@@ -18,7 +18,7 @@ use crate::apply::{eni, host};
 use crate::plan::eni::{EniSetup, Steering};
 use crate::plan::host::{Families, HostSetup, Layout, PortChoice, PortRange};
 use crate::plan::pod::{PodAttachment, PodDetachment, PodLayout};
-use crate::plan::{RouteTable, ids, marks};
+use crate::plan::{RouteTable, answers, ids, marks};
 
 const PRIMARY_MAC: &str = "02:00:0a:00:00:0a";
 const SECONDARY_MAC: &str = "02:00:0a:00:01:14";
@@ -147,6 +147,7 @@ fn eni_setup() -> EniSetup {
         table: RouteTable(2),
         mtu: 1500,
         steering: None,
+        answers: answers::of_eni(ids::DEFAULT_ENI_MARK_MASK, 1),
         ipv6: false,
     }
 }

@@ -15,7 +15,7 @@ use crate::plan::eni::EniSetup;
 use crate::plan::pod::{PodAttachment, PodDetachment, PodLayout};
 use crate::plan::pods::LivePod;
 use crate::plan::repair::{Fault, Object};
-use crate::plan::{MacAddr, RouteTable, ids};
+use crate::plan::{MacAddr, RouteTable, answers, ids};
 
 const ENI_MAC: &str = "02:00:0a:00:01:14";
 
@@ -55,6 +55,7 @@ impl Bed {
             table: RouteTable(2),
             mtu: 9001,
             steering: None,
+            answers: answers::of_eni(ids::DEFAULT_ENI_MARK_MASK, 1),
             ipv6: false,
         };
         let desired = Desired {
@@ -114,7 +115,7 @@ fn what_others_remove_from_pods_and_enis_comes_back() {
     let rule = (Object::Rule, Fault::Missing);
     let flushed =
         bed.hurt(&["rule flush", "rule add priority 32766 lookup main", "rule add priority 32767 lookup default"]);
-    assert_eq!(flushed, [rule; 4], "the ENI's, to and from of one pod, to of the other");
+    assert_eq!(flushed, [rule; 5], "the ENI's two, to and from of one pod, to of the other");
     assert_eq!(bed.hurt(&["route flush table 2"]), [(Object::Route, Fault::Missing); 2]);
     assert_eq!(bed.hurt(&["route flush table main"]), [(Object::Route, Fault::Missing); 2]);
     assert_eq!(bed.hurt(&[&format!("neigh flush dev {veth} nud permanent")]), [(Object::Neighbour, Fault::Missing)]);
@@ -303,6 +304,8 @@ fn a_watcher_hears_others_and_not_what_an_attach_makes() {
         ("neigh del 10.0.1.7 dev ".to_owned() + veth.as_str(), vec![address], vec![]),
         (format!("link set {veth} address 02:11:22:33:44:55"), vec![address], vec![Object::Link]),
         (format!("link set {veth} down"), vec![address], vec![Object::Link]),
+        (format!("link set {veth} group 5"), vec![], vec![Object::Link]),
+        ("link set eth1 group 0".to_owned(), vec![], vec![Object::Link]),
         ("addr del 10.0.1.20/24 dev eth1".to_owned(), vec![], vec![Object::Address]),
     ] {
         bed.node.ip(&command);

@@ -120,6 +120,7 @@ fn set_up(stack: Stack, is_flat: bool) {
         table: RouteTable(2),
         mtu: 1500,
         steering,
+        answers: None,
         ipv6: true,
     };
     eni::setup(&eni).unwrap();

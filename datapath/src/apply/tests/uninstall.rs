@@ -41,7 +41,10 @@ fn goes_on(way: Way) {
     );
     let ours = observe::kernel("eni").unwrap().ours;
     assert!(ours.has_nft_table && kept.objects.contains(&"nft table ip enid".to_owned()), "{kept:?}");
-    let left = ours.rules.len() + ours.routes.len() + ours.addresses.len() + ours.neighbours.len() + 1;
+    // The nft table, and the ENI's link group.
+    let left = ours.rules.len() + ours.routes.len() + ours.addresses.len() + ours.neighbours.len() + 2;
+    let group = || net.node.ip_json("link show eth1")[0]["group"].as_str().map(str::to_owned);
+    assert_eq!(group().as_deref(), Some("58001"));
     assert_eq!(left, kept.objects.len(), "all that is left is told: {ours:?}, {kept:?}");
     assert_eq!(uninstall::remove().unwrap(), kept, "again");
 
@@ -52,6 +55,7 @@ fn goes_on(way: Way) {
     net.node.ip("rule del fwmark 0x1 lookup 99");
     assert_eq!(net.node.ip("rule").lines().count(), 3);
     assert!(!net.node.ip("addr show dev eth1").contains("10.0.1.20"));
+    assert_eq!(group().as_deref(), Some("default"));
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //!
 //! | notification | counts when |
 //! |---|---|
-//! | link | one that is known goes down, or its MAC, MTU or name changes; an ENI's carrier too. Never one of the dead group |
+//! | link | one that is known goes down, or its MAC, MTU or name changes; an ENI's carrier too, and the group of an ENI or a live pod. Never one that is in the dead group then |
 //! | address | added by others, removed; not on `lo` nor on host veths |
 //! | route | removed: ours, or to one address in a table of pods; added: the kernel's of IPv4 in main, or one in another's place |
 //! | rule | removed: ours, or of our priorities |
@@ -111,9 +111,21 @@ struct Seen {
     mtu: u32,
     up: bool,
     carrier: bool,
-    dead: bool,
+    group: u32,
     /// Whose host veth it is.
     alias: Option<VethAlias>,
+}
+
+impl Seen {
+    fn is_dead(&self) -> bool {
+        self.group == ids::DEAD_GROUP
+    }
+
+    /// Whether its group says where packets go. While an ADD is making a link it changes by the plugin's own hand.
+    fn has_group_of_ours(&self) -> bool {
+        let of_pod = self.alias.is_some() && self.group != ids::MAKING_GROUP;
+        of_pod || ids::is_eni_link_group(self.group)
+    }
 }
 
 /// Links by index: the kernel repeats RTM_NEWLINK at every change.
@@ -129,14 +141,14 @@ impl Links {
             mtu: link.mtu,
             up: link.up,
             carrier: link.up,
-            dead: link.group == ids::DEAD_GROUP,
+            group: link.group,
             alias: link.alias(),
         };
         Self(links.iter().map(|link| (link.index, seen(link))).collect())
     }
 
     fn is_host_veth(&self, index: u32) -> bool {
-        self.0.get(&index).is_some_and(|seen| seen.dead || seen.alias.is_some())
+        self.0.get(&index).is_some_and(|seen| seen.is_dead() || seen.alias.is_some())
     }
 
     /// What an rtnetlink notification means.
@@ -172,14 +184,15 @@ impl Links {
             mtu: find(4).and_then(|value| word(value, 0)).unwrap_or(0),
             up: flags & IFF_UP != 0,
             carrier: flags & IFF_LOWER_UP != 0,
-            dead: find(27).and_then(|value| word(value, 0)) == Some(ids::DEAD_GROUP),
+            group: find(27).and_then(|value| word(value, 0)).unwrap_or(ids::DEFAULT_GROUP),
             alias,
         };
         let before = self.0.insert(index, now.clone())?;
         let fell = before.up && !now.up;
         let differs = (&before.name, before.mac, before.mtu) != (&now.name, now.mac, now.mtu);
         let carrier = before.carrier != now.carrier && now.alias.is_none();
-        (!now.dead && (fell || differs || carrier)).then_some(Change::Object(Object::Link))
+        let regrouped = before.has_group_of_ours() && before.group != now.group;
+        (!now.is_dead() && (fell || differs || carrier || regrouped)).then_some(Change::Object(Object::Link))
     }
 
     fn address(&self, message: &Message<'_>) -> Option<Change> {
@@ -201,7 +214,7 @@ impl Links {
             return (protocol == Some(ids::PROTOCOL)).then_some(found);
         }
         // A change by others keeps our protocol on it: the MAC tells.
-        let owner = &self.0.get(&index).filter(|seen| !seen.dead)?.alias.as_ref()?.owner;
+        let owner = &self.0.get(&index).filter(|seen| !seen.is_dead())?.alias.as_ref()?.owner;
         let is_pods = attribute(body, HEADER, 2).and_then(mac) == Some(MacAddr::of_pod_end(owner));
         (state != PERMANENT || !is_pods).then_some(found)
     }
@@ -211,7 +224,7 @@ impl Links {
     fn named(&self, link: Option<u32>, change: Change) -> Option<Change> {
         match change {
             Change::Address(address) if ids::is_egress(address) => {
-                let seen = self.0.get(&link?).filter(|seen| !seen.dead)?;
+                let seen = self.0.get(&link?).filter(|seen| !seen.is_dead())?;
                 let of_vpc = seen.alias.as_ref().filter(|alias| alias.addresses.contains(address))?.addresses.of_vpc();
                 of_vpc.iter().next().map(Change::Address)
             }

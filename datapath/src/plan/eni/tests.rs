@@ -2,7 +2,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::plan::{golden, marks};
+use crate::plan::{answers, golden, marks};
 
 fn eni(device_index: u32) -> EniSetup {
     EniSetup {
@@ -13,18 +13,29 @@ fn eni(device_index: u32) -> EniSetup {
         table: if device_index == 0 { RouteTable::MAIN } else { RouteTable(device_index + 1) },
         mtu: 9001,
         steering: None,
+        answers: answers::of_eni(ids::DEFAULT_ENI_MARK_MASK, device_index),
         ipv6: false,
     }
 }
 
+/// Where node ports are not served.
+fn silent(device_index: u32) -> EniSetup {
+    EniSetup { answers: None, ..eni(device_index) }
+}
+
+/// Where they are.
+fn answering(setup: EniSetup) -> EniSetup {
+    EniSetup { answers: eni(setup.device_index).answers, ..setup }
+}
+
 fn flat(prefixes: &[&str]) -> EniSetup {
     let prefixes = prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect();
-    EniSetup { steering: Some(Steering { mark: marks::of_eni(ids::DEFAULT_ENI_MARK_MASK, 1), prefixes }), ..eni(1) }
+    EniSetup { steering: Some(Steering { mark: marks::of_eni(ids::DEFAULT_ENI_MARK_MASK, 1), prefixes }), ..silent(1) }
 }
 
 #[test]
 fn a_secondary_eni_of_both_families_prints_as_reviewed() {
-    let eni = EniSetup { ipv6: true, ..flat(&["10.0.1.32/28", "2600:1f13:0:1:a::/80"]) };
+    let eni = EniSetup { ipv6: true, answers: eni(1).answers, ..flat(&["10.0.1.32/28", "2600:1f13:0:1:a::/80"]) };
     let state = EniState { hears_routers: Some(LinkName::new("ens6").unwrap()), ..EniState::default() };
     golden::check("eni-secondary-dual.sh", &diff(&eni, &state).to_string());
 }
@@ -45,13 +56,13 @@ fn rules_of_one_family_say_nothing_of_the_other() {
 
 #[test]
 fn a_secondary_eni_in_layout_flat_prints_as_reviewed() {
-    golden::check("eni-secondary-flat.sh", &setup(&flat(&["10.0.1.32/28", "10.0.1.64/28"])).to_string());
+    golden::check("eni-secondary-flat.sh", &setup(&answering(flat(&["10.0.1.32/28", "10.0.1.64/28"]))).to_string());
 }
 
 /// A node whose ENI has these rules, and nothing else amiss.
 fn with_rules(rules: Vec<(Rule, bool)>, has_flat_pods: bool) -> EniState {
     let mut state = EniState::default();
-    apply(&mut state, &setup(&eni(1)));
+    apply(&mut state, &setup(&silent(1)));
     EniState { steering_rules: rules, has_flat_pods, ..state }
 }
 
@@ -88,22 +99,22 @@ fn a_prefix_that_was_another_eni_s_leaves_that_eni_s_table() {
 #[test]
 fn in_layout_classic_the_rules_of_flat_go_with_the_last_flat_pod() {
     let rules = steering_state(&flat(&["10.0.1.32/28"]));
-    assert_eq!(diff(&eni(1), &with_rules(rules.clone(), true)), Plan::default());
-    assert_eq!(diff(&eni(1), &with_rules(rules, false)).ops.len(), 2);
+    assert_eq!(diff(&silent(1), &with_rules(rules.clone(), true)), Plan::default());
+    assert_eq!(diff(&silent(1), &with_rules(rules, false)).ops.len(), 2);
 }
 
 #[test]
 fn rules_that_are_not_ours_are_neither_made_again_nor_taken_away() {
     let rules: Vec<_> = flat(&["10.0.1.32/28"]).steering_rules().into_iter().map(|rule| (rule, false)).collect();
     assert_eq!(diff(&flat(&["10.0.1.32/28"]), &with_rules(rules.clone(), false)), Plan::default());
-    assert_eq!(diff(&eni(1), &with_rules(rules, false)), Plan::default());
+    assert_eq!(diff(&silent(1), &with_rules(rules, false)), Plan::default());
 }
 
 #[test]
 fn a_rule_by_a_mark_of_another_mask_stays_until_the_node_s_table_is_another() {
     let by_mask = |mask, index| {
         let steering = Steering { mark: marks::of_eni(mask, index), prefixes: Vec::new() };
-        EniSetup { steering: Some(steering), ..eni(1) }
+        EniSetup { steering: Some(steering), ..silent(1) }
     };
     let before = with_rules(steering_state(&by_mask(0xf00, 1)), true);
     let ops = diff(&by_mask(0x7f, 1), &before).ops;
@@ -114,9 +125,32 @@ fn a_rule_by_a_mark_of_another_mask_stays_until_the_node_s_table_is_another() {
 }
 
 #[test]
+fn a_rule_of_answers_goes_with_node_ports_and_by_another_mask_after_the_node_s_table() {
+    let by_mask = |mask| EniSetup { answers: answers::of_eni(mask, 1), ..eni(1) };
+    let with = |setup: &EniSetup| {
+        let mut state = EniState::default();
+        apply(&mut state, &super::setup(setup));
+        state
+    };
+    let text = |plan: Plan| plan.ops.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let moved = text(diff(&by_mask(0x3f00), &with(&eni(1))));
+    assert_eq!(moved, ["ip rule add priority 1025 from all fwmark 0x1800/0x3f00 lookup 2 protocol 158"]);
+    let off = text(diff(&silent(1), &with(&eni(1))));
+    assert_eq!(
+        off,
+        [
+            "ip link set dev $LINK_02000a000114 group 0",
+            "ip rule del priority 1025 from all fwmark 0x18/0x7f lookup 2 protocol 158"
+        ]
+    );
+    let other = EniState { group: 5, ..with(&silent(1)) };
+    assert_eq!(diff(&silent(1), &other), Plan::default(), "a group of somebody else's is left where none is needed");
+}
+
+#[test]
 fn a_pod_s_own_rule_is_no_rule_of_an_eni() {
     assert!(!is_steering(&Rule::from_pod(Ipv4Addr::new(10, 0, 1, 7), Some(RouteTable(2)))));
-    assert!(flat(&["10.0.1.32/28"]).steering_rules().iter().all(is_steering));
+    assert!(flat(&["10.0.1.32/28"]).steering_rules().iter().all(is_of_eni));
 }
 
 #[test]
@@ -143,6 +177,7 @@ fn apply(state: &mut EniState, plan: &Plan) {
             Op::LinkSet(set) => {
                 state.up |= set.up;
                 state.mtu = set.mtu.unwrap_or(state.mtu);
+                state.group = set.group.unwrap_or(state.group);
                 state.rp_filter = set.rp_filter.unwrap_or(state.rp_filter);
             }
             Op::AddressAdd(address) => state.addresses.push(address.clone()),
@@ -152,13 +187,17 @@ fn apply(state: &mut EniState, plan: &Plan) {
                 state.routes.push(route.clone());
             }
             Op::RouteDelete(route) => state.kernel_routes.retain(|found| found != route),
-            Op::RuleAdd(rule) if is_steering(rule) => state.steering_rules.push((rule.clone(), true)),
+            Op::RuleAdd(rule) if is_of_eni(rule) => state.steering_rules.push((rule.clone(), true)),
             Op::RuleAdd(rule) => state.rules.push(rule.clone()),
             Op::OwnRuleDelete(rule) => state.steering_rules.retain(|found| *found != (rule.clone(), true)),
             Op::RuleDelete(rule) => state.rules.retain(|found| found != rule),
             other => panic!("{other} is no operation of an ENI"),
         }
     }
+}
+
+fn any_group() -> impl Strategy<Value = u32> {
+    prop_oneof![Just(0), Just(7), (1u32..3).prop_map(|index| ids::eni_link_group(index).unwrap())]
 }
 
 fn any_state() -> impl Strategy<Value = EniState> {
@@ -185,15 +224,16 @@ fn any_state() -> impl Strategy<Value = EniState> {
     });
     let list = 0..4usize;
     (
-        (any::<bool>(), prop_oneof![Just(1500u32), Just(9001)], 0u8..3, 0u8..3),
+        (any::<bool>(), prop_oneof![Just(1500u32), Just(9001)], 0u8..3, 0u8..3, any_group()),
         proptest::collection::vec(address, list.clone()),
         proptest::collection::vec(route, list.clone()),
         proptest::collection::vec(rule, list),
         any::<bool>(),
     )
-        .prop_map(|((up, mtu, rp_filter, rp_filter_all), addresses, routes, rules, is_routed)| EniState {
+        .prop_map(|((up, mtu, rp_filter, rp_filter_all, group), addresses, routes, rules, is_routed)| EniState {
             up,
             mtu,
+            group,
             rp_filter,
             rp_filter_all,
             addresses,
@@ -220,22 +260,34 @@ proptest! {
         device_index in 0u32..3,
         held in proptest::collection::vec((0u8..4, 1u32..4, any::<bool>()), 0..5),
         wanted in proptest::option::of(proptest::collection::vec(0u8..4, 0..4)),
+        (answering, held_answers) in (any::<bool>(), proptest::collection::vec((1u32..4, 1u32..4), 0..3)),
         has_flat_pods in any::<bool>(),
     ) {
         let prefix = |number: u8| IpNet::from(Ipv4Net::new(Ipv4Addr::new(10, 0, 1, number * 16), 28).unwrap());
         let held = held.into_iter().map(|(number, table, is_ours)| {
             (Rule { from: Some(prefix(number)), table: Some(RouteTable(table)), priority: 1536, ..eni(1).rule() }, is_ours)
         });
-        let mut state = EniState { steering_rules: held.collect(), has_flat_pods, ..state };
+        let held_answers = held_answers.into_iter().map(|(index, table)| {
+            let mark = answers::of_eni(ids::DEFAULT_ENI_MARK_MASK, index);
+            (Rule { priority: 1025, from: None, mark, table: Some(RouteTable(table)), ..eni(1).rule() }, true)
+        });
+        let mut state = EniState { steering_rules: held.chain(held_answers).collect(), has_flat_pods, ..state };
         let steering = wanted.map(|numbers| Steering {
             mark: marks::of_eni(ids::DEFAULT_ENI_MARK_MASK, device_index),
             prefixes: numbers.into_iter().map(prefix).collect(),
         });
-        let eni = EniSetup { steering, ..eni(device_index) };
+        let setup = eni(device_index);
+        let eni = EniSetup { steering, answers: setup.answers.filter(|_| answering), ..setup };
         let plan = diff(&eni, &state);
         apply(&mut state, &plan);
         prop_assert!(diff(&eni, &state).is_empty(), "{}", diff(&eni, &state));
         prop_assert_eq!(state.rp_filter.max(state.rp_filter_all), 2);
+        let answers: Vec<_> = state.steering_rules.iter().map(|(rule, _)| rule).filter(|rule| is_answer(rule)).collect();
+        if device_index > 0 {
+            let own: Vec<_> = answers.iter().filter(|rule| rule.table == Some(eni.table)).map(|rule| rule.mark).collect();
+            prop_assert_eq!(own, eni.answers.into_iter().map(Some).collect::<Vec<_>>(), "one rule of its answers leads to it");
+            prop_assert_eq!(ids::is_eni_link_group(state.group), answering);
+        }
     }
 
     #[test]

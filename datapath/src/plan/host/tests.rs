@@ -34,7 +34,13 @@ fn settled(host: &HostSetup) -> HostState {
         let blocks = table.sets.iter().map(|set| (set.name.to_owned(), Some(set.blocks.clone())));
         NftState {
             sets: blocks.chain(table.memories.iter().map(|memory| (memory.name.to_owned(), None))).collect(),
-            chains: table.chains.iter().rev().map(NftChainState::of).collect(),
+            chains: table
+                .chains
+                .iter()
+                .rev()
+                .map(NftChainState::of)
+                .chain(table.branches.iter().map(NftChainState::of_branch))
+                .collect(),
         }
     };
     let of_ipv6 = snat::table_of_ipv6(host);
@@ -171,6 +177,32 @@ fn another_mask_comes_rule_by_rule_before_the_table_and_the_old_one_goes_after_i
     let cut = HostState { mark_rules, ..settled(&flat()) };
     let ops = diff(&moved, &cut).ops;
     assert!(matches!(&ops[..2], [Op::RuleAdd(_), Op::NftReplace(_)]) && ops.len() == 6, "{ops:?}");
+}
+
+#[test]
+fn rules_of_answers_move_with_the_mask_in_either_layout_and_go_without_node_ports() {
+    let rule = |mask| {
+        let mark = answers::of_eni(mask, 2);
+        (
+            Rule {
+                priority: ids::PRIORITY_ANSWER,
+                mark,
+                table: Some(RouteTable(3)),
+                ..HostSetup::pod_rule(Family::V4)
+            },
+            ids::PROTOCOL,
+        )
+    };
+    for host in [host(), flat()] {
+        let before = HostState { mark_rules: vec![rule(0x7f)], ..settled(&host) };
+        assert_eq!(diff(&host, &before), Plan::default());
+        let moved = HostSetup { eni_mark_mask: 0x3f00, ..host.clone() };
+        let ops = diff(&moved, &before).ops;
+        let old = Op::OwnRuleDelete(rule(0x7f).0);
+        assert_eq!(ops, [Op::RuleAdd(rule(0x3f00).0), Op::NftReplace(snat::table(&moved)), old.clone()]);
+        let silent = HostSetup { serves_node_ports: false, ..moved };
+        assert_eq!(diff(&silent, &before).ops, [Op::NftReplace(snat::table(&silent)), old]);
+    }
 }
 
 #[test]
@@ -342,6 +374,7 @@ fn a_changed_block_replaces_the_elements_of_its_set_and_nothing_else() {
     for (changed, set) in cases {
         let mut wanted = snat::table(&changed);
         wanted.chains.clear();
+        wanted.branches.clear();
         wanted.sets.retain(|found| found.name == set);
         assert_eq!(diff(&changed, &settled(&host())).ops, [Op::NftSetReplace(wanted)]);
     }

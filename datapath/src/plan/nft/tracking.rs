@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Of an nft table: sets that rules fill, and matches on what the kernel tracks. IPv4 only.
+//! Of an nft table: sets that rules fill, and matches on what the kernel tracks. Of IPv4 but for `NotMarked` and `Request`.
 //!
 //! Does not decide what they are for ([`crate::plan::notrack`]). A flow of ICMP has no ports, of other protocols only first
 //! bytes: whoever asks for one says the transport first or does not mind.
@@ -53,6 +53,8 @@ pub enum Tracking {
     OpenedTo(Within),
     /// The connection's mark has not our value in our bits.
     NotMarked(Mark),
+    /// Goes the way of the packet that opened its connection.
+    Request,
     /// The connection is forgotten after so many seconds without a packet, or sooner.
     ForgottenWithin(u32),
     /// Not so soon.
@@ -107,6 +109,7 @@ impl fmt::Display for Tracking {
             Self::NotMarked(mark) => {
                 write!(f, "ct mark & {:#010x} != {:#010x}", mark.mask, mark.value & mark.mask)
             }
+            Self::Request => f.write_str("ct direction original"),
             Self::ForgottenWithin(seconds) => write!(f, "ct expiration <= {seconds}s"),
             Self::ForgottenAfter(seconds) => write!(f, "ct expiration > {seconds}s"),
             Self::SourceLocal => f.write_str("fib saddr type local"),

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::plan::host::HostSetup;
 use crate::plan::model::{Family, Mark, RouteScope};
-use crate::plan::{MacAddr, Neighbour, VethAlias};
+use crate::plan::{MacAddr, Neighbour, VethAlias, answers};
 
 /// How a pod is plumbed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +51,18 @@ fn node() -> (NodeState, Vec<(Address, u8)>) {
     for eni in 1..=2 {
         let prefix = format!("10.0.{eni}.0/28").parse().unwrap();
         state.rules.push(rule(ids::PRIORITY_FROM_ENI, Some(address(eni, 250).into()), None, table(eni)));
+        let link = |index, group| NodeLink {
+            index,
+            name: LinkName::new(&format!("eth{eni}")).unwrap(),
+            mac: None,
+            up: true,
+            group,
+            alias: None,
+            is_bare_veth: false,
+        };
+        state.links.push(link(10 + eni, ids::eni_link_group(eni).unwrap()));
+        let mark = answers::of_eni(ids::DEFAULT_ENI_MARK_MASK, eni);
+        state.rules.push(rule(ids::PRIORITY_ANSWER, None, mark, table(eni)));
         let mark = marks::of_eni(ids::DEFAULT_ENI_MARK_MASK, eni);
         state.rules.push(rule(ids::PRIORITY_FROM_POD, None, mark, table(eni)));
         state.rules.push(rule(ids::PRIORITY_FROM_POD, Some(prefix), None, table(eni)));
@@ -109,9 +121,11 @@ fn kept(state: &NodeState, addresses: &[(Address, u8)]) -> Vec<String> {
 fn of_each_kind_of_pod_on_a_secondary_eni_exactly_its_own_the_node_s_and_its_eni_s_stays() {
     let eni_1 = [
         "ip addr add 10.0.1.250/32 dev if11 noprefixroute",
+        "ip link set dev if11 group 58001",
         "ip route add 10.0.1.1/32 dev if11 scope link table 2 proto 158",
         "ip route add default via 10.0.1.1 dev if11 table 2 proto 158",
         "ip rule add priority 1024 from all fwmark 0x80/0x80 lookup main protocol 158",
+        "ip rule add priority 1025 from all fwmark 0x18/0x7f lookup 2 protocol 158",
         "ip rule add priority 32765 from 10.0.1.250 lookup 2 protocol 158",
     ];
     let neighbour = "ip neigh replace 10.0.1.7 lladdr 02:02:02:02:02:02 dev if207 nud permanent protocol 158";
@@ -157,6 +171,9 @@ fn is_ours(state: &NodeState, addresses: &[(Address, u8)], op: &Op) -> bool {
         Op::OwnRuleDelete(rule) => state.rules.contains(&(rule.clone(), ids::PROTOCOL)),
         Op::RouteDelete(route) => route.protocol == ids::PROTOCOL && state.routes.contains(route),
         Op::NeighbourDelete(neighbour) => state.neighbours.contains(neighbour),
+        Op::LinkSet(set) => state.links.iter().any(|link| {
+            LinkRef::Index(link.index) == set.link && ids::is_eni_link_group(link.group) && set.group == Some(0)
+        }),
         Op::AddressDelete(address) => addresses.contains(&(address.clone(), ids::PROTOCOL)),
         _ => false,
     }
@@ -176,7 +193,8 @@ proptest! {
         let uninstall = plan(&state, &addresses);
         let routes = state.routes.iter().filter(|route| route.protocol == ids::PROTOCOL).count();
         let rules = state.rules.iter().filter(|(_, protocol)| *protocol == ids::PROTOCOL).count();
-        let ours = routes + rules + state.neighbours.len() + 2;
+        // Addresses and link groups of two ENIs.
+        let ours = routes + rules + state.neighbours.len() + 2 + 2;
         prop_assert_eq!(uninstall.removals.len() + uninstall.kept.len(), ours);
         prop_assert!(uninstall.removals.iter().all(|op| is_ours(&state, &addresses, op)));
         prop_assert_eq!(uninstall.pods.is_empty(), uninstall.kept.is_empty());

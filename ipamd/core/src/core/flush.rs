@@ -7,6 +7,11 @@
 //!                  └─ flushed once,          └── not in 10 s: told, and Free all the same
 //!                     nobody waits for it
 //! ```
+//! An address that EC2 gave us is flushed, too, once its ENI is in service and before its first use: it may have been a pod's on another
+//! node a moment ago, and pods of this one may have tried it since, through a Service or not. All that came together are flushed
+//! together, so an ADD that waits for one waits for one walk over the table. After a restart the free ones that nobody had yet are
+//! flushed once more; nothing says when they came. Those that pods have are not.
+//!
 //! The flush that counts is the second one, begun after the cooldown: while an address cools, clients still try it. With a
 //! cooldown of zero it is the only one. One flush at a time, of all addresses that are due: what comes while it runs goes
 //! together into the next. No DEL waits for it.
@@ -67,7 +72,8 @@ impl Core {
     pub(super) fn give_flushes_up(&mut self, turn: &mut Turn) {
         let now = turn.boot();
         let (mut over, mut next) = (Vec::new(), None::<BootTime>);
-        for (address, since) in self.store.flushing() {
+        let fresh = self.store.fresh().filter_map(|(address, since, _)| Some((address, since?)));
+        for (address, since) in self.store.flushing().chain(fresh) {
             let harmless = self.flushes.running.as_ref().and_then(|running| running.harmless_at(address));
             let at = harmless.unwrap_or_default().max(since + GIVE_UP_AFTER);
             if at <= now {
@@ -93,7 +99,8 @@ impl Core {
 
     pub(super) fn drive_flushes(&mut self, turn: &mut Turn) {
         let now = turn.boot();
-        if self.flushes.running.is_some() || !self.store.has_unflushed() {
+        let newcomers = self.newcomers();
+        if self.flushes.running.is_some() || !(self.store.has_unflushed() || !newcomers.is_empty()) {
             return;
         }
         if now < self.flushes.not_before {
@@ -102,10 +109,20 @@ impl Core {
         }
         let mut addresses: Vec<Ipv4Addr> = self.store.flushing().map(|(address, _)| address).collect();
         addresses.extend(self.store.take_released());
+        newcomers.iter().for_each(|address| self.store.await_flush(*address, now));
+        addresses.extend(newcomers);
         addresses.sort_unstable();
         self.flushes.running = Some(Running { began: now, addresses: addresses.clone() });
         let purpose = Purpose::Flush { addresses: addresses.len() };
         self.start(turn, purpose, ActionKind::FlushAddresses { addresses, until: now + FLUSH_WITHIN });
+    }
+
+    /// Addresses that nobody has had from us yet, of ENIs in service.
+    fn newcomers(&self) -> Vec<Ipv4Addr> {
+        let serves = |entry: &crate::store::Address| {
+            entry.eni.as_ref().and_then(|id| self.enis.get(id)).is_some_and(crate::lifecycle::Eni::gives_out)
+        };
+        self.store.fresh().filter(|(_, _, entry)| serves(entry)).map(|(address, _, _)| address).collect()
     }
 
     pub(super) fn flush_ended(&mut self, turn: &mut Turn, what: &Purpose, outcome: Result<Outcome, Failure>) {
@@ -132,8 +149,9 @@ impl Core {
 
     /// A flush counts for the addresses that had ended cooling when it began.
     fn flushed(&mut self, addresses: &[Ipv4Addr], began: BootTime) {
-        let waiting: Vec<Ipv4Addr> =
-            self.store.flushing().filter(|(_, since)| *since <= began).map(|(address, _)| address).collect();
+        let fresh = self.store.fresh().filter_map(|(address, since, _)| Some((address, since?)));
+        let waiting = self.store.flushing().chain(fresh).filter(|(_, since)| *since <= began);
+        let waiting: Vec<Ipv4Addr> = waiting.map(|(address, _)| address).collect();
         for address in waiting.into_iter().filter(|address| addresses.binary_search(address).is_ok()) {
             self.store.flushed(address);
         }

@@ -35,6 +35,7 @@ impl Core {
             failures: self.show_failures(now),
             exhausted_subnets: self.show_subnets(now),
             journal: self.journal_report.clone(),
+            notes: Vec::new(),
             prefix_refusals: self.show_refusals(now),
             drift: self.show_drift(),
             repair: self.show_repair(now),

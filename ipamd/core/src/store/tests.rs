@@ -26,9 +26,15 @@ fn store(hosts: &[u8]) -> (Store, EniId) {
     let eni = EniId::from("eni-1");
     let mut store = Store::default();
     for host in hosts {
-        store.learn(ip(*host), (&eni, Slot::Single), None, at(0));
+        come(&mut store, ip(*host), (&eni, Slot::Single));
     }
     (store, eni)
+}
+
+/// EC2 gives an address, and the kernel forgets at once who had it.
+fn come(store: &mut Store, address: Ipv4Addr, home: (&EniId, Slot)) {
+    store.learn(address, home, None, at(0));
+    store.flushed(address);
 }
 
 /// Cooldowns that are over end, and the kernel forgets at once.
@@ -70,6 +76,34 @@ fn cooling_address_is_not_assigned_before_its_period_ends() {
     assert_eq!(store.choose([(&eni, Slot::Single)], |_, _| true), None, "not flushed yet");
     store.flushed(ip(5));
     assert_eq!(store.choose([(&eni, Slot::Single)], |_, _| true), Some(ip(5)));
+}
+
+#[test]
+fn what_came_is_free_but_not_given_before_its_flush_whatever_becomes_of_it_meanwhile() {
+    let eni = EniId::from("eni-1");
+    let mut store = Store::default();
+    let choose = |store: &Store| store.choose([(&eni, Slot::Prefix), (&eni, Slot::Single)], |_, _| true);
+    store.learn(ip(5), (&eni, Slot::Single), None, at(0));
+    assert_eq!((store.tally(&eni).free, choose(&store)), (1, None));
+    // Picked to be given back, kept after all; shown again; turned up inside a prefix.
+    assert!(store.set_leaving(ip(5)));
+    assert_eq!(store.fresh().count(), 0, "nobody waits for one that goes");
+    store.stay(ip(5));
+    store.learn(ip(5), (&eni, Slot::Single), None, at(1));
+    store.learn(ip(5), (&eni, Slot::Prefix), None, at(1));
+    assert_eq!((store.fresh().count(), choose(&store)), (1, None));
+    // Another one of the prefix is clean: it is given although the prefix has fresh ones.
+    come(&mut store, ip(6), (&eni, Slot::Prefix));
+    assert_eq!(choose(&store), Some(ip(6)));
+    store.allocate(ip(6), allocation("a"));
+    assert_eq!(choose(&store), None);
+    store.flushed(ip(5));
+    assert_eq!(choose(&store), Some(ip(5)));
+    // Gone and come again.
+    assert!(store.forget(ip(5)));
+    store.learn(ip(5), (&eni, Slot::Prefix), None, at(2));
+    assert_eq!(choose(&store), None);
+    store.audit();
 }
 
 #[test]
@@ -123,7 +157,7 @@ fn prefixes(eni: &EniId, blocks: &[&str]) -> Store {
     let mut store = Store::default();
     for block in blocks {
         for address in prefix_addresses(block.parse().expect("a block")) {
-            store.learn(address, (eni, Slot::Prefix), None, at(0));
+            come(&mut store, address, (eni, Slot::Prefix));
         }
     }
     store
@@ -170,7 +204,7 @@ fn a_large_store_turns_over_and_its_counts_stay_right() {
         for fourth in 0..14_u32 {
             let prefix = Ipv4Net::new_assert(Ipv4Addr::from(0x0a00_0000 + third * 256 + fourth * 16), 28);
             for address in prefix_addresses(prefix) {
-                store.learn(address, (eni, Slot::Prefix), None, at(0));
+                come(&mut store, address, (eni, Slot::Prefix));
             }
         }
     }

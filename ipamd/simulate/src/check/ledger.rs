@@ -175,6 +175,10 @@ impl Ledger {
                 format!("{address} is given to {} {:?} before its cooldown ends", key.container_id, until.since(now));
             return Err((Invariant::Cooling, text));
         }
+        if kernel.holder(address).is_none() && !kernel.has_forgotten(address) {
+            let text = format!("{address} is given to {} unflushed", key.container_id);
+            return Err((Invariant::Unflushed, text));
+        }
         self.owners.insert(key.clone(), address);
         self.by_address.insert(address, key.clone());
         let id = EniId::from(allocated.eni_id.as_str());

@@ -25,7 +25,8 @@ const TYPE_SERVICE: u32 = 13;
 const TYPE_BITS: u32 = 6;
 /// IPPROTO_ICMP.
 const ICMP: u8 = 1;
-/// NFT_CT_STATUS, NFT_CT_EXPIRATION (milliseconds), NFT_CT_DST_IP; IP_CT_DIR_ORIGINAL.
+/// NFT_CT_DIRECTION, NFT_CT_STATUS, NFT_CT_EXPIRATION (milliseconds), NFT_CT_DST_IP; IP_CT_DIR_ORIGINAL.
+const CT_DIRECTION: u32 = 1;
 const CT_STATUS: u32 = 2;
 const CT_EXPIRATION: u32 = 5;
 const CT_DESTINATION: u32 = 20;
@@ -83,6 +84,7 @@ pub(super) fn condition(condition: &Tracking) -> Vec<Expressions> {
             bits(mark.mask, 0),
             compare(Operator::NotEqual, number(mark.value & mark.mask)),
         ],
+        Tracking::Request => vec![load_connection(CT_DIRECTION), compare(Operator::Equal, vec![ORIGINAL])],
         Tracking::ForgottenWithin(seconds) => expiration(Operator::LessThanEqual, *seconds),
         Tracking::ForgottenAfter(seconds) => expiration(Operator::GreaterThan, *seconds),
         Tracking::SourceLocal => local_address(FIB_SOURCE, Operator::Equal),

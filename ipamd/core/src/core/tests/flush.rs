@@ -10,12 +10,53 @@ use crate::core::flush::{FLUSH_WITHIN, GIVE_UP_AFTER};
 use crate::event::FailureClass;
 use crate::reason::ReasonCode;
 
-/// An m5.large with all its 27 addresses in use: the next pod gets what the last one left.
+/// An m5.large with all its 27 addresses in use: the next pod gets what the last one left. `count("flush")` begins with the flushes of
+/// what came from EC2: [`CAME`].
 fn full(cooldown_seconds: u64) -> World {
     let config = Config { cooldown: Duration::from_secs(cooldown_seconds), ..warm_enis(1) };
     let mut world = World::new("m5.large", config);
     world.start_pods(27, 30);
+    assert_eq!(world.count("flush"), CAME);
     world
+}
+
+/// One an ENI: the addresses of each came together.
+const CAME: u32 = 3;
+
+#[test]
+fn what_comes_from_ec2_is_flushed_together_once_its_eni_serves_and_before_anybody_gets_it() {
+    let mut world = World::new("m5.large", warm_enis(1));
+    let first = world.add("first");
+    world.run_until(|world| world.pending_of("flush") == 1);
+    assert_eq!(world.answer(first), None);
+    world.run(FLUSH_TAKES);
+    assert!(matches!(world.answer(first), Some(Ok(_))), "after one walk");
+    world.run_seconds(60);
+    assert_eq!(world.count("flush"), 2, "nine addresses of the first ENI, nine of the second");
+}
+
+#[test]
+fn where_the_kernel_never_forgets_what_came_is_used_all_the_same_and_that_is_told() {
+    let mut world = World::new("m5.large", warm_enis(1));
+    for _ in 0..20 {
+        world.fault("flush", Fault::Before(FailureClass::Kernel));
+    }
+    let first = world.add("first");
+    world.run_until(|world| world.pending_of("flush") == 1);
+    world.run(GIVE_UP_AFTER - Duration::from_millis(1));
+    assert_eq!((world.answer(first), world.gave_flushes_up()), (None, false));
+    world.run(Duration::from_millis(1));
+    assert!(matches!(world.answer(first), Some(Ok(_))));
+    assert!(world.gave_flushes_up());
+}
+
+#[test]
+fn addresses_that_pods_have_are_not_flushed_at_a_restart() {
+    // The world fails when a living pod's connections are flushed.
+    let mut world = full(10);
+    world.restart(|_| true);
+    world.run_seconds(60);
+    assert_eq!(world.count("flush"), CAME, "nobody's address is free");
 }
 
 #[test]
@@ -23,11 +64,11 @@ fn a_released_address_is_flushed_at_once_and_again_when_its_cooldown_is_over() {
     let mut world = full(10);
     world.del("pod-3");
     world.run(FLUSH_TAKES);
-    assert_eq!((world.count("flush"), world.pending_of("flush")), (1, 0));
+    assert_eq!((world.count("flush"), world.pending_of("flush")), (CAME + 1, 0));
     world.run(Duration::from_millis(9_995));
-    assert_eq!(world.count("flush"), 1, "it cools");
+    assert_eq!(world.count("flush"), CAME + 1, "it cools");
     world.run_seconds(600);
-    assert_eq!(world.count("flush"), 2);
+    assert_eq!(world.count("flush"), CAME + 2);
 }
 
 #[test]
@@ -37,7 +78,7 @@ fn what_is_released_while_a_flush_runs_goes_into_the_next_together() {
         world.del(&format!("pod-{pod}"));
     }
     world.run_seconds(1);
-    assert_eq!(world.count("flush"), 2, "the first one alone, the other nineteen at once");
+    assert_eq!(world.count("flush"), CAME + 2, "the first one alone, the other nineteen at once");
     for pod in 0..20 {
         let next = world.add(&format!("next-{pod}"));
         assert!(matches!(world.answer(next), Some(Ok(_))));
@@ -56,7 +97,7 @@ fn a_flush_that_fails_is_tried_again_and_the_waiting_pod_gets_the_address_then()
     assert_eq!(world.answer(next), None);
     world.run_seconds(4);
     assert!(matches!(world.answer(next), Some(Ok(_))));
-    assert_eq!((world.count("flush"), world.gave_flushes_up()), (3, false));
+    assert_eq!((world.count("flush"), world.gave_flushes_up()), (CAME + 3, false));
 }
 
 #[test]
@@ -138,7 +179,7 @@ fn an_address_is_not_given_up_while_a_flush_of_it_may_still_be_at_work() {
     world.del("pod-4");
     let next = world.add("next");
     // The second try begins shortly before the address would be given up, and does not end.
-    while world.count("flush") < 2 {
+    while world.count("flush") < CAME + 2 {
         world.run(Duration::from_millis(1));
     }
     let began = world.now.boot;

@@ -76,6 +76,8 @@ pub(super) struct Ledger {
     pub(super) resting_until: BTreeMap<Ipv4Addr, BootTime>,
     /// Released, and not flushed since its rest was over.
     pub(super) unflushed: BTreeSet<Ipv4Addr>,
+    /// Come from EC2, and not flushed since its ENI was set up.
+    pub(super) fresh: BTreeSet<Ipv4Addr>,
     /// Sandboxes that are gone although the journal may still have them: no DEL came, or its release was not written.
     pub(super) ghosts: BTreeMap<AllocationKey, Ipv4Addr>,
 }

@@ -30,6 +30,10 @@ impl World {
             !self.ledger.unflushed.contains(&address) || self.gave_flushes_up(),
             "{address} was given out before the kernel forgot its last pod"
         );
+        assert!(
+            !self.ledger.fresh.contains(&address) || self.gave_flushes_up(),
+            "{address} came from EC2 and was given out unflushed"
+        );
         let is_at_work = |action: &Action| match &action.kind {
             ActionKind::FlushAddresses { addresses, until } => addresses.contains(&address) && self.now.boot < *until,
             _ => false,

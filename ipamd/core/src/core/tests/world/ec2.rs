@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
-use super::{FakeEni, World, attachment, failure};
+use super::{FakeEni, World, attachment, failure, has};
 use crate::action::{ActionKind, CLIENT_TOKEN_TAG, Fill, prefix_addresses};
 use crate::event::{EniView, FailureClass, HeldAddress, KernelView, Outcome};
 use crate::ids::{AttachmentId, BootTime, DeviceIndex, EniId, MacAddr, SubnetId};
@@ -59,6 +59,12 @@ impl World {
                 rested.iter().for_each(|address| {
                     self.ledger.unflushed.remove(address);
                 });
+                // What is on no ENI in service may still be tried by pods that mean another's.
+                let in_service = |address: &&Ipv4Addr| {
+                    self.enis.iter().any(|(id, eni)| self.proven.contains(id) && has(&eni.view, **address))
+                };
+                let in_service: Vec<Ipv4Addr> = addresses.iter().filter(in_service).copied().collect();
+                self.ledger.fresh.retain(|address| !in_service.contains(address));
                 Outcome::Done
             }
             ActionKind::Repair(plan) => Outcome::Repaired(Box::new(self.repair(plan))),
@@ -190,8 +196,15 @@ impl World {
         Outcome::Assigned { addresses, prefixes }
     }
 
-    /// All of it or nothing, the lowest first.
     fn take_from_subnet(&mut self, subnet_id: &SubnetId, fill: Fill) -> Option<(Vec<Ipv4Addr>, Vec<Ipv4Net>)> {
+        let taken = self.pick_from_subnet(subnet_id, fill)?;
+        let inside = taken.1.iter().flat_map(|prefix| prefix_addresses(*prefix));
+        self.ledger.fresh.extend(taken.0.iter().copied().chain(inside));
+        Some(taken)
+    }
+
+    /// All of it or nothing, the lowest first.
+    fn pick_from_subnet(&mut self, subnet_id: &SubnetId, fill: Fill) -> Option<(Vec<Ipv4Addr>, Vec<Ipv4Net>)> {
         let free = self.free_in(subnet_id);
         match fill {
             Fill::Addresses(count) => {
