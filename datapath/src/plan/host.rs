@@ -20,7 +20,7 @@ use std::net::Ipv4Addr;
 use ipnet::{IpNet, Ipv4Net};
 
 use super::eni::{self, EniSetup, EniState};
-use super::ids;
+use super::ids::{self, Place};
 use super::marks::{self, Move};
 use super::model::{Family, Mark, Op, Plan, Rule, Sysctl};
 use super::name::{LinkName, MacAddr, RouteTable};
@@ -136,10 +136,9 @@ impl HostSetup {
     pub fn primary_eni(&self) -> EniSetup {
         EniSetup {
             mac: self.primary_mac,
-            device_index: 0,
+            place: Place::PRIMARY,
             primary_address: self.primary_address,
             subnet: self.primary_address.into(),
-            table: RouteTable::MAIN,
             mtu: self.mtu,
             steering: None,
             ipv6: false,
@@ -287,7 +286,7 @@ pub fn diff(host: &HostSetup, state: &HostState) -> Plan {
     // As long as the old table gives ENIs their marks, no rule that would take those may come; and none may be left that would take
     // the new ones. Connections that such a rule was for are lost either way: the new table knows another mark.
     let old_marks = || state.mark_rules.iter().filter_map(|(rule, _)| rule.mark);
-    let new_marks = || (1..=ids::MOST_MARKED_ENIS).filter_map(|index| marks::of_eni(host.eni_mark_mask, index));
+    let new_marks = || Place::with_numbers().filter_map(|place| marks::of_eni(host.eni_mark_mask, place));
     let (late, early): (Vec<_>, Vec<_>) =
         missing_rules(host, &state.rules).into_iter().partition(|rule| takes(rule, old_marks()));
     ops.extend(missing.into_iter().chain(early).map(Op::RuleAdd));

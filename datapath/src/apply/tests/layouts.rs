@@ -12,6 +12,7 @@ use crate::apply::testbed::{Space, assert_same, pause, pod, settle, wait_for_car
 use crate::apply::{ApplyError, eni, host, observe};
 use crate::plan::eni::{EniSetup, Steering};
 use crate::plan::host::{HostSetup, Layout};
+use crate::plan::ids::Place;
 use crate::plan::pod::{PodAttachment, PodDetachment, PodLayout};
 use crate::plan::pods::LivePod;
 use crate::plan::{Mark, Rule, ids, marks};
@@ -225,7 +226,7 @@ fn another_mask_of_enis_and_connections_under_traffic_loses_no_packet_whichever_
     let (pod, router) = (sandbox.udp("0.0.0.0:7001"), net.router.udp("10.0.0.1:7003"));
     let (asker, answerer) = (sandbox.udp("0.0.0.0:7002"), net.router.udp("10.0.0.1:7004"));
     let change = |mask, connmark, node_first: bool| {
-        let steering = Some(Steering { mark: marks::of_eni(mask, 1), prefixes: Vec::new() });
+        let steering = Some(Steering { mark: marks::of_eni(mask, Place::new(0, 1).unwrap()), prefixes: Vec::new() });
         let eni_setup = EniSetup { steering, ..Way::Mark.eni() };
         let connmark = Mark { value: connmark, mask: connmark };
         let node = HostSetup { layout: Layout::Flat, eni_mark_mask: mask, connmark, ..host_setup() };

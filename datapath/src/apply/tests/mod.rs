@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Against the kernel, in namespaces of the tests' own.
 
+mod cards;
 mod detach;
 mod egress;
 mod eni;

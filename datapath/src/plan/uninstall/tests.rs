@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::plan::host::HostSetup;
+use crate::plan::ids::Place;
 use crate::plan::model::{Family, Mark, RouteScope};
 use crate::plan::{MacAddr, Neighbour, VethAlias};
 
@@ -51,7 +52,7 @@ fn node() -> (NodeState, Vec<(Address, u8)>) {
     for eni in 1..=2 {
         let prefix = format!("10.0.{eni}.0/28").parse().unwrap();
         state.rules.push(rule(ids::PRIORITY_FROM_ENI, Some(address(eni, 250).into()), None, table(eni)));
-        let mark = marks::of_eni(ids::DEFAULT_ENI_MARK_MASK, eni);
+        let mark = marks::of_eni(ids::DEFAULT_ENI_MARK_MASK, Place::new(0, eni).unwrap());
         state.rules.push(rule(ids::PRIORITY_FROM_POD, None, mark, table(eni)));
         state.rules.push(rule(ids::PRIORITY_FROM_POD, Some(prefix), None, table(eni)));
         let router = address(eni, 1);
@@ -74,7 +75,7 @@ fn add_pod(state: &mut NodeState, kind: Kind, eni: u32, number: u32, is_dead: bo
     let IpAddr::V4(v4) = address else { unreachable!("an IPv4 address") };
     let index = 100 * (eni + 1) + number;
     let is_flat = matches!(kind, Kind::Mark | Kind::Prefix);
-    let group = if kind == Kind::Mark { ids::eni_group(eni).unwrap_or(0) } else { 0 };
+    let group = if kind == Kind::Mark { Place::new(0, eni).unwrap().group().unwrap_or(0) } else { 0 };
     let alias = VethAlias { owner: format!("aws-cni/pod-{index}/eth0"), addresses: v4.into() };
     state.links.push(NodeLink {
         index,
