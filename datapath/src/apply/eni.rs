@@ -29,9 +29,6 @@ const PROTOCOL_RA: u8 = 9;
 /// [`ApplyError::LinkMissing`] while the kernel has no link with the MAC; [`ApplyError::NotProven`] when everything was
 /// written and still something differs; else the refusal.
 pub fn setup_with(eni: &EniSetup, ledger: &mut Ledger) -> Result<Plan, ApplyError> {
-    if !eni.is_primary() && (eni.table == RouteTable::MAIN || eni.table.0 == 0) {
-        return Err(ApplyError::Invalid { reason: format!("ENI {}: table {} is not its own", eni.mac, eni.table) });
-    }
     let mut socket = Socket::route()?;
     let (link, state) = observe(&mut socket, eni)?;
     let missing = plan::diff(eni, &state);
@@ -66,9 +63,10 @@ pub fn remove(eni: &EniSetup) -> Result<(), ApplyError> {
     for family in Family::ALL {
         all.extend(read::rules(&mut socket, family)?);
     }
+    let of_address = plan::rule_removal(eni, &all);
     let steering = steering(all).into_iter();
-    let own = steering.filter(|(rule, is_ours)| *is_ours && rule.table == Some(eni.table));
-    let rules: Vec<_> = own.map(|(rule, _)| Op::OwnRuleDelete(rule)).chain([Op::RuleDelete(eni.rule())]).collect();
+    let own = steering.filter(|(rule, is_ours)| *is_ours && rule.table == Some(eni.table()));
+    let rules: Vec<_> = own.map(|(rule, _)| Op::OwnRuleDelete(rule)).chain(of_address).collect();
     execute::all(&mut socket, &rules, execute::no_link)?;
     let (link, state) = match observe(&mut socket, eni) {
         Ok(found) => found,
@@ -146,7 +144,7 @@ pub(super) fn observe(socket: &mut Socket, eni: &EniSetup) -> Result<(Link, EniS
     let families = || Family::ALL.into_iter().filter(|family| eni.ipv6 || *family == Family::V4);
     let mut rules = Vec::new();
     for family in families() {
-        let own = read::routes(socket, RouteFilter::of(family, eni.table))?.into_iter();
+        let own = read::routes(socket, RouteFilter::of(family, eni.table()))?.into_iter();
         state.routes.extend(own.map(|route| Route { link: named(route.link), ..route }));
         let by_router = (family == Family::V6).then_some(PROTOCOL_RA);
         for protocol in std::iter::once(PROTOCOL_KERNEL).chain(by_router) {
@@ -164,8 +162,7 @@ pub(super) fn observe(socket: &mut Socket, eni: &EniSetup) -> Result<(Link, EniS
         let heard = sysctl::read(&format!("net/ipv6/conf/{}/accept_ra", link.name))?;
         state.hears_routers = LinkName::new(&link.name).ok().filter(|_| heard.is_some_and(|value| value != "0"));
     }
-    let of_enis = rules.iter().filter(|(rule, _)| rule.priority == ids::PRIORITY_FROM_ENI);
-    state.rules = of_enis.map(|(rule, _)| rule.clone()).collect();
+    state.rules = rules.iter().filter(|(rule, _)| plan::is_of_address(rule, eni)).cloned().collect();
     state.steering_rules = steering(rules);
     for family in families() {
         state.has_flat_pods |= read::has_routes(socket, family, ids::POD_TABLE)?;

@@ -32,7 +32,7 @@
 //! all bits of a mask makes no number another's: the highest is less than twice the lowest.
 
 use super::host::HostSetup;
-use super::ids;
+use super::ids::{self, Place};
 use super::marks;
 use super::model::Mark;
 use super::nft::tracking::Tracking;
@@ -41,22 +41,21 @@ use super::nft::{ChainType, Hook, Match, NftBranch, NftChain, NftRule, Statement
 const ANSWERS: &str = "eni_answers";
 const ARRIVALS: &str = "arrivals";
 
-/// The mark of connections that came in by the ENI at a device index, and of their answers; `None`: it has none, for it is the
-/// primary ENI, or the number does not fit into the mask.
+/// The mark of connections that came in by the ENI at a place, and of their answers; `None`: it has none, for the place has no number
+/// ([`Place::number`]), or one that does not fit into the mask.
 #[must_use]
-pub fn of_eni(mask: u32, device_index: u32) -> Option<Mark> {
-    ids::eni_link_group(device_index)?;
-    marks::of_number(mask, device_index + ids::MOST_MARKED_ENIS)
+pub fn of_eni(mask: u32, place: Place) -> Option<Mark> {
+    marks::of_number(mask, place.number()? + ids::MOST_MARKED_ENIS)
 }
 
-/// The ENI's device index by such a mark; `None`: no ENI's.
-pub(super) fn device_index(mark: Mark) -> Option<u32> {
-    (1..=ids::MOST_MARKED_ENIS).find(|index| of_eni(mark.mask, *index) == Some(mark))
+/// The ENI's place by such a mark; `None`: no ENI's.
+pub(super) fn place(mark: Mark) -> Option<Place> {
+    Place::with_numbers().find(|place| of_eni(mark.mask, *place) == Some(mark))
 }
 
 fn numbered(host: &HostSetup) -> impl Iterator<Item = (u32, Mark)> {
     let mask = host.eni_mark_mask;
-    (1..=ids::MOST_MARKED_ENIS).filter_map(move |index| Some((ids::eni_link_group(index)?, of_eni(mask, index)?)))
+    Place::with_numbers().filter_map(move |place| Some((place.link_group()?, of_eni(mask, place)?)))
 }
 
 /// The connection's mark has one of our bits. Never so without a connection.
@@ -144,10 +143,10 @@ mod tests {
 
     #[test]
     fn no_number_is_a_pods_and_no_two_enis_share_one() {
-        let all = 1..=ids::MOST_MARKED_ENIS;
-        let of_pods: BTreeSet<_> =
-            all.clone().filter_map(|index| marks::of_eni(MASK, index)).map(|m| m.value).collect();
-        let of_answers: BTreeSet<_> = all.filter_map(|index| of_eni(MASK, index)).map(|mark| mark.value).collect();
+        let values = |of: fn(u32, Place) -> Option<Mark>| -> BTreeSet<u32> {
+            Place::with_numbers().filter_map(|place| of(MASK, place)).map(|mark| mark.value).collect()
+        };
+        let (of_pods, of_answers) = (values(marks::of_eni), values(of_eni));
         assert_eq!((of_pods.len(), of_answers.len()), (23, 23));
         assert!(of_pods.is_disjoint(&of_answers));
         assert!(of_answers.iter().all(|value| value & !MASK == 0));
@@ -159,17 +158,18 @@ mod tests {
 
     #[test]
     fn a_mask_has_as_many_as_fit() {
-        let count = |mask| (0..40).filter(|index| of_eni(mask, *index).is_some()).count();
+        let at = |device| Place::new(0, device).unwrap();
+        let count = |mask| (0..40).filter(|device| of_eni(mask, at(*device)).is_some()).count();
         assert_eq!([0x7f, 0x3f00, 0x1f, 0xf0, 0].map(count), [23, 23, 8, 0, 0]);
-        assert_eq!(of_eni(MASK, 2), Some(Mark { value: 0x19, mask: MASK }));
-        assert_eq!((of_eni(MASK, 0), of_eni(MASK, 24)), (None, None));
+        assert_eq!(of_eni(MASK, at(2)), Some(Mark { value: 0x19, mask: MASK }));
+        assert_eq!([of_eni(MASK, at(0)), of_eni(MASK, at(24)), of_eni(MASK, Place::new(1, 2).unwrap())], [None; 3]);
     }
 
     #[test]
-    fn the_device_index_is_told_by_the_mark() {
+    fn the_eni_is_told_by_the_mark() {
         for mask in [0x7f, 0x3f00] {
-            assert!((1..=23).all(|index| of_eni(mask, index).and_then(device_index) == Some(index)));
+            assert!(Place::with_numbers().all(|eni| of_eni(mask, eni).and_then(place) == Some(eni)));
         }
-        assert_eq!(marks::of_eni(MASK, 2).and_then(device_index), None);
+        assert!(Place::with_numbers().all(|eni| marks::of_eni(MASK, eni).and_then(place).is_none()));
     }
 }

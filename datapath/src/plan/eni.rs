@@ -17,7 +17,24 @@
 //! is plumbed so. Those of a prefix that has been given back go, also when the prefix is another ENI's now: of two rules with
 //! one selector the older wins. A rule by a mark of another mask is the node's table's, and goes after that ([`super::host`]).
 //!
-//! The primary ENI (device index 0) is the distribution's: only up, MTU and rp_filter.
+//! The primary ENI (device index 0 of network card 0) is the distribution's: only up, MTU and rp_filter. All that follows from where an
+//! ENI is attached is in [`ids::Place`].
+//!
+//! On network cards but the first, distributions have the ENI's address in a rule and a table of their own already
+//! (amazon-ec2-net-utils, which counts its tables as the reference does for these cards):
+//!
+//! | rules `from` the ENI's address that others have, before main's | what is done |
+//! |---|---|
+//! | none | rule 32765 of ours |
+//! | one or several, one of them to the ENI's table | no rule of ours beside it; a route of the table that is right but for its protocol stays its owner's |
+//! | one or several, none to the ENI's table | rule 32765 of ours, behind theirs: what they do not route leaves by this ENI |
+//!
+//! Others' rules stay, wherever they lead. Ours, and one of the reference's (it names no protocol), to another table goes, as on card 0.
+//! The reference would also take the *table* that a single rule of others leads to for the ENI's, and write its routes there. Here the
+//! table is the place's whatever rules there are: a foreign table's routes are its owner's, replacing its default breaks what it was made
+//! for; pods would be sent by the routes that are in it besides; and a rule that comes or goes would put pods of one ENI into two tables.
+//! With amazon-ec2-net-utils it is the same table either way. When such a rule or route goes, the next look of the repair (30 s) makes ours:
+//! notifications of others' objects are not listened to.
 //!
 //! [`diff`] compares with what was read and is the only judge: no operations left is the proof that the ENI works as
 //! far as the kernel is concerned. Routes and rules of the reference that are equal but for the protocol: rules are
@@ -27,7 +44,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::ids;
+use super::ids::{self, Place};
 use super::model::{Address, Family, LinkRef, LinkSet, Mark, Op, Plan, Route, RouteScope, Rule, Sysctl};
 use super::name::{LinkName, MacAddr, RouteTable};
 
@@ -39,14 +56,12 @@ pub const IPV6_ROUTER: Ipv6Addr = Ipv6Addr::new(0xfe80, 0xec2, 0, 0, 0, 0, 0, 1)
 pub struct EniSetup {
     /// Its MAC, by which its link is found.
     pub mac: MacAddr,
-    /// Position on the card; 0 is the primary ENI.
-    pub device_index: u32,
+    /// Where it is attached.
+    pub place: Place,
     /// Its primary address.
     pub primary_address: Ipv4Addr,
     /// Its subnet; the router is its first address + 1 (VPC user guide, "Subnet sizing").
     pub subnet: Ipv4Net,
-    /// Its route table; never main unless it is the primary ENI.
-    pub table: RouteTable,
     /// MTU (AWS_VPC_ENI_MTU).
     pub mtu: u32,
     /// How its pods' packets find it; `None`: each has a rule of its own (layout `classic`).
@@ -88,8 +103,8 @@ pub struct EniState {
     pub kernel_routes: Vec<Route>,
     /// The link, when it hears routers.
     pub hears_routers: Option<LinkName>,
-    /// Rules of priority 32765.
-    pub rules: Vec<Rule>,
+    /// Rules that ask for its primary address alone, of any priority, with the protocol of each.
+    pub rules: Vec<(Rule, u8)>,
     /// Rules of priority 1536 by mark, or by a source that is more than one address, and those of 1025 by mark, of all ENIs, and
     /// whether each carries our protocol.
     pub steering_rules: Vec<(Rule, bool)>,
@@ -101,7 +116,13 @@ impl EniSetup {
     /// Whether this is the primary ENI.
     #[must_use]
     pub fn is_primary(&self) -> bool {
-        self.device_index == 0
+        self.place.is_primary()
+    }
+
+    /// Its route table; main only for the primary ENI.
+    #[must_use]
+    pub fn table(&self) -> RouteTable {
+        self.place.table()
     }
 
     /// The subnet's router.
@@ -127,7 +148,7 @@ impl EniSetup {
             via,
             link: LinkRef::Mac(self.mac),
             scope,
-            table: self.table,
+            table: self.table(),
             protocol: ids::PROTOCOL,
         };
         let mut routes = vec![
@@ -143,7 +164,7 @@ impl EniSetup {
     #[must_use]
     pub fn steering_rules(&self) -> Vec<Rule> {
         let rule =
-            |priority, family, from, mark| Rule { family, priority, from, to: None, mark, table: Some(self.table) };
+            |priority, family, from, mark| Rule { family, priority, from, to: None, mark, table: Some(self.table()) };
         let families = || Family::ALL.into_iter().filter(|family| self.ipv6 || *family == Family::V4);
         let by_mark = |priority, mark: Option<Mark>| {
             mark.into_iter()
@@ -157,7 +178,7 @@ impl EniSetup {
 
     /// The group its link must be in; `None`: none of ours.
     fn link_group(&self) -> Option<u32> {
-        self.answers.and_then(|_| ids::eni_link_group(self.device_index))
+        self.answers.and_then(|_| self.place.link_group())
     }
 
     /// The rule for its primary address.
@@ -169,7 +190,7 @@ impl EniSetup {
             from: Some(IpAddr::from(self.primary_address).into()),
             to: None,
             mark: None,
-            table: Some(self.table),
+            table: Some(self.table()),
         }
     }
 }
@@ -188,14 +209,13 @@ pub fn diff(eni: &EniSetup, state: &EniState) -> Plan {
     if !eni.is_primary() {
         ops.extend(address_diff(eni, state));
         ops.extend(state.hears_routers.iter().filter(|_| eni.ipv6).map(deafen));
-        ops.extend(eni.routes().into_iter().filter(|route| !state.routes.contains(route)).map(Op::RouteReplace));
-        let rule = eni.rule();
-        // A rule of this address to another table (the ENI was at another device index) is as good as none.
-        let stale = state.rules.iter().filter(|found| found.from == rule.from && **found != rule);
-        ops.extend(stale.cloned().map(Op::RuleDelete));
-        if !state.rules.contains(&rule) {
-            ops.push(Op::RuleAdd(rule));
-        }
+        let is_lent = is_table_of_others(eni, &state.rules);
+        let is_there = |wanted: &Route| {
+            let is_same = |found: &Route| Route { protocol: wanted.protocol, ..found.clone() } == *wanted;
+            state.routes.iter().any(|found| if is_lent { is_same(found) } else { found == wanted })
+        };
+        ops.extend(eni.routes().into_iter().filter(|route| !is_there(route)).map(Op::RouteReplace));
+        ops.extend(rule_diff(eni, state, is_lent));
         ops.extend(steering_diff(eni, state));
     }
     Plan { ops }
@@ -203,6 +223,61 @@ pub fn diff(eni: &EniSetup, state: &EniState) -> Plan {
 
 fn deafen(link: &LinkName) -> Op {
     Op::Sysctl(Sysctl { path: format!("net/ipv6/conf/{link}/accept_ra"), value: "0".to_owned() })
+}
+
+/// A rule of this address to another table (the ENI was attached elsewhere) is as good as none.
+fn rule_diff(eni: &EniSetup, state: &EniState, is_lent: bool) -> Vec<Op> {
+    let wanted = eni.rule();
+    let is_stale = |(found, protocol): &&(Rule, u8)| {
+        found.from == wanted.from && *found != wanted && may_go(eni, found, *protocol)
+    };
+    let mut ops: Vec<_> = state.rules.iter().filter(is_stale).map(|found| removal(eni, found)).collect();
+    if !is_lent && !state.rules.iter().any(|(found, _)| *found == wanted) {
+        ops.push(Op::RuleAdd(wanted));
+    }
+    ops
+}
+
+/// Whether somebody else's rule leads the ENI's address to the ENI's table before main is asked.
+fn is_table_of_others(eni: &EniSetup, rules: &[(Rule, u8)]) -> bool {
+    let wanted = eni.rule();
+    eni.place.is_shared_with_distribution()
+        && rules.iter().any(|(found, protocol)| {
+            found.priority <= wanted.priority
+                && *protocol != ids::PROTOCOL
+                && !may_go(eni, found, *protocol)
+                && *found == Rule { priority: found.priority, ..wanted.clone() }
+        })
+}
+
+/// Whether a rule of an ENI's address is one that we may remove: of our priority, and where others have theirs, too, ours or the
+/// reference's, which names no protocol.
+fn may_go(eni: &EniSetup, rule: &Rule, protocol: u8) -> bool {
+    let is_of_others = eni.place.is_shared_with_distribution() && ![ids::PROTOCOL, 0].contains(&protocol);
+    rule.priority == ids::PRIORITY_FROM_ENI && !is_of_others
+}
+
+/// With the protocol where another's rule may be the same but for that.
+fn removal(eni: &EniSetup, (rule, protocol): &(Rule, u8)) -> Op {
+    if eni.place.is_shared_with_distribution() && *protocol == ids::PROTOCOL {
+        Op::OwnRuleDelete(rule.clone())
+    } else {
+        Op::RuleDelete(rule.clone())
+    }
+}
+
+/// The removal of the rule for an ENI's primary address, when the ENI goes.
+#[must_use]
+pub fn rule_removal(eni: &EniSetup, rules: &[(Rule, u8)]) -> Vec<Op> {
+    let wanted = eni.rule();
+    let own = rules.iter().filter(|(found, protocol)| *found == wanted && may_go(eni, found, *protocol));
+    own.map(|found| removal(eni, found)).collect()
+}
+
+/// Whether a rule asks for an ENI's primary address and nothing else.
+#[must_use]
+pub fn is_of_address(rule: &Rule, eni: &EniSetup) -> bool {
+    (rule.family, rule.from, rule.to, rule.mark) == (Family::V4, eni.rule().from, None, None)
 }
 
 /// What is missing comes before what is stale goes: pods may be using either.
@@ -220,7 +295,7 @@ fn steering_diff(eni: &EniSetup, state: &EniState) -> Vec<Op> {
             return false;
         }
         let is_unused = is_answer(found) || eni.steering.is_some() || !state.has_flat_pods;
-        let of_this_eni = found.table == Some(eni.table) && is_unused;
+        let of_this_eni = found.table == Some(eni.table()) && is_unused;
         !wanted.contains(found) && (of_this_eni || wanted.iter().any(|rule| same_selector(rule, found)))
     };
     let stale = state.steering_rules.iter().filter(|(found, is_ours)| *is_ours && is_stale(found));

@@ -21,7 +21,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::answers;
 use super::eni::{self, EniSetup, EniState};
-use super::ids;
+use super::ids::{self, Place};
 use super::marks::{self, Move};
 use super::model::{Family, Mark, Op, Plan, Rule, Sysctl};
 use super::name::{LinkName, MacAddr, RouteTable};
@@ -137,10 +137,9 @@ impl HostSetup {
     pub fn primary_eni(&self) -> EniSetup {
         EniSetup {
             mac: self.primary_mac,
-            device_index: 0,
+            place: Place::PRIMARY,
             primary_address: self.primary_address,
             subnet: self.primary_address.into(),
-            table: RouteTable::MAIN,
             mtu: self.mtu,
             steering: None,
             answers: None,
@@ -297,8 +296,8 @@ pub fn diff(host: &HostSetup, state: &HostState) -> Plan {
     // the new ones. Connections that such a rule was for are lost either way: the new table knows another mark.
     let old_marks = || state.mark_rules.iter().filter_map(|(rule, _)| rule.mark);
     let mask = host.eni_mark_mask;
-    let marks_of = |index| [marks::of_eni(mask, index), answers::of_eni(mask, index)];
-    let new_marks = || (1..=ids::MOST_MARKED_ENIS).flat_map(marks_of).flatten();
+    let marks_of = |place| [marks::of_eni(mask, place), answers::of_eni(mask, place)];
+    let new_marks = || Place::with_numbers().flat_map(marks_of).flatten();
     let (late, early): (Vec<_>, Vec<_>) =
         missing_rules(host, &state.rules).into_iter().partition(|rule| takes(rule, old_marks()));
     ops.extend(missing.into_iter().chain(early).map(Op::RuleAdd));

@@ -8,8 +8,8 @@
 //! any other link        ── another group ─ untouched
 //! ```
 //!
-//! The rules are the same whatever ENIs there are, for all device indexes that can be: the table is not replaced when an ENI
-//! comes or goes. What belongs to no ENI's group (everything that comes in from outside, the primary ENI's pods, pods inside
+//! The rules are the same whatever ENIs there are, for all places that have a number ([`ids::Place`]: those of card 0): the table is
+//! not replaced when an ENI comes or goes. What belongs to no ENI's group (everything that comes in from outside, the primary ENI's pods, pods inside
 //! prefixes) is done after the first rule; ENIs are asked about lowest first, which is the order in which they are filled.
 //!
 //! The packet also may get the mark of connections of the primary ENI ([`super::snat`]): its rule, 1024, goes first. An answer to who
@@ -34,16 +34,15 @@
 use super::answers;
 use super::eni;
 use super::host::{HostSetup, Layout};
-use super::ids;
+use super::ids::{self, Place};
 use super::model::{Mark, Rule};
 use super::nft::{ChainType, Hook, Match, NftChain, NftRule, Statement};
 
-/// The mark of the ENI at a device index; `None`: it has none, for it is the primary ENI or its number is not a link group or
-/// does not fit into the mask.
+/// The mark of the ENI at a place; `None`: it has none, for the place has no number ([`Place::number`]) or one that does not fit into
+/// the mask.
 #[must_use]
-pub fn of_eni(mask: u32, device_index: u32) -> Option<Mark> {
-    ids::eni_group(device_index)?;
-    of_number(mask, device_index)
+pub fn of_eni(mask: u32, place: Place) -> Option<Mark> {
+    of_number(mask, place.number()?)
 }
 
 /// A number in the bits of a mask; `None`: it does not fit.
@@ -53,10 +52,9 @@ pub(super) fn of_number(mask: u32, number: u32) -> Option<Mark> {
     (value >> shift == number && value & !mask == 0).then_some(Mark { value, mask })
 }
 
-/// The ENI's device index by its mark; `None`: no ENI's.
-pub(super) fn device_index(mark: Mark) -> Option<u32> {
-    let index = mark.value.checked_shr(mark.mask.trailing_zeros())?;
-    (of_eni(mark.mask, index) == Some(mark)).then_some(index)
+/// The ENI's place by its mark; `None`: no ENI's.
+pub(super) fn place(mark: Mark) -> Option<Place> {
+    Place::with_numbers().find(|place| of_eni(mark.mask, *place) == Some(mark))
 }
 
 /// What the rules of ENIs' marks need when the node's mask is another than the one that they were made by.
@@ -91,11 +89,11 @@ impl Move {
 /// The mark of the node's mask that is for what the rule's is for; `None`: there is none, or nothing needs it.
 fn moved_mark(host: &HostSetup, rule: &Rule, mark: Mark) -> Option<Mark> {
     if eni::is_answer(rule) {
-        let index = answers::device_index(mark).filter(|_| host.serves_node_ports)?;
-        answers::of_eni(host.eni_mark_mask, index)
+        let place = answers::place(mark).filter(|_| host.serves_node_ports)?;
+        answers::of_eni(host.eni_mark_mask, place)
     } else {
-        let index = device_index(mark).filter(|_| host.layout == Layout::Flat)?;
-        of_eni(host.eni_mark_mask, index)
+        let place = place(mark).filter(|_| host.layout == Layout::Flat)?;
+        of_eni(host.eni_mark_mask, place)
     }
 }
 
@@ -116,12 +114,12 @@ pub fn chain(host: &HostSetup) -> Option<NftChain> {
         matches: vec![Match::InputGroupBits(Mark { value: 0, mask: ids::POD_GROUP_BIT })],
         statements: vec![Statement::Accept],
     }];
-    rules.extend((1..=ids::MOST_MARKED_ENIS).filter_map(|index| rule(host.eni_mark_mask, index)));
+    rules.extend(Place::with_numbers().filter_map(|place| rule(host.eni_mark_mask, place)));
     Some(NftChain { name: "eni_marks", kind: ChainType::Filter, hook: Hook::Prerouting, priority: -155, rules })
 }
 
-fn rule(mask: u32, device_index: u32) -> Option<NftRule> {
-    let (group, mark) = (ids::eni_group(device_index)?, of_eni(mask, device_index)?);
+fn rule(mask: u32, place: Place) -> Option<NftRule> {
+    let (group, mark) = (place.group()?, of_eni(mask, place)?);
     Some(NftRule {
         purpose: "pods leave by their ENI",
         matches: vec![Match::InputGroup(group)],
@@ -140,16 +138,17 @@ mod tests {
     #[test]
     fn every_eni_that_has_a_group_has_a_mark_of_its_own_by_default() {
         let mask = ids::DEFAULT_ENI_MARK_MASK;
-        assert_eq!((of_eni(mask, 0), of_eni(mask, ids::MOST_MARKED_ENIS + 1)), (None, None));
-        let marks: BTreeSet<_> = (1..=ids::MOST_MARKED_ENIS).map(|index| of_eni(mask, index).unwrap().value).collect();
+        let beyond = Place::new(0, ids::MOST_MARKED_ENIS + 1).unwrap();
+        assert_eq!((of_eni(mask, Place::PRIMARY), of_eni(mask, beyond)), (None, None));
+        let marks: BTreeSet<_> = Place::with_numbers().map(|place| of_eni(mask, place).unwrap().value).collect();
         assert_eq!(marks.len(), ids::MOST_MARKED_ENIS as usize);
     }
 
     #[test]
     fn groups_are_apart_from_each_other_and_from_the_dead_one() {
-        let groups: BTreeSet<_> = (1..=ids::MOST_MARKED_ENIS).filter_map(ids::eni_group).collect();
+        let groups: BTreeSet<_> = Place::with_numbers().filter_map(Place::group).collect();
         assert_eq!(groups.len(), ids::MOST_MARKED_ENIS as usize);
-        let others = (1..=ids::MOST_MARKED_ENIS).filter_map(ids::eni_link_group);
+        let others = Place::with_numbers().filter_map(Place::link_group);
         let others: BTreeSet<_> =
             [ids::DEAD_GROUP, ids::MAKING_GROUP, ids::DEFAULT_GROUP].into_iter().chain(others).collect();
         assert_eq!(others.len(), 3 + ids::MOST_MARKED_ENIS as usize);
@@ -160,16 +159,17 @@ mod tests {
 
     #[test]
     fn an_eni_that_does_not_fit_a_narrow_mask_has_no_mark() {
-        assert_eq!(of_eni(0x3000, 3), Some(Mark { value: 0x3000, mask: 0x3000 }));
-        assert_eq!(of_eni(0x3000, 4), None);
-        assert_eq!(of_eni(0, 1), None);
+        let of = |mask, device| of_eni(mask, Place::new(0, device).unwrap());
+        assert_eq!(of(0x3000, 3), Some(Mark { value: 0x3000, mask: 0x3000 }));
+        assert_eq!(of(0x3000, 4), None);
+        assert_eq!(of(0, 1), None);
     }
 
     proptest! {
         #[test]
         fn a_mark_keeps_to_its_mask_and_is_never_none_s(width in 1u32..24, shift in 0u32..9, index in 0u32..40) {
             let mask = ((1u32 << width) - 1) << shift;
-            if let Some(mark) = of_eni(mask, index) {
+            if let Some(mark) = of_eni(mask, Place::new(0, index).unwrap()) {
                 prop_assert_eq!(mark.value & !mask, 0);
                 prop_assert_ne!(mark.value, 0);
                 prop_assert_eq!(mark.value >> shift, index);

@@ -196,10 +196,10 @@ impl Needs {
             ids::PRIORITY_FROM_ENI => rule.table.is_some_and(|table| self.tables.contains(&table)),
             ids::PRIORITY_MARK | ids::PRIORITY_EXTERNAL_SERVICE => true,
             _ if eni::is_steering(rule) => match (rule.mark, rule.from) {
-                (Some(mark), _) => (1..=ids::MOST_MARKED_ENIS).any(|index| {
-                    marks::of_eni(mark.mask, index) == Some(mark)
-                        && ids::eni_group(index).is_some_and(|group| self.groups.contains(&group))
-                }),
+                (Some(mark), _) => {
+                    let group = marks::place(mark).and_then(ids::Place::group);
+                    group.is_some_and(|group| self.groups.contains(&group))
+                }
                 (None, Some(from)) => self.unmarked.iter().any(|address| from.contains(address)),
                 (None, None) => false,
             },

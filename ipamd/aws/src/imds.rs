@@ -102,6 +102,7 @@ impl Imds {
     /// Everything the daemon has to know of its instance.
     pub async fn facts(&self) -> Result<InstanceFacts, Failure> {
         let primary_mac: MacAddr = self.parsed("mac").await?;
+        self.check_primary(primary_mac).await?;
         let eni = |item: &str| format!("network/interfaces/macs/{primary_mac}/{item}");
         Ok(InstanceFacts {
             instance_id: InstanceId(self.required("instance-id").await?),
@@ -116,6 +117,29 @@ impl Imds {
             subnet_cidr: self.parsed(&eni("subnet-ipv4-cidr-block")).await?,
             security_group_ids: self.security_groups(primary_mac).await?,
             primary_mac,
+        })
+    }
+
+    /// The primary ENI is at device index 0 of network card 0 (EC2 user guide, "Elastic network interfaces"); everything we do to it
+    /// and to the others rests on that. Metadata that says otherwise is of another ENI, or wrong.
+    async fn check_primary(&self, mac: MacAddr) -> Result<(), Failure> {
+        let path = format!("network/interfaces/macs/{mac}/device-number");
+        let index = match self.get(&path).await? {
+            Some(text) => text.parse::<u32>().map_err(|_| unreadable(&path, &text))?,
+            None => 0,
+        };
+        let card = self.network_card(mac).await?;
+        if (card, index) == (0, 0) {
+            return Ok(());
+        }
+        Err(Failure {
+            class: FailureClass::Transient,
+            code: "ImdsPrimaryEni".to_owned(),
+            message: format!(
+                "IMDS names {mac} as the MAC of the primary ENI, and says that it is at device index {index} of network card {card}; \
+                 the primary ENI is at index 0 of card 0. Look whether what answers at the metadata endpoint is this instance's"
+            ),
+            retry_after: None,
         })
     }
 

@@ -73,8 +73,10 @@ pub struct Allocated {
     pub address: Ipv4Addr,
     /// The ENI that holds it; empty in the answer to a DEL that came before EC2 showed which one it is.
     pub eni_id: EniId,
-    /// That ENI's device index; 0 is the primary ENI.
+    /// That ENI's device index; 0 on network card 0 is the primary ENI.
     pub device_index: DeviceIndex,
+    /// The network card of that device index.
+    pub network_card: u32,
     /// That ENI's route table; main for the primary ENI.
     pub table: RouteTable,
     /// How the pod is plumbed.
@@ -325,8 +327,10 @@ pub struct EniPlan {
     pub eni_id: EniId,
     /// How its link is found.
     pub mac: MacAddr,
-    /// Position; 0 is the primary ENI, whose link only gets MTU and rp_filter.
+    /// Position; 0 on network card 0 is the primary ENI, whose link only gets MTU and rp_filter.
     pub device_index: DeviceIndex,
+    /// The network card of that position.
+    pub network_card: u32,
     /// Its primary address.
     pub primary_address: Ipv4Addr,
     /// Its subnet's block; the router is its first address + 1.

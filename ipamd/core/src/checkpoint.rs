@@ -298,6 +298,9 @@ pub struct EniRecord {
     pub primary_address: Ipv4Addr,
     /// Position, held or reserved.
     pub device_index: DeviceIndex,
+    /// The network card of that position; absent: card 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub network_card: u32,
     /// Its attachment, once known.
     pub attachment_id: Option<AttachmentId>,
     /// Where it is in life.

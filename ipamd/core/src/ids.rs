@@ -114,10 +114,15 @@ impl RouteTable {
     /// The kernel's main table.
     pub const MAIN: Self = Self(254);
 
-    /// The reference's numbering on card 0: main for the primary ENI, device index + 1 for the others.
+    /// The reference's numbering: on network card 0 main for the primary ENI and device index + 1 for the others, on card c
+    /// 10000 + 100 c + device index.
     #[must_use]
-    pub fn of_device(index: DeviceIndex) -> Self {
-        if index.0 == 0 { Self::MAIN } else { Self(index.0 + 1) }
+    pub fn of_eni(network_card: u32, index: DeviceIndex) -> Self {
+        match (network_card, index.0) {
+            (0, 0) => Self::MAIN,
+            (0, device) => Self(device.saturating_add(1)),
+            (card, device) => Self(card.saturating_mul(100).saturating_add(10_000).saturating_add(device)),
+        }
     }
 }
 

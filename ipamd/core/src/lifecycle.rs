@@ -197,6 +197,8 @@ pub(crate) struct Eni {
     /// Never a pool address.
     pub(crate) primary_address: Ipv4Addr,
     pub(crate) device_index: DeviceIndex,
+    /// The network card that it is attached to. We attach to card 0 only; others may move an ENI.
+    pub(crate) network_card: u32,
     pub(crate) attachment_id: Option<AttachmentId>,
     /// The instance's own first ENI.
     pub(crate) primary: bool,
@@ -285,6 +287,7 @@ impl Eni {
             subnet_id: view.subnet_id.clone(),
             primary_address: view.primary_address,
             device_index,
+            network_card: view.attachment.as_ref().map_or(0, |attachment| attachment.network_card),
             attachment_id: view.attachment.as_ref().map(|attachment| attachment.attachment_id.clone()),
             primary: false,
             created: false,

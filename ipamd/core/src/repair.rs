@@ -53,6 +53,8 @@ pub struct PodPlan {
     pub address: Ipv4Addr,
     /// Its ENI's device index.
     pub device_index: DeviceIndex,
+    /// The network card of that device index.
+    pub network_card: u32,
     /// Its ENI's route table; main for the primary ENI.
     pub table: RouteTable,
     /// How it is plumbed.

@@ -8,7 +8,7 @@ use datapath::plan::{eni, host};
 use ipamd_aws::Imds;
 use ipamd_core::Config;
 use ipamd_core::action::{EniPlan, HostPlan};
-use ipamd_core::event::{Failure, InstanceFacts};
+use ipamd_core::event::{Failure, FailureClass, InstanceFacts};
 use ipamd_core::ids::{DeviceIndex, EniId, MacAddr, RouteTable};
 
 use crate::edge::host::{eni_setup, host_setup};
@@ -44,18 +44,23 @@ async fn plan(config: &Config) -> Result<String, Failure> {
     let setup = host_setup(&config, &plan);
     let mut text = format!("# host: {instance_id} ({instance_type}), {primary_address}\n{}\n", host::setup(&setup));
     for plan in secondary_enis(&imds, *primary_mac).await? {
-        let setup = eni_setup(&plan, &config);
-        text.push_str(&format!(
-            "\n# {} at device index {}\n{}\n",
-            plan.eni_id,
-            plan.device_index.0,
-            eni::setup(&setup)
-        ));
+        let name = &plan.eni_id;
+        if plan.network_card > 0 {
+            text.push_str(&format!("\n# {name} is on network card {}: left alone\n", plan.network_card));
+            continue;
+        }
+        let setup = eni_setup(&plan, &config).map_err(|error| Failure {
+            class: FailureClass::Kernel,
+            code: "Kernel".to_owned(),
+            message: error.to_string(),
+            retry_after: None,
+        })?;
+        text.push_str(&format!("\n# {name} at {}\n{}\n", setup.place, eni::setup(&setup)));
     }
     Ok(text)
 }
 
-/// The attached ENIs besides the primary one, as IMDS lists them, by device index.
+/// The attached ENIs besides the primary one, as IMDS lists them, by network card and device index.
 async fn secondary_enis(imds: &Imds, primary: MacAddr) -> Result<Vec<EniPlan>, Failure> {
     let list = imds.get("network/interfaces/macs/").await?.unwrap_or_default();
     let macs = list.lines().filter_map(|line| line.trim_end_matches('/').parse().ok());
@@ -63,7 +68,7 @@ async fn secondary_enis(imds: &Imds, primary: MacAddr) -> Result<Vec<EniPlan>, F
     for mac in macs.filter(|mac| *mac != primary) {
         plans.extend(secondary_eni(imds, mac).await?);
     }
-    plans.sort_by_key(|plan| plan.device_index);
+    plans.sort_by_key(|plan| (plan.network_card, plan.device_index));
     Ok(plans)
 }
 
@@ -79,6 +84,8 @@ async fn secondary_eni(imds: &Imds, mac: MacAddr) -> Result<Option<EniPlan>, Fai
     };
     let prefixes = item("ipv4-prefix").await?.unwrap_or_default();
     let prefixes = prefixes.lines().filter_map(|line| line.parse().ok()).collect();
-    let table = RouteTable::of_device(device_index);
-    Ok(Some(EniPlan { eni_id: EniId(id), mac, device_index, primary_address, subnet_cidr, table, prefixes }))
+    let network_card = imds.network_card(mac).await?;
+    let table = RouteTable::of_eni(network_card, device_index);
+    let eni_id = EniId(id);
+    Ok(Some(EniPlan { eni_id, mac, device_index, network_card, primary_address, subnet_cidr, table, prefixes }))
 }

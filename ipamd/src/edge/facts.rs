@@ -89,7 +89,7 @@ impl FactsEdge {
                     return facts;
                 }
                 Err(failure) => {
-                    tracing::warn!(error = %failure.message, retry_in_ms = pause.as_millis(), "IMDS does not answer");
+                    tracing::warn!(error = %failure.message, retry_in_ms = pause.as_millis(), "IMDS tells no facts");
                     self.inbox.event(Event::FactsUnavailable(failure));
                 }
             }

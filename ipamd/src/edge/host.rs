@@ -22,6 +22,7 @@ use datapath::apply::repair::{Desired, Failed, Part};
 use datapath::apply::{self, ApplyError};
 use datapath::plan::eni::{EniSetup, Steering};
 use datapath::plan::host::{Families, HostSetup, Layout, PortChoice, PortRange};
+use datapath::plan::ids::{Place, PlaceError};
 use datapath::plan::model::Mark;
 use datapath::plan::pod::PodLayout;
 use datapath::plan::pods::LivePod;
@@ -170,11 +171,11 @@ fn collect_garbage() {
 fn perform(kind: &ActionKind, config: &Config, ledger: &mut Ledger) -> Result<Outcome, ApplyError> {
     match kind {
         ActionKind::ConfigureEni(plan) => {
-            apply::eni::setup_with(&eni_setup(plan, config), ledger)?;
+            apply::eni::setup_with(&eni_setup(plan, config)?, ledger)?;
             Ok(Outcome::EniConfigured)
         }
         ActionKind::DeconfigureEni(plan) => {
-            apply::eni::remove(&eni_setup(plan, config))?;
+            apply::eni::remove(&eni_setup(plan, config)?)?;
             Ok(Outcome::Done)
         }
         ActionKind::ConfigureHost(plan) => {
@@ -205,40 +206,52 @@ fn mac(mac: core_ids::MacAddr) -> MacAddr {
     MacAddr(mac.0)
 }
 
+/// Where the datapath has an ENI.
+///
+/// # Errors
+/// A place that no instance has.
+pub(crate) fn place(network_card: u32, device_index: DeviceIndex) -> Result<Place, PlaceError> {
+    Place::new(network_card, device_index.0)
+}
+
 /// The datapath's plan of an ENI.
-pub(crate) fn eni_setup(plan: &EniPlan, config: &Config) -> EniSetup {
+///
+/// # Errors
+/// [`ApplyError::Invalid`]: it is at a place that no instance has.
+pub(crate) fn eni_setup(plan: &EniPlan, config: &Config) -> Result<EniSetup, ApplyError> {
+    let place = place(plan.network_card, plan.device_index)
+        .map_err(|error| ApplyError::Invalid { reason: format!("{}: {error}", plan.eni_id) })?;
     let steering = (config.layout == config::Layout::Flat).then(|| Steering {
-        mark: marks::of_eni(config.eni_mark_mask, plan.device_index.0),
+        mark: marks::of_eni(config.eni_mark_mask, place),
         prefixes: plan.prefixes.iter().copied().map(Into::into).collect(),
     });
-    EniSetup {
+    Ok(EniSetup {
         mac: mac(plan.mac),
-        device_index: plan.device_index.0,
+        place,
         primary_address: plan.primary_address,
         subnet: plan.subnet_cidr,
-        table: RouteTable(plan.table.0),
         mtu: config.eni_mtu,
         steering,
         answers: config
             .snat
             .serves_node_ports
-            .then(|| answers::of_eni(config.eni_mark_mask, plan.device_index.0))
+            .then(|| answers::of_eni(config.eni_mark_mask, place))
             .flatten(),
         ipv6: false,
-    }
+    })
 }
 
-/// The datapath's layout of a pod on the ENI at a device index. One that should go by a mark, on an ENI that has none, gets rules
-/// of its own.
-pub(crate) fn pod_layout(plumbing: Plumbing, device_index: DeviceIndex, eni_mark_mask: u32) -> PodLayout {
+/// The datapath's layout of a pod on the ENI at a place. One that should go by a mark, on an ENI that has none (on another network
+/// card, say), gets rules of its own.
+pub(crate) fn pod_layout(plumbing: Plumbing, place: Result<Place, PlaceError>, eni_mark_mask: u32) -> PodLayout {
     let table = ids::POD_TABLE;
     match plumbing {
         Plumbing::OwnRules => PodLayout::Classic,
         Plumbing::NodeRules => PodLayout::Flat { table, group: ids::DEFAULT_GROUP },
-        Plumbing::EniMark => match (ids::eni_group(device_index.0), marks::of_eni(eni_mark_mask, device_index.0)) {
-            (Some(group), Some(_)) => PodLayout::Flat { table, group },
-            _ => PodLayout::Classic,
-        },
+        Plumbing::EniMark => {
+            let place = place.ok().filter(|place| marks::of_eni(eni_mark_mask, *place).is_some());
+            place.and_then(Place::group).map_or(PodLayout::Classic, |group| PodLayout::Flat { table, group })
+        }
     }
 }
 
@@ -276,14 +289,24 @@ pub(crate) fn host_setup(config: &Config, plan: &HostPlan) -> HostSetup {
 
 /// One look at everything, and what came of it.
 fn repair(plan: &RepairPlan, config: &Config, ledger: &mut Ledger) -> Result<RepairReport, ApplyError> {
+    let (mut enis, mut failures) = (Vec::new(), Vec::new());
+    for eni in &plan.enis {
+        match eni_setup(eni, config) {
+            Ok(setup) => enis.push(setup),
+            Err(error) => {
+                failures.push(PartFailure { part: RepairPart::Eni(eni.eni_id.clone()), message: chain(&error) })
+            }
+        }
+    }
     let desired = Desired {
         host: plan.host.as_ref().map(|host| host_setup(config, host)),
-        enis: plan.enis.iter().map(|eni| eni_setup(eni, config)).collect(),
+        enis,
         pods: plan.pods.iter().map(|pod| live_pod(pod, config)).collect(),
         spared: plan.spared.clone(),
         sweep: plan.sweep.clone(),
     };
     let pass = apply::repair::pass_with(&desired, ledger)?;
+    failures.extend(pass.failures.iter().map(|failed| part_failure(plan, failed)));
     let repaired = |repair: &Repair| Repaired {
         what: RepairKind { object: repair.object.to_string(), reason: repair.fault.to_string() },
         command: repair.op.to_string(),
@@ -306,7 +329,7 @@ fn repair(plan: &RepairPlan, config: &Config, ledger: &mut Ledger) -> Result<Rep
         repairs,
         swept: pass.swept.iter().map(ToString::to_string).collect(),
         orphans: pass.orphans,
-        failures: pass.failures.iter().map(|failed| part_failure(plan, failed)).collect(),
+        failures,
         programs: if names { watcher::programs() } else { BTreeSet::new() },
     })
 }
@@ -330,7 +353,7 @@ fn live_pod(pod: &PodPlan, config: &Config) -> LivePod {
         host_veth: pod.host_veth.as_deref().and_then(|name| LinkName::new(name).ok()),
         addresses: pod.address.into(),
         eni_table: Some(RouteTable(pod.table.0)),
-        layout: pod_layout(pod.plumbing, pod.device_index, config.eni_mark_mask),
+        layout: pod_layout(pod.plumbing, place(pod.network_card, pod.device_index), config.eni_mark_mask),
     }
 }
 
@@ -391,12 +414,54 @@ mod tests {
 
     #[test]
     fn a_pod_goes_by_its_eni_s_mark_where_there_is_one_and_by_its_own_rules_where_there_is_none() {
-        let layout = |plumbing, index| pod_layout(plumbing, DeviceIndex(index), 0x3000);
+        let layout = |plumbing, index| pod_layout(plumbing, place(0, DeviceIndex(index)), 0x3000);
         let flat = |group| PodLayout::Flat { table: ids::POD_TABLE, group };
         assert_eq!(layout(Plumbing::OwnRules, 1), PodLayout::Classic);
         assert_eq!(layout(Plumbing::NodeRules, 1), flat(0));
-        assert_eq!(layout(Plumbing::EniMark, 3), flat(ids::eni_group(3).unwrap()));
+        assert_eq!(layout(Plumbing::EniMark, 3), flat(158_003));
         assert_eq!(layout(Plumbing::EniMark, 4), PodLayout::Classic, "the mask holds three ENIs");
+        assert_eq!(layout(Plumbing::EniMark, 100), PodLayout::Classic, "no instance has that");
+        let on_card_1 = |plumbing| pod_layout(plumbing, place(1, DeviceIndex(1)), u32::MAX);
+        assert_eq!(on_card_1(Plumbing::EniMark), PodLayout::Classic, "marks are card 0's");
+        assert_eq!(on_card_1(Plumbing::NodeRules), flat(0), "a prefix has its rule on every card");
+    }
+
+    fn eni_plan(network_card: u32, device_index: u32) -> EniPlan {
+        let device_index = DeviceIndex(device_index);
+        EniPlan {
+            eni_id: "eni-2".into(),
+            mac: core_ids::MacAddr([2, 0, 0, 0, 0, 2]),
+            device_index,
+            network_card,
+            primary_address: std::net::Ipv4Addr::new(10, 0, 1, 20),
+            subnet_cidr: "10.0.1.0/24".parse().unwrap(),
+            table: core_ids::RouteTable::of_eni(network_card, device_index),
+            prefixes: vec!["10.0.1.32/28".parse().unwrap()],
+        }
+    }
+
+    #[test]
+    fn the_core_s_route_tables_are_the_datapath_s_on_every_card() {
+        for (card, device) in (0..40).flat_map(|card| (0..100).map(move |device| (card, device))) {
+            let plan = eni_plan(card, device);
+            assert_eq!(eni_setup(&plan, &Config::default()).unwrap().table().0, plan.table.0, "{card} {device}");
+        }
+    }
+
+    #[test]
+    fn an_eni_of_another_card_is_passed_on_with_its_card_and_without_a_mark() {
+        let config = Config { layout: config::Layout::Flat, ..Config::default() };
+        let setup = eni_setup(&eni_plan(1, 0), &config).unwrap();
+        assert_eq!((setup.is_primary(), setup.table()), (false, RouteTable(10_100)));
+        let steering = setup.steering.unwrap();
+        assert_eq!((steering.mark, steering.prefixes.len()), (None, 1));
+        assert!(eni_setup(&eni_plan(0, 1), &config).unwrap().steering.unwrap().mark.is_some());
+    }
+
+    #[test]
+    fn an_eni_at_a_place_that_no_instance_has_is_an_error_that_names_both() {
+        let error = chain(&eni_setup(&eni_plan(1, 100), &Config::default()).unwrap_err());
+        assert!(error.contains("eni-2") && error.contains("device index 100 of network card 1"), "{error}");
     }
 
     #[test]

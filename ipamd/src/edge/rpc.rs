@@ -30,7 +30,7 @@ use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
 use crate::clock;
-use crate::edge::host::pod_layout;
+use crate::edge::host::{place, pod_layout};
 use crate::inbox::Inbox;
 
 /// All services.
@@ -90,11 +90,11 @@ impl Backend {
     }
 
     fn metadata(&self, allocated: &Allocated) -> IpAllocationMetadata {
-        let (pod_route_table, link_group) =
-            match pod_layout(allocated.plumbing, allocated.device_index, self.eni_mark_mask) {
-                PodLayout::Classic => (None, None),
-                PodLayout::Flat { table, group } => (Some(table.0), Some(group).filter(|group| *group != 0)),
-            };
+        let place = place(allocated.network_card, allocated.device_index);
+        let (pod_route_table, link_group) = match pod_layout(allocated.plumbing, place, self.eni_mark_mask) {
+            PodLayout::Classic => (None, None),
+            PodLayout::Flat { table, group } => (Some(table.0), Some(group).filter(|group| *group != 0)),
+        };
         IpAllocationMetadata {
             ipv4_addr: allocated.address.to_string(),
             device_number: i32::try_from(allocated.device_index.0).unwrap_or(i32::MAX),

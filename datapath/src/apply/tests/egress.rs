@@ -18,6 +18,7 @@ use crate::apply::repair::{Desired, pass};
 use crate::apply::testbed::{Space, pause, pod, settle, wait_for_carrier};
 use crate::apply::{conntrack, host, observe, uninstall};
 use crate::plan::host::{Families, HostSetup, Layout};
+use crate::plan::ids::Place;
 use crate::plan::pod::{PodAttachment, PodDetachment, PodLayout};
 use crate::plan::pods::LivePod;
 use crate::plan::{Family, PodAddresses, ids};
@@ -56,7 +57,9 @@ impl Case {
         };
         let layout = match self.layout {
             Layout::Classic => PodLayout::Classic,
-            Layout::Flat => PodLayout::Flat { table: ids::POD_TABLE, group: ids::eni_group(1).unwrap() },
+            Layout::Flat => {
+                PodLayout::Flat { table: ids::POD_TABLE, group: Place::new(0, 1).unwrap().group().unwrap() }
+            }
         };
         PodAttachment { layout, ..pod(&format!("p{number}"), own, Some(2)) }
     }

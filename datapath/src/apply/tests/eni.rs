@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //! ENI set-up: written, proven, not written twice; removed.
 
+use crate::apply::eni;
 use crate::apply::testbed::{Space, assert_same, pause, tool, wait_for_carrier};
-use crate::apply::{ApplyError, eni};
+use crate::plan::MacAddr;
 use crate::plan::eni::EniSetup;
-use crate::plan::{MacAddr, RouteTable};
+use crate::plan::ids::Place;
 
 const MAC: &str = "02:00:0a:00:01:14";
 
 fn secondary() -> EniSetup {
     EniSetup {
         mac: MAC.parse::<MacAddr>().unwrap(),
-        device_index: 1,
+        place: Place::new(0, 1).unwrap(),
         primary_address: "10.0.1.20".parse().unwrap(),
         subnet: "10.0.1.0/24".parse().unwrap(),
-        table: RouteTable(2),
         mtu: 9001,
         steering: None,
         answers: None,
@@ -163,7 +163,7 @@ fn the_primary_eni_gets_mtu_and_rp_filter_only() {
     node.ip("link set eth1 up");
     node.ip("route add default via 10.0.0.1");
     let routes = node.ip("-4 route show table all");
-    let primary = EniSetup { device_index: 0, table: RouteTable::MAIN, ..secondary() };
+    let primary = EniSetup { place: Place::PRIMARY, ..secondary() };
     eni::setup(&primary).unwrap();
     assert_eq!(node.ip("-4 route show table all"), routes);
     assert!(node.ip("link show dev eth1").contains("mtu 9001"));
@@ -171,13 +171,6 @@ fn the_primary_eni_gets_mtu_and_rp_filter_only() {
     assert_eq!(node.ip("rule").lines().count(), 3);
     eni::remove(&primary).unwrap();
     assert!(node.ip("-4 addr show dev eth1").contains("10.0.0.10/24"));
-}
-
-#[test]
-fn a_secondary_eni_never_uses_the_main_table() {
-    let _node = node();
-    let error = eni::setup(&EniSetup { table: RouteTable::MAIN, ..secondary() }).unwrap_err();
-    assert!(matches!(error, ApplyError::Invalid { .. }), "{error}");
 }
 
 #[test]

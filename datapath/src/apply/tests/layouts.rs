@@ -12,6 +12,7 @@ use crate::apply::testbed::{Space, assert_same, pause, pod, settle, wait_for_car
 use crate::apply::{ApplyError, eni, host, observe};
 use crate::plan::eni::{EniSetup, Steering};
 use crate::plan::host::{HostSetup, Layout};
+use crate::plan::ids::Place;
 use crate::plan::pod::{PodAttachment, PodDetachment, PodLayout};
 use crate::plan::pods::LivePod;
 use crate::plan::{Mark, Rule, answers, ids, marks};
@@ -225,8 +226,9 @@ fn another_mask_of_enis_and_connections_under_traffic_loses_no_packet_whichever_
     let (pod, router) = (sandbox.udp("0.0.0.0:7001"), net.router.udp("10.0.0.1:7003"));
     let (asker, answerer) = (sandbox.udp("0.0.0.0:7002"), net.router.udp("10.0.0.1:7004"));
     let change = |mask, connmark, node_first: bool| {
-        let steering = Some(Steering { mark: marks::of_eni(mask, 1), prefixes: Vec::new() });
-        let eni_setup = EniSetup { steering, answers: answers::of_eni(mask, 1), ..Way::Mark.eni() };
+        let place = Place::new(0, 1).unwrap();
+        let steering = Some(Steering { mark: marks::of_eni(mask, place), prefixes: Vec::new() });
+        let eni_setup = EniSetup { steering, answers: answers::of_eni(mask, place), ..Way::Mark.eni() };
         let connmark = Mark { value: connmark, mask: connmark };
         let node = HostSetup { layout: Layout::Flat, eni_mark_mask: mask, connmark, ..host_setup() };
         for of_node in [node_first, !node_first] {

@@ -13,9 +13,9 @@ use crate::apply::eni;
 use crate::apply::host::setup_with;
 use crate::apply::ledger::Ledger;
 use crate::apply::testbed::Space;
-use crate::plan::RouteTable;
 use crate::plan::eni::EniSetup;
 use crate::plan::host::HostSetup;
+use crate::plan::ids::Place;
 
 const BOOT: &str = "this-boot";
 /// The settings, as a distribution may have them, and as we need them.
@@ -163,7 +163,7 @@ fn the_primary_eni_set_up_by_itself_is_kept_too_and_another_is_not() {
     assert_eq!(kept, format!("boot {BOOT}\nrp_filter@02:00:0a:00:00:0a found 1 written 2\n"));
     bed.put_back(false);
     assert_eq!(bed.values()[3], "1");
-    let secondary = EniSetup { device_index: 1, table: RouteTable(2), ..primary };
+    let secondary = EniSetup { place: Place::new(0, 1).unwrap(), ..primary };
     eni::setup_with(&secondary, &mut bed.ledger()).unwrap();
     assert_eq!(bed.values()[3], "2");
     assert!(!bed.path().exists());

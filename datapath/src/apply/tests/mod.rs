@@ -2,6 +2,7 @@
 //! Against the kernel, in namespaces of the tests' own.
 
 mod answers;
+mod cards;
 mod detach;
 mod egress;
 mod eni;

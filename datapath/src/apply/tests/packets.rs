@@ -17,8 +17,9 @@ use crate::apply::testbed::{Space, pod, settle};
 use crate::apply::{eni, host};
 use crate::plan::eni::{EniSetup, Steering};
 use crate::plan::host::{Families, HostSetup, Layout, PortChoice, PortRange};
+use crate::plan::ids::Place;
 use crate::plan::pod::{PodAttachment, PodDetachment, PodLayout};
-use crate::plan::{RouteTable, answers, ids, marks};
+use crate::plan::{answers, ids, marks};
 
 const PRIMARY_MAC: &str = "02:00:0a:00:00:0a";
 const SECONDARY_MAC: &str = "02:00:0a:00:01:14";
@@ -40,7 +41,7 @@ impl Way {
 
     /// A pod at 10.0.1.7, on the secondary ENI.
     pub(super) fn on_secondary(self, name: &str) -> PodAttachment {
-        let group = if self == Self::Mark { ids::eni_group(1).unwrap() } else { ids::DEFAULT_GROUP };
+        let group = if self == Self::Mark { Place::new(0, 1).unwrap().group().unwrap() } else { ids::DEFAULT_GROUP };
         self.plumbed(pod(name, Ipv4Addr::new(10, 0, 1, 7), Some(2)), group)
     }
 
@@ -58,7 +59,7 @@ impl Way {
 
     /// The ENI, steered by nothing but what this way needs.
     pub(super) fn eni(self) -> EniSetup {
-        let mark = marks::of_eni(ids::DEFAULT_ENI_MARK_MASK, 1).filter(|_| self == Self::Mark);
+        let mark = marks::of_eni(ids::DEFAULT_ENI_MARK_MASK, Place::new(0, 1).unwrap()).filter(|_| self == Self::Mark);
         let prefixes = if self == Self::Prefix { vec!["10.0.1.0/28".parse().unwrap()] } else { Vec::new() };
         let steering = (self.layout() == Layout::Flat).then_some(Steering { mark, prefixes });
         EniSetup { steering, ..eni_setup() }
@@ -141,13 +142,12 @@ pub(super) fn host_setup() -> HostSetup {
 fn eni_setup() -> EniSetup {
     EniSetup {
         mac: SECONDARY_MAC.parse().unwrap(),
-        device_index: 1,
+        place: Place::new(0, 1).unwrap(),
         primary_address: Ipv4Addr::new(10, 0, 1, 20),
         subnet: "10.0.1.0/24".parse().unwrap(),
-        table: RouteTable(2),
         mtu: 1500,
         steering: None,
-        answers: answers::of_eni(ids::DEFAULT_ENI_MARK_MASK, 1),
+        answers: answers::of_eni(ids::DEFAULT_ENI_MARK_MASK, Place::new(0, 1).unwrap()),
         ipv6: false,
     }
 }

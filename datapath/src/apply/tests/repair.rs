@@ -12,10 +12,11 @@ use crate::apply::testbed::{Space, assert_same, pod};
 use crate::apply::watch::{Changes, Watcher};
 use crate::apply::{fault, garbage, observe};
 use crate::plan::eni::EniSetup;
+use crate::plan::ids::Place;
 use crate::plan::pod::{PodAttachment, PodDetachment, PodLayout};
 use crate::plan::pods::LivePod;
 use crate::plan::repair::{Fault, Object};
-use crate::plan::{MacAddr, RouteTable, answers, ids};
+use crate::plan::{MacAddr, answers, ids};
 
 const ENI_MAC: &str = "02:00:0a:00:01:14";
 
@@ -49,13 +50,12 @@ impl Bed {
         }
         let eni = EniSetup {
             mac: ENI_MAC.parse::<MacAddr>().unwrap(),
-            device_index: 1,
+            place: Place::new(0, 1).unwrap(),
             primary_address: "10.0.1.20".parse().unwrap(),
             subnet: "10.0.1.0/24".parse().unwrap(),
-            table: RouteTable(2),
             mtu: 9001,
             steering: None,
-            answers: answers::of_eni(ids::DEFAULT_ENI_MARK_MASK, 1),
+            answers: answers::of_eni(ids::DEFAULT_ENI_MARK_MASK, Place::new(0, 1).unwrap()),
             ipv6: false,
         };
         let desired = Desired {
@@ -201,7 +201,7 @@ fn a_pass_at_any_step_of_an_attach_does_not_disturb_it() {
         let (_node, mut steps) = (Space::enter_new(), 0);
         loop {
             let (space, newcomer) = (Space::new(), pod("new", Ipv4Addr::new(10, 0, 1, 9), Some(2)));
-            let layout = PodLayout::Flat { table: ids::POD_TABLE, group: ids::eni_group(1).unwrap() };
+            let layout = PodLayout::Flat { table: ids::POD_TABLE, group: Place::new(0, 1).unwrap().group().unwrap() };
             let newcomer = if is_flat { PodAttachment { layout, ..newcomer } } else { newcomer };
             // The sandbox before, of the same pod name, is in the journal still: its DEL has not come.
             let before = LivePod {
@@ -267,7 +267,7 @@ fn after_a_flush_the_rules_of_250_pods_are_back_in_one_pass_of_a_few_sends() {
 fn a_detach_is_heard_as_a_change_of_its_address_alone_in_either_layout() {
     let bed = Bed::build();
     let mut watcher = Watcher::start().unwrap();
-    let group = ids::eni_group(1).unwrap();
+    let group = Place::new(0, 1).unwrap().group().unwrap();
     for layout in [PodLayout::Classic, PodLayout::Flat { table: ids::POD_TABLE, group }] {
         let (space, newcomer) = (Space::new(), pod("c", Ipv4Addr::new(10, 0, 1, 9), Some(2)));
         let newcomer = PodAttachment { layout, ..newcomer };

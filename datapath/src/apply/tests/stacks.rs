@@ -19,10 +19,11 @@ use crate::apply::testbed::{Space, assert_same, pause, pod, settle, wait_for_car
 use crate::apply::{ApplyError, eni, fault, host, observe};
 use crate::plan::eni::{EniSetup, Steering};
 use crate::plan::host::{Families, HostSetup, Layout};
+use crate::plan::ids::Place;
 use crate::plan::pod::{PodAttachment, PodDetachment, PodLayout};
 use crate::plan::pods::LivePod;
 use crate::plan::repair::{Fault, Object};
-use crate::plan::{Family, PodAddresses, RouteTable, ids, marks};
+use crate::plan::{Family, PodAddresses, ids, marks};
 
 const MACS: [&str; 2] = ["02:00:0a:00:00:0a", "02:00:0a:00:01:14"];
 const V4: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 0, 0, 8), Ipv4Addr::new(10, 0, 1, 7)];
@@ -50,7 +51,7 @@ impl Stack {
 fn pod_on(eni: usize, stack: Stack, is_flat: bool) -> PodAttachment {
     let table = (eni == 1).then_some(2);
     let classic = pod(["p", "s"][eni], stack.addresses(eni), table);
-    let group = if eni == 1 { ids::eni_group(1).unwrap() } else { ids::DEFAULT_GROUP };
+    let group = if eni == 1 { Place::new(0, 1).unwrap().group().unwrap() } else { ids::DEFAULT_GROUP };
     let layout = if is_flat { PodLayout::Flat { table: ids::POD_TABLE, group } } else { PodLayout::Classic };
     PodAttachment { layout, ..classic }
 }
@@ -110,14 +111,15 @@ fn set_up(stack: Stack, is_flat: bool) {
     let families = if stack == Stack::V6 { Families::V6 } else { Families::Both };
     let host = HostSetup { primary_mac: MACS[0].parse().unwrap(), families, layout, ..host_setup() };
     host::setup(&host).unwrap();
-    let steering =
-        is_flat.then(|| Steering { mark: marks::of_eni(ids::DEFAULT_ENI_MARK_MASK, 1), prefixes: Vec::new() });
+    let steering = is_flat.then(|| Steering {
+        mark: marks::of_eni(ids::DEFAULT_ENI_MARK_MASK, Place::new(0, 1).unwrap()),
+        prefixes: Vec::new(),
+    });
     let eni = EniSetup {
         mac: MACS[1].parse().unwrap(),
-        device_index: 1,
+        place: Place::new(0, 1).unwrap(),
         primary_address: Ipv4Addr::new(10, 0, 1, 20),
         subnet: "10.0.1.0/24".parse().unwrap(),
-        table: RouteTable(2),
         mtu: 1500,
         steering,
         answers: None,

@@ -7,13 +7,12 @@ use crate::plan::{answers, golden, marks};
 fn eni(device_index: u32) -> EniSetup {
     EniSetup {
         mac: MacAddr([2, 0, 10, 0, 1, 20]),
-        device_index,
+        place: Place::new(0, device_index).unwrap(),
         primary_address: Ipv4Addr::new(10, 0, 1, 20),
         subnet: "10.0.1.0/24".parse().unwrap(),
-        table: if device_index == 0 { RouteTable::MAIN } else { RouteTable(device_index + 1) },
         mtu: 9001,
         steering: None,
-        answers: answers::of_eni(ids::DEFAULT_ENI_MARK_MASK, device_index),
+        answers: answers::of_eni(ids::DEFAULT_ENI_MARK_MASK, Place::new(0, device_index).unwrap()),
         ipv6: false,
     }
 }
@@ -25,12 +24,16 @@ fn silent(device_index: u32) -> EniSetup {
 
 /// Where they are.
 fn answering(setup: EniSetup) -> EniSetup {
-    EniSetup { answers: eni(setup.device_index).answers, ..setup }
+    EniSetup { answers: answers::of_eni(ids::DEFAULT_ENI_MARK_MASK, setup.place), ..setup }
+}
+
+fn mark(mask: u32, device_index: u32) -> Option<Mark> {
+    marks::of_eni(mask, Place::new(0, device_index).unwrap())
 }
 
 fn flat(prefixes: &[&str]) -> EniSetup {
     let prefixes = prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect();
-    EniSetup { steering: Some(Steering { mark: marks::of_eni(ids::DEFAULT_ENI_MARK_MASK, 1), prefixes }), ..silent(1) }
+    EniSetup { steering: Some(Steering { mark: mark(ids::DEFAULT_ENI_MARK_MASK, 1), prefixes }), ..silent(1) }
 }
 
 #[test]
@@ -82,7 +85,7 @@ fn the_rule_of_a_prefix_that_was_given_back_goes_and_no_other() {
 
 #[test]
 fn a_prefix_that_was_another_eni_s_leaves_that_eni_s_table() {
-    let other = EniSetup { table: RouteTable(3), ..flat(&["10.0.1.32/28"]) };
+    let other = EniSetup { place: Place::new(0, 2).unwrap(), ..flat(&["10.0.1.32/28"]) };
     let mut rules = steering_state(&other);
     rules.remove(0);
     let ops = diff(&flat(&["10.0.1.32/28"]), &with_rules(rules, true)).ops;
@@ -113,20 +116,20 @@ fn rules_that_are_not_ours_are_neither_made_again_nor_taken_away() {
 #[test]
 fn a_rule_by_a_mark_of_another_mask_stays_until_the_node_s_table_is_another() {
     let by_mask = |mask, index| {
-        let steering = Steering { mark: marks::of_eni(mask, index), prefixes: Vec::new() };
+        let steering = Steering { mark: mark(mask, index), prefixes: Vec::new() };
         EniSetup { steering: Some(steering), ..silent(1) }
     };
     let before = with_rules(steering_state(&by_mask(0xf00, 1)), true);
     let ops = diff(&by_mask(0x7f, 1), &before).ops;
     assert_eq!(ops, by_mask(0x7f, 1).steering_rules().into_iter().map(Op::RuleAdd).collect::<Vec<_>>());
-    assert_eq!(diff(&by_mask(0x7f, 200), &before), Plan::default(), "it does not fit into the new one");
+    assert_eq!(diff(&by_mask(0x7f, 99), &before), Plan::default(), "it does not fit into the new one");
     let before = with_rules(steering_state(&by_mask(0x7f, 2)), true);
     assert_eq!(diff(&by_mask(0x7f, 1), &before).ops.len(), 2, "another's mark by the same mask goes");
 }
 
 #[test]
 fn a_rule_of_answers_goes_with_node_ports_and_by_another_mask_after_the_node_s_table() {
-    let by_mask = |mask| EniSetup { answers: answers::of_eni(mask, 1), ..eni(1) };
+    let by_mask = |mask| EniSetup { answers: answers::of_eni(mask, Place::new(0, 1).unwrap()), ..eni(1) };
     let with = |setup: &EniSetup| {
         let mut state = EniState::default();
         apply(&mut state, &super::setup(setup));
@@ -156,6 +159,93 @@ fn a_pod_s_own_rule_is_no_rule_of_an_eni() {
 #[test]
 fn a_secondary_eni_prints_as_reviewed() {
     golden::check("eni-secondary.sh", &setup(&eni(1)).to_string());
+}
+
+/// An ENI on card 1.
+fn on_card_1(device_index: u32) -> EniSetup {
+    EniSetup { place: Place::new(1, device_index).unwrap(), ..eni(1) }
+}
+
+#[test]
+fn the_first_eni_of_another_card_prints_as_reviewed() {
+    golden::check("eni-card-1.sh", &setup(&on_card_1(0)).to_string());
+}
+
+#[test]
+fn an_eni_of_another_card_in_layout_flat_has_rules_for_its_prefixes_and_none_for_a_mark() {
+    let place = Place::new(1, 2).unwrap();
+    let steering = Steering { mark: marks::of_eni(u32::MAX, place), prefixes: vec!["10.0.1.32/28".parse().unwrap()] };
+    let eni = EniSetup { place, steering: Some(steering), ..eni(1) };
+    golden::check("eni-card-1-flat.sh", &setup(&eni).to_string());
+}
+
+/// What is written of rules and routes when others have these rules, and the default route of the distribution is in the ENI's table.
+fn beside(place: (u32, u32), rules: &[(u32, u32, u8)]) -> Vec<String> {
+    let eni = EniSetup { place: Place::new(place.0, place.1).unwrap(), ..eni(1) };
+    let rule = |(priority, table, protocol): &(u32, u32, u8)| {
+        (Rule { priority: *priority, table: Some(RouteTable(*table)), ..eni.rule() }, *protocol)
+    };
+    let mut state = EniState::default();
+    apply(&mut state, &setup(&eni));
+    state.rules = rules.iter().map(rule).collect();
+    state.routes.iter_mut().for_each(|route| route.protocol = 16);
+    diff(&eni, &state).ops.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn on_other_cards_somebody_else_s_rule_to_the_eni_s_table_is_used_and_the_table_s_routes_stay_its_owner_s() {
+    let nothing: [&str; 0] = [];
+    assert_eq!(beside((1, 0), &[(10_100, 10_100, 4)]), nothing);
+    assert_eq!(beside((1, 0), &[(9_000, 77, 4), (10_100, 10_100, 4)]), nothing, "one of several");
+    assert_eq!(beside((1, 0), &[(32_765, 10_100, 4)]), nothing, "of our priority");
+}
+
+#[test]
+fn on_other_cards_rules_of_others_to_other_tables_stay_and_ours_comes_behind_them() {
+    let routes = [
+        "ip route replace 10.0.1.1/32 dev $LINK_02000a000114 scope link table 10100 proto 158",
+        "ip route replace default via 10.0.1.1 dev $LINK_02000a000114 table 10100 proto 158",
+    ];
+    let add = "ip rule add priority 32765 from 10.0.1.20 lookup 10100 protocol 158";
+    let ours = [routes[0], routes[1], add];
+    assert_eq!(beside((1, 0), &[]), ours, "none");
+    assert_eq!(beside((1, 0), &[(10_001, 10_001, 4)]), ours, "one");
+    assert_eq!(beside((1, 0), &[(9_000, 77, 4), (32_765, 78, 3)]), ours, "several");
+    assert_eq!(beside((1, 0), &[(32_766, 10_100, 4)]), ours, "one that main comes before");
+    assert_eq!(beside((1, 0), &[(10_100, 10_100, ids::PROTOCOL)]), ours, "ours is no rule of others");
+}
+
+#[test]
+fn on_other_cards_our_rule_and_the_reference_s_to_another_table_go() {
+    let of = |protocol| beside((1, 0), &[(10_100, 10_100, 4), (32_765, 10_101, protocol)]);
+    assert_eq!(of(ids::PROTOCOL), ["ip rule del priority 32765 from 10.0.1.20 lookup 10101 protocol 158"]);
+    assert_eq!(of(0), ["ip rule del priority 32765 from 10.0.1.20 lookup 10101"]);
+}
+
+#[test]
+fn on_card_0_the_table_is_ours_whatever_rules_others_have() {
+    let written = beside((0, 1), &[(10_001, 2, 4), (32_765, 7, 4)]);
+    assert_eq!(written.len(), 4, "{written:?}");
+    assert_eq!(
+        written[2..],
+        [
+            "ip rule del priority 32765 from 10.0.1.20 lookup 7",
+            "ip rule add priority 32765 from 10.0.1.20 lookup 2 protocol 158"
+        ]
+    );
+}
+
+#[test]
+fn what_goes_with_an_eni_of_another_card_is_its_own_rule_or_the_reference_s() {
+    let eni = on_card_1(0);
+    let of = |rules: &[u8]| {
+        let rules: Vec<_> = rules.iter().map(|protocol| (eni.rule(), *protocol)).collect();
+        rule_removal(&eni, &rules).iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let text = "ip rule del priority 32765 from 10.0.1.20 lookup 10100";
+    assert_eq!(of(&[4, ids::PROTOCOL]), [format!("{text} protocol 158")]);
+    assert_eq!(of(&[0]), [text]);
+    assert_eq!(of(&[4]), [""; 0]);
 }
 
 #[test]
@@ -188,16 +278,19 @@ fn apply(state: &mut EniState, plan: &Plan) {
             }
             Op::RouteDelete(route) => state.kernel_routes.retain(|found| found != route),
             Op::RuleAdd(rule) if is_of_eni(rule) => state.steering_rules.push((rule.clone(), true)),
-            Op::RuleAdd(rule) => state.rules.push(rule.clone()),
-            Op::OwnRuleDelete(rule) => state.steering_rules.retain(|found| *found != (rule.clone(), true)),
-            Op::RuleDelete(rule) => state.rules.retain(|found| found != rule),
+            Op::RuleAdd(rule) => state.rules.push((rule.clone(), ids::PROTOCOL)),
+            Op::OwnRuleDelete(rule) => {
+                state.steering_rules.retain(|found| *found != (rule.clone(), true));
+                state.rules.retain(|found| *found != (rule.clone(), ids::PROTOCOL));
+            }
+            Op::RuleDelete(rule) => state.rules.retain(|(found, _)| found != rule),
             other => panic!("{other} is no operation of an ENI"),
         }
     }
 }
 
 fn any_group() -> impl Strategy<Value = u32> {
-    prop_oneof![Just(0), Just(7), (1u32..3).prop_map(|index| ids::eni_link_group(index).unwrap())]
+    prop_oneof![Just(0), Just(7), (1u32..3).prop_map(|index| Place::new(0, index).unwrap().link_group().unwrap())]
 }
 
 fn any_state() -> impl Strategy<Value = EniState> {
@@ -217,10 +310,12 @@ fn any_state() -> impl Strategy<Value = EniState> {
             _ => Route { destination: "10.9.0.0/16".parse().unwrap(), link, protocol, ..router },
         }
     });
-    let rule = (0u8..3, 1u32..4).prop_map(|(host, table)| Rule {
-        from: Some(IpAddr::from([10, 0, 1, 19 + host]).into()),
-        table: Some(RouteTable(table)),
-        ..eni(1).rule()
+    let number = prop_oneof![1u32..4, Just(10_100), Just(10_101)];
+    let priority = prop_oneof![Just(ids::PRIORITY_FROM_ENI), Just(10_100), Just(40_000)];
+    let rule = (0u8..3, number, priority, prop_oneof![Just(ids::PROTOCOL), Just(0), Just(4)]);
+    let rule = rule.prop_map(|(host, table, priority, protocol)| {
+        let from = Some(IpAddr::from([10, 0, 1, 19 + host]).into());
+        (Rule { from, table: Some(RouteTable(table)), priority, ..eni(1).rule() }, protocol)
     });
     let list = 0..4usize;
     (
@@ -257,7 +352,7 @@ proptest! {
     #[test]
     fn applying_the_difference_leaves_none(
         state in any_state(),
-        device_index in 0u32..3,
+        (card, device_index) in (0u32..2, 0u32..3),
         held in proptest::collection::vec((0u8..4, 1u32..4, any::<bool>()), 0..5),
         wanted in proptest::option::of(proptest::collection::vec(0u8..4, 0..4)),
         (answering, held_answers) in (any::<bool>(), proptest::collection::vec((1u32..4, 1u32..4), 0..3)),
@@ -268,16 +363,17 @@ proptest! {
             (Rule { from: Some(prefix(number)), table: Some(RouteTable(table)), priority: 1536, ..eni(1).rule() }, is_ours)
         });
         let held_answers = held_answers.into_iter().map(|(index, table)| {
-            let mark = answers::of_eni(ids::DEFAULT_ENI_MARK_MASK, index);
+            let mark = answers::of_eni(ids::DEFAULT_ENI_MARK_MASK, Place::new(0, index).unwrap());
             (Rule { priority: 1025, from: None, mark, table: Some(RouteTable(table)), ..eni(1).rule() }, true)
         });
         let mut state = EniState { steering_rules: held.chain(held_answers).collect(), has_flat_pods, ..state };
         let steering = wanted.map(|numbers| Steering {
-            mark: marks::of_eni(ids::DEFAULT_ENI_MARK_MASK, device_index),
+            mark: mark(ids::DEFAULT_ENI_MARK_MASK, device_index),
             prefixes: numbers.into_iter().map(prefix).collect(),
         });
-        let setup = eni(device_index);
-        let eni = EniSetup { steering, answers: setup.answers.filter(|_| answering), ..setup };
+        let place = Place::new(card, device_index).unwrap();
+        let answers = answers::of_eni(ids::DEFAULT_ENI_MARK_MASK, place).filter(|_| answering);
+        let eni = EniSetup { steering, answers, place, ..eni(1) };
         let plan = diff(&eni, &state);
         apply(&mut state, &plan);
         prop_assert!(diff(&eni, &state).is_empty(), "{}", diff(&eni, &state));
@@ -286,7 +382,7 @@ proptest! {
         if device_index > 0 {
             let own: Vec<_> = answers.iter().filter(|rule| rule.table == Some(eni.table)).map(|rule| rule.mark).collect();
             prop_assert_eq!(own, eni.answers.into_iter().map(Some).collect::<Vec<_>>(), "one rule of its answers leads to it");
-            prop_assert_eq!(ids::is_eni_link_group(state.group), answering);
+            prop_assert_eq!(ids::is_eni_link_group(state.group), answering && card == 0);
         }
     }
 
@@ -296,6 +392,19 @@ proptest! {
         for op in plan.ops {
             if let Op::RuleDelete(rule) = op {
                 prop_assert_eq!(rule.from, eni(1).rule().from);
+            }
+        }
+    }
+
+    #[test]
+    fn on_other_cards_nobody_else_s_rule_is_removed(state in any_state(), device_index in 0u32..2) {
+        let mut state = EniState { rules: state.rules, ..EniState::default() };
+        state.rules.dedup_by(|(a, _), (b, _)| a == b);
+        for op in diff(&on_card_1(device_index), &state).ops {
+            if let Op::RuleDelete(rule) | Op::OwnRuleDelete(rule) = op {
+                let protocols: Vec<_> =
+                    state.rules.iter().filter(|(found, _)| *found == rule).map(|(_, protocol)| *protocol).collect();
+                prop_assert!(protocols.iter().any(|protocol| [ids::PROTOCOL, 0].contains(protocol)), "{}", rule);
             }
         }
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 use super::*;
 use crate::plan::golden;
+use crate::plan::ids::Place;
 use crate::plan::marks;
 use crate::plan::nft::NftSet;
 
@@ -158,7 +159,7 @@ fn what_flat_needs_comes_with_the_layout_and_goes_when_the_last_pod_has_left_it(
 /// The rules of the marks of the first three ENIs by a mask.
 fn mark_rules(mask: u32) -> Vec<(Rule, u8)> {
     let rule = |index| {
-        let (mark, table) = (marks::of_eni(mask, index), Some(RouteTable(index + 1)));
+        let (mark, table) = (marks::of_eni(mask, Place::new(0, index).unwrap()), Some(RouteTable(index + 1)));
         (Rule { priority: ids::PRIORITY_FROM_POD, mark, table, ..HostSetup::pod_rule(Family::V4) }, ids::PROTOCOL)
     };
     [1, 2, 3].map(rule).into_iter().filter(|(rule, _)| rule.mark.is_some()).collect()
@@ -182,7 +183,7 @@ fn another_mask_comes_rule_by_rule_before_the_table_and_the_old_one_goes_after_i
 #[test]
 fn rules_of_answers_move_with_the_mask_in_either_layout_and_go_without_node_ports() {
     let rule = |mask| {
-        let mark = answers::of_eni(mask, 2);
+        let mark = answers::of_eni(mask, Place::new(0, 2).unwrap());
         (
             Rule {
                 priority: ids::PRIORITY_ANSWER,

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::*;
 use crate::plan::golden;
+use crate::plan::ids::Place;
 
 const V4: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 7);
 const V6: Ipv6Addr = Ipv6Addr::new(0x2600, 0x1f13, 0, 1, 0, 0, 0, 7);
@@ -41,7 +42,7 @@ fn flat(eni_table: Option<RouteTable>, group: u32) -> PodAttachment {
 
 #[test]
 fn attaching_a_flat_pod_on_a_secondary_eni_prints_as_reviewed() {
-    let pod = flat(Some(RouteTable(2)), ids::eni_group(1).unwrap());
+    let pod = flat(Some(RouteTable(2)), Place::new(0, 1).unwrap().group().unwrap());
     golden::check("attach-secondary-flat.sh", &attach(&pod).to_string());
 }
 
@@ -58,7 +59,7 @@ fn attaching_pods_with_ipv6_prints_as_reviewed() {
     for (name, addresses) in [("v6", PodAddresses::V6(V6)), ("dual", PodAddresses::Both(V4, V6))] {
         let classic = PodAttachment { addresses, ..pod(Some(RouteTable(2))) };
         golden::check(&format!("attach-{name}.sh"), &attach(&classic).to_string());
-        let flat = PodAttachment { addresses, ..flat(Some(RouteTable(2)), ids::eni_group(1).unwrap()) };
+        let flat = PodAttachment { addresses, ..flat(Some(RouteTable(2)), Place::new(0, 1).unwrap().group().unwrap()) };
         golden::check(&format!("attach-{name}-flat.sh"), &attach(&flat).to_string());
     }
 }

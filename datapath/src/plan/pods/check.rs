@@ -223,8 +223,8 @@ impl<'a> View<'a> {
     /// Whether a rule for the mark of the group's ENI leads to a default route.
     fn is_group_steered(&self, group: u32) -> bool {
         let is_groups = |rule: &&Rule| {
-            let index = rule.mark.filter(|_| marks::is_rule(rule)).and_then(marks::device_index);
-            index.and_then(ids::eni_group) == Some(group)
+            let eni = rule.mark.filter(|_| marks::is_rule(rule)).and_then(marks::place);
+            eni.and_then(Place::group) == Some(group)
         };
         let mut rules = self.state.rules.iter().map(|(rule, _)| rule).filter(is_groups);
         rules.any(|rule| rule.table.is_some_and(|table| self.has_way_out(rule.family, table)))

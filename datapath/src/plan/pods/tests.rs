@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use proptest::prelude::*;
 
 use super::*;
+use crate::plan::ids::Place;
 use crate::plan::repair::Object;
 use crate::plan::{Family, RouteScope};
 
@@ -35,7 +36,7 @@ fn steering() -> Vec<(Rule, u8)> {
         priority: ids::PRIORITY_FROM_POD,
         from: None,
         to: None,
-        mark: crate::plan::marks::of_eni(ids::DEFAULT_ENI_MARK_MASK, table - 1),
+        mark: crate::plan::marks::of_eni(ids::DEFAULT_ENI_MARK_MASK, Place::new(0, table - 1).unwrap()),
         table: Some(RouteTable(table)),
     };
     let rules = (2..6).map(by_mark).chain([crate::plan::host::HostSetup::pod_rule(Family::V4)]);
@@ -256,7 +257,9 @@ fn carries(state: &NodeState, pod: &LivePod) -> bool {
     let to_pod = looks_up(&|rule| rule.to == Some(block)) && routed(RouteTable::MAIN);
     let to_pods =
         looks_up(&|rule| *rule == crate::plan::host::HostSetup::pod_rule(Family::V4)) && routed(ids::POD_TABLE);
-    let mark = crate::plan::marks::of_eni(ids::DEFAULT_ENI_MARK_MASK, link.group.saturating_sub(158_000));
+    let mark = Place::new(0, link.group.saturating_sub(158_000))
+        .ok()
+        .and_then(|place| crate::plan::marks::of_eni(ids::DEFAULT_ENI_MARK_MASK, place));
     let leaves = pod.eni_table.is_none_or(|table| {
         looks_up(&|rule| {
             rule.table == Some(table) && (rule.from == Some(block) || (mark.is_some() && rule.mark == mark))

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::plan::host::HostSetup;
+use crate::plan::ids::Place;
 use crate::plan::model::{Family, Mark, RouteScope};
 use crate::plan::{MacAddr, Neighbour, VethAlias, answers};
 
@@ -57,13 +58,15 @@ fn node() -> (NodeState, Vec<(Address, u8)>) {
             mac: None,
             up: true,
             group,
+            mtu: 9001,
             alias: None,
             is_bare_veth: false,
         };
-        state.links.push(link(10 + eni, ids::eni_link_group(eni).unwrap()));
-        let mark = answers::of_eni(ids::DEFAULT_ENI_MARK_MASK, eni);
+        let place = Place::new(0, eni).unwrap();
+        state.links.push(link(10 + eni, place.link_group().unwrap()));
+        let mark = answers::of_eni(ids::DEFAULT_ENI_MARK_MASK, place);
         state.rules.push(rule(ids::PRIORITY_ANSWER, None, mark, table(eni)));
-        let mark = marks::of_eni(ids::DEFAULT_ENI_MARK_MASK, eni);
+        let mark = marks::of_eni(ids::DEFAULT_ENI_MARK_MASK, place);
         state.rules.push(rule(ids::PRIORITY_FROM_POD, None, mark, table(eni)));
         state.rules.push(rule(ids::PRIORITY_FROM_POD, Some(prefix), None, table(eni)));
         let router = address(eni, 1);
@@ -86,7 +89,7 @@ fn add_pod(state: &mut NodeState, kind: Kind, eni: u32, number: u32, is_dead: bo
     let IpAddr::V4(v4) = address else { unreachable!("an IPv4 address") };
     let index = 100 * (eni + 1) + number;
     let is_flat = matches!(kind, Kind::Mark | Kind::Prefix);
-    let group = if kind == Kind::Mark { ids::eni_group(eni).unwrap_or(0) } else { 0 };
+    let group = if kind == Kind::Mark { Place::new(0, eni).unwrap().group().unwrap_or(0) } else { 0 };
     let alias = VethAlias { owner: format!("aws-cni/pod-{index}/eth0"), addresses: v4.into() };
     state.links.push(NodeLink {
         index,

@@ -63,10 +63,7 @@ impl Imds {
         let subnet = self.get(&item("subnet-id")).await?;
         let addresses: Vec<Ipv4Addr> = self.list(&item("local-ipv4s")).await?;
         let groups = self.get(&item("security-group-ids")).await?.unwrap_or_default();
-        let network_card = match self.get(&item("network-card")).await? {
-            Some(card) => card.parse().map_err(|_| unreadable(&item("network-card"), &card))?,
-            None => 0,
-        };
+        let network_card = self.network_card(mac).await?;
         Ok(Some(EniView {
             eni_id: EniId(eni_id),
             mac,
@@ -90,6 +87,18 @@ impl Imds {
             description: String::new(),
             tags: Vec::new(),
         }))
+    }
+
+    /// The network card of the ENI with this MAC. The user guide calls the item by one name, the reference reads the other; on an
+    /// instance with one card there may be neither.
+    pub async fn network_card(&self, mac: MacAddr) -> Result<u32, Failure> {
+        for name in ["network-card", "network-card-index"] {
+            let path = format!("{MACS}{mac}/{name}");
+            if let Some(card) = self.get(&path).await? {
+                return card.parse().map_err(|_| unreadable(&path, &card));
+            }
+        }
+        Ok(0)
     }
 
     /// An item with a value a line; without the item there is none.

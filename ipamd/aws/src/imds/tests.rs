@@ -89,6 +89,25 @@ async fn what_imds_does_not_have_is_none_and_a_fact_we_need_is_a_failure_with_it
 }
 
 #[tokio::test]
+async fn a_primary_eni_at_another_device_index_or_card_is_a_failure_that_says_which() {
+    for (item, value, is_said) in [
+        ("device-number", "0", None),
+        ("device-number", "2", Some("device index 2 of network card 0")),
+        ("network-card", "0", None),
+        ("network-card", "1", Some("device index 0 of network card 1")),
+        ("network-card-index", "3", Some("device index 0 of network card 3")),
+        ("device-number", "first", Some("device-number with \"first\"")),
+    ] {
+        let (imds, fake) = bench().await;
+        let path = format!("network/interfaces/macs/0e:00:00:00:00:0a/{item}");
+        fake.items.lock().unwrap().insert(path, value.to_owned());
+        let message = imds.facts().await.err().map(|failure| failure.message).unwrap_or_default();
+        assert!(message.contains(is_said.unwrap_or_default()), "{item} {value}: {message}");
+        assert_eq!(message.is_empty(), is_said.is_none(), "{item} {value}: {message}");
+    }
+}
+
+#[tokio::test]
 async fn a_changed_vpc_and_changed_groups_are_seen_by_a_refresh() {
     let (imds, fake) = bench().await;
     let facts = imds.facts().await.unwrap();

@@ -91,6 +91,7 @@ impl Core {
             address,
             eni_id: EniId::from(""),
             device_index: DeviceIndex(0),
+            network_card: 0,
             table: RouteTable::MAIN,
             plumbing: Plumbing::OwnRules,
         });
@@ -104,8 +105,9 @@ impl Core {
         let entry = self.store.get(address)?;
         let eni_id = entry.eni.clone()?;
         let eni = self.enis.get(&eni_id)?;
-        let (device_index, plumbing) = (eni.device_index, self.plumbing(eni, entry.slot));
-        Some(Allocated { address, eni_id, device_index, table: RouteTable::of_device(device_index), plumbing })
+        let (network_card, device_index) = (eni.network_card, eni.device_index);
+        let table = RouteTable::of_eni(network_card, device_index);
+        Some(Allocated { address, eni_id, device_index, network_card, table, plumbing: self.plumbing(eni, entry.slot) })
     }
 
     /// A fresh allocation for a waiter's first call.

@@ -87,9 +87,10 @@ impl Core {
             eni_id: eni.eni_id.clone(),
             mac: eni.mac,
             device_index: eni.device_index,
+            network_card: eni.network_card,
             primary_address: eni.primary_address,
             subnet_cidr: self.subnets.get(&eni.subnet_id)?.cidr?,
-            table: RouteTable::of_device(eni.device_index),
+            table: RouteTable::of_eni(eni.network_card, eni.device_index),
             prefixes: self.prefixes_of(&eni.eni_id),
         })
     }

@@ -155,7 +155,7 @@ impl Core {
             Ownership::Made => true,
             Ownership::Used => false,
             Ownership::LeftAlone(why) => {
-                let network_card = view.attachment.as_ref().map_or(0, |attachment| attachment.network_card);
+                let network_card = network_card(view);
                 self.others.insert(view.eni_id.clone(), Other { device_index, network_card, why });
                 return;
             }
@@ -228,6 +228,7 @@ impl Core {
             Place::Attached(view, device_index) => {
                 if let Some(eni) = self.enis.get_mut(id) {
                     eni.device_index = device_index;
+                    eni.network_card = network_card(view);
                     eni.attachment_id = view.attachment.as_ref().map(|attachment| attachment.attachment_id.clone());
                 }
                 self.attached(turn, id);
@@ -241,6 +242,7 @@ impl Core {
                     let index = self.index_for(id);
                     if let Some(eni) = self.enis.get_mut(id) {
                         eni.device_index = index;
+                        eni.network_card = 0;
                     }
                     self.due(id, now);
                     self.touch();
@@ -274,10 +276,11 @@ impl Core {
             eni.missing_since = None;
             let attachment = view.attachment.as_ref();
             let attachment_id = attachment.map(|attachment| attachment.attachment_id.clone());
-            if eni.attachment_id != attachment_id || eni.device_index != device_index {
-                let moved = eni.device_index != device_index;
+            let moved = (eni.network_card, eni.device_index) != (network_card(view), device_index);
+            if eni.attachment_id != attachment_id || moved {
                 eni.attachment_id = attachment_id;
                 eni.device_index = device_index;
+                eni.network_card = network_card(view);
                 if moved {
                     self.enter(turn, id, Phase::Configuring(Try::due(turn.now.boot)));
                 }
@@ -346,6 +349,7 @@ impl Core {
                 if let Some(eni) = self.enis.get_mut(id) {
                     eni.attachment_id = attachment_id;
                     eni.device_index = device_index;
+                    eni.network_card = network_card(view);
                 }
                 self.enter(turn, id, Phase::Detaching(DetachStep::Detach(Try::due(now))));
             }
@@ -520,6 +524,11 @@ fn primary_eni(facts: &InstanceFacts, now: BootTime) -> Eni {
     let mut eni = Eni::from_view(&view, DeviceIndex(0), Phase::Configuring(Try::due(now)), now);
     eni.primary = true;
     eni
+}
+
+/// The network card that an ENI is attached to; 0 for one that is not.
+fn network_card(view: &EniView) -> u32 {
+    view.attachment.as_ref().map_or(0, |attachment| attachment.network_card)
 }
 
 fn place<'a>(view: &'a EniView, facts: &InstanceFacts) -> Place<'a> {

@@ -95,6 +95,7 @@ impl Core {
             subnet_cidr: self.subnets.get(&eni.subnet_id).and_then(|subnet| subnet.cidr),
             primary_address: eni.primary_address,
             device_index: eni.device_index,
+            network_card: eni.network_card,
             attachment_id: eni.attachment_id.clone(),
             stage: match &eni.phase {
                 Phase::Attaching(_) => EniStage::Attaching,

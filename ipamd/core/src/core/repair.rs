@@ -244,9 +244,17 @@ impl Core {
     fn pods_to_repair(&self, now: BootTime) -> Vec<PodPlan> {
         let ripe = self.store.allocations().filter(|(_, _, allocation)| now.since(allocation.granted_at) >= YOUNG);
         let plan = |(address, _, allocation): (_, _, &crate::store::Allocation)| {
-            let Allocated { device_index, table, plumbing, .. } = self.allocated(address)?;
+            let Allocated { device_index, network_card, table, plumbing, .. } = self.allocated(address)?;
             let host_veth = crate::veth::host_veth(&self.config.veth_prefix, &allocation.pod);
-            Some(PodPlan { key: allocation.key.clone(), host_veth, address, device_index, table, plumbing })
+            Some(PodPlan {
+                key: allocation.key.clone(),
+                host_veth,
+                address,
+                device_index,
+                network_card,
+                table,
+                plumbing,
+            })
         };
         ripe.filter_map(plan).collect()
     }

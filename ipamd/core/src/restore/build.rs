@@ -241,6 +241,7 @@ fn restore_eni(record: &EniRecord, primary: bool, now: BootTime) -> Eni {
         subnet_id: record.subnet_id.clone(),
         primary_address: record.primary_address,
         device_index: record.device_index,
+        network_card: record.network_card,
         attachment_id: record.attachment_id.clone(),
         primary,
         created: record.created,

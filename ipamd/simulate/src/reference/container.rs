@@ -240,7 +240,8 @@ impl Container {
             address: assigned.address,
             eni_id: EniId(assigned.eni.to_string()),
             device_index,
-            table: RouteTable::of_device(device_index),
+            network_card: 0,
+            table: RouteTable::of_eni(0, device_index),
             plumbing: Plumbing::OwnRules,
         })
     }

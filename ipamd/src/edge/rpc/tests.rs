@@ -67,6 +67,7 @@ fn allocated() -> Allocated {
         address: Ipv4Addr::new(10, 0, 0, 77),
         eni_id: "eni-2".into(),
         device_index: DeviceIndex(1),
+        network_card: 0,
         table: RouteTable(2),
         plumbing: Plumbing::OwnRules,
     }

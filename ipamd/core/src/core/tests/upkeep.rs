@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::world::{Fault, World, tags, warm_addresses, warm_enis};
 use crate::config::Config;
 use crate::event::{EniView, Event, Failure, FailureClass, InstanceFacts};
-use crate::ids::EniId;
+use crate::ids::{DeviceIndex, EniId, RouteTable};
 
 const CLUSTER: &str = "cluster.k8s.amazonaws.com/name";
 const INSTANCE: &str = "node.k8s.amazonaws.com/instance_id";
@@ -105,6 +105,28 @@ fn efa_trunk_and_other_card_enis_take_their_slots_and_stay_as_they_are() {
         "what was made has gone: {:?}",
         world.snapshot().enis
     );
+}
+
+#[test]
+fn an_eni_of_ours_that_somebody_moved_to_another_card_has_that_card_s_table_also_after_a_restart() {
+    let mut world = born(World::unborn("m5.4xlarge", warm_addresses(40, 0)));
+    world.run_seconds(120);
+    let of = |world: &World, id: &EniId| {
+        let snapshot = world.snapshot();
+        let eni = snapshot.enis.iter().find(|eni| eni.eni_id.as_ref() == Some(id)).expect("it serves").clone();
+        (eni.device_index, eni.table, eni.state)
+    };
+    let id =
+        world.snapshot().enis.iter().find(|eni| eni.device_index == DeviceIndex(1)).and_then(|eni| eni.eni_id.clone());
+    let id = id.expect("a secondary ENI");
+    assert_eq!(of(&world, &id).1, RouteTable(2));
+    let attachment = world.enis.get_mut(&id).and_then(|eni| eni.view.attachment.as_mut()).expect("attached");
+    attachment.network_card = 2;
+    world.run_seconds(2 * 3_600);
+    assert_eq!(of(&world, &id), (DeviceIndex(1), RouteTable(10_201), "Ready".to_owned()));
+    world.restart(|_| true);
+    world.run_seconds(1);
+    assert_eq!(of(&world, &id).1, RouteTable(10_201));
 }
 
 fn unknown_type(per_eni: usize, max_enis: usize) -> World {
