@@ -380,7 +380,7 @@ proptest! {
         prop_assert_eq!(state.rp_filter.max(state.rp_filter_all), 2);
         let answers: Vec<_> = state.steering_rules.iter().map(|(rule, _)| rule).filter(|rule| is_answer(rule)).collect();
         if device_index > 0 {
-            let own: Vec<_> = answers.iter().filter(|rule| rule.table == Some(eni.table)).map(|rule| rule.mark).collect();
+            let own: Vec<_> = answers.iter().filter(|rule| rule.table == Some(eni.table())).map(|rule| rule.mark).collect();
             prop_assert_eq!(own, eni.answers.into_iter().map(Some).collect::<Vec<_>>(), "one rule of its answers leads to it");
             prop_assert_eq!(ids::is_eni_link_group(state.group), answering && card == 0);
         }

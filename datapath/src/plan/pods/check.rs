@@ -24,7 +24,7 @@ use super::{LivePod, NodeLink, NodeState, View, attachment};
 use crate::plan::addresses::PodAddresses;
 use crate::plan::eni;
 use crate::plan::host::HostSetup;
-use crate::plan::ids;
+use crate::plan::ids::{self, Place};
 use crate::plan::marks;
 use crate::plan::model::{Family, LinkRef, LinkSet, Neighbour, Op, Route, Rule};
 use crate::plan::name::{LinkName, MacAddr, RouteTable};

@@ -64,7 +64,7 @@ impl Bench {
             }
         }
         if group != ids::DEFAULT_GROUP {
-            let mark = marks::of_eni(ids::DEFAULT_ENI_MARK_MASK, 2);
+            let mark = marks::of_eni(ids::DEFAULT_ENI_MARK_MASK, Place::new(0, 2).unwrap());
             let rule = Rule {
                 family: Family::V4,
                 priority: ids::PRIORITY_FROM_POD,
@@ -158,7 +158,7 @@ fn benches() -> Vec<(&'static str, Bench)> {
         benches.push(("classic", Bench::new(addresses, PodLayout::Classic, None)));
         benches.push(("classic, secondary", Bench::new(addresses, PodLayout::Classic, Some(TABLE))));
         benches.push(("flat", Bench::new(addresses, flat(ids::DEFAULT_GROUP), None)));
-        benches.push(("flat, secondary", Bench::new(addresses, flat(ids::eni_group(2).unwrap()), Some(TABLE))));
+        benches.push(("flat, secondary", Bench::new(addresses, flat(Place::new(0, 2).unwrap().group().unwrap()), Some(TABLE))));
     }
     benches
 }
