@@ -90,7 +90,7 @@ fn machine(folder: &Path, number: usize) -> Command {
     for firmware in ["usr/share/seabios", "usr/share/qemu"] {
         command.arg("-L").arg(folder.join(firmware));
     }
-    command.args("-nodefaults -no-user-config -machine q35 -accel tcg,thread=multi -cpu max -smp 1 -m 640".split(' '));
+    command.args("-nodefaults -no-user-config -machine q35 -accel tcg,thread=multi -cpu max -smp 1 -m 1024".split(' '));
     command.args("-nic none -serial stdio -display none -monitor none -no-reboot".split(' '));
     command.arg("-kernel").arg(kernel).arg("-initrd").arg(folder.join("image.cpio")).args(["-append", &line]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
