@@ -75,8 +75,8 @@ const MACHINES: [usize; 2] = [0, 1];
 
 /// qemu's command line for one of the machines: no device but the serial console.
 fn machine(folder: &Path, number: usize) -> Command {
-    let kernel = fs::read_dir(folder.join("boot")).unwrap().map(|entry| entry.unwrap().path());
-    let kernel = kernel.into_iter().find(|path| path.to_string_lossy().contains("/vmlinuz-")).unwrap();
+    let mut files = fs::read_dir(folder.join("boot")).unwrap().map(|entry| entry.unwrap().path());
+    let kernel = files.find(|path| path.to_string_lossy().contains("/vmlinuz-")).unwrap();
     let left_out: Vec<&str> = LEFT_OUT.iter().map(|(name, _)| *name).collect();
     // What a node has no need of here, and emulation would pay for: mitigations, five levels of pages, grace periods at leisure.
     let line = format!(
@@ -90,7 +90,7 @@ fn machine(folder: &Path, number: usize) -> Command {
     for firmware in ["usr/share/seabios", "usr/share/qemu"] {
         command.arg("-L").arg(folder.join(firmware));
     }
-    command.args("-nodefaults -no-user-config -machine q35 -accel tcg,thread=multi -cpu max -smp 1 -m 640".split(' '));
+    command.args("-nodefaults -no-user-config -machine q35 -accel tcg,thread=multi -cpu max -smp 1 -m 1024".split(' '));
     command.args("-nic none -serial stdio -display none -monitor none -no-reboot".split(' '));
     command.arg("-kernel").arg(kernel).arg("-initrd").arg(folder.join("image.cpio")).args(["-append", &line]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

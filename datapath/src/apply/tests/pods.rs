@@ -221,7 +221,9 @@ fn two_adds_for_one_sandbox_leave_one_whole_pod_or_none() {
             // Both were taken back: allowed only when both failed.
             assert!(results.iter().all(Result::is_err), "round {round}: {results:?}");
         }
-        node.ip(&format!("link del {}", pod.host_veth)).clear();
+        if whole {
+            node.ip(&format!("link del {}", pod.host_veth));
+        }
         for rule in state.ours.rules {
             node.ip(&format!("rule del {rule}"));
         }
