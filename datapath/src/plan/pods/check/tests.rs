@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::*;
 use crate::plan::VethAlias;
+use crate::plan::ids::Place;
 use crate::plan::pods::objects;
 
 const HOST: u32 = 101;
