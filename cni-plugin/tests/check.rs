@@ -136,7 +136,7 @@ const DAMAGE: [(At, &str, &[&str]); 17] = [
     (At::Node, "route flush table 3", &["packets from ADDRESS go by table 3, which has no default route"]),
     (At::Pod, "addr del ADDRESS/32 dev eth0", &["in the pod, address missing: ip addr add ADDRESS/32 dev eth0"]),
     (At::Pod, "route del default", &["in the pod, route missing: ip route add default via 169.254.1.1 dev eth0"]),
-    (At::Pod, "route del 169.254.1.1", &["in the pod, route missing: ip route add 169.254.1.1 dev eth0"]),
+    (At::Pod, "route del 169.254.1.1", &["in the pod, route missing: ip route add 169.254.1.1/32 dev eth0"]),
     (At::Pod, "neigh del 169.254.1.1 dev eth0", &["in the pod, neighbour missing: ip neigh replace 169.254.1.1"]),
     (
         At::Pod,

@@ -38,7 +38,7 @@ impl Bench {
         let mut conf = self.node.conf("1.1.0");
         conf["cni.dev/valid-attachments"] = attachments(keep);
         conf["cni.dev/attachments"] = attachments(keep);
-        gc(&self.node, &conf, environment)
+        gc(&conf, environment)
     }
 
     fn lives(&self, place: usize) -> bool {
@@ -51,10 +51,10 @@ fn attachments(containers: &[&str]) -> Value {
     containers.iter().map(|id| json!({"containerID": id, "ifname": "eth0"})).collect()
 }
 
-fn gc(node: &Node, conf: &Value, environment: &[(&str, &str)]) -> Run {
+/// In the calling thread's namespace, the node's.
+fn gc(conf: &Value, environment: &[(&str, &str)]) -> Run {
     let mut all = vec![("CNI_COMMAND", "GC"), ("CNI_PATH", "/opt/cni/bin")];
     all.extend(environment);
-    let _ = node;
     support::start(&all, conf.to_string().as_bytes()).finish()
 }
 
@@ -117,7 +117,7 @@ fn either_key_keeps() {
     let mut conf = bench.node.conf("1.1.0");
     conf["cni.dev/attachments"] = attachments(&["c1"]);
     conf["cni.dev/valid-attachments"] = attachments(&["c3"]);
-    gc(&bench.node, &conf, ALL_OLD).silent_success();
+    gc(&conf, ALL_OLD).silent_success();
     assert_eq!([0, 1, 2].map(|place| bench.lives(place)), [true, false, true]);
 }
 
@@ -127,7 +127,7 @@ fn with_the_daemon_gone_the_kernel_is_clean_and_tombstones_are_left() {
     drop(daemon);
     let mut conf = node.conf("1.1.0");
     conf["cni.dev/valid-attachments"] = attachments(&["c2"]);
-    let run = gc(&node, &conf, ALL_OLD);
+    let run = gc(&conf, ALL_OLD);
     assert_eq!((run.exit_code, run.stdout.as_str()), (0, ""), "{run:?}");
     assert_eq!(node.live_links().len(), 1);
     let [tombstone] = node.tombstones().try_into().unwrap();

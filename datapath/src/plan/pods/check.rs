@@ -119,7 +119,7 @@ pub fn check(wanted: &PodCheck, node: &NodeState, inside: &PodState) -> Vec<Diff
         owner: wanted.owner.clone(),
         host_veth: Some(link.name.clone()),
         addresses,
-        eni_table: addresses.iter().find_map(|address| view.from_table(address)),
+        eni_table: addresses.iter().find_map(|address| view.source_table(address)),
         layout: view.layout_found(addresses, link, vouched),
     };
     differences.extend(view.repairs_of(&pod, link, vouched).into_iter().map(Difference::Node));
@@ -166,7 +166,7 @@ impl<'a> View<'a> {
     }
 
     /// Where the address' `from` rule leads.
-    fn from_table(&self, address: IpAddr) -> Option<RouteTable> {
+    fn source_table(&self, address: IpAddr) -> Option<RouteTable> {
         let any = Rule::from_pod(address, None);
         let is_of_pod =
             |rule: &&Rule| (rule.priority, rule.from, rule.to, rule.mark) == (any.priority, any.from, None, None);
@@ -192,7 +192,7 @@ impl<'a> View<'a> {
     /// What of the node's and the ENI's rules the pod's packets need and lack.
     fn unsteered(&self, pod: &LivePod) -> Vec<Difference> {
         let by_source = |address| match pod.layout {
-            PodLayout::Classic => self.from_table(address),
+            PodLayout::Classic => self.source_table(address),
             PodLayout::Flat { .. } => self.prefix_table(address),
         };
         let led = pod.addresses.iter().filter_map(|address| Some((address, by_source(address)?)));

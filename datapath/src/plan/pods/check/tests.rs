@@ -112,23 +112,35 @@ impl Bench {
             if route.table == TABLE && !self.node.rules.iter().any(|(rule, _)| leads_here(rule)) {
                 continue;
             }
-            without(format!("node's route {route}"), &|bench| drop(bench.node.routes.remove(place)));
+            without(format!("node's route {route}"), &|bench| {
+                bench.node.routes.remove(place);
+            });
         }
         // A `from` rule is not missed: the pod may be on the primary ENI.
         for (place, (rule, _)) in self.node.rules.iter().enumerate().filter(|(_, (rule, _))| rule.from.is_none()) {
-            without(format!("node's rule {rule}"), &|bench| drop(bench.node.rules.remove(place)));
+            without(format!("node's rule {rule}"), &|bench| {
+                bench.node.rules.remove(place);
+            });
         }
         for (place, found) in self.node.neighbours.iter().enumerate() {
-            without(format!("node's neighbour {found}"), &|bench| drop(bench.node.neighbours.remove(place)));
+            without(format!("node's neighbour {found}"), &|bench| {
+                bench.node.neighbours.remove(place);
+            });
         }
         for (place, route) in self.inside.routes.iter().enumerate() {
-            without(format!("pod's route {route}"), &|bench| drop(bench.inside.routes.remove(place)));
+            without(format!("pod's route {route}"), &|bench| {
+                bench.inside.routes.remove(place);
+            });
         }
         for (place, found) in self.inside.neighbours.iter().enumerate() {
-            without(format!("pod's neighbour {found}"), &|bench| drop(bench.inside.neighbours.remove(place)));
+            without(format!("pod's neighbour {found}"), &|bench| {
+                bench.inside.neighbours.remove(place);
+            });
         }
         for (place, address) in self.inside.addresses.iter().enumerate() {
-            let damage = |bench: &mut Self| drop(bench.inside.addresses.remove(place));
+            let damage = |bench: &mut Self| {
+                bench.inside.addresses.remove(place);
+            };
             without(format!("pod's address {address}"), &damage);
         }
         without("host veth".into(), &|bench| bench.node.links.clear());
