@@ -259,9 +259,10 @@ impl Store {
             Some(entry) => entry.state.clone(),
             None => AddressState::resting(rest, now),
         };
+        // One that was another ENI's has been away: EC2 has deleted that one, and we have not heard of it yet.
         let since = match self.addresses.get(&address) {
-            Some(_) => self.fresh.get(&address).copied(),
-            None => Some(None),
+            Some(entry) if entry.eni.as_ref().is_none_or(|home| home == eni) => self.fresh.get(&address).copied(),
+            Some(_) | None => Some(None),
         };
         self.put(address, Address { eni: Some(eni.clone()), slot, state });
         self.freshen(address, since);
