@@ -37,4 +37,5 @@ export ENID_CNI_PLUGIN=$ENID_BUILD/enid/aws-cni ENID_TOOLS=$ENID_BUILD/enid/tool
 export ENID_LOCALSTACK=$ENID_BUILD/enid/localstack ENID_MOTO=$ENID_BUILD/enid/moto
 export ENID_KUBE_PROXY=${ENID_KUBE_PROXY:-$ENID_BUILD/enid/kube-proxy}
 export ENID_NETWORK_MANAGERS=${ENID_NETWORK_MANAGERS:-$ENID_BUILD/enid/network-managers}
+export ENID_RUNTIMES=${ENID_RUNTIMES:-$ENID_BUILD/enid/runtimes}
 unset enid_root enid_folder
