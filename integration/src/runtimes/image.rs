@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The images that sandboxes and containers run, made here, for there is no registry: busybox under two names, as one archive in the
-//! OCI image layout (OCI image specification 1.0), which containerd imports.
+//! OCI image layout (OCI image specification 1.0), which runtimes import.
+#![expect(clippy::disallowed_methods, reason = "images are files")]
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+
+use super::{RuntimesError, failed};
 
 /// What holds a sandbox's namespaces: ends at SIGTERM, as the image that Kubernetes uses.
 pub(super) const PAUSE: &str = "localhost/pause:1";
@@ -19,8 +22,15 @@ const WAIT: [&str; 3] = ["/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep
 /// The programs of busybox that tests use.
 const PROGRAMS: [&str; 8] = ["sh", "sleep", "ping", "nc", "wget", "httpd", "ip", "cat"];
 
-/// The archive, of a static busybox.
-pub(super) fn archive(busybox: &Path) -> io::Result<Vec<u8>> {
+/// Writes the archive, of a static busybox, into a folder: its path.
+pub(super) fn write(busybox: &Path, folder: &Path) -> Result<PathBuf, RuntimesError> {
+    let path = folder.join("images.tar");
+    let bytes = archive(busybox).map_err(failed("making the images"))?;
+    std::fs::write(&path, bytes).map_err(failed("writing the images"))?;
+    Ok(path)
+}
+
+fn archive(busybox: &Path) -> io::Result<Vec<u8>> {
     let layer = layer(&std::fs::read(busybox)?)?;
     let config = json!({
         "architecture": architecture(), "os": "linux",
@@ -37,7 +47,7 @@ pub(super) fn archive(busybox: &Path) -> io::Result<Vec<u8>> {
     let named = |name: &str| {
         let mut entry = descriptor("manifest.v1+json", &manifest);
         entry["platform"] = json!({ "architecture": architecture(), "os": "linux" });
-        entry["annotations"] = json!({ "io.containerd.image.name": name });
+        entry["annotations"] = json!({ "io.containerd.image.name": name, "org.opencontainers.image.ref.name": name });
         entry
     };
     let index = json!({ "schemaVersion": 2, "manifests": [named(PAUSE), named(BUSYBOX)] });

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use integration::containerd::{Containerd, Line, PodSpec};
 use integration::eventually::{eventually, pass};
+use integration::runtimes::containerd::{Containerd, Line, PodSpec};
 use integration::topology::READY;
 
 use crate::bed::{nodes, pings, run};

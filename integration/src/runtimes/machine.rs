@@ -5,14 +5,17 @@
 //! ```text
 //! holder (pid 1 of the namespace, waits for orphans) ─ containerd ─ shims ─ containers
 //! ```
+#![expect(clippy::disallowed_methods, reason = "the harness starts programs")]
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
 
+use super::{RuntimesError, failed};
 use crate::eventually::eventually;
 use crate::netns::Namespace;
 use crate::process::{ProcessError, Program, Running};
@@ -45,13 +48,45 @@ impl Machine {
 
     /// Starts a program in them; the second is the program itself, the first what waits for it.
     pub(super) fn run(&self, words: Vec<String>, path: &str, log: &Path) -> Result<(Running, Pid), ProcessError> {
-        let target = self.first.as_raw_nonzero().to_string();
-        let enter = ["--target", &target, "--pid", "--mount", "--"].map(str::to_owned);
-        let mut nsenter = program("nsenter", enter.into_iter().chain(words).collect(), log);
+        let mut nsenter = program("nsenter", self.enter().into_iter().chain(words).collect(), log);
         nsenter.environment.insert("PATH".to_owned(), path.to_owned());
         let running = Running::start(&self.netns, &nsenter)?;
         let child = child_of(&running)?;
         Ok((running, child))
+    }
+
+    /// Runs a program in them to its end: what it printed.
+    pub(super) fn output(&self, words: &[String], environment: &[(&str, &str)]) -> Result<String, RuntimesError> {
+        let mut command = Command::new("/usr/bin/nsenter");
+        command.args(self.enter()).args(words).env_clear().envs(environment.iter().copied()).stdin(Stdio::null());
+        let doing = words.join(" ");
+        let output = self.netns.run(|| command.output())?.map_err(failed(&format!("running {doing}")))?;
+        let printed = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        if output.status.success() {
+            return Ok(printed);
+        }
+        let said = format!("{printed} {}", String::from_utf8_lossy(&output.stderr).trim());
+        Err(RuntimesError::Command { command: doing, said })
+    }
+
+    /// Shows `folder` at a path below /etc or /opt, which the host need not have: what is above it becomes the machine's own, over the
+    /// host's. `own` is for what is written there. Once is enough.
+    pub(super) fn show(&self, folder: &Path, path: &str, own: &Path) -> Result<(), RuntimesError> {
+        let top = Path::new(path).iter().take(2).collect::<PathBuf>();
+        let (top, own, folder) = (top.display(), own.display(), folder.display());
+        let script = format!(
+            "mountpoint -q {path} && exit; mkdir -p {own}/upper {own}/work\n\
+             mount -t overlay overlay -o lowerdir={top},upperdir={own}/upper,workdir={own}/work {top}\n\
+             mkdir -p {path} && mount --bind {folder} {path}"
+        );
+        let words = ["/bin/bash", "-ec", &script].map(str::to_owned);
+        self.output(&words, &[("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")]).map(drop)
+    }
+
+    /// nsenter's arguments.
+    fn enter(&self) -> Vec<String> {
+        let target = self.first.as_raw_nonzero().to_string();
+        ["--target", &target, "--pid", "--mount", "--"].map(str::to_owned).to_vec()
     }
 }
 

@@ -10,8 +10,9 @@ use ipam_api::cri::{
 };
 use serde_json::Value;
 
-use super::image::BUSYBOX;
-use super::{CALL, Containerd, ContainerdError, called};
+use super::Containerd;
+use crate::runtimes::image::BUSYBOX;
+use crate::runtimes::{CALL, RuntimesError, called};
 
 /// A pod to be.
 #[derive(Clone, Debug, Default)]
@@ -56,7 +57,7 @@ impl Containerd {
     ///
     /// # Errors
     /// containerd refuses: of a failed ADD with the plugin's words.
-    pub fn run_pod(&self, spec: &PodSpec) -> Result<Pod, ContainerdError> {
+    pub fn run_pod(&self, spec: &PodSpec) -> Result<Pod, RuntimesError> {
         let config = self.sandbox_config(spec);
         let id = self.client.run_sandbox(&config, CALL).map_err(called(&format!("running pod {}", spec.name)))?;
         let address = self.address_of(&id)?;
@@ -67,21 +68,21 @@ impl Containerd {
     ///
     /// # Errors
     /// It has none, or does not know the sandbox.
-    pub fn address_of(&self, id: &str) -> Result<Ipv4Addr, ContainerdError> {
+    pub fn address_of(&self, id: &str) -> Result<Ipv4Addr, RuntimesError> {
         let reply = self.client.sandbox(id, CALL).map_err(called("asking for a sandbox"))?;
         let network = reply.status.unwrap_or_default().network.unwrap_or_default();
-        network.ip.parse().map_err(|_| ContainerdError::Odd(format!("sandbox {id} has the address {:?}", network.ip)))
+        network.ip.parse().map_err(|_| RuntimesError::Odd(format!("sandbox {id} has the address {:?}", network.ip)))
     }
 
     /// The CNI result that containerd keeps for a sandbox.
     ///
     /// # Errors
     /// It does not know the sandbox, or keeps none.
-    pub fn cni_result(&self, pod: &Pod) -> Result<Value, ContainerdError> {
+    pub fn cni_result(&self, pod: &Pod) -> Result<Value, RuntimesError> {
         let reply = self.client.sandbox(&pod.id, CALL).map_err(called("asking for a sandbox"))?;
         let info = reply.info.get("info").cloned().unwrap_or_default();
         let info: Value = serde_json::from_str(&info)
-            .map_err(|error| ContainerdError::Odd(format!("sandbox {}: {error}: {info}", pod.id)))?;
+            .map_err(|error| RuntimesError::Odd(format!("sandbox {}: {error}: {info}", pod.id)))?;
         Ok(info["cniResult"].clone())
     }
 
@@ -89,7 +90,7 @@ impl Containerd {
     ///
     /// # Errors
     /// containerd refuses.
-    pub fn stop_pod(&self, pod: &Pod) -> Result<(), ContainerdError> {
+    pub fn stop_pod(&self, pod: &Pod) -> Result<(), RuntimesError> {
         self.client.stop_sandbox(&pod.id, CALL).map_err(called(&format!("stopping sandbox {}", pod.id)))
     }
 
@@ -97,7 +98,7 @@ impl Containerd {
     ///
     /// # Errors
     /// containerd refuses.
-    pub fn remove_pod(&self, pod: &Pod) -> Result<(), ContainerdError> {
+    pub fn remove_pod(&self, pod: &Pod) -> Result<(), RuntimesError> {
         self.client.remove_sandbox(&pod.id, CALL).map_err(called(&format!("removing sandbox {}", pod.id)))
     }
 
@@ -105,7 +106,7 @@ impl Containerd {
     ///
     /// # Errors
     /// containerd refuses.
-    pub fn run_container(&self, pod: &Pod, name: &str) -> Result<String, ContainerdError> {
+    pub fn run_container(&self, pod: &Pod, name: &str) -> Result<String, RuntimesError> {
         let config = ContainerConfig {
             metadata: Some(ContainerMetadata { name: name.to_owned(), attempt: 0 }),
             image: Some(ImageSpec { image: BUSYBOX.to_owned(), user_specified_image: BUSYBOX.to_owned() }),
@@ -125,7 +126,7 @@ impl Containerd {
     ///
     /// # Errors
     /// containerd cannot run it; a command that fails is none.
-    pub fn exec(&self, container: &str, line: &str) -> Result<Ran, ContainerdError> {
+    pub fn exec(&self, container: &str, line: &str) -> Result<Ran, RuntimesError> {
         let ran =
             self.client.exec(container, &["sh", "-c", line], CALL).map_err(called(&format!("running `{line}`")))?;
         let output = [ran.stdout, ran.stderr].concat();

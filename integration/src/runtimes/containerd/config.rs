@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Line;
-use super::image::PAUSE;
+use crate::runtimes::image::PAUSE;
 
 /// Plugins that look for what is not there.
 const OFF: [&str; 7] = [

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Real containerd and runc on nodes of the emulated VPC, 1.x and 2.x: what runtimes that we did not write do with the plugin.
+//! Real containerd, runc and podman on nodes of the emulated VPC: what runtimes that we did not write do with the plugin.
 #![expect(
     clippy::unwrap_used,
     clippy::disallowed_methods,
@@ -8,6 +8,7 @@
 
 mod bed;
 mod kill;
+mod others;
 mod pods;
 mod reboot;
 mod status;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A node that reboots with pods on it: the runtime still lists them, nothing of them is in the kernel, the journal is another boot's.
 
-use integration::containerd::{Line, PodSpec};
+use integration::runtimes::containerd::{Line, PodSpec};
 use integration::topology::READY;
 
 use crate::bed::{Bed, pings, run};
@@ -36,7 +36,7 @@ fn sandboxes_of_the_boot_before_go(line: Line) {
     }
     bed.wait_allocated(1);
     pings(&bed.n2, &far, new.address);
-    let listed = bed.n1.client.sandboxes(integration::containerd::CALL).unwrap();
+    let listed = bed.n1.client.sandboxes(integration::runtimes::CALL).unwrap();
     assert_eq!(listed.iter().map(|sandbox| sandbox.id.as_str()).collect::<Vec<_>>(), [new.id.as_str()]);
     bed.n1.stop_pod(&new).unwrap();
     bed.n1.remove_pod(&new).unwrap();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! SIGKILL to containerd and to the daemon, in every order, with pods that live through it and pods that end meanwhile.
 
-use integration::containerd::{Line, PodSpec};
+use integration::runtimes::containerd::{Line, PodSpec};
 use integration::topology::READY;
 
 use crate::bed::{Bed, calls, pings, run};

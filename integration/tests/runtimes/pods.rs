@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Pods as kubelet makes and ends them.
 
-use integration::containerd::{Line, PodSpec};
 use integration::eventually::eventually;
 use integration::probe::{self, Protocol};
+use integration::runtimes::containerd::{Line, PodSpec};
 use std::net::SocketAddrV4;
 
 use crate::bed::{Bed, PATIENCE, calls, pings, run, succeeds};

@@ -4,8 +4,8 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use integration::containerd::{Containerd, Line, Pod, PodSpec};
 use integration::eventually::eventually;
+use integration::runtimes::containerd::{Containerd, Line, Pod, PodSpec};
 use integration::topology::{NodeSpec, Subnet, Topology, TopologySpec};
 use serde_json::Value;
 
