@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test layouts fill decision scale compare simulate soak kill explore build binaries plugin lint fmt fmt-check clippy check-deps limits proto bless bench check check-slim tools localstack moto kube-proxy network-managers vm test-vm
+.PHONY: help demo test layouts fill decision scale compare simulate soak kill explore build binaries plugin lint fmt fmt-check clippy check-deps limits proto bless bench check check-slim tools localstack moto kube-proxy network-managers runtimes vm test-vm
 
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 # In a shell that sourced scripts/sdk.sh this is the folder of one SDK: make chooses anew.
@@ -24,6 +24,7 @@ export ENID_MOTO := $(ENID_BUILD)/enid/moto
 export ENID_KUBE_PROXY ?= $(ENID_BUILD)/enid/kube-proxy
 export ENID_NETWORK_MANAGERS ?= $(ENID_BUILD)/enid/network-managers
 export ENID_VM ?= $(ENID_BUILD)/enid/vm
+export ENID_RUNTIMES ?= $(ENID_BUILD)/enid/runtimes
 
 # Everyday work compiles a slim aws-sdk-ec2; SDK=full takes the crate as published, as a plain `cargo build` does.
 export SDK ?= slim
@@ -43,7 +44,7 @@ demo: binaries plugin tools ## two emulated nodes, real daemon, real plugin, 259
 	$(call say,demo)
 	@$(sdk); "$$CARGO_TARGET_DIR/debug/enid-demo"
 
-test: build plugin tools localstack moto kube-proxy network-managers vm ## every test (needs root)
+test: build plugin tools localstack moto kube-proxy network-managers runtimes vm ## every test (needs root)
 	$(call say,tests)
 	@$(sdk); scripts/nextest.sh run --profile all --test-threads $$((2 * $$(nproc))) --config "$$ENID_SDK" --workspace --all-targets
 
@@ -111,6 +112,9 @@ kube-proxy: ## build kube-proxy 1.20.2 from Debian's source into the build folde
 
 network-managers: ## unpack systemd-networkd, NetworkManager, udev and dbus for tests, as far as the host lacks them (Debian)
 	@scripts/network-managers.sh
+
+runtimes: ## unpack containerd 1.x and 2.x, runc and busybox for tests (Debian)
+	@scripts/runtimes.sh
 
 # After `build`: cargo says which executable the datapath's tests are in.
 vm: build tools

@@ -5,6 +5,7 @@
 //! a packet fabric in network namespaces, and drives the real `ipamd` and CNI binaries inside it as a cluster would.
 
 pub mod bench;
+
 pub mod control;
 pub mod counters;
 pub mod demo;
@@ -25,6 +26,7 @@ pub mod pods;
 pub mod probe;
 pub mod process;
 pub mod running_vpc;
+pub mod runtimes;
 pub mod sandbox;
 pub mod standalone;
 pub mod strace;

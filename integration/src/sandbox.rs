@@ -176,6 +176,25 @@ impl Runtime {
         Ok(Self { wrapper: Vec::new(), plugin: plugin.to_owned(), node: node.clone(), configuration })
     }
 
+    /// The whole of `10-aws.conflist` with this node's overrides in it, for a runtime that reads it from a file.
+    ///
+    /// # Errors
+    /// The shipped file is not JSON.
+    pub fn conflist(&self) -> Result<Value, SandboxError> {
+        let broken =
+            |_| SandboxError::Setup { doing: "10-aws.conflist is not JSON", source: io::ErrorKind::InvalidData.into() };
+        let mut list: Value = serde_json::from_str(CONFLIST).map_err(broken)?;
+        for plugin in list["plugins"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+            for (key, value) in &self.configuration {
+                // What a runtime puts in by itself.
+                if !["name", "cniVersion", "runtimeConfig"].contains(&key.as_str()) {
+                    plugin.insert(key.clone(), value.clone());
+                }
+            }
+        }
+        Ok(list)
+    }
+
     /// The same runtime, running the plugin under a program that takes it as its last argument.
     #[must_use]
     pub fn under(&self, wrapper: Vec<String>) -> Self {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Writes `src/generated/*.rs` from `rpc.proto` and `health.proto`: `cargo run -p ipam-api --example generate`.
+//! Writes `src/generated/*.rs` from `rpc.proto`, `health.proto` and `cri.proto`: `cargo run -p ipam-api --example generate`.
 #![expect(clippy::disallowed_methods, reason = "a generator reads and writes the files it is about")]
 #![expect(clippy::print_stderr, reason = "a command-line tool reports on stderr")]
 

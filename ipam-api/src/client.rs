@@ -32,6 +32,10 @@ use tonic::body::Body;
 use tonic::codegen::http;
 use tonic::{Code, Request, Status};
 
+mod runtime;
+
+pub use runtime::{RuntimeClient, RuntimeError};
+
 use crate::MAX_MESSAGE_BYTES;
 use crate::health::health_client::HealthClient;
 use crate::health::{HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus};

@@ -35,7 +35,7 @@ pub(crate) type Generated = (String, String);
 /// Generates from the `.proto` files in `source`; sorted by file name. The error is a sentence.
 pub(crate) fn generate(source: &Path) -> Result<Vec<Generated>, String> {
     let mut descriptors =
-        protox::compile(["rpc.proto", "health.proto"], [source]).map_err(|error| format!("{error:?}"))?;
+        protox::compile(["rpc.proto", "health.proto", "cri.proto"], [source]).map_err(|error| format!("{error:?}"))?;
     rename(&mut descriptors);
     let out = tempfile::tempdir().map_err(|error| format!("making a folder for the output: {error}"))?;
     tonic_prost_build::configure()
@@ -67,7 +67,8 @@ fn collect(folder: &Path) -> Result<Vec<Generated>, String> {
     for entry in std::fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
         let text = std::fs::read_to_string(&path).map_err(failed)?;
-        let name = path.file_name().unwrap_or_default().to_string_lossy().replace("grpc.health.v1", "health");
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let name = name.replace("grpc.health.v1", "health").replace("runtime.v1", "cri");
         if name != "google.protobuf.rs" {
             files.push((name, format!("{HEAD}{text}")));
         }

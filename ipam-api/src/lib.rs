@@ -2,7 +2,7 @@
 //! The contract between CNI plugin, IPAM daemon and network policy agent: gRPC on a unix socket, wire-compatible with
 //! amazon-vpc-cni-k8s 1.23 (the reference). Its plugin works against our daemon, and ours against its.
 //!
-//! Holds the messages ([`rpc`], [`health`]), the plugin's end ([`client`], a blocking call with a deadline) and the
+//! Holds the messages ([`rpc`], [`health`], and of a container runtime's interface what is called of it, [`cri`]), the plugin's end ([`client`], a blocking call with a deadline) and the
 //! daemon's end ([`server`], peer credentials and health). Does *not* decide anything about addresses (that is
 //! `ipamd-core`) and does not know what a CNI result looks like (that is `cni-plugin`).
 //!
@@ -30,6 +30,12 @@ pub mod state;
 #[allow(missing_docs, unreachable_pub, missing_debug_implementations, clippy::all, clippy::too_many_lines,
         clippy::allow_attributes_without_reason, reason = "generated")]
 pub mod rpc;
+
+#[rustfmt::skip]
+#[path = "generated/cri.rs"]
+#[allow(missing_docs, unreachable_pub, missing_debug_implementations, clippy::all, clippy::too_many_lines,
+        clippy::allow_attributes_without_reason, reason = "generated")]
+pub mod cri;
 
 #[rustfmt::skip]
 #[path = "generated/health.rs"]
