@@ -48,9 +48,9 @@ test: build plugin tools localstack moto kube-proxy network-managers runtimes vm
 	$(call say,tests)
 	@$(sdk); scripts/nextest.sh run --profile all --test-threads $$((2 * $$(nproc))) --config "$$ENID_SDK" --workspace --all-targets
 
-test-vm: build vm ## the datapath's tests on Linux 6.1, in a small virtual machine (needs no root; Debian's packages, unpacked)
+test-vm: build vm ## all of the datapath's tests on Linux 6.1, in a small virtual machine (`make test` runs some there)
 	$(call say,the datapath on Linux 6.1)
-	@$(sdk); scripts/nextest.sh run --config "$$ENID_SDK" --workspace --all-targets -E 'package(integration) & binary(vm)'
+	@$(sdk); ENID_VM_TESTS=all scripts/nextest.sh run --config "$$ENID_SDK" --workspace --all-targets -E 'package(integration) & binary(vm)'
 
 layouts: build plugin tools kube-proxy network-managers ## the packet scenarios in the layout that is not the default (needs root)
 	$(call say,scenarios in layout classic)

@@ -7,8 +7,8 @@
 #   ENID passed|failed <seconds> <test>
 #   ENID: <a line of what a failed test said>
 #   ENID done <uptime>
-# What is read of them, and what must hold: integration/tests/vm.rs. The kernel's command line says which tests
-# are not meant, enid.not=<regular expression>, and which part of the others this guest has, enid.part=<number>/<guests>.
+# What is read of them, and what must hold: integration/tests/vm. The kernel's command line says which tests are meant and which are
+# not, enid.only= and enid.not=<regular expression>, and which part of them this guest has, enid.part=<number>/<guests>.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin RUST_BACKTRACE=0 ENID_IN_VM=1 ENID_FLOWS=20000
 
 uptime() { cut -d' ' -f1 /proc/uptime; }
@@ -54,10 +54,11 @@ echo 262144 >/proc/sys/net/netfilter/nf_conntrack_max
 
 not=$(sed -n 's/.*enid.not=\([^ ]*\).*/\1/p' /proc/cmdline)
 [ -n "$not" ] || not='^$'
+only=$(sed -n 's/.*enid.only=\([^ ]*\).*/\1/p' /proc/cmdline)
 part=$(sed -n 's/.*enid.part=\([^ ]*\).*/\1/p' /proc/cmdline)
 echo "ENID kernel $(uname -r)"
 echo "ENID began $(uptime)"
-/tests --list --include-ignored | sed -n 's/: test$//p' | grep -E '^apply::' | grep -vE "$not" |
+/tests --list --include-ignored | sed -n 's/: test$//p' | grep -E '^apply::' | grep -E "${only:-.}" | grep -vE "$not" |
     awk -v part="${part:-0/1}" 'BEGIN { split(part, of, "/") } NR % of[2] == of[1]' | xargs -P 3 -n 1 /init one
 echo "ENID done $(uptime)"
 poweroff -f

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The datapath's tests against Linux 6.1, in a virtual machine that qemu emulates: Debian's kernel for clouds, no network
-//! device, a file system in memory; two machines, which share the tests. There they find links that the host's kernel may lack (VLAN, VRF, dummy, ipvlan, netem):
-//! tests of these are `#[ignore]`d elsewhere, and must run there.
+//! device, a file system in memory; two machines, which share the tests. There they find links that the host's kernel may lack (VLAN, VRF,
+//! dummy, ipvlan, netem): tests of these are `#[ignore]`d elsewhere, and must run there. Emulation is slow, so `make test` runs those
+//! and a choice of the others ([`CHOSEN`]); `make test-vm`, by ENID_VM_TESTS=all, runs all that are not [`LEFT_OUT`].
 //!
 //! `scripts/vm.sh` makes the guest (`make test-vm`, `make test`), `scripts/vm-init.sh` runs the tests in it and says how each
 //! ended; [`report`] reads that. A test that does not report has failed, whatever the reason.
@@ -52,6 +53,20 @@ const LEFT_OUT: [(&str, &str); 7] = [
     ),
 ];
 
+/// What `make test` runs there beside the ignored ones: all that reads or writes links, addresses, rules and nft tables once.
+const CHOSEN: [&str; 5] = [
+    "apply::tests::cards::",
+    "apply::tests::eni::",
+    "apply::tests::families::",
+    "apply::tests::host::",
+    "apply::tests::undo::",
+];
+
+/// Whether all are run.
+fn runs_all() -> bool {
+    std::env::var("ENID_VM_TESTS").is_ok_and(|which| which == "all")
+}
+
 /// Where `scripts/vm.sh` has put the guest.
 fn folder() -> PathBuf {
     let folder = std::env::var_os("ENID_VM").map(PathBuf::from);
@@ -60,21 +75,24 @@ fn folder() -> PathBuf {
     folder
 }
 
-/// The names of the tests that the guest has, of the kernel's half of the datapath.
-fn tests(folder: &Path) -> BTreeSet<String> {
+/// The names of the tests that the guest has, of the kernel's half of the datapath: `--include-ignored` or `--ignored`.
+fn tests(folder: &Path, which: &str) -> BTreeSet<String> {
     let program = fs::read_to_string(folder.join("tests")).unwrap();
-    let output = Command::new(program.trim()).args(["--list", "--include-ignored", "apply::"]).output();
+    let output = Command::new(program.trim()).args(["--list", which, "apply::"]).output();
     let output = output.unwrap_or_else(|error| panic!("{}: {error}: run `make test-vm`", program.trim()));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
     text.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect()
 }
 
+/// What the kernel reads of its command line (COMMAND_LINE_SIZE, arch/x86/include/asm/setup.h).
+const COMMAND_LINE: usize = 2048;
+
 /// Machines that share the tests, of one emulated processor each: two processors of one machine wait for each other.
 const MACHINES: [usize; 2] = [0, 1];
 
-/// qemu's command line for one of the machines: no device but the serial console.
-fn machine(folder: &Path, number: usize) -> Command {
+/// qemu's command line for one of the machines: no device but the serial console. `only`: a regular expression, none for all.
+fn machine(folder: &Path, number: usize, only: Option<&str>) -> Command {
     let mut files = fs::read_dir(folder.join("boot")).unwrap().map(|entry| entry.unwrap().path());
     let kernel = files.find(|path| path.to_string_lossy().contains("/vmlinuz-")).unwrap();
     let left_out: Vec<&str> = LEFT_OUT.iter().map(|(name, _)| *name).collect();
@@ -84,6 +102,8 @@ fn machine(folder: &Path, number: usize) -> Command {
         MACHINES.len(),
         left_out.join("|")
     );
+    let line = only.map_or(line.clone(), |only| format!("{line} enid.only={only}"));
+    assert!(line.len() < COMMAND_LINE, "{} bytes are more than the kernel reads: {line}", line.len());
     let libraries = ["usr/lib", "lib"].map(|path| folder.join(path).join("x86_64-linux-gnu"));
     let mut command = Command::new(folder.join("usr/bin/qemu-system-x86_64"));
     command.env("LD_LIBRARY_PATH", std::env::join_paths(libraries).unwrap());
@@ -133,16 +153,23 @@ fn run(mut machine: Command) -> String {
 #[test]
 fn the_datapath_s_tests_pass_on_linux_6_1() {
     let folder = folder();
-    let known = tests(&folder);
+    let known = tests(&folder, "--include-ignored");
     let left_out: BTreeMap<_, _> = LEFT_OUT.into_iter().collect();
     let stale: Vec<_> = left_out.keys().filter(|name| !known.contains(**name)).collect();
     assert!(stale.is_empty(), "LEFT_OUT names what is no test of the datapath: {stale:?}");
-    let expected: BTreeSet<_> = known.into_iter().filter(|name| !left_out.contains_key(name.as_str())).collect();
-    assert!(expected.len() > 100, "only {} tests: is it the datapath's executable?", expected.len());
+    let (ignored, all) = (tests(&folder, "--ignored"), runs_all());
+    assert!(!ignored.is_empty(), "no test is for this machine alone: is it the datapath's executable?");
+    let is_meant =
+        |name: &String| all || ignored.contains(name) || CHOSEN.iter().any(|chosen| name.starts_with(chosen));
+    let expected: BTreeSet<_> =
+        known.into_iter().filter(|name| is_meant(name) && !left_out.contains_key(name.as_str())).collect();
+    assert!(expected.len() > if all { 100 } else { 20 }, "only {} tests", expected.len());
+    let words = CHOSEN.into_iter().map(str::to_owned).chain(ignored.iter().map(|name| format!("{name}$")));
+    let only = (!all).then(|| format!("^({})", words.collect::<Vec<_>>().join("|")));
     let started = Instant::now();
     let reports = std::thread::scope(|scope| {
         let runs = MACHINES.map(|number| {
-            let machine = machine(&folder, number);
+            let machine = machine(&folder, number, only.as_deref());
             scope.spawn(|| run(machine))
         });
         runs.map(|run| Report::read(&run.join().unwrap()))

@@ -204,11 +204,6 @@ impl Store {
         free.filter(|(_, _, entry)| matches!(entry.state, AddressState::Free { .. }))
     }
 
-    /// Whether an address waits for the flush before its first use.
-    pub(crate) fn is_fresh(&self, address: Ipv4Addr) -> bool {
-        self.fresh.contains_key(&address)
-    }
-
     /// From now on the flush of a fresh address is waited for.
     pub(crate) fn await_flush(&mut self, address: Ipv4Addr, now: BootTime) {
         if let Some(since) = self.fresh.get_mut(&address) {

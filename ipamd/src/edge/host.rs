@@ -232,11 +232,7 @@ pub(crate) fn eni_setup(plan: &EniPlan, config: &Config) -> Result<EniSetup, App
         subnet: plan.subnet_cidr,
         mtu: config.eni_mtu,
         steering,
-        answers: config
-            .snat
-            .serves_node_ports
-            .then(|| answers::of_eni(config.eni_mark_mask, place))
-            .flatten(),
+        answers: config.snat.serves_node_ports.then(|| answers::of_eni(config.eni_mark_mask, place)).flatten(),
         ipv6: false,
     })
 }

@@ -100,7 +100,7 @@ impl Core {
     pub(super) fn drive_flushes(&mut self, turn: &mut Turn) {
         let now = turn.boot();
         let newcomers = self.newcomers();
-        if self.flushes.running.is_some() || !(self.store.has_unflushed() || !newcomers.is_empty()) {
+        if self.flushes.running.is_some() || !self.store.has_unflushed() && newcomers.is_empty() {
             return;
         }
         if now < self.flushes.not_before {

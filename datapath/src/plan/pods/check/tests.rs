@@ -21,6 +21,36 @@ struct Bench {
     inside: PodState,
 }
 
+/// What the node and its ENIs have for all pods.
+fn add_steering(node: &mut NodeState, pod: &LivePod, group: u32) {
+    for family in Family::ALL {
+        let everything = Route {
+            destination: family.everything(),
+            via: None,
+            link: LinkRef::Index(5),
+            scope: pod::on_link(family),
+            table: TABLE,
+            protocol: ids::PROTOCOL,
+        };
+        node.routes.push(everything);
+        if pod.layout != PodLayout::Classic && pod.addresses.iter().any(|address| Family::of(address) == family) {
+            node.rules.push((HostSetup::pod_rule(family), ids::PROTOCOL));
+        }
+    }
+    if group != ids::DEFAULT_GROUP {
+        let mark = marks::of_eni(ids::DEFAULT_ENI_MARK_MASK, Place::new(0, 2).unwrap());
+        let rule = Rule {
+            family: Family::V4,
+            priority: ids::PRIORITY_FROM_POD,
+            from: None,
+            to: None,
+            mark,
+            table: Some(TABLE),
+        };
+        node.rules.push((rule, ids::PROTOCOL));
+    }
+}
+
 impl Bench {
     /// As attached; on the primary ENI, or on the one with [`TABLE`].
     fn new(addresses: PodAddresses, layout: PodLayout, eni_table: Option<RouteTable>) -> Self {
@@ -50,32 +80,7 @@ impl Bench {
                 _ => {}
             }
         }
-        for family in Family::ALL {
-            let everything = Route {
-                destination: family.everything(),
-                via: None,
-                link: LinkRef::Index(5),
-                scope: pod::on_link(family),
-                table: TABLE,
-                protocol: ids::PROTOCOL,
-            };
-            node.routes.push(everything);
-            if layout != PodLayout::Classic && addresses.iter().any(|address| Family::of(address) == family) {
-                node.rules.push((HostSetup::pod_rule(family), ids::PROTOCOL));
-            }
-        }
-        if group != ids::DEFAULT_GROUP {
-            let mark = marks::of_eni(ids::DEFAULT_ENI_MARK_MASK, Place::new(0, 2).unwrap());
-            let rule = Rule {
-                family: Family::V4,
-                priority: ids::PRIORITY_FROM_POD,
-                from: None,
-                to: None,
-                mark,
-                table: Some(TABLE),
-            };
-            node.rules.push((rule, ids::PROTOCOL));
-        }
+        add_steering(&mut node, &pod, group);
         let mut state = Self { wanted: wanted(addresses), node, inside: PodState::default() };
         let (mac, peer) = (Some(MacAddr::of_pod_end(OWNER)), Some(HOST));
         state.inside.link = Some(PodLink { index: INSIDE, mac, mtu: 9001, up: true, peer });
@@ -171,7 +176,10 @@ fn benches() -> Vec<(&'static str, Bench)> {
         benches.push(("classic", Bench::new(addresses, PodLayout::Classic, None)));
         benches.push(("classic, secondary", Bench::new(addresses, PodLayout::Classic, Some(TABLE))));
         benches.push(("flat", Bench::new(addresses, flat(ids::DEFAULT_GROUP), None)));
-        benches.push(("flat, secondary", Bench::new(addresses, flat(Place::new(0, 2).unwrap().group().unwrap()), Some(TABLE))));
+        benches.push((
+            "flat, secondary",
+            Bench::new(addresses, flat(Place::new(0, 2).unwrap().group().unwrap()), Some(TABLE)),
+        ));
     }
     benches
 }
