@@ -65,6 +65,7 @@ pub(crate) fn add(call: &Call) -> Result<String, CniError> {
         netns: call.parameters.netns.clone(),
         owner: call.key().to_string(),
         mtu: call.conf.mtu,
+        is_kubernetes: call.pod.is_of_kubernetes(),
     };
     match plumb(call, &reply, &wanted) {
         Ok(attached) => Ok(result::to_json(&attached, &call.conf.version)),

@@ -18,6 +18,11 @@ pub(crate) struct PodArgs {
 }
 
 impl PodArgs {
+    /// Whether the caller is a runtime of Kubernetes: podman names a pod, too, and nothing else.
+    pub(crate) fn is_of_kubernetes(&self) -> bool {
+        !self.namespace.is_empty() || !self.infra_container_id.is_empty()
+    }
+
     /// Code 4 for a pair without `=`, and for a key that is not known unless IgnoreUnknown is set.
     pub(crate) fn parse(text: &str) -> Result<Self, CniError> {
         let (pod, unknown) = Self::collect(text);

@@ -27,6 +27,8 @@ pub(crate) struct Wanted {
     pub owner: String,
     /// MTU of both ends as configured; the daemon may say a smaller one.
     pub mtu: u32,
+    /// Whether the caller names a sandbox of Kubernetes.
+    pub is_kubernetes: bool,
 }
 
 /// What is to be plumbed, and what is printed when it is.
@@ -51,6 +53,7 @@ pub(crate) fn from_reply(reply: &AddNetworkReply, wanted: &Wanted) -> Result<(Po
         addresses,
         route_table: allocation.route_table_id,
         device_number: allocation.device_number,
+        macs: (!wanted.is_kubernetes).then_some([attachment.host_mac, attachment.pod_mac]),
     };
     Ok((attachment, attached))
 }
@@ -137,6 +140,7 @@ mod tests {
             netns: "/run/netns/a".into(),
             owner: "aws-cni/c1/eth0".into(),
             mtu: 9001,
+            is_kubernetes: true,
         }
     }
 

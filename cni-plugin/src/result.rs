@@ -8,13 +8,17 @@
 //! | pod link | the address's **route table**, decimal | the pod's namespace |
 //! | `dummy<hash>` (the marker) | VLAN id: `0` for a normal pod | the ENI's device number |
 //!
-//! An address each of IPv4 (/32) and IPv6 (/128), IPv4 first. No gateway, no routes, no DNS, no MTU, no real MAC addresses.
+//! A caller that is not Kubernetes (CNI_ARGS name no sandbox of it: podman, `ctr`) gets real MAC addresses and no marker: podman takes
+//! no other text for one, and no plugin of the reference will ever read what it keeps.
+//!
+//! An address each of IPv4 (/32) and IPv6 (/128), IPv4 first. No gateway, no routes, no DNS, no MTU; for Kubernetes no real
+//! MAC addresses.
 //! Shape: up to 0.4.0 an address says its family in `version`, from 1.0.0 on it does not (CNI specification, "Result", changes
 //! of 1.0.0).
 
 use std::net::IpAddr;
 
-use datapath::plan::{Family, LinkName, PodAddresses};
+use datapath::plan::{Family, LinkName, MacAddr, PodAddresses};
 use serde::Serialize;
 
 /// What the result is made from.
@@ -34,22 +38,27 @@ pub(crate) struct Attached {
     pub route_table: i32,
     /// Device number of the ENI, as the daemon gave it.
     pub device_number: i32,
+    /// MAC addresses of the host end and the pod's, for a caller that is not Kubernetes.
+    pub macs: Option<[MacAddr; 2]>,
 }
 
 /// The result in the shape of `version`.
 pub(crate) fn to_json(attached: &Attached, version: &str) -> String {
-    let interface = |name: &str, mac: Option<i32>, sandbox: &str| Interface {
+    let interface = |name: &str, mac: Option<String>, sandbox: &str| Interface {
         name: name.to_owned(),
-        mac: mac.map(|number| number.to_string()),
+        mac,
         sandbox: Some(sandbox.to_owned()).filter(|sandbox| !sandbox.is_empty()),
     };
+    let macs = attached.macs.map(|macs| macs.map(|mac| mac.to_string()));
+    let (of_host, of_pod) = macs.map_or((None, attached.route_table.to_string()), |[host, pod]| (Some(host), pod));
+    let marker = || interface(&attached.marker, Some("0".to_owned()), &attached.device_number.to_string());
+    let ends = [
+        interface(attached.host_veth.as_str(), of_host, ""),
+        interface(&attached.ifname, Some(of_pod), &attached.netns),
+    ];
     let result = Success {
         cni_version: version,
-        interfaces: [
-            interface(attached.host_veth.as_str(), None, ""),
-            interface(&attached.ifname, Some(attached.route_table), &attached.netns),
-            interface(&attached.marker, Some(0), &attached.device_number.to_string()),
-        ],
+        interfaces: ends.into_iter().chain(attached.macs.is_none().then(marker)).collect(),
         ips: attached.addresses.iter().map(|address| ip(address, version)).collect(),
     };
     serde_json::to_string(&result).unwrap_or_default()
@@ -67,7 +76,7 @@ fn ip(address: IpAddr, version: &str) -> Ip {
 struct Success<'a> {
     #[serde(rename = "cniVersion")]
     cni_version: &'a str,
-    interfaces: [Interface; 3],
+    interfaces: Vec<Interface>,
     ips: Vec<Ip>,
 }
 
@@ -107,8 +116,20 @@ mod tests {
         }
     }
 
-    fn results_are_the_reference_s(addresses: PodAddresses) {
-        let attached = Attached {
+    #[test]
+    fn a_caller_that_is_not_kubernetes_gets_real_mac_addresses_and_no_marker() {
+        let macs = Some([MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2])]);
+        let attached = Attached { macs, ..attached(PodAddresses::V4(Ipv4Addr::new(10, 0, 1, 7))) };
+        let result: Value = serde_json::from_str(&to_json(&attached, "1.0.0")).unwrap();
+        let expected = json!([
+            {"name": "enicc21c2d7785", "mac": "02:00:00:00:00:01"},
+            {"name": "eth0", "mac": "02:00:00:00:00:02", "sandbox": "/var/run/netns/cni-1"},
+        ]);
+        assert_eq!((&result["interfaces"], &result["ips"][0]["interface"]), (&expected, &json!(1)));
+    }
+
+    fn attached(addresses: PodAddresses) -> Attached {
+        Attached {
             host_veth: LinkName::new("enicc21c2d7785").unwrap(),
             marker: "dummycc21c2d7785".into(),
             ifname: "eth0".into(),
@@ -116,7 +137,12 @@ mod tests {
             addresses,
             route_table: 3,
             device_number: 2,
-        };
+            macs: None,
+        }
+    }
+
+    fn results_are_the_reference_s(addresses: PodAddresses) {
+        let attached = attached(addresses);
         for version in VERSIONS {
             let says_family = ["0.3.0", "0.3.1", "0.4.0"].contains(&version);
             let ip = |address: &str, family: &str| {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The images that sandboxes and containers run, made here, for there is no registry: busybox under two names, as one archive in the
+//! The images that sandboxes and containers run, made here, for there is no registry: busybox under the names that runtimes ask for, as one archive in the
 //! OCI image layout (OCI image specification 1.0), which runtimes import.
 #![expect(clippy::disallowed_methods, reason = "images are files")]
 
@@ -22,15 +22,15 @@ const WAIT: [&str; 3] = ["/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep
 /// The programs of busybox that tests use.
 const PROGRAMS: [&str; 8] = ["sh", "sleep", "ping", "nc", "wget", "httpd", "ip", "cat"];
 
-/// Writes the archive, of a static busybox, into a folder: its path.
-pub(super) fn write(busybox: &Path, folder: &Path) -> Result<PathBuf, RuntimesError> {
+/// Writes the archive, of a static busybox under these names, into a folder: its path. podman takes one name only.
+pub(super) fn write(busybox: &Path, names: &[&str], folder: &Path) -> Result<PathBuf, RuntimesError> {
     let path = folder.join("images.tar");
-    let bytes = archive(busybox).map_err(failed("making the images"))?;
+    let bytes = archive(busybox, names).map_err(failed("making the images"))?;
     std::fs::write(&path, bytes).map_err(failed("writing the images"))?;
     Ok(path)
 }
 
-fn archive(busybox: &Path) -> io::Result<Vec<u8>> {
+fn archive(busybox: &Path, names: &[&str]) -> io::Result<Vec<u8>> {
     let layer = layer(&std::fs::read(busybox)?)?;
     let config = json!({
         "architecture": architecture(), "os": "linux",
@@ -50,7 +50,7 @@ fn archive(busybox: &Path) -> io::Result<Vec<u8>> {
         entry["annotations"] = json!({ "io.containerd.image.name": name, "org.opencontainers.image.ref.name": name });
         entry
     };
-    let index = json!({ "schemaVersion": 2, "manifests": [named(PAUSE), named(BUSYBOX)] });
+    let index = json!({ "schemaVersion": 2, "manifests": names.iter().map(|name| named(name)).collect::<Vec<_>>() });
     let mut out = tar::Builder::new(Vec::new());
     append(&mut out, "oci-layout", 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
     append(&mut out, "index.json", 0o644, index.to_string().as_bytes())?;

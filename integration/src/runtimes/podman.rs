@@ -54,7 +54,7 @@ impl Podman {
         write("policy.json", r#"{"default":[{"type":"insecureAcceptAnything"}]}"#)?;
         let machine = Some(Machine::start(&node.netns, &folder.join("log"))?);
         let podman = Self { packages, folder, conf, cgroup: cgroup_of(node), machine };
-        let archive = image::write(&podman.packages.join("busybox"), &podman.folder)?.display().to_string();
+        let archive = image::write(&podman.packages.join("busybox"), &[BUSYBOX], &podman.folder)?.display().to_string();
         let policy = podman.folder.join("policy.json").display().to_string();
         podman.run(&["load", "--signature-policy", &policy, "-i", &archive])?;
         Ok(podman)

@@ -60,8 +60,8 @@ pub(crate) struct Store {
     flushing: BTreeSet<Ipv4Addr>,
     /// Addresses that began to cool and were not flushed since.
     released: BTreeSet<Ipv4Addr>,
-    /// Free or leaving ones that were not flushed since they came from EC2, or since this process has known them, or since they were
-    /// to go back, and since when their flush is waited for; `None`: their ENI is not in service.
+    /// Free or leaving ones that were not flushed since they came from EC2, or since this process has known them, and since when
+    /// their flush is waited for; `None`: their ENI is not in service.
     fresh: BTreeMap<Ipv4Addr, Option<BootTime>>,
     /// Whether something changed that the journal must show.
     changed: bool,
@@ -438,12 +438,11 @@ impl Store {
         true
     }
 
-    /// A picked address stays after all. EC2 may have taken it and given it again, so it is as one that came.
+    /// A picked address stays after all.
     pub(crate) fn stay(&mut self, address: Ipv4Addr) {
         let Some(entry) = self.addresses.get(&address) else { return };
         if let AddressState::Leaving { rest } = entry.state {
             self.set_state(address, AddressState::Free { rest });
-            self.freshen(address, Some(None));
             self.changed = true;
         }
     }

@@ -19,7 +19,7 @@ use std::time::Duration;
 use ipam_api::client::RuntimeClient;
 use rustix::process::Pid;
 
-use super::image::{self, BUSYBOX};
+use super::image::{self, BUSYBOX, PAUSE};
 use super::machine::{self, Machine};
 use super::{CALL, RuntimesError, called, cgroup_of, failed, install, packages, remove_cgroups};
 use crate::eventually::eventually;
@@ -184,7 +184,7 @@ impl Containerd {
     }
 
     fn import_images(&self) -> Result<(), RuntimesError> {
-        let archive = image::write(&self.packages.join("busybox"), &self.folder)?;
+        let archive = image::write(&self.packages.join("busybox"), &[BUSYBOX, PAUSE], &self.folder)?;
         let machine =
             self.machine.as_ref().ok_or_else(|| RuntimesError::Odd("containerd is not running".to_owned()))?;
         let socket = self.folder.join("containerd.sock").display().to_string();

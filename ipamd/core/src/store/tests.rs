@@ -99,16 +99,13 @@ fn what_came_is_free_but_not_given_before_its_flush_whatever_becomes_of_it_meanw
     assert_eq!(choose(&store), None);
     store.flushed(ip(5));
     assert_eq!(choose(&store), Some(ip(5)));
-    // An ENI that is gone had it; kept after it was to go back.
+    // An ENI that is gone had it.
     let other = EniId::from("eni-2");
     store.learn(ip(5), (&other, Slot::Single), None, at(2));
     let choose_there = |store: &Store| store.choose([(&other, Slot::Single)], |_, _| true);
     assert_eq!(choose_there(&store), None);
     store.flushed(ip(5));
     assert_eq!(choose_there(&store), Some(ip(5)));
-    assert!(store.set_leaving(ip(5)));
-    store.stay(ip(5));
-    assert_eq!(choose_there(&store), None);
     // Gone and come again.
     assert!(store.forget(ip(5)));
     store.learn(ip(5), (&eni, Slot::Prefix), None, at(2));
