@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Two nodes with containerd of one line, and what is asked of their pods.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::time::Duration;
 
 use integration::eventually::eventually;
+use integration::netns::Namespace;
 use integration::runtimes::containerd::{Containerd, Line, Pod, PodSpec};
 use integration::topology::{NodeSpec, Subnet, Topology, TopologySpec};
 use serde_json::Value;
@@ -76,6 +77,12 @@ pub(crate) fn run(runtime: &Containerd, name: &str) -> Running {
     let pod = runtime.run_pod(&PodSpec::new(name)).unwrap();
     let container = runtime.run_container(&pod, "main").unwrap();
     Running { pod, container }
+}
+
+/// Whether anybody takes a TCP connection.
+pub(crate) fn connects(from: &Namespace, to: SocketAddrV4) -> Result<(), String> {
+    let connection = from.run(|| TcpStream::connect_timeout(&to.into(), Duration::from_secs(3))).unwrap();
+    connection.map(drop).map_err(|error| error.to_string())
 }
 
 /// A command in the pod succeeds.

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Pods as kubelet makes and ends them.
 
-use integration::eventually::eventually;
-use integration::probe::{self, Protocol};
-use integration::runtimes::containerd::{Line, PodSpec};
 use std::net::SocketAddrV4;
 
-use crate::bed::{Bed, PATIENCE, calls, pings, run, succeeds};
+use integration::eventually::eventually;
+use integration::probe;
+use integration::runtimes::containerd::{Line, PodSpec};
+
+use crate::bed::{Bed, PATIENCE, calls, connects, pings, run, succeeds};
 
 #[test]
 fn pods_have_addresses_of_the_vpc_with_containerd_1() {
@@ -113,14 +114,12 @@ fn host_ports_reach_the_pod(line: Line) {
     let node = bed.topology.instance("n1").unwrap().address;
     let line = format!("wget -q -O /dev/null http://{node}:18080/busybox && echo got it");
     assert_eq!(succeeds(&bed.n2, &asker, &line), "got it");
+    let (n2, port) = (&bed.topology.node("n2").netns, SocketAddrV4::new(node, 18080));
+    connects(n2, port).unwrap();
     bed.n1.stop_pod(&pod).unwrap();
     bed.n1.remove_pod(&pod).unwrap();
-    let n2 = &bed.topology.node("n2").netns;
     let closed = eventually("the port is closed", PATIENCE, || {
-        match probe::ask(n2, Protocol::Tcp, SocketAddrV4::new(node, 18080)) {
-            Err(_) => Ok(()),
-            Ok(who) => Err(format!("{who} answered")),
-        }
+        if connects(n2, port).is_err() { Ok(()) } else { Err("somebody takes connections".to_owned()) }
     });
     closed.unwrap();
     bed.no_pod_is_left();
