@@ -34,11 +34,11 @@ fn beside(node: &Space) {
     }
 }
 
-/// Addresses and routes of these links.
+/// Addresses and routes of these links; those of IPv6 the kernel makes itself, some time after a link is up.
 fn state_of_others(node: &Space) -> String {
     ["aavlan", "aaipvlan", "aadummy", "aavrf", "aabridge"]
         .map(|link| {
-            node.ip(&format!("-4 -o addr show dev {link}")) + &node.ip(&format!("route show table all dev {link}"))
+            node.ip(&format!("-4 -o addr show dev {link}")) + &node.ip(&format!("-4 route show table all dev {link}"))
         })
         .join("\n")
 }
