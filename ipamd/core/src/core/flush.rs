@@ -11,8 +11,8 @@
 //! node a moment ago, and pods of this one may have tried it since, through a Service or not. All that came together are flushed
 //! together, so an ADD that waits for one waits for one walk over the table. After a restart the free ones that nobody had yet are
 //! flushed once more; nothing says when they came. Those that pods have are not. That flush begins at once, is of all of them, and
-//! until it has ended an ADD that finds no address but such waits for it: from four addresses on one list of the table (170 to
-//! 250 ms at 100,000 connections).
+//! until it has ended an ADD that finds no address but such waits for it: with more than four, for one list of the table (170 to 250 ms
+//! at 100,000 connections).
 //!
 //! The flush that counts is the second one, begun after the cooldown: while an address cools, clients still try it. With a
 //! cooldown of zero it is the only one. One flush at a time, of all addresses that are due: what comes while it runs goes
