@@ -8,6 +8,7 @@
 #   containerd-1/{containerd,ctr,containerd-shim-runc-v2}   containerd-2/…   podman/usr/{bin/{podman,conmon},lib}
 #   runc   loopback   busybox
 set -euo pipefail
+source "$(dirname "$0")/debian.sh"
 
 out=${ENID_RUNTIMES:-${ENID_BUILD:-${CARGO_TARGET_DIR:-target}}/enid/runtimes}
 shim=containerd-shim-runc-v2
@@ -31,22 +32,6 @@ missing() { # missing <folder>: what does not start, in one line
     [ -x "$1/loopback" ] || printf 'loopback '
 }
 
-# Where the host's own Debian packages come from, for another release: what apt reads in its sources' place, in a folder of its own.
-debian_of() { # debian_of <release> <folder>
-    local uri key=/usr/share/keyrings/debian-archive-keyring.gpg
-    uri=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | head -1)
-    [ -n "$uri" ] || { echo "no Debian archive among apt's sources" >>"$work/log"; return 1; }
-    mkdir -p "$2"/lists/partial "$2"/cache/archives/partial
-    echo "deb [signed-by=$key] $uri $1 main" >"$2/sources.list"
-    cat >"$2/apt.conf" <<END
-Dir::Etc::sourcelist "$2/sources.list";
-Dir::Etc::sourceparts "-";
-Dir::State::lists "$2/lists";
-Dir::Cache "$2/cache";
-APT::Sandbox::User "root";
-END
-}
-
 fetch() { # fetch <release or -> <package>…: unpacked into $work/<release>
     local release=$1 package
     shift
@@ -59,7 +44,7 @@ fetch() { # fetch <release or -> <package>…: unpacked into $work/<release>
                 apt-get download -qq -o APT::Sandbox::User=root "$@" >>"$work/log" 2>&1
             }
         else
-            debian_of "$release" "$work/$release/apt" || exit 1
+            debian_of "$release" "$work/$release/apt" 2>>"$work/log" || exit 1
             export APT_CONFIG="$work/$release/apt/apt.conf"
             apt-get update -qq >>"$work/log" 2>&1
             apt-get download -qq "$@" >>"$work/log" 2>&1

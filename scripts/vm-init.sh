@@ -27,7 +27,7 @@ one() {
         sed 's/^/ENID: /' "$said"
         echo "ENID $result $(echo "$began $(uptime)" | awk '{ printf "%.1f", $2 - $1 }') $1"
     } >"$said.told"
-    # Two run at a time; what one says is not torn.
+    # Three run at a time; what one says is not torn.
     until mkdir /run/telling 2>/dev/null; do sleep 0.05; done
     cat "$said.told"
     rmdir /run/telling
@@ -58,7 +58,11 @@ only=$(sed -n 's/.*enid.only=\([^ ]*\).*/\1/p' /proc/cmdline)
 part=$(sed -n 's/.*enid.part=\([^ ]*\).*/\1/p' /proc/cmdline)
 echo "ENID kernel $(uname -r)"
 echo "ENID began $(uptime)"
+# They change what is the whole machine's.
+alone='^apply::tests::losses::packets_that_a_full_table_drops_are_counted$'
 /tests --list --include-ignored | sed -n 's/: test$//p' | grep -E '^apply::' | grep -E "${only:-.}" | grep -vE "$not" |
-    awk -v part="${part:-0/1}" 'BEGIN { split(part, of, "/") } NR % of[2] == of[1]' | xargs -P 3 -n 1 /init one
+    awk -v part="${part:-0/1}" 'BEGIN { split(part, of, "/") } NR % of[2] == of[1]' >/run/meant
+grep -vE "$alone" /run/meant | xargs -r -P 3 -n 1 /init one
+grep -E "$alone" /run/meant | xargs -r -n 1 /init one
 echo "ENID done $(uptime)"
 poweroff -f

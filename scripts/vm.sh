@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# A small virtual machine with Debian's kernel (6.1 on bookworm), in which the datapath's tests run against another kernel than
-# the host's, and against kinds of links that the host's kernel may lack. What it is made of (qemu, the kernel of cloud images,
-# busybox, dash, kmod, cpio) is unpacked from Debian packages into a folder below the build folder; nothing is installed into the
-# host. Idempotent. ENID_VM names another folder for it.
+# A small virtual machine with the kernel of Debian bookworm (6.1), in which the datapath's tests run against another kernel than
+# the host's, and against kinds of links that the host's kernel may lack. What it is made of is unpacked from Debian packages into
+# a folder below the build folder: bookworm's kernel of cloud images, whatever the host's release; and of that, whose libraries they
+# link, qemu, busybox, dash, kmod and cpio. Nothing is installed into the host. amd64 only. Idempotent. ENID_VM names another folder.
 #   vm.sh                 unpacks; prints the folder
-#   vm.sh image <tests>   writes <folder>/image.cpio: the guest with this test executable, and the programs that its tests use
+#   vm.sh image <tests>   writes <folder>/image.cpio: the guest with this test executable, and the programs that its tests use;
+#                         and <folder>/tests: the executable's path and the SHA-256 of what the guest has of it
 set -euo pipefail
 
 scripts=$(cd "$(dirname "$0")" && pwd)
+source "$scripts/debian.sh"
 build=${ENID_BUILD:-${CARGO_TARGET_DIR:-target}}
 out=${ENID_VM:-$build/enid/vm}
 packages=(qemu-system-x86 busybox-static dash kmod cpio)
@@ -32,16 +34,22 @@ missing() { # missing <folder>: the programs that are not in it, in one line
     ls "$1"/boot/vmlinuz-* >/dev/null 2>&1 || printf 'boot/vmlinuz-* '
 }
 
-# fetch <folder>: the packages with all that the host lacks of what they need, and the kernel's image alone: its package would
-# want tools that write boot records. As root apt would switch to a user that cannot write here.
+# fetch <folder>: the packages with all that the host lacks of what they need. As root apt would switch to a user that cannot
+# write here.
 fetch() {
-    local kernel
-    kernel=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image-/ { print $2; exit }')
-    [ -n "$kernel" ] || { echo "no linux-image-cloud-amd64 in apt's lists"; return 1; }
     apt-get install -qq --yes --download-only --no-install-recommends --reinstall -o APT::Sandbox::User=root \
-        -o Dir::Cache::Archives="$1" "${packages[@]}" &&
-        (cd "$1" && apt-get download -qq -o APT::Sandbox::User=root "$kernel")
+        -o Dir::Cache::Archives="$1" "${packages[@]}"
 }
+
+# fetch_kernel <folder for apt> <folder>: the image alone, its package would want tools that write boot records
+fetch_kernel() (
+    debian_of bookworm "$1" || exit 1
+    export APT_CONFIG=$1/apt.conf
+    apt-get update -qq || exit 1
+    kernel=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image-/ { print $2; exit }')
+    [ -n "$kernel" ] || { echo "bookworm has no linux-image-cloud-amd64"; exit 1; }
+    cd "$2" && apt-get download -qq "$kernel"
+)
 
 unpack() { # unpack <folder>: into a new folder
     local work=$1 log=$1/apt.log package
@@ -50,8 +58,14 @@ unpack() { # unpack <folder>: into a new folder
         apt-get update -qq >>"$log" 2>&1 || fail "apt-get update failed: $(tail -3 "$log")"
         fetch "$work/archives" >>"$log" 2>&1 || fail "fetching ${packages[*]} and the kernel failed: $(tail -3 "$log")"
     fi
+    fetch_kernel "$work/apt" "$work/archives" >>"$log" 2>&1 || fail "fetching bookworm's kernel failed: $(tail -3 "$log")"
     for package in "$work"/archives/*.deb; do
         dpkg -x "$package" "$work/root"
+    done
+    # Later releases have all programs below /usr.
+    mkdir -p "$work/root"/{bin,sbin}
+    for package in busybox dash kmod cpio; do
+        [ -e "$work/root/bin/$package" ] || ln -s "../usr/bin/$package" "$work/root/bin/$package"
     done
 }
 
@@ -115,7 +129,8 @@ image() { # image <tests>
     local tests=$1 applet
     [ -x "$tests" ] || fail "no test executable $tests"
     root=$(mktemp -d "$out/guest.XXXXXX")
-    trap 'rm -rf "${root:?}"' EXIT
+    new=$root.cpio
+    trap 'rm -rf "${root:?}" "$root.tests" "$new"' EXIT
     mkdir -p "$root"/{bin,sbin,usr/bin,usr/sbin,proc,sys,dev,run,tmp,var,etc}
     ln -s ../run "$root/var/run"
     cp "$out/bin/busybox" "$root/bin/busybox"
@@ -135,12 +150,14 @@ image() { # image <tests>
     # nft prints transports by name, as on a node.
     printf '%s\n' 'icmp 1 ICMP' 'tcp 6 TCP' 'udp 17 UDP' 'ipv6-icmp 58 IPv6-ICMP' 'sctp 132 SCTP' >"$root/etc/protocols"
     install -m 755 "$scripts/vm-init.sh" "$root/init"
-    (cd "$root" && find . | ours bin/cpio -o -H newc --quiet -R 0:0) >"$out/image.cpio.new"
-    mv "$out/image.cpio.new" "$out/image.cpio"
-    # The host asks this one which tests there are.
-    printf '%s\n' "$tests" >"$out/tests"
+    (cd "$root" && find . | ours bin/cpio -o -H newc --quiet -R 0:0) >"$new"
+    # The host asks this one which tests there are, and sees whether the guest has the same.
+    printf '%s\n' "$tests" "$(sha256sum <"$root/tests" | cut -d' ' -f1)" >"$root.tests"
+    mv "$new" "$out/image.cpio"
+    mv "$root.tests" "$out/tests"
 }
 
+[ "$(uname -m)" = x86_64 ] || fail "the virtual machine is amd64's, and this machine is $(uname -m)'s"
 if [ -n "$(missing "$out")" ]; then
     [ ! -e "$out" ] || fail "$out is there, but not $(missing "$out")in it; remove it"
     [ "$(dpkg --print-architecture 2>/dev/null)" = amd64 ] || fail "needs Debian's packages for amd64 (dpkg and apt-get)"
@@ -153,6 +170,7 @@ if [ -n "$(missing "$out")" ]; then
     for program in modprobe depmod; do ln -sf ../bin/kmod "$work/root/sbin/$program"; done
     [ -z "$(missing "$work/root")" ] || fail "Debian's packages do not have $(missing "$work/root")"
     mv "$work/root" "$out"
+    rm -rf "$work"
 fi
 out=$(cd "$out" && pwd)
 if [ "${1:-}" = image ]; then

@@ -8,9 +8,9 @@
 //!
 //! ```text
 //! look ─ nothing differs ─► success
-//!   │ something: the daemon may be putting it back, or a DEL of another pod be at work
+//!   │ something, or the kernel cannot be read: the daemon may be putting it back, or a DEL of another pod be at work
 //!   ▼
-//! 1 s later: look ─ nothing differs ─► success │ something: error 101 with every difference
+//! 1 s after its end: look ─ nothing differs ─► success │ something: error 101 with every difference
 //! ```
 //! CRI-O calls it after each ADD and for each pod at its start; the specification has it from 0.4.0 on.
 #![expect(clippy::disallowed_methods, reason = "looks again after a pause")]
@@ -20,8 +20,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use datapath::apply::{hostport, pod as apply};
+use datapath::plan::LinkName;
 use datapath::plan::pods::check::PodCheck;
-use datapath::plan::{LinkName, PodAddresses};
 use serde_json::Value;
 
 use crate::call::Call;
@@ -30,17 +30,18 @@ use crate::error::{CniError, Code, chain};
 /// The daemon hears of a loss at once, looks 100 ms later, and 400 ms after its last look at the earliest.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// When the second look begins at the latest, since the start of the process.
-pub(crate) const CHECK_BUDGET: Duration = Duration::from_millis(1_200);
+/// When the second look begins at the latest, since the start of the process: where a first look took long.
+pub(crate) const CHECK_BUDGET: Duration = Duration::from_secs(5);
 
 /// Compares; error 101 when something differs both times.
 pub(crate) fn check(call: &Call) -> Result<(), CniError> {
     let wanted = wanted(call)?;
-    let first = differences(call, &wanted)?;
-    if first.is_empty() {
-        return Ok(());
-    }
-    call.log.debug("looking again", &[("differences", &first.join("; "))]);
+    let first = match differences(call, &wanted) {
+        Ok(none) if none.is_empty() => return Ok(()),
+        Ok(differences) => differences.join("; "),
+        Err(error) => error.to_string(),
+    };
+    call.log.debug("looking again", &[("differences", &first)]);
     std::thread::sleep(call.budget.up_to(PAUSE));
     let left = differences(call, &wanted)?;
     if left.is_empty() {
@@ -94,9 +95,9 @@ fn wanted(call: &Call) -> Result<PodCheck, CniError> {
             here.push(address);
         }
     }
-    let v4 = here.iter().find_map(|address| if let IpAddr::V4(v4) = address { Some(*v4) } else { None });
-    let v6 = here.iter().find_map(|address| if let IpAddr::V6(v6) = address { Some(*v6) } else { None });
-    let addresses = PodAddresses::new(v4, v6).ok_or_else(|| invalid(&format!("has no address of {ifname}")))?;
+    if here.is_empty() {
+        return Err(invalid(&format!("has no address of {ifname}")));
+    }
     let pod_link =
         LinkName::new(ifname).map_err(|error| CniError::new(Code::Environment, format!("CNI_IFNAME: {error}")))?;
     let on_node = interfaces.iter().filter(|interface| interface.get("sandbox").is_none_or(|text| text == ""));
@@ -105,8 +106,7 @@ fn wanted(call: &Call) -> Result<PodCheck, CniError> {
         owner: call.key().to_string(),
         host_veths: call.host_veth().ok().into_iter().chain(by_result).collect(),
         pod_link,
-        others: here.into_iter().filter(|address| !addresses.contains(*address)).collect(),
-        addresses,
+        addresses: here,
     })
 }
 

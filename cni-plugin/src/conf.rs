@@ -92,8 +92,8 @@ pub(crate) struct NetConf {
     pub previous: Option<Value>,
     /// Addresses of `prevResult`, whatever its version.
     pub previous_addresses: Vec<IpAddr>,
-    /// What is there by the runtime's word; empty but in a GC.
-    pub keep: Vec<Attachment>,
+    /// What is there by the runtime's word; `None`: it does not say, and so but in a GC.
+    pub keep: Option<Vec<Attachment>>,
 }
 
 /// The version of a text that may be anything: for the answer to VERSION and for error objects.
@@ -135,7 +135,7 @@ impl NetConf {
             host_ports: needed(ports::host_ports(&keys), Vec::new(), verb)?,
             previous: keys.get("prevResult").filter(|result| result.is_object()).cloned(),
             previous_addresses: previous_addresses(&keys),
-            keep: if verb == Verb::Gc { keep::attachments(&keys)? } else { Vec::new() },
+            keep: if verb == Verb::Gc { keep::attachments(&keys)? } else { None },
         })
     }
 }

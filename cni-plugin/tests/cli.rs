@@ -57,7 +57,6 @@ fn a_gc_without_its_list_or_with_a_strange_element_is_an_error_that_names_it() {
     let good = json!({"containerID": "c1", "ifname": "eth0"});
     for (key, list, words) in [
         ("other", json!([]), "`cni.dev/valid-attachments`"),
-        ("cni.dev/valid-attachments", json!(null), "`cni.dev/valid-attachments`"),
         ("cni.dev/valid-attachments", json!({}), "cni.dev/valid-attachments"),
         ("cni.dev/valid-attachments", json!([good, {"containerID": "c2"}]), "cni.dev/valid-attachments[1]"),
         ("cni.dev/attachments", json!([{"containerID": 7, "ifname": "eth0"}]), "cni.dev/attachments[0]"),

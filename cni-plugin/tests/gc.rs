@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! GC by the real binary: what is on no list goes, and nothing else.
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails the test")]
+#![expect(clippy::disallowed_methods, reason = "a sandbox grows old; reads the plugin's log")]
 
 mod support;
+
+use std::time::Duration;
 
 use ipam_api::rpc::Attachment;
 use serde_json::{Value, json};
@@ -97,6 +100,49 @@ fn a_pod_that_was_added_after_the_list_was_made_is_spared_by_both() {
     assert_eq!((request.gone.len(), request.spare_younger_ms), (0, 60_000));
     bench.gc(&["c1"], &[("ENID_GC_SPARE_MS", "999999999")]).silent_success();
     assert_eq!(bench.daemon.model().gcs[1].spare_younger_ms, 60_000, "not longer");
+}
+
+#[test]
+fn an_old_sandbox_goes_and_a_young_one_stays_when_neither_is_on_the_list() {
+    let mut bench = Bench::with_pods(1);
+    std::thread::sleep(Duration::from_millis(3_500));
+    let space = Space::new();
+    let young = Sandbox::new("c2", "web-2", &space.path());
+    bench.node.add(&young).success();
+    bench.pods.push((space, young));
+    bench.gc(&[], &[("ENID_GC_SPARE_MS", "3000")]).silent_success();
+    assert_eq!([0, 1].map(|place| bench.lives(place)), [false, true]);
+    let request = bench.daemon.model().gcs[0].clone();
+    assert_eq!((request.keep, request.gone), (vec![attachment("c2")], vec![attachment("c1")]));
+}
+
+#[test]
+fn a_list_that_is_null_says_nothing_and_takes_nothing_down() {
+    let bench = Bench::with_pods(1);
+    let before = bench.node.space.everything();
+    let mut conf = bench.node.conf("1.1.0");
+    conf["cni.dev/valid-attachments"] = Value::Null;
+    gc(&conf, ALL_OLD).silent_success();
+    conf["cni.dev/attachments"] = Value::Null;
+    gc(&conf, ALL_OLD).silent_success();
+    assert_eq!(bench.node.space.everything(), before);
+    assert!(bench.daemon.model().gcs.is_empty(), "the daemon is not called");
+    let log = std::fs::read_to_string(bench.node.path("plugin.log")).unwrap();
+    assert_eq!(log.matches("list of what is there is null").count(), 2, "a warning each: {log}");
+
+    conf["cni.dev/attachments"] = attachments(&[]);
+    gc(&conf, ALL_OLD).silent_success();
+    assert!(!bench.lives(0), "the other key has an empty list");
+}
+
+#[test]
+fn a_list_that_names_less_than_half_is_warned_of() {
+    let bench = Bench::with_pods(4);
+    let warned = || std::fs::read_to_string(bench.node.path("plugin.log")).unwrap().contains("less than half");
+    bench.gc(&["c1", "c2", "c3"], ALL_OLD).silent_success();
+    assert!(!warned());
+    bench.gc(&[], ALL_OLD).silent_success();
+    assert!(warned());
 }
 
 #[test]

@@ -46,6 +46,7 @@ table ip enid {
 	chain arrivals {
 		iifname "eni*" accept comment "pods are answered by their links #68a0161d"
 		iiftype ether ether daddr 02:00:0a:00:00:0a fib daddr type local ct mark set ct mark & 0xffffff7f ^ 0x00000080 accept comment "connections to the node's address are answered from it #2defa905"
+		iifgroup 0 accept comment "no secondary ENI #f3bb7b5d"
 		iifgroup 58001 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x00000018 accept comment "connections to the node's address are answered from it #6472bacd"
 		iifgroup 58002 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x00000019 accept comment "connections to the node's address are answered from it #d8c0fe60"
 		iifgroup 58003 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x0000001a accept comment "connections to the node's address are answered from it #23ee9e7c"
@@ -127,6 +128,7 @@ table ip6 enid {
 	chain arrivals {
 		iifname "eni*" accept comment "pods are answered by their links #68a0161d"
 		iiftype ether ether daddr 02:00:0a:00:00:0a fib daddr type local ct mark set ct mark & 0xffffff7f ^ 0x00000080 accept comment "connections to the node's address are answered from it #2defa905"
+		iifgroup 0 accept comment "no secondary ENI #f3bb7b5d"
 		iifgroup 58001 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x00000018 accept comment "connections to the node's address are answered from it #6472bacd"
 		iifgroup 58002 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x00000019 accept comment "connections to the node's address are answered from it #d8c0fe60"
 		iifgroup 58003 fib daddr type local ct mark set ct mark & 0xffffff80 ^ 0x0000001a accept comment "connections to the node's address are answered from it #23ee9e7c"

@@ -64,6 +64,10 @@ fn tombstones(node: &Node) -> usize {
 fn pods_are_as_attached(layout: &str) {
     let mut topology = one_node(&[("ENID_LAYOUT", layout)]);
     let pods = start(topology.node("n1"), TWO_ENIS);
+    let oldest = topology.node("n1").runtime.speaking("0.4.0");
+    let by_oldest = topology.node("n1").next_sandbox().unwrap();
+    assert_eq!(oldest.add(&by_oldest).unwrap().result["cniVersion"], "0.4.0");
+    oldest.check(&by_oldest).unwrap();
     assert!(pods.iter().any(Pod::on_primary) && !pods.iter().all(Pod::on_primary), "pods of two ENIs");
     let check_all = |node: &Node| {
         for pod in &pods {

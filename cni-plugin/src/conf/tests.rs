@@ -32,7 +32,7 @@ fn the_least_configuration_has_the_reference_s_defaults() {
             host_ports: vec![],
             previous: None,
             previous_addresses: vec![],
-            keep: vec![],
+            keep: None,
         };
         assert_eq!(conf, expected);
     }

@@ -70,10 +70,19 @@ pub struct Losses {
     /// Connections that could not be entered because one of their tuples was another's, and their packet with them. A packet
     /// sent twice counts, too.
     pub insert_failed: u64,
-    /// Packets dropped because there was no room for their connection.
+    /// Packets dropped because there was no room for their connection. The kernel's `drop` has the clashes, too
+    /// (`nf_ct_resolve_clash` counts one in both): here it is without.
     pub dropped: u64,
     /// Connections without an answer so far that were forgotten to make room for new ones.
     pub early_dropped: u64,
+}
+
+impl Losses {
+    /// From the kernel's counters, summed. A kernel that could not enter a connection for another reason (a chain that is too long)
+    /// counts it in `insert_failed` alone: then as many are missing of `dropped`.
+    pub(crate) fn of([insert_failed, drop, early_dropped]: [u64; 3]) -> Self {
+        Self { insert_failed, dropped: drop.saturating_sub(insert_failed), early_dropped }
+    }
 }
 
 /// What was lost so far; `None`: the kernel tracks nothing.
@@ -84,14 +93,11 @@ pub fn losses() -> Result<Option<Losses>, ApplyError> {
     if !Path::new(COUNT).exists() {
         return Ok(None);
     }
-    let mut sum = Losses::default();
+    let mut sum = [0; 3];
     Socket::netfilter()?.dump_each(message::counters(), "conntrack -S", |entry| {
-        let [insert_failed, dropped, early_dropped] = message::losses(&entry);
-        sum.insert_failed += insert_failed;
-        sum.dropped += dropped;
-        sum.early_dropped += early_dropped;
+        sum.iter_mut().zip(message::losses(&entry)).for_each(|(sum, value)| *sum += value);
     })?;
-    Ok(Some(sum))
+    Ok(Some(Losses::of(sum)))
 }
 
 /// How connections were forgotten.

@@ -49,6 +49,15 @@ pub(crate) fn setup(eni: &EniSetup) -> Result<Plan, ApplyError> {
     setup_with(eni, &mut Ledger::nowhere())
 }
 
+/// The ENI's link and its group, where somebody else has put it into one and ours is needed ([`EniSetup::is_in_foreign_group`]).
+///
+/// # Errors
+/// [`ApplyError::LinkMissing`], or the refusal.
+pub fn foreign_group(eni: &EniSetup) -> Result<Option<(String, u32)>, ApplyError> {
+    let (link, state) = observe(&mut Socket::route()?, eni)?;
+    Ok(eni.is_in_foreign_group(&state).then_some((link.name, link.group)))
+}
+
 /// Removes an ENI's rules, routes and address, and takes its link out of its group; else the link stays as it is. Nothing there is fine, and so is no link. The
 /// primary ENI has nothing of ours.
 ///

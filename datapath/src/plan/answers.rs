@@ -19,17 +19,20 @@
 //! |---|---|---|
 //! | `connection_marks` | [`super::snat`] | a connection with bits of ours: `eni_answers`. A new one: `arrivals` |
 //! | `eni_answers` | - | not in the direction of the answer: done. Else the packet gets the connection's mark |
-//! | `arrivals` | - | from a pod: done. To an address of the node: the connection gets the mark of the ENI that it came in by |
+//! | `arrivals` | - | from a pod: done. To an address of the node by the primary ENI: the connection gets its mark. By a link without a group: done. To an address of the node: the connection gets the mark of the ENI that it came in by |
 //! | `own_answers` | route output, -150 | answers of the node itself, to which a Service of host-network pods led: `eni_answers` |
 //!
 //! Only answers are led: the request goes on by main, masqueraded or not, as one to the primary ENI does, and its answer comes back
 //! by whatever ENI it left by. What is asked directly of the node's own processes is answered by the same rule.
 //!
-//! Of other connections a packet pays for one comparison, of the connection's mark; an ENI costs one rule of routing.
+//! Of other connections a packet pays for one comparison, of the connection's mark, and for a second, whether it is new. New to the kernel
+//! is also each packet of a connection that nobody has answered so far; it pays for three more, unless its link is one of a group.
+//! An ENI costs one rule of routing.
 //!
 //! A mask that is too narrow for the number (0x7f has room for all, 0x1f for device indexes 1 to 8, 0x0f for none) leaves the ENI
-//! without: it is asked at its own address in vain. Connections that were opened under another mask are not known any more. Shifting
-//! all bits of a mask makes no number another's: the highest is less than twice the lowest.
+//! without: it is asked at its own address in vain. Connections that were opened under another mask are not known any more. A mask
+//! that is moved by one bit makes no ENI's number another's: the highest is less than twice the lowest. One with more or fewer bits, or
+//! moved farther, may, until the connection ends.
 
 use super::host::HostSetup;
 use super::ids::{self, Place};
@@ -129,8 +132,14 @@ fn arrivals(host: &HostSetup) -> Vec<NftRule> {
         statements: vec![Statement::SetConnectionMark(mark), Statement::Accept],
     };
     let by_primary = to_node(Match::InputMac(host.primary_mac), host.connmark);
+    let ungrouped = NftRule {
+        purpose: "no secondary ENI",
+        matches: vec![Match::InputGroup(ids::DEFAULT_GROUP)],
+        statements: vec![Statement::Accept],
+    };
+    let ungrouped = numbered(host).next().map(|_| ungrouped);
     let by_eni = numbered(host).map(|(group, mark)| to_node(Match::InputGroup(group), mark));
-    [from_pods, by_primary].into_iter().chain(by_eni).collect()
+    [from_pods, by_primary].into_iter().chain(ungrouped).chain(by_eni).collect()
 }
 
 #[cfg(test)]
@@ -152,7 +161,7 @@ mod tests {
         assert!(of_answers.iter().all(|value| value & !MASK == 0));
         assert!(
             of_answers.last() < of_answers.first().map(|lowest| 2 * lowest).as_ref(),
-            "a shifted mask confuses nobody"
+            "a mask moved by one bit confuses nobody"
         );
     }
 

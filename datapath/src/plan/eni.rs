@@ -8,7 +8,7 @@
 //! | no kernel subnet route in main by this link | same, when the address was there before us |
 //! | table: router/32 on the link, default via router | what leaves with this ENI's addresses leaves by it |
 //! | rule 32765: from its primary address lookup table | answers of the ENI's own address |
-//! | node ports served: link group, rule 1025 for its answers' mark | who asked at its own address is answered by it ([`super::answers`]) |
+//! | node ports served: link group, rule 1025 for its answers' mark | who asked at its own address is answered by it ([`super::answers`]). A link in somebody else's group stays there: it is asked at its own address in vain |
 //! | layout `flat`: rule 1536 for its mark, one for each of its /28 (IPv6: /80) prefixes | pods on it leave by it, however many they are |
 //! | IPv6, where its pods have it: table with the default via the VPC's router; the rules of both families | as for IPv4. The router's address is of the link, so it needs no route |
 //! | IPv6: `accept_ra` 0, and no route in main that a router on it told of | main's default must be the primary ENI's |
@@ -181,6 +181,13 @@ impl EniSetup {
         self.answers.and_then(|_| self.place.link_group())
     }
 
+    /// Whether its link is in a group that somebody else has given it, where ours is needed: it stays, and the ENI is asked at its own
+    /// address in vain.
+    #[must_use]
+    pub fn is_in_foreign_group(&self, state: &EniState) -> bool {
+        self.link_group().is_some() && !may_take(state.group)
+    }
+
     /// The rule for its primary address.
     #[must_use]
     pub fn rule(&self) -> Rule {
@@ -282,7 +289,10 @@ pub fn is_of_address(rule: &Rule, eni: &EniSetup) -> bool {
 
 /// What is missing comes before what is stale goes: pods may be using either.
 fn steering_diff(eni: &EniSetup, state: &EniState) -> Vec<Op> {
-    let wanted = eni.steering_rules();
+    let mut wanted = eni.steering_rules();
+    if eni.is_in_foreign_group(state) {
+        wanted.retain(|rule| !is_answer(rule));
+    }
     let is_there = |rule: &&Rule| !state.steering_rules.iter().any(|(found, _)| found == *rule);
     let mut ops: Vec<_> = wanted.iter().filter(is_there).cloned().map(Op::RuleAdd).collect();
     let selector = |rule: &Rule| (rule.priority, rule.family, rule.from, rule.mark);
@@ -323,6 +333,11 @@ pub fn is_steering(rule: &Rule) -> bool {
     rule.priority == ids::PRIORITY_FROM_POD && rule.to.is_none() && (by_source || by_mark)
 }
 
+/// Whether a link of this group may be put into another: it is in none, or in one of ours, also of another place.
+fn may_take(group: u32) -> bool {
+    group == ids::DEFAULT_GROUP || ids::is_eni_link_group(group)
+}
+
 fn link_diff(eni: &EniSetup, state: &EniState) -> Option<LinkSet> {
     let effective = state.rp_filter.max(state.rp_filter_all);
     let set = LinkSet {
@@ -330,7 +345,7 @@ fn link_diff(eni: &EniSetup, state: &EniState) -> Option<LinkSet> {
         up: !state.up,
         rp_filter: (effective != ids::RP_FILTER_LOOSE).then_some(ids::RP_FILTER_LOOSE),
         group: match eni.link_group() {
-            Some(group) => Some(group).filter(|group| *group != state.group),
+            Some(group) => Some(group).filter(|group| *group != state.group && may_take(state.group)),
             None => ids::is_eni_link_group(state.group).then_some(ids::DEFAULT_GROUP),
         },
         ..LinkSet::of(LinkRef::Mac(eni.mac))

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the guest said on its serial console, and whether that is a success. The lines are those of `scripts/vm-init.sh`.
+//! What the guest said on its serial console, and whether that is a success. The lines are those of `scripts/vm-init.sh`, with those of
+//! the kernel between them, or in the middle of one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -27,12 +28,40 @@ pub(crate) struct Report {
     last: String,
 }
 
+/// Where a line of the kernel begins: its time, `[   12.345678] `.
+fn kernel_at(line: &str) -> Option<usize> {
+    let is_time = |rest: &str| {
+        let text = rest.strip_prefix('[').and_then(|rest| rest.split_once("] ")).map(|(text, _)| text.trim_start());
+        let digits = |text: &str, least: usize| text.len() >= least && text.bytes().all(|byte| byte.is_ascii_digit());
+        let parts = text.and_then(|text| text.split_once('.'));
+        parts.is_some_and(|(seconds, micros)| digits(seconds, 1) && digits(micros, 6))
+    };
+    line.match_indices('[').map(|(at, _)| at).find(|at| is_time(&line[*at..]))
+}
+
+/// The console's lines: one of ours that a line of the kernel cut in two is whole again, behind that.
+fn whole(console: &str) -> Vec<String> {
+    let is_ours = |begin: &str| begin.starts_with("ENID") || "ENID".starts_with(begin);
+    let (mut lines, mut begun) = (Vec::new(), String::new());
+    for line in console.lines() {
+        match kernel_at(line) {
+            Some(at) if !begun.is_empty() || is_ours(&line[..at]) => {
+                begun.push_str(&line[..at]);
+                lines.push(line[at..].to_owned());
+            }
+            _ => lines.push(std::mem::take(&mut begun) + line),
+        }
+    }
+    lines.push(begun);
+    lines
+}
+
 impl Report {
     /// From all that was on the console.
     pub(crate) fn read(console: &str) -> Self {
         let mut report = Self::default();
         let mut said = String::new();
-        for line in console.lines() {
+        for line in &whole(console) {
             if COMPLAINTS.iter().any(|word| line.contains(word)) {
                 report.complaints.push(line.to_owned());
             }
@@ -161,6 +190,18 @@ mod tests {
         assert!(problem.contains("did not come to its end"), "{problem}");
         let problem = Report::read(&whole).and(Report::read("silence")).judge(&expected).unwrap_err();
         assert!(problem.contains("did not come up") && problem.contains("silence"), "{problem}");
+    }
+
+    #[test]
+    fn lines_of_the_kernel_between_ours_and_inside_one_take_nothing_of_them() {
+        let console = CONSOLE.replace("failed", "passed");
+        let between = console.replace('\n', "\n[    9.123456] eth0: a word\n");
+        assert_eq!(judged(&between, &["a::b", "a::c"]), Ok(()));
+        for at in 1..console.len() {
+            let (before, after) = console.split_at(at);
+            let torn = format!("{before}[    9.123456] eth0: a word\n[    9.123457] another\n{after}");
+            assert_eq!(judged(&torn, &["a::b", "a::c"]), Ok(()), "{torn}");
+        }
     }
 
     #[test]

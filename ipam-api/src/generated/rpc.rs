@@ -176,7 +176,7 @@ pub struct CollectGarbageRequest {
     /// What the plugin has taken down: released as by DEL.
     #[prost(message, repeated, tag = "4")]
     pub gone: ::prost::alloc::vec::Vec<Attachment>,
-    /// What was allocated less than this ago is spared too, unless it is gone: an ADD may have come after the runtime made its list.
+    /// What was allocated less than this ago is spared too, gone or not: an ADD may have come after the runtime made its list.
     #[prost(uint32, tag = "5")]
     pub spare_younger_ms: u32,
 }

@@ -112,7 +112,7 @@ pub struct Garbage {
     pub keep: BTreeSet<AllocationKey>,
     /// Sandboxes that the plugin has taken down.
     pub gone: BTreeSet<AllocationKey>,
-    /// What was granted less than this ago is spared, unless it is gone.
+    /// What was granted less than this ago is spared, gone or not: the grant may be newer than the list.
     pub spare_younger: Duration,
 }
 
@@ -124,9 +124,9 @@ pub struct TrackedConnections {
     pub count: u64,
     /// The most it takes (`nf_conntrack_max`); 0: no limit.
     pub max: u64,
-    /// What it lost.
+    /// What it lost; `None`: that could not be read.
     #[serde(default)]
-    pub lost: LostConnections,
+    pub lost: Option<LostConnections>,
 }
 
 /// What the kernel lost of connections since it tracks them, over all processors (`conntrack -S`).
@@ -135,7 +135,7 @@ pub struct TrackedConnections {
 pub struct LostConnections {
     /// Not entered, because a tuple was another connection's (`insert_failed`).
     pub insert_failed: u64,
-    /// Packets dropped, because there was no room (`drop`).
+    /// Packets dropped, because there was no room (`drop` without `insert_failed`, which the kernel counts in both).
     pub dropped: u64,
     /// Forgotten before their first answer, to make room (`early_drop`).
     pub early_dropped: u64,

@@ -104,11 +104,16 @@ fn summary(snapshot: &Snapshot) -> String {
     let each = pool.addresses_per_eni.map_or("?".to_owned(), |each| each.to_string());
     let serving = if snapshot.serving { "yes" } else { "not yet: no address of this boot proven" };
     let tracked = snapshot.connections.map_or_else(String::new, |TrackedConnections { count, max, lost }| {
-        let LostConnections { insert_failed, dropped, early_dropped } = lost;
-        format!(
-            "tracked  {count} connections of {max} at most (conntrack); {dropped} packets dropped for want of room, \
-             {insert_failed} in a clash, {early_dropped} unanswered connections gave way\n"
-        )
+        let lost = lost.map_or_else(
+            || "what was lost is not known".to_owned(),
+            |LostConnections { insert_failed, dropped, early_dropped }| {
+                format!(
+                    "{dropped} packets dropped for want of room, {insert_failed} in a clash, \
+                     {early_dropped} unanswered connections gave way"
+                )
+            },
+        );
+        format!("tracked  {count} connections of {max} at most (conntrack); {lost}\n")
     });
     let bound = snapshot.why.bound_by.map(|code| format!(" [{code}]")).unwrap_or_default();
     format!(

@@ -73,6 +73,7 @@ fn work(jobs: &Receiver<Action>, config: &Config, inbox: &Inbox, mut ledger: Led
     let mut leftovers_due = true;
     let mut ports_due = clock::boot();
     let mut tracked = Tracked::default();
+    let mut in_vain = BTreeSet::new();
     loop {
         tracked.look(inbox);
         // Whatever else there is to do: a busy thread must not leave them open.
@@ -87,6 +88,9 @@ fn work(jobs: &Receiver<Action>, config: &Config, inbox: &Inbox, mut ledger: Led
                 let outcome = outcome.unwrap_or_else(|error| Outcome::Failed(failure(&error)));
                 let is_set_up = matches!((&action.kind, &outcome), (ActionKind::ConfigureHost { .. }, Outcome::Done));
                 log_end(action.id, &outcome, started);
+                if let (ActionKind::ConfigureEni(plan), Outcome::EniConfigured) = (&action.kind, &outcome) {
+                    notice_group(plan, config, &mut in_vain);
+                }
                 inbox.ended(action.id, outcome);
                 if is_set_up && std::mem::take(&mut leftovers_due) {
                     remove_leftovers();
@@ -123,6 +127,22 @@ fn notice_early_demux(config: &Config) {
         tracing::warn!(
             "DISABLE_TCP_EARLY_DEMUX: net.ipv4.tcp_early_demux cannot be set from here (is /proc/sys read-only?); run \
              `sysctl -w net.ipv4.tcp_early_demux=0` on the node"
+        );
+    }
+}
+
+/// Once an ENI; `told`: of which it was said.
+fn notice_group(plan: &EniPlan, config: &Config, told: &mut BTreeSet<MacAddr>) {
+    let Ok(eni) = eni_setup(plan, config) else { return };
+    if told.contains(&eni.mac) {
+        return;
+    }
+    if let Ok(Some((link, group))) = apply::eni::foreign_group(&eni) {
+        told.insert(eni.mac);
+        tracing::warn!(
+            "{link} of {} is in link group {group}, which is not ours and stays: node ports that are asked for at this ENI's own \
+             address are not answered. After `ip link set dev {link} group 0` they are, from the next look at the network on",
+            plan.eni_id
         );
     }
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! How many connections the kernel tracks, and what it lost, read now and then and told to the core.
+//! How many connections the kernel tracks, and what it lost, read now and then and told to the core. Where the losses cannot be
+//! read the rest is told without them.
 //!
 //! Decides only when: on the host thread, when that wakes for something else (every 20 s at the latest), and not again within
 //! 30 s. Two small files below /proc/sys, some 20 us, and one short list by netlink.
@@ -32,23 +33,32 @@ impl Tracked {
             return;
         }
         self.due = clock::boot() + PERIOD;
-        match read() {
-            Ok(found) => {
-                self.failed = false;
-                if let Some(found) = found {
-                    inbox.event(Event::ConnectionsCounted(found));
-                }
-            }
-            Err(error) if !std::mem::replace(&mut self.failed, true) => {
-                tracing::warn!(error = %chain(&error), "it cannot be told how many connections the kernel tracks, trying on");
-            }
-            Err(_) => {}
+        let mut failure = None;
+        if let Some(found) = read(&mut failure) {
+            inbox.event(Event::ConnectionsCounted(found));
+        }
+        let was_failed = std::mem::replace(&mut self.failed, failure.is_some());
+        if let Some((what, error)) = failure.filter(|_| !was_failed) {
+            tracing::warn!(error = %chain(&error), "it cannot be told {what}, trying on");
         }
     }
 }
 
-fn read() -> Result<Option<TrackedConnections>, ApplyError> {
-    let Some((count, max)) = conntrack::fill()? else { return Ok(None) };
-    let conntrack::Losses { insert_failed, dropped, early_dropped } = conntrack::losses()?.unwrap_or_default();
-    Ok(Some(TrackedConnections { count, max, lost: LostConnections { insert_failed, dropped, early_dropped } }))
+/// What there is to be told; `None`: the kernel tracks nothing, or does not say how much. What could not be read goes into `failure`.
+fn read(failure: &mut Option<(&'static str, ApplyError)>) -> Option<TrackedConnections> {
+    let filled = conntrack::fill().unwrap_or_else(|error| {
+        *failure = Some(("how many connections the kernel tracks", error));
+        None
+    });
+    let (count, max) = filled?;
+    let lost = conntrack::losses().unwrap_or_else(|error| {
+        *failure = Some(("what connections the kernel lost", error));
+        None
+    });
+    let lost = lost.map(|conntrack::Losses { insert_failed, dropped, early_dropped }| LostConnections {
+        insert_failed,
+        dropped,
+        early_dropped,
+    });
+    Some(TrackedConnections { count, max, lost })
 }

@@ -105,8 +105,8 @@ pub(crate) fn counters() -> Message {
     Message::new(GET_COUNTERS, 0, 0)
 }
 
-/// Of a processor: insertions that failed, packets dropped for want of room, connections that gave way to others. 32 bits each in
-/// the kernel.
+/// Of a processor: insertions that failed, packets dropped for want of room or in a clash, connections that gave way to others. 32
+/// bits each in the kernel.
 pub(crate) fn losses(entry: &Message) -> [u64; 3] {
     [INSERT_FAILED, DROP, EARLY_DROP].map(|wanted| {
         let value = entry.attributes().find(|(kind, _)| *kind == wanted).map(|(_, value)| value);

@@ -19,5 +19,5 @@ mod standing;
 pub use attach::{AttachedPod, attach};
 pub use check::check;
 pub use detach::{Detached, detach, take_back};
-pub use sandboxes::{AttachedSandbox, sandboxes};
+pub use sandboxes::{AttachedSandbox, is_as_read, sandboxes};
 pub use standing::{Standing, standing};

@@ -17,6 +17,8 @@ use crate::plan::{Family, LinkName, LinkRef, ids};
 /// A host veth with an alias of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttachedSandbox {
+    /// Its index.
+    pub index: u32,
     /// Its name.
     pub host_veth: LinkName,
     /// The allocation key, `network/containerid/ifname`.
@@ -34,10 +36,28 @@ pub struct AttachedSandbox {
 pub fn sandboxes() -> Result<Vec<AttachedSandbox>, ApplyError> {
     let mut node = Socket::route()?;
     let links = read::links(&mut node)?;
+    attached(&mut node, links)
+}
+
+/// Whether the sandbox is what it was when it was read: the same link, live as then, and attached no later.
+///
+/// # Errors
+/// Link or neighbours cannot be read.
+pub fn is_as_read(before: &AttachedSandbox) -> Result<bool, ApplyError> {
+    let mut node = Socket::route()?;
+    let link = read::link_by_index(&mut node, before.index)?;
+    let now = attached(&mut node, link.into_iter().collect())?;
+    // An age only grows; one that is lost, or smaller, is of another attach.
+    Ok(now
+        .into_iter()
+        .any(|now| AttachedSandbox { age: before.age, ..now.clone() } == *before && now.age >= before.age))
+}
+
+fn attached(node: &mut Socket, links: Vec<read::Link>) -> Result<Vec<AttachedSandbox>, ApplyError> {
     // After the links: a neighbour is there a moment after its link's alias.
     let mut ages: BTreeMap<u32, Duration> = BTreeMap::new();
     for family in Family::ALL {
-        for found in read::permanent_neighbours(&mut node, family)? {
+        for found in read::permanent_neighbours(node, family)? {
             let LinkRef::Index(index) = found.neighbour.link else { continue };
             let (Some(age), ids::PROTOCOL) = (found.age, found.protocol) else { continue };
             ages.entry(index).and_modify(|youngest| *youngest = age.min(*youngest)).or_insert(age);
@@ -45,6 +65,7 @@ pub fn sandboxes() -> Result<Vec<AttachedSandbox>, ApplyError> {
     }
     let sandbox = |link: read::Link| {
         Some(AttachedSandbox {
+            index: link.index,
             host_veth: LinkName::new(&link.name).ok()?,
             owner: link.alias()?.owner,
             age: ages.get(&link.index).copied(),

@@ -151,6 +151,23 @@ fn a_rule_of_answers_goes_with_node_ports_and_by_another_mask_after_the_node_s_t
 }
 
 #[test]
+fn somebody_else_s_link_group_is_left_and_the_eni_has_no_answers_then() {
+    let mut done = EniState::default();
+    apply(&mut done, &super::setup(&eni(1)));
+    assert!(
+        !eni(1).is_in_foreign_group(&done) && !silent(1).is_in_foreign_group(&EniState { group: 7, ..done.clone() })
+    );
+    let in_group = |group| EniState { group, ..done.clone() };
+    let text = |group| diff(&eni(1), &in_group(group)).ops.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(text(7), ["ip rule del priority 1025 from all fwmark 0x18/0x7f lookup 2 protocol 158"]);
+    assert!(eni(1).is_in_foreign_group(&in_group(7)));
+    let other_place = Place::new(0, 5).unwrap().link_group().unwrap();
+    for group in [0, other_place] {
+        assert_eq!(text(group), ["ip link set dev $LINK_02000a000114 group 58001"]);
+    }
+}
+
+#[test]
 fn a_pod_s_own_rule_is_no_rule_of_an_eni() {
     assert!(!is_steering(&Rule::from_pod(Ipv4Addr::new(10, 0, 1, 7), Some(RouteTable(2)))));
     assert!(flat(&["10.0.1.32/28"]).steering_rules().iter().all(is_of_eni));
@@ -163,7 +180,7 @@ fn a_secondary_eni_prints_as_reviewed() {
 
 /// An ENI on card 1.
 fn on_card_1(device_index: u32) -> EniSetup {
-    EniSetup { place: Place::new(1, device_index).unwrap(), ..eni(1) }
+    EniSetup { place: Place::new(1, device_index).unwrap(), answers: None, ..eni(1) }
 }
 
 #[test]
@@ -175,7 +192,7 @@ fn the_first_eni_of_another_card_prints_as_reviewed() {
 fn an_eni_of_another_card_in_layout_flat_has_rules_for_its_prefixes_and_none_for_a_mark() {
     let place = Place::new(1, 2).unwrap();
     let steering = Steering { mark: marks::of_eni(u32::MAX, place), prefixes: vec!["10.0.1.32/28".parse().unwrap()] };
-    let eni = EniSetup { place, steering: Some(steering), ..eni(1) };
+    let eni = EniSetup { steering: Some(steering), ..on_card_1(2) };
     golden::check("eni-card-1-flat.sh", &setup(&eni).to_string());
 }
 
@@ -374,15 +391,18 @@ proptest! {
         let place = Place::new(card, device_index).unwrap();
         let answers = answers::of_eni(ids::DEFAULT_ENI_MARK_MASK, place).filter(|_| answering);
         let eni = EniSetup { steering, answers, place, ..eni(1) };
-        let plan = diff(&eni, &state);
+        let (plan, before) = (diff(&eni, &state), state.group);
+        let is_foreign = eni.is_in_foreign_group(&state);
         apply(&mut state, &plan);
         prop_assert!(diff(&eni, &state).is_empty(), "{}", diff(&eni, &state));
         prop_assert_eq!(state.rp_filter.max(state.rp_filter_all), 2);
         let answers: Vec<_> = state.steering_rules.iter().map(|(rule, _)| rule).filter(|rule| is_answer(rule)).collect();
         if device_index > 0 {
             let own: Vec<_> = answers.iter().filter(|rule| rule.table == Some(eni.table())).map(|rule| rule.mark).collect();
-            prop_assert_eq!(own, eni.answers.into_iter().map(Some).collect::<Vec<_>>(), "one rule of its answers leads to it");
-            prop_assert_eq!(ids::is_eni_link_group(state.group), answering && card == 0);
+            let wanted = eni.answers.filter(|_| !is_foreign).into_iter().map(Some);
+            prop_assert_eq!(own, wanted.collect::<Vec<_>>(), "one rule of its answers leads to it");
+            prop_assert_eq!(ids::is_eni_link_group(state.group), answering && card == 0 && before != 7);
+            prop_assert_eq!(state.group == 7, before == 7, "somebody else's stays");
         }
     }
 

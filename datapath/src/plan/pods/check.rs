@@ -2,18 +2,20 @@
 //! Is a pod's network as it was attached? The judge of CNI's CHECK, which has the kernel and the pod's result and nobody to ask.
 //!
 //! What must be there is what repair puts back ([`View::repairs_of`], the node's part of [`pod::attach`]) and what an attach writes
-//! inside the pod. What a repair is told by the daemon is found out here:
+//! inside the pod. Only what breaks a pod counts: a route or rule too many is repair's alone, unless the rule goes before the pod's and
+//! leads elsewhere. What a repair is told by the daemon is found out here:
 //!
 //! | | by |
 //! |---|---|
 //! | host veth | its alias; of a pod of the reference its name |
-//! | egress address | the alias |
+//! | addresses | the alias, whose own (egress apart) must be among the result's; without one the result's first, and its first of the other family where that is routed to the host veth. The rest are later plugins' |
 //! | layout | the table of the host route; where none is left, link group and rules |
 //! | ENI's table | `classic`: the pod's `from` rule; `flat`: the rule of its link group's mark or of its prefix |
 //!
-//! Not seen: a `from` rule (`classic`: the pod's, `flat`: its prefix's) that is gone altogether, and a link group that was set back to
-//! the default one: they look like a pod on the primary ENI. The daemon sees both. Nor what later plugins of the chain may change: a smaller MTU in
-//! the pod, routes in other tables, links and addresses beside ours.
+//! Not seen, of a pod on a secondary ENI: a `from` rule (`classic`: the pod's, `flat`: its prefix's) that is gone altogether, and a link
+//! group that was set back to the default one. They look like a pod on the primary ENI: nothing but the daemon's journal tells on which
+//! it is. The daemon sees all of them and puts them back. Nor is seen what later plugins of the chain may change: a smaller MTU in the
+//! pod, routes in other tables, links and addresses beside ours.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -40,10 +42,8 @@ pub struct PodCheck {
     pub host_veths: Vec<LinkName>,
     /// Name of the pod's link.
     pub pod_link: LinkName,
-    /// Its addresses by the result of its ADD.
-    pub addresses: PodAddresses,
-    /// Addresses that later plugins have given the same link.
-    pub others: Vec<IpAddr>,
+    /// All addresses of that link by the result, in its order: later plugins append theirs.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// One reading of a pod's namespace. Links in it are [`LinkRef::Index`].
@@ -104,16 +104,16 @@ pub fn check(wanted: &PodCheck, node: &NodeState, inside: &PodState) -> Vec<Diff
         return std::iter::once(missing).chain(inside.link.is_none().then(|| no_link(wanted))).collect();
     };
     let mut differences = Vec::new();
-    let mut addresses = wanted.addresses;
-    if let Some(alias) = link.alias.as_ref().filter(|_| vouched) {
-        if alias.addresses.of_vpc() != wanted.addresses {
-            let (found, said) = (alias.addresses.of_vpc(), wanted.addresses);
-            let name = &link.name;
-            differences.push(Difference::Other(format!(
-                "the alias of host veth {name} names {found}, the result of the ADD {said}"
-            )));
-        }
-        addresses = alias.addresses;
+    let alias = link.alias.as_ref().filter(|_| vouched);
+    let ours = alias.map(|alias| alias.addresses).or_else(|| view.addresses_of_unnamed(wanted, link));
+    let Some(addresses) = ours else {
+        return vec![Difference::Other(format!("the result of the ADD names no address of {}", wanted.pod_link))];
+    };
+    if !addresses.of_vpc().iter().all(|address| wanted.addresses.contains(&address)) {
+        let (name, found) = (&link.name, addresses.of_vpc());
+        let said: Vec<_> = wanted.addresses.iter().map(ToString::to_string).collect();
+        let text = format!("the alias of host veth {name} names {found}, the result of the ADD {}", said.join(" and "));
+        differences.push(Difference::Other(text));
     }
     let pod = LivePod {
         owner: wanted.owner.clone(),
@@ -122,7 +122,8 @@ pub fn check(wanted: &PodCheck, node: &NodeState, inside: &PodState) -> Vec<Diff
         eni_table: addresses.iter().find_map(|address| view.source_table(address)),
         layout: view.layout_found(addresses, link, vouched),
     };
-    differences.extend(view.repairs_of(&pod, link, vouched).into_iter().map(Difference::Node));
+    let repairs = view.repairs_of(&pod, link, vouched).into_iter().filter(|repair| view.breaks(&pod, link, &repair.op));
+    differences.extend(repairs.map(Difference::Node));
     differences.extend(view.misled(&pod, link));
     differences.extend(view.unsteered(&pod));
     differences.extend(inside_differences(wanted, &pod, (link, vouched), inside));
@@ -141,6 +142,37 @@ impl<'a> View<'a> {
         }
         let named = wanted.host_veths.iter().filter_map(|name| self.by_name.get(name));
         named.copied().find(|link| link.is_bare_veth).map(|link| (link, false))
+    }
+
+    /// The addresses of a pod whose host veth names none.
+    fn addresses_of_unnamed(&self, wanted: &PodCheck, link: &NodeLink) -> Option<PodAddresses> {
+        let (first, rest) = wanted.addresses.split_first()?;
+        let ours = match *first {
+            IpAddr::V4(v4) => PodAddresses::V4(v4),
+            IpAddr::V6(v6) => PodAddresses::V6(v6),
+        };
+        let other = rest.iter().find(|other| Family::of(**other) != Family::of(*first));
+        let routed = other.filter(|other| self.has_route(RouteTable::MAIN, **other, link));
+        Some(routed.map_or(ours, |other| ours.and(*other)))
+    }
+
+    /// Whether the pod suffers from what this write would put right: not from a route that its packets do not need, nor from a rule
+    /// that comes after its own or leads nowhere.
+    fn breaks(&self, pod: &LivePod, link: &NodeLink, op: &Op) -> bool {
+        let stale = match op {
+            Op::RouteDelete(_) => return false,
+            Op::RuleDelete(stale) => stale,
+            _ => return true,
+        };
+        let selector = |rule: &Rule| (rule.priority, rule.from, rule.to, rule.mark);
+        let place = |wanted: &Rule| self.state.rules.iter().position(|(rule, _)| rule == wanted);
+        let wanted = attachment(pod, link).objects().rules.into_iter().find(|rule| selector(rule) == selector(stale));
+        let comes_first = wanted.is_some_and(|wanted| place(stale) < place(&wanted));
+        let leads_on = |table| {
+            let hosts = stale.to.is_some_and(|to| self.routes.contains_key(&(table, to)));
+            hosts || self.has_way_out(stale.family, table)
+        };
+        comes_first && stale.table.is_some_and(leads_on)
     }
 
     /// How the pod is plumbed.
@@ -205,10 +237,12 @@ impl<'a> View<'a> {
             let to_pods = pod.addresses.iter().map(|address| HostSetup::pod_rule(Family::of(address)));
             let missing = to_pods.filter(|rule| !self.rules.contains(rule));
             differences.extend(missing.map(|rule| Difference::Node(Op::RuleAdd(rule).into())));
-            if group != ids::DEFAULT_GROUP && !self.is_group_steered(group) {
-                let what =
-                    format!("no rule takes packets of link group {group} (its ENI's) to a table with a default route");
-                differences.push(Difference::Other(format!("on the node, {what}")));
+            let of_vpc = pod.addresses.iter().filter(|address| !ids::is_egress(*address)).map(Family::of);
+            for family in of_vpc.filter(|family| group != ids::DEFAULT_GROUP && !self.is_group_steered(group, *family))
+            {
+                let version = if family == Family::V4 { "IPv4" } else { "IPv6" };
+                let what = format!("no {version} rule takes packets of link group {group} (its ENI's)");
+                differences.push(Difference::Other(format!("on the node, {what} to a table with a default route")));
             }
         }
         differences
@@ -220,11 +254,11 @@ impl<'a> View<'a> {
         self.state.rules.iter().map(|(rule, _)| rule).find(holds)?.table
     }
 
-    /// Whether a rule for the mark of the group's ENI leads to a default route.
-    fn is_group_steered(&self, group: u32) -> bool {
+    /// Whether a rule of this family for the mark of the group's ENI leads to a default route.
+    fn is_group_steered(&self, group: u32, family: Family) -> bool {
         let is_groups = |rule: &&Rule| {
             let eni = rule.mark.filter(|_| marks::is_rule(rule)).and_then(marks::place);
-            eni.and_then(Place::group) == Some(group)
+            rule.family == family && eni.and_then(Place::group) == Some(group)
         };
         let mut rules = self.state.rules.iter().map(|(rule, _)| rule).filter(is_groups);
         rules.any(|rule| rule.table.is_some_and(|table| self.has_way_out(rule.family, table)))
@@ -268,7 +302,8 @@ fn inside_differences(
         op @ Op::NeighbourSet(_) if has_neighbour(&op, inside) => Difference::Pod(Repair::because(Fault::Changed, op)),
         op => Difference::Pod(op.into()),
     }));
-    let others = wanted.others.iter().filter(|address| !inside.addresses.contains(address));
+    let others = wanted.addresses.iter().filter(|address| !pod.addresses.contains(**address));
+    let others = others.filter(|address| !inside.addresses.contains(address));
     let text =
         |address| Difference::Other(format!("in the pod, link {name} has not the address {address} of the result"));
     differences.extend(others.map(text));

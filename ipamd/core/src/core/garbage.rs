@@ -4,13 +4,15 @@
 //! | allocation's key | what the kernel showed last | granted | |
 //! |---|---|---|---|
 //! | of another network, or on the list | | | stays |
-//! | taken down by the plugin just now | | | released, as by a DEL |
-//! | on no list | a live host veth of this key | | stays: the plugin has not taken it down, so it knows better |
-//! | on no list | none | less than `spare_younger` ago | stays: its ADD may have come after the list was made |
+//! | on no list | | less than `spare_younger` ago | stays: its ADD may have come after the list was made, or after the plugin took it down |
+//! | taken down by the plugin just now | | before | released, as by a DEL |
+//! | on no list | a live host veth of this key | before | stays: the plugin has not taken it down, so it knows better |
+//! | on no list | a live host veth without a key, routed its address | before | stays: a pod of the reference |
 //! | on no list | none | before | released |
 //!
 //! "Granted" begins anew when an ADD is repeated, and with the daemon: what a restart has read from its journal is spared for that
-//! long. What stays without reason is an orphan ([`super::kernel`]), or the next GC's.
+//! long, also what the plugin has taken down meanwhile. What stays without reason is an orphan ([`super::kernel`]) 60 s after it is
+//! seen to be gone, or the next GC's.
 //!
 //! Waiters are left alone: an ADD that waits is in no list yet.
 
@@ -26,12 +28,13 @@ impl Core {
         let now = turn.boot();
         let is_held = |address, allocation: &Allocation| {
             let held = self.kernel.held.get(&address);
-            held.is_some_and(|held| held.key.as_ref() == Some(&allocation.key))
+            held.is_some_and(|held| held.key.as_ref().is_none_or(|key| *key == allocation.key))
         };
         let stale = self.store.allocations().filter(|(address, _, allocation)| {
             let key = &allocation.key;
-            let is_old = || now.since(allocation.granted_at) >= garbage.spare_younger && !is_held(*address, allocation);
-            key.network == garbage.network && !garbage.keep.contains(key) && (garbage.gone.contains(key) || is_old())
+            let is_of_list = key.network == garbage.network && !garbage.keep.contains(key);
+            let is_old = now.since(allocation.granted_at) >= garbage.spare_younger;
+            is_of_list && is_old && (garbage.gone.contains(key) || !is_held(*address, allocation))
         });
         let stale: Vec<_> = stale.map(|(_, _, allocation)| (allocation.key.clone(), allocation.pod.clone())).collect();
         let mut released = Vec::new();

@@ -35,7 +35,9 @@ impl Connections {
     /// `has_option`: plain traffic is left untracked already, or must not be.
     pub(super) fn counted(&mut self, turn: &mut Turn, found: TrackedConnections, has_option: bool) {
         self.last = Some(found);
-        self.lost(turn, found.lost);
+        if let Some(lost) = found.lost {
+            self.lost(turn, lost);
+        }
         let TrackedConnections { count, max, .. } = found;
         let is_at = |percent: u64| max > 0 && count.saturating_mul(100) >= max.saturating_mul(percent);
         if !self.told && is_at(FILLING) {
@@ -87,7 +89,7 @@ mod tests {
     }
 
     fn reading(count: u64, max: u64, dropped: u64) -> TrackedConnections {
-        TrackedConnections { count, max, lost: LostConnections { dropped, ..LostConnections::default() } }
+        TrackedConnections { count, max, lost: Some(LostConnections { dropped, ..LostConnections::default() }) }
     }
 
     /// Levels of what was said, one text a reading.
@@ -145,6 +147,18 @@ mod tests {
             let says = |more: u64| turn.fx.notices[0].text.contains(&format!("track: {more} for want of room"));
             assert!(more.is_none_or(says), "at {seconds} s: {:?}", turn.fx.notices);
         }
+    }
+
+    #[test]
+    fn a_reading_without_losses_makes_old_ones_no_new_ones() {
+        let mut connections = Connections::default();
+        let unread = TrackedConnections { lost: None, ..reading(1, 100, 0) };
+        for (seconds, found) in [(0, unread), (30, reading(1, 100, 7)), (60, unread), (90, reading(1, 100, 7))] {
+            let mut turn = at(seconds);
+            connections.counted(&mut turn, found, false);
+            assert_eq!(turn.fx.notices.len(), 0, "at {seconds} s");
+        }
+        assert_eq!(connections.last.map(|last| last.count), Some(1));
     }
 
     #[test]

@@ -37,16 +37,11 @@ fn add_steering(node: &mut NodeState, pod: &LivePod, group: u32) {
             node.rules.push((HostSetup::pod_rule(family), ids::PROTOCOL));
         }
     }
-    if group != ids::DEFAULT_GROUP {
+    // An egress address leaves behind the node's.
+    let of_vpc = pod.addresses.of_vpc().iter().map(Family::of).filter(|_| group != ids::DEFAULT_GROUP);
+    for family in of_vpc {
         let mark = marks::of_eni(ids::DEFAULT_ENI_MARK_MASK, Place::new(0, 2).unwrap());
-        let rule = Rule {
-            family: Family::V4,
-            priority: ids::PRIORITY_FROM_POD,
-            from: None,
-            to: None,
-            mark,
-            table: Some(TABLE),
-        };
+        let rule = Rule { family, priority: ids::PRIORITY_FROM_POD, from: None, to: None, mark, table: Some(TABLE) };
         node.rules.push((rule, ids::PROTOCOL));
     }
 }
@@ -159,8 +154,7 @@ fn wanted(addresses: PodAddresses) -> PodCheck {
         owner: OWNER.into(),
         host_veths: Vec::new(),
         pod_link: LinkName::new("eth0").unwrap(),
-        addresses: addresses.of_vpc(),
-        others: Vec::new(),
+        addresses: addresses.of_vpc().iter().collect(),
     }
 }
 
@@ -187,7 +181,7 @@ fn benches() -> Vec<(&'static str, Bench)> {
 #[test]
 fn a_pod_as_attached_has_no_difference_in_either_layout_and_any_family() {
     for (name, bench) in benches() {
-        assert_eq!(bench.differences(), Vec::<String>::new(), "{name}: {}", bench.wanted.addresses);
+        assert_eq!(bench.differences(), Vec::<String>::new(), "{name}: {:?}", bench.wanted.addresses);
     }
 }
 
@@ -195,7 +189,7 @@ fn a_pod_as_attached_has_no_difference_in_either_layout_and_any_family() {
 fn whatever_is_taken_away_is_a_difference() {
     for (name, bench) in benches() {
         for (what, damaged) in bench.damaged() {
-            assert_ne!(damaged.differences(), Vec::<String>::new(), "{name}: {}: {what}", bench.wanted.addresses);
+            assert_ne!(damaged.differences(), Vec::<String>::new(), "{name}: {:?}: {what}", bench.wanted.addresses);
         }
     }
 }
@@ -206,7 +200,7 @@ fn a_route_to_another_living_pod_with_this_address_is_named() {
     let other = NodeLink {
         index: 102,
         name: LinkName::new("eniother").unwrap(),
-        alias: Some(VethAlias { owner: "aws-cni/c2/eth0".into(), addresses: bench.wanted.addresses }),
+        alias: Some(VethAlias { owner: "aws-cni/c2/eth0".into(), addresses: Ipv4Addr::new(10, 0, 1, 7).into() }),
         ..bench.node.links[0].clone()
     };
     bench.node.links.push(other);
@@ -219,7 +213,67 @@ fn a_route_to_another_living_pod_with_this_address_is_named() {
 #[test]
 fn an_alias_that_names_another_address_than_the_result_is_named() {
     let mut bench = Bench::new(Ipv4Addr::new(10, 0, 1, 7).into(), PodLayout::Classic, None);
-    bench.wanted.addresses = Ipv4Addr::new(10, 0, 1, 8).into();
+    bench.wanted.addresses = vec![Ipv4Addr::new(10, 0, 1, 8).into()];
     let differences = bench.differences();
     assert!(differences[0].contains("names 10.0.1.7, the result of the ADD 10.0.1.8"), "{differences:?}");
+}
+
+#[test]
+fn a_route_too_many_is_no_difference() {
+    for (name, mut bench) in benches() {
+        let is_pods = |route: &&Route| pod::is_host_route(route) && route.table == ids::POD_TABLE;
+        let there = bench.node.routes.iter().filter(is_pods);
+        let more: Vec<Route> = there.map(|route| Route { table: RouteTable::MAIN, ..route.clone() }).collect();
+        assert_eq!(more.is_empty(), name.starts_with("classic"), "{name}");
+        bench.node.routes.extend(more);
+        assert_eq!(bench.differences(), Vec::<String>::new(), "{name}: {:?}", bench.wanted.addresses);
+    }
+}
+
+#[test]
+fn a_rule_too_many_is_a_difference_only_when_it_leads_the_pod_s_packets_elsewhere() {
+    let address = Ipv4Addr::new(10, 0, 1, 7);
+    let bench = Bench::new(address.into(), PodLayout::Classic, None);
+    let with = |place: usize, table: RouteTable| {
+        let mut bench = bench.clone();
+        let stale = Rule { table: Some(table), ..Rule::to_pod(address) };
+        bench.node.rules.insert(place, (stale, ids::PROTOCOL));
+        bench.differences()
+    };
+    let last = bench.node.rules.len();
+    assert_eq!(with(last, TABLE), Vec::<String>::new(), "after the pod's");
+    assert_eq!(with(0, RouteTable(77)), Vec::<String>::new(), "to a table without a route");
+    let differences = with(0, TABLE);
+    assert!(differences.len() == 1 && differences[0].contains("rule stale"), "{differences:?}");
+}
+
+#[test]
+fn addresses_that_later_plugins_have_given_the_link_are_theirs() {
+    let (v4, v6): (Ipv4Addr, Ipv6Addr) = (Ipv4Addr::new(10, 0, 1, 7), "fd12::5".parse().unwrap());
+    let mut bench = Bench::new(v4.into(), PodLayout::Classic, None);
+    bench.wanted.addresses.push(v6.into());
+    assert_eq!(bench.differences(), ["in the pod, link eth0 has not the address fd12::5 of the result"]);
+    bench.inside.addresses.push(v6.into());
+    assert_eq!(bench.differences(), Vec::<String>::new(), "vouched for by its alias");
+
+    // A pod of the reference: its link has no alias, and its MAC is the kernel's.
+    let mut link = bench.node.links[0].clone();
+    (link.alias, link.is_bare_veth) = (None, true);
+    bench.wanted.host_veths = vec![link.name.clone()];
+    bench.node.links = vec![link];
+    assert_eq!(bench.differences(), Vec::<String>::new(), "without an alias");
+    let route = bench.node.routes.iter().find(|route| pod::is_host_route(route)).unwrap().clone();
+    bench.node.routes.push(Route { destination: IpAddr::from(v6).into(), ..route });
+    let differences = bench.differences().join("; ");
+    assert!(differences.contains("to fd12::5"), "routed to it on the node, so it is the pod's own: {differences}");
+}
+
+#[test]
+fn a_secondary_eni_s_mark_needs_its_rule_in_every_family_of_the_pod() {
+    let (v4, v6): (Ipv4Addr, Ipv6Addr) = (Ipv4Addr::new(10, 0, 1, 7), "2600:1f13::7".parse().unwrap());
+    let layout = PodLayout::Flat { table: ids::POD_TABLE, group: Place::new(0, 2).unwrap().group().unwrap() };
+    let mut bench = Bench::new(PodAddresses::Both(v4, v6), layout, Some(TABLE));
+    bench.node.rules.retain(|(rule, _)| rule.family == Family::V4 || rule.mark.is_none());
+    let differences = bench.differences();
+    assert!(differences.len() == 1 && differences[0].contains("IPv6 rule"), "{differences:?}");
 }

@@ -263,7 +263,7 @@ fn how_full_the_table_of_connections_is_is_shown() {
     use crate::event::{LostConnections, TrackedConnections};
     let mut world = World::new("m5.large", warm_enis(1));
     assert_eq!(world.core.snapshot(world.now).connections, None);
-    let found = TrackedConnections { count: 900, max: 1000, lost: LostConnections::default() };
+    let found = TrackedConnections { count: 900, max: 1000, lost: Some(LostConnections::default()) };
     world.feed(Event::ConnectionsCounted(found));
     assert_eq!(world.core.snapshot(world.now).connections, Some(found));
     let code = Some(crate::reason::ReasonCode::ConntrackFilling);

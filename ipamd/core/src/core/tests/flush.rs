@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use super::world::{FLUSH_TAKES, Fault, World, warm_enis};
+use super::world::{FLUSH_TAKES, Fault, World, warm_addresses, warm_enis};
 use crate::action::ActionKind;
 use crate::config::Config;
 use crate::core::flush::{FLUSH_WITHIN, GIVE_UP_AFTER};
 use crate::event::FailureClass;
+use crate::ids::RequestId;
 use crate::reason::ReasonCode;
 
 /// An m5.large with all its 27 addresses in use: the next pod gets what the last one left. `count("flush")` begins with the flushes of
@@ -189,4 +190,45 @@ fn an_address_is_not_given_up_while_a_flush_of_it_may_still_be_at_work() {
     assert_eq!(world.answer(next), None, "the flush may be at work, {:?} after it began", world.now.boot.since(began));
     world.run_seconds(2);
     assert!(matches!(world.answer(next), Some(Ok(_))), "inside an ADD's budget");
+}
+
+/// An m5.large whose 18 addresses of two ENIs have pods; the next pod waits for the third ENI. `so_far` is done before it asks.
+fn waits_for_an_eni(so_far: impl FnOnce(&mut World)) -> (World, RequestId) {
+    let config = Config { cooldown: Duration::from_mins(10), ..warm_addresses(0, 0) };
+    let mut world = World::new("m5.large", config);
+    world.start_pods(18, 60);
+    so_far(&mut world);
+    let next = world.add("next");
+    world.run_until(|world| !world.core.newcomers().is_empty());
+    assert_eq!(world.answer(next), None);
+    (world, next)
+}
+
+#[test]
+fn what_comes_while_flushes_fail_waits_from_then_on_and_not_from_the_next_try() {
+    let (mut world, next) = waits_for_an_eni(|world| {
+        for _ in 0..40 {
+            world.fault("flush", Fault::Before(FailureClass::Kernel));
+        }
+        world.del("pod-3");
+        world.run_seconds(120);
+    });
+    world.run(GIVE_UP_AFTER - Duration::from_secs(1));
+    assert_eq!((world.answer(next), world.gave_flushes_up()), (None, false));
+    world.run(FLUSH_WITHIN);
+    assert!(matches!(world.answer(next), Some(Ok(_))), "inside an ADD's budget");
+    assert!(world.gave_flushes_up());
+}
+
+#[test]
+fn what_comes_while_a_flush_hangs_is_given_up_as_any() {
+    let (mut world, next) = waits_for_an_eni(|world| {
+        world.del("pod-3");
+        hang(world, Duration::from_hours(1));
+    });
+    world.run(GIVE_UP_AFTER - Duration::from_millis(1));
+    assert_eq!((world.answer(next), world.gave_flushes_up()), (None, false));
+    world.run(Duration::from_millis(1));
+    assert!(matches!(world.answer(next), Some(Ok(_))), "no flush of it is at work");
+    assert!(world.gave_flushes_up());
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::world::{World, key, warm_addresses};
-use crate::event::{Event, Garbage};
+use crate::event::{Event, Garbage, HeldAddress};
 use crate::ids::{AllocationKey, RequestId};
 
 const SPARE: Duration = Duration::from_secs(60);
@@ -65,6 +65,37 @@ fn one_without_a_host_veth_is_released_once_it_is_old() {
     world.run_seconds(1);
     gc(&mut world, &["pod-0", "pod-1", "pod-2"], &[]);
     assert_eq!(held(&world), ["pod-0", "pod-1", "pod-2"], "60 s");
+}
+
+#[test]
+fn a_grant_that_is_newer_than_what_the_plugin_took_down_stays() {
+    let mut world = three();
+    let again = world.add("pod-0");
+    world.run_seconds(1);
+    world.assert_served(&[again]);
+    gc(&mut world, &["pod-1", "pod-2"], &["pod-0"]);
+    assert_eq!(held(&world), ["pod-0", "pod-1", "pod-2"], "granted anew 1 s ago");
+    world.run_seconds(59);
+    world.pods.remove(&key("pod-0"));
+    gc(&mut world, &["pod-1", "pod-2"], &["pod-0"]);
+    assert_eq!(held(&world), ["pod-1", "pod-2"], "60 s");
+}
+
+#[test]
+fn a_pod_of_the_reference_whose_host_veth_has_its_address_stays() {
+    let mut world = three();
+    let address = world.ledger.owner[&key("pod-0")];
+    let list = ["pod-1", "pod-2"];
+    let held_by = |world: &mut World, key: Option<AllocationKey>| {
+        world.core.kernel.held.insert(address, HeldAddress { address, key, link: "eni0".to_owned() });
+    };
+    held_by(&mut world, None);
+    gc(&mut world, &list, &[]);
+    assert_eq!(held(&world), ["pod-0", "pod-1", "pod-2"], "routed to a host veth that names nobody");
+    held_by(&mut world, Some(key("another")));
+    world.pods.remove(&key("pod-0"));
+    gc(&mut world, &list, &[]);
+    assert_eq!(held(&world), list, "another sandbox has it");
 }
 
 #[test]
