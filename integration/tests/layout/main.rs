@@ -27,17 +27,22 @@ fn rules(topology: &Topology, node: &Node) -> Vec<String> {
 }
 
 /// How many rules a node in layout flat has: the pods' table, the connection mark; of each secondary ENI its own address, its
-/// mark and its prefixes.
+/// mark, that of its answers, and its prefixes.
 fn rules_of_flat(topology: &Topology, node: &str) -> usize {
     let enis = topology.enis(node).unwrap();
-    KERNEL_RULES + 2 + enis.iter().skip(1).map(|eni| 2 + eni.prefixes.len()).sum::<usize>()
+    KERNEL_RULES + 2 + enis.iter().skip(1).map(|eni| 3 + eni.prefixes.len()).sum::<usize>()
 }
 
-/// The same in layout classic: the connection mark; each secondary ENI's address; of each pod one `to` rule, and a `from` rule on
-/// secondary ENIs.
+/// The same in layout classic: the connection mark; each secondary ENI's address, and the mark of its answers; of each pod one `to`
+/// rule, and a `from` rule on secondary ENIs.
 fn rules_of_classic(topology: &Topology, node: &str, pods: &[Pod]) -> usize {
     let on_secondary = pods.iter().filter(|pod| !pod.on_primary()).count();
-    KERNEL_RULES + topology.enis(node).unwrap().len() + pods.len() + on_secondary
+    KERNEL_RULES + 1 + 2 * secondary_enis(topology, node) + pods.len() + on_secondary
+}
+
+/// As many have a rule for their answers, unless the mask is too narrow.
+fn secondary_enis(topology: &Topology, node: &str) -> usize {
+    topology.enis(node).unwrap().len() - 1
 }
 
 /// A pod of each ENI that has some.
@@ -123,8 +128,9 @@ fn pods_of_both_layouts_live_on_one_node_and_reach_each_other_and_everything() {
     let n1 = topology.node("n1");
     let with_rules = near.iter().filter(|pod| pod.added.table == 3).count();
     assert!(with_rules > 0);
-    // A pod has two rules, and its ENI one less.
-    assert_eq!(rules(&topology, n1).len(), rules_of_flat(&topology, "n1") - 1 + 2 * with_rules);
+    // A pod has two rules, and its ENI one less; the mask has no room for answers.
+    let of_enis = rules_of_flat(&topology, "n1") - 1 - secondary_enis(&topology, "n1");
+    assert_eq!(rules(&topology, n1).len(), of_enis + 2 * with_rules);
     pods::end(n1, near, 6).unwrap();
-    assert_eq!(rules(&topology, n1).len(), rules_of_flat(&topology, "n1") - 1);
+    assert_eq!(rules(&topology, n1).len(), of_enis);
 }
