@@ -91,10 +91,9 @@ pub fn run(config: Config, notes: &[Note]) -> Result<(), InitError> {
     let folder = host::state_folder(&config).to_owned();
     std::fs::create_dir_all(&folder).map_err(step("state folder"))?;
     let _lock = InstanceLock::take(&folder.join("ipamd.lock")).map_err(step::<LockError>("lock"))?;
-    let mut restored = restore(&config)?;
-    restored.notes = notes.iter().map(ToString::to_string).collect();
+    let found = restore(&config, notes)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(step("runtime"))?;
-    runtime.block_on(serve_until_stopped(config, folder, restored))?;
+    runtime.block_on(serve_until_stopped(config, folder, found))?;
     // Tasks under way (EC2 calls) are in the journal as intents; they are not waited for.
     runtime.shutdown_background();
     tracing::info!("stopped");
@@ -111,7 +110,7 @@ struct Found {
     notes: Arc<[String]>,
 }
 
-fn restore(config: &Config) -> Result<Found, InitError> {
+fn restore(config: &Config, notes: &[Note]) -> Result<Found, InitError> {
     let kernel = host::observe(&config.veth_prefix).map_err(step("kernel"))?;
     let boot_id = ready::boot_id().map_err(step("boot id"))?;
     let store = Store::new(&config.journal);
@@ -130,7 +129,8 @@ fn restore(config: &Config) -> Result<Found, InitError> {
         tracing::error!(%error, aside = %aside.display(), "ipam.json cannot be used, it was set aside");
     }
     let ledger = settings::open(host::state_folder(config), &boot_id, unix_seconds).map_err(step("settings"))?;
-    Ok(Found { store, restored, ledger, boot_id, notes: Arc::default() })
+    let notes = notes.iter().map(ToString::to_string).collect();
+    Ok(Found { store, restored, ledger, boot_id, notes })
 }
 
 /// Facts of the journal, when they are of this boot.

@@ -335,8 +335,6 @@ pub struct EniPlan {
     pub primary_address: Ipv4Addr,
     /// Its subnet's block; the router is its first address + 1.
     pub subnet_cidr: Ipv4Net,
-    /// Its route table.
-    pub table: RouteTable,
     /// Its prefixes, sorted: in layout `flat` each has a rule, which must be proven before an address of it is given out.
     pub prefixes: Vec<Ipv4Net>,
 }

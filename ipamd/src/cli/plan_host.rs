@@ -9,7 +9,7 @@ use ipamd_aws::Imds;
 use ipamd_core::Config;
 use ipamd_core::action::{EniPlan, HostPlan};
 use ipamd_core::event::{Failure, FailureClass, InstanceFacts};
-use ipamd_core::ids::{DeviceIndex, EniId, MacAddr, RouteTable};
+use ipamd_core::ids::{DeviceIndex, EniId, MacAddr};
 
 use crate::edge::host::{eni_setup, host_setup};
 use crate::edge::nat_file::NatFile;
@@ -85,7 +85,6 @@ async fn secondary_eni(imds: &Imds, mac: MacAddr) -> Result<Option<EniPlan>, Fai
     let prefixes = item("ipv4-prefix").await?.unwrap_or_default();
     let prefixes = prefixes.lines().filter_map(|line| line.parse().ok()).collect();
     let network_card = imds.network_card(mac).await?;
-    let table = RouteTable::of_eni(network_card, device_index);
     let eni_id = EniId(id);
-    Ok(Some(EniPlan { eni_id, mac, device_index, network_card, primary_address, subnet_cidr, table, prefixes }))
+    Ok(Some(EniPlan { eni_id, mac, device_index, network_card, primary_address, subnet_cidr, prefixes }))
 }

@@ -87,11 +87,15 @@ fn work(jobs: &Receiver<Action>, config: &Config, inbox: &Inbox, mut ledger: Led
                 let outcome = perform(&action.kind, config, &mut ledger);
                 let outcome = outcome.unwrap_or_else(|error| Outcome::Failed(failure(&error)));
                 let is_set_up = matches!((&action.kind, &outcome), (ActionKind::ConfigureHost { .. }, Outcome::Done));
+                let is_eni = matches!(outcome, Outcome::EniConfigured);
                 log_end(action.id, &outcome, started);
-                if let (ActionKind::ConfigureEni(plan), Outcome::EniConfigured) = (&action.kind, &outcome) {
+                inbox.ended(action.id, outcome);
+                // ADDs wait for the ENI, and not for what there is to be told of it.
+                if let ActionKind::ConfigureEni(plan) = &action.kind
+                    && is_eni
+                {
                     notice_group(plan, config, &mut in_vain);
                 }
-                inbox.ended(action.id, outcome);
                 if is_set_up && std::mem::take(&mut leftovers_due) {
                     remove_leftovers();
                     notice_egress(config);
@@ -134,7 +138,7 @@ fn notice_early_demux(config: &Config) {
 /// Once an ENI; `told`: of which it was said.
 fn notice_group(plan: &EniPlan, config: &Config, told: &mut BTreeSet<MacAddr>) {
     let Ok(eni) = eni_setup(plan, config) else { return };
-    if told.contains(&eni.mac) {
+    if eni.answers.is_none() || told.contains(&eni.mac) {
         return;
     }
     if let Ok(Some((link, group))) = apply::eni::foreign_group(&eni) {
@@ -451,7 +455,6 @@ mod tests {
             network_card,
             primary_address: std::net::Ipv4Addr::new(10, 0, 1, 20),
             subnet_cidr: "10.0.1.0/24".parse().unwrap(),
-            table: core_ids::RouteTable::of_eni(network_card, device_index),
             prefixes: vec!["10.0.1.32/28".parse().unwrap()],
         }
     }
@@ -459,8 +462,9 @@ mod tests {
     #[test]
     fn the_core_s_route_tables_are_the_datapath_s_on_every_card() {
         for (card, device) in (0..40).flat_map(|card| (0..100).map(move |device| (card, device))) {
-            let plan = eni_plan(card, device);
-            assert_eq!(eni_setup(&plan, &Config::default()).unwrap().table().0, plan.table.0, "{card} {device}");
+            let setup = eni_setup(&eni_plan(card, device), &Config::default()).unwrap();
+            let of_core = core_ids::RouteTable::of_eni(card, DeviceIndex(device));
+            assert_eq!(setup.table().0, of_core.0, "{card} {device}");
         }
     }
 

@@ -2,7 +2,7 @@
 //! What each ENI, the host and the reads need next, as far as it is due.
 
 use crate::action::{ActionKind, EniPlan, HostPlan};
-use crate::ids::{BootTime, EniId, RouteTable};
+use crate::ids::{BootTime, EniId};
 use crate::lifecycle::{
     Assign, DetachStep, DrainReason, Eni, LATE_AFTER, OVERDUE_AFTER, Phase, STUCK_AFTER, Termination, Try, TryState,
 };
@@ -90,7 +90,6 @@ impl Core {
             network_card: eni.network_card,
             primary_address: eni.primary_address,
             subnet_cidr: self.subnets.get(&eni.subnet_id)?.cidr?,
-            table: RouteTable::of_eni(eni.network_card, eni.device_index),
             prefixes: self.prefixes_of(&eni.eni_id),
         })
     }
