@@ -88,7 +88,7 @@ pub(crate) struct NetConf {
     pub wants_multi_nic: bool,
     /// Ports of the node that lead into the pod.
     pub host_ports: Vec<HostPort>,
-    /// `prevResult`, as given.
+    /// `prevResult`, as given; none but in a CHECK.
     pub previous: Option<Value>,
     /// Addresses of `prevResult`, whatever its version.
     pub previous_addresses: Vec<IpAddr>,
@@ -133,7 +133,7 @@ impl NetConf {
             log_level: needed(log_level(&keys), LogLevel::Debug, verb)?,
             wants_multi_nic: wants_multi_nic(&keys),
             host_ports: needed(ports::host_ports(&keys), Vec::new(), verb)?,
-            previous: keys.get("prevResult").filter(|result| result.is_object()).cloned(),
+            previous: keys.get("prevResult").filter(|result| verb == Verb::Check && result.is_object()).cloned(),
             previous_addresses: previous_addresses(&keys),
             keep: if verb == Verb::Gc { keep::attachments(&keys)? } else { None },
         })
