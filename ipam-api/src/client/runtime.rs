@@ -3,8 +3,8 @@
 //! the daemon, a socket that is missing or refuses is waited for within the limit (the runtime restarts).
 //!
 //! A call whose connection is lost is *not* repeated by most callers of a runtime; here it is, within the limit: all of these calls
-//! but [`RuntimeClient::run_sandbox`] and [`RuntimeClient::create_container`] can be repeated, and these two end with an error of
-//! the runtime's, for the name is taken.
+//! but [`RuntimeClient::run_sandbox`] and [`RuntimeClient::create_container`] can be repeated. These two end with an error of the
+//! runtime's, for the name is taken; where it was killed before it had noted the first, that one may be left behind.
 
 use std::io;
 use std::path::PathBuf;
@@ -76,7 +76,7 @@ impl RuntimeClient {
         Self(Client::new(socket))
     }
 
-    /// Its name and version.
+    /// Its version.
     ///
     /// # Errors
     /// See [`RuntimeError`], as of all calls here.
@@ -98,7 +98,7 @@ impl RuntimeClient {
     /// # Errors
     /// See [`RuntimeError`]; a failed ADD is `Refused` with the plugin's words.
     pub fn run_sandbox(&self, config: &PodSandboxConfig, limit: Duration) -> Result<String, RuntimeError> {
-        let request = RunPodSandboxRequest { config: Some(config.clone()), runtime_handler: String::new() };
+        let request = RunPodSandboxRequest { config: Some(config.clone()) };
         let reply = self.call(request, limit, async |mut stub, request| stub.run_pod_sandbox(request).await)?;
         Ok(reply.pod_sandbox_id)
     }
