@@ -121,7 +121,7 @@ kube-proxy: ## build kube-proxy 1.20.2 from Debian's source into the build folde
 network-managers: ## unpack systemd-networkd, NetworkManager, udev and dbus for tests, as far as the host lacks them (Debian)
 	@scripts/network-managers.sh
 
-runtimes: ## unpack containerd 1.x and 2.x, runc and busybox for tests (Debian)
+runtimes: ## unpack containerd 1.x and 2.x, podman, runc and busybox for tests (Debian)
 	@scripts/runtimes.sh
 
 # After `build`: cargo says which executable the datapath's tests are in.

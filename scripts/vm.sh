@@ -91,7 +91,7 @@ copy_libraries() {
 copy_tools() {
     local root=$1 tools program path
     tools=$("$scripts/tools.sh") || fail "no tools"
-    if [ -n "$tools" ]; then
+    if [ -x "$tools/bin/ip" ]; then
         (cd "$tools" && cp -a --parents bin/ip sbin/tc usr/sbin usr/lib lib "$root")
         copy_libraries "$root" "$root"/{bin/ip,sbin/tc,usr/sbin/{nft,xtables-legacy-multi,xtables-nft-multi}}
         return

@@ -112,7 +112,8 @@ fn machine(folder: &Path, number: usize, only: Option<&str>) -> Command {
     // What a node has no need of here, and emulation would pay for: mitigations, five levels of pages, grace periods at leisure.
     // Of what the kernel says, warnings and worse come to the console (level 5 and above do not): [`report`] looks for them.
     let line = format!(
-        "console=ttyS0 loglevel=5 panic=-1 mitigations=off no5lvl nosmap nosmep rcupdate.rcu_expedited=1 enid.part={number}/{} enid.not=^({})$",
+        "console=ttyS0 loglevel=5 panic=-1 mitigations=off no5lvl nosmap nosmep rcupdate.rcu_expedited=1 \
+         enid.part={number}/{} enid.not=^({})$",
         MACHINES.len(),
         left_out.join("|")
     );
@@ -172,6 +173,8 @@ fn the_datapath_s_tests_pass_on_linux_6_1() {
     let left_out: BTreeMap<_, _> = LEFT_OUT.into_iter().collect();
     let stale: Vec<_> = left_out.keys().filter(|name| !known.contains(**name)).collect();
     assert!(stale.is_empty(), "LEFT_OUT names what is no test of the datapath: {stale:?}");
+    let is_known = |chosen: &&str| known.iter().any(|name| name.starts_with(*chosen));
+    assert!(CHOSEN.iter().all(is_known), "CHOSEN names what is no module of tests of the datapath");
     let (ignored, all) = (tests(&program, "--ignored"), runs_all());
     assert!(!ignored.is_empty(), "no test is for this machine alone: is it the datapath's executable?");
     let is_meant =
