@@ -5,7 +5,6 @@
 //! a packet fabric in network namespaces, and drives the real `ipamd` and CNI binaries inside it as a cluster would.
 
 pub mod bench;
-
 pub mod control;
 pub mod counters;
 pub mod demo;

@@ -184,7 +184,8 @@ impl Runtime {
         let broken =
             |_| SandboxError::Setup { doing: "10-aws.conflist is not JSON", source: io::ErrorKind::InvalidData.into() };
         let mut list: Value = serde_json::from_str(CONFLIST).map_err(broken)?;
-        for plugin in list["plugins"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        let plugins = list["plugins"].as_array_mut().into_iter().flatten();
+        for plugin in plugins.filter(|plugin| plugin["type"] == "aws-cni").filter_map(Value::as_object_mut) {
             for (key, value) in &self.configuration {
                 // What a runtime puts in by itself.
                 if !["name", "cniVersion", "runtimeConfig"].contains(&key.as_str()) {
@@ -241,12 +242,7 @@ impl Runtime {
     /// # Errors
     /// The plugin refuses, or breaks the specification.
     pub fn del(&self, sandbox: &Sandbox, netns: NetnsPath) -> Result<Duration, SandboxError> {
-        let previous = sandbox.result.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let (output, took) = self.call("DEL", sandbox, netns, previous.as_ref())?;
-        if output.status.success() {
-            return Ok(took);
-        }
-        answer("DEL", sandbox, &output, took).map(|_| took)
+        self.call_with_result("DEL", sandbox, netns)
     }
 
     /// CHECK, with the last ADD's result as `prevResult`.
@@ -254,12 +250,7 @@ impl Runtime {
     /// # Errors
     /// The pod's network is not as it was attached.
     pub fn check(&self, sandbox: &Sandbox) -> Result<Duration, SandboxError> {
-        let previous = sandbox.result.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let (output, took) = self.call("CHECK", sandbox, NetnsPath::Given, previous.as_ref())?;
-        if output.status.success() {
-            return Ok(took);
-        }
-        answer("CHECK", sandbox, &output, took).map(|_| took)
+        self.call_with_result("CHECK", sandbox, NetnsPath::Given)
     }
 
     /// GC at version 1.1.0, with these sandboxes on the list, under both names that the list has. `spare_younger`: how young a
@@ -270,24 +261,12 @@ impl Runtime {
     pub fn gc(&self, keep: &[&Sandbox], spare_younger: Option<Duration>) -> Result<Duration, SandboxError> {
         let attachment = |sandbox: &&Sandbox| json!({ "containerID": sandbox.container_id, "ifname": "eth0" });
         let list: Value = keep.iter().map(attachment).collect();
-        let mut configuration = self.configuration.clone();
-        configuration.insert("cniVersion".to_owned(), "1.1.0".into());
-        configuration.insert("cni.dev/valid-attachments".to_owned(), list.clone());
-        configuration.insert("cni.dev/attachments".to_owned(), list);
         let mut command = self.command("GC");
         if let Some(spare) = spare_younger {
             command.env("ENID_GC_SPARE_MS", spare.as_millis().to_string());
         }
-        let (output, took) = self
-            .exchange(&mut command, &configuration)?
-            .map_err(|source| SandboxError::Setup { doing: "running GC", source })?;
-        if output.status.success() {
-            return Ok(took);
-        }
-        Err(refusal(&output.stdout, took).map_or_else(
-            || SandboxError::Setup { doing: "GC answered no error object", source: io::ErrorKind::InvalidData.into() },
-            SandboxError::Refused,
-        ))
+        let lists = ["cni.dev/valid-attachments", "cni.dev/attachments"].map(|key| (key.to_owned(), list.clone()));
+        self.call_without_sandbox("running GC", &mut command, lists)
     }
 
     /// STATUS, at version 1.1.0, where it begins; the environment holds only command and path.
@@ -295,22 +274,7 @@ impl Runtime {
     /// # Errors
     /// The plugin is not ready.
     pub fn status(&self) -> Result<Duration, SandboxError> {
-        let mut configuration = self.configuration.clone();
-        configuration.insert("cniVersion".to_owned(), "1.1.0".into());
-        let mut command = self.command("STATUS");
-        let (output, took) = self
-            .exchange(&mut command, &configuration)?
-            .map_err(|source| SandboxError::Setup { doing: "running STATUS", source })?;
-        if output.status.success() {
-            return Ok(took);
-        }
-        Err(refusal(&output.stdout, took).map_or_else(
-            || SandboxError::Setup {
-                doing: "STATUS answered no error object",
-                source: io::ErrorKind::InvalidData.into(),
-            },
-            SandboxError::Refused,
-        ))
+        self.call_without_sandbox("running STATUS", &mut self.command("STATUS"), [])
     }
 
     /// Begins an ADD, to be killed while it waits.
@@ -348,6 +312,40 @@ impl Runtime {
         command.env("CNI_CONTAINERID", &sandbox.container_id).env("CNI_NETNS", path).env("CNI_IFNAME", "eth0");
         command.env("CNI_ARGS", arguments(sandbox)?);
         Ok(command)
+    }
+
+    /// A verb of the node's, at version 1.1.0, with further keys in the configuration.
+    fn call_without_sandbox(
+        &self,
+        doing: &'static str,
+        command: &mut Command,
+        keys: impl IntoIterator<Item = (String, Value)>,
+    ) -> Result<Duration, SandboxError> {
+        let mut configuration = self.configuration.clone();
+        configuration.insert("cniVersion".to_owned(), "1.1.0".into());
+        configuration.extend(keys);
+        let setup = |source| SandboxError::Setup { doing, source };
+        let (output, took) = self.exchange(command, &configuration)?.map_err(setup)?;
+        if output.status.success() {
+            return Ok(took);
+        }
+        let no_object = || setup(io::Error::new(io::ErrorKind::InvalidData, "it answered no error object"));
+        Err(refusal(&output.stdout, took).map_or_else(no_object, SandboxError::Refused))
+    }
+
+    /// A verb of a sandbox's that prints nothing, with the last ADD's result as `prevResult`.
+    fn call_with_result(
+        &self,
+        verb: &'static str,
+        sandbox: &Sandbox,
+        netns: NetnsPath,
+    ) -> Result<Duration, SandboxError> {
+        let previous = sandbox.result.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (output, took) = self.call(verb, sandbox, netns, previous.as_ref())?;
+        if output.status.success() {
+            return Ok(took);
+        }
+        answer(verb, sandbox, &output, took).map(|_| took)
     }
 
     fn call(

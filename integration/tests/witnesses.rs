@@ -138,7 +138,7 @@ fn journal(node: &Node) -> Value {
 fn restart(node: &mut Node) {
     node.kill();
     node.start().unwrap();
-    eventually("the new daemon answers", READY, || node.status().map(drop).map_err(|error| error.to_string())).unwrap();
+    node.wait_answers(READY).unwrap();
 }
 
 fn drift_found(node: &Node, what: &Hidden) {

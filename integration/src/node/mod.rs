@@ -340,6 +340,14 @@ impl Node {
         })
     }
 
+    /// Waits until the daemon answers those who ask for its status: a moment after an ADD could succeed.
+    ///
+    /// # Errors
+    /// It does not in time.
+    pub fn wait_answers(&self, within: Duration) -> Result<(), NotYet> {
+        eventually("the daemon answers", within, || self.status().map(drop).map_err(|error| error.to_string()))
+    }
+
     /// `ipamd status -o json`.
     ///
     /// # Errors

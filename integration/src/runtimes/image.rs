@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The images that sandboxes and containers run, made here, for there is no registry: busybox under the names that runtimes ask for, as one archive in the
-//! OCI image layout (OCI image specification 1.0), which runtimes import.
+//! The images that sandboxes and containers run, made here, for there is no registry: busybox under the names that runtimes ask for,
+//! as one archive in the OCI image layout (OCI image specification 1.0), which runtimes import.
 #![expect(clippy::disallowed_methods, reason = "images are files")]
 
 use std::io;

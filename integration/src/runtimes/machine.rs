@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
 
-use super::{RuntimesError, failed};
+use super::{PATH, RuntimesError, failed};
 use crate::eventually::eventually;
 use crate::netns::Namespace;
 use crate::process::{ProcessError, Program, Running};
@@ -80,7 +80,7 @@ impl Machine {
              mkdir -p {path} && mount --bind {folder} {path}"
         );
         let words = ["/bin/bash", "-ec", &script].map(str::to_owned);
-        self.output(&words, &[("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")]).map(drop)
+        self.output(&words, &[("PATH", PATH)]).map(drop)
     }
 
     /// nsenter's arguments.
@@ -92,7 +92,7 @@ impl Machine {
 
 fn program(name: &str, arguments: Vec<String>, log: &Path) -> Program {
     let path = Path::new("/usr/bin").join(name);
-    let environment = BTreeMap::from([("PATH".to_owned(), "/usr/sbin:/usr/bin:/sbin:/bin".to_owned())]);
+    let environment = BTreeMap::from([("PATH".to_owned(), PATH.to_owned())]);
     Program { path, arguments, environment, log: log.to_owned() }
 }
 

@@ -30,6 +30,9 @@ use crate::world::{World, WorldError};
 /// A call that works takes a second or two, on a busy machine.
 pub const CALL: Duration = Duration::from_secs(60);
 
+/// Where a runtime finds the host's programs.
+const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// How long killed processes may take to be gone.
 const LAST_BREATH: Duration = Duration::from_secs(10);
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::image::{self, BUSYBOX, PAUSE};
 use super::machine::Machine;
-use super::{RuntimesError, cgroup_of, failed, install, packages, remove_cgroups};
+use super::{PATH, RuntimesError, cgroup_of, failed, install, packages, remove_cgroups};
 use crate::node::Node;
 use crate::world::World;
 
@@ -83,7 +83,7 @@ impl Podman {
             ("LD_LIBRARY_PATH", libraries.as_str()),
             ("CONTAINERS_CONF", &configuration),
             ("HOME", "/root"),
-            ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
+            ("PATH", PATH),
         ];
         machine.output(&words, &environment)
     }

@@ -35,18 +35,9 @@ impl Bed {
         Self { n1, n2, topology }
     }
 
-    /// A number of the status of `n1`'s daemon.
-    pub(crate) fn number(&self, pointer: &str) -> u64 {
-        self.topology.node("n1").number(pointer).unwrap()
-    }
-
     /// Waits until the daemon of `n1` has given out exactly this many addresses.
     pub(crate) fn wait_allocated(&self, count: u64) {
-        let seen = eventually("addresses given out", PATIENCE, || match self.number("/pool/allocated") {
-            found if found == count => Ok(()),
-            found => Err(format!("{found}, not {count}")),
-        });
-        seen.unwrap();
+        wait_allocated(&self.topology, count);
     }
 
     /// Nothing of any pod is left on `n1`, in the kernel or in the daemon.
@@ -63,6 +54,15 @@ impl Bed {
     pub(crate) fn is_of_the_vpc(&self, node: &str, address: Ipv4Addr) -> bool {
         self.topology.enis(node).unwrap().iter().any(|eni| eni.secondary.contains(&address))
     }
+}
+
+/// Waits until the daemon of `n1`, which may be starting, has given out exactly this many addresses.
+pub(crate) fn wait_allocated(topology: &Topology, count: u64) {
+    let seen = eventually("addresses given out", PATIENCE, || match topology.node("n1").number("/pool/allocated") {
+        Ok(found) if found == count => Ok(()),
+        found => Err(format!("{found:?}, not {count}")),
+    });
+    seen.unwrap();
 }
 
 /// Two nodes, their daemons not started.

@@ -3,21 +3,11 @@
 
 use std::net::SocketAddrV4;
 
-use integration::eventually::eventually;
 use integration::probe;
 use integration::runtimes::containerd::{Containerd, Line};
 use integration::runtimes::podman::Podman;
-use integration::topology::Topology;
 
-use crate::bed::{PATIENCE, connects, nodes};
-
-fn wait_allocated(topology: &Topology, count: u64) {
-    let seen = eventually("addresses given out", PATIENCE, || match topology.node("n1").number("/pool/allocated") {
-        Ok(found) if found == count => Ok(()),
-        found => Err(format!("{found:?}, not {count}")),
-    });
-    seen.unwrap();
-}
+use crate::bed::{connects, nodes, wait_allocated};
 
 #[test]
 fn podman_runs_containers_with_addresses_of_the_vpc_and_reloads_their_network() {

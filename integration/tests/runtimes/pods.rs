@@ -88,7 +88,7 @@ fn a_full_node_says_why(line: Line) {
     assert_eq!(second.pod.address, first.pod.address, "the only address there is");
     // The DEL of the first one, again, when its address is the second one's.
     bed.n1.remove_pod(&first.pod).unwrap();
-    assert_eq!(bed.number("/pool/allocated"), 1);
+    bed.wait_allocated(1);
     let far = run(&bed.n2, "far");
     pings(&bed.n2, &far, second.pod.address);
     pings(&bed.n1, &second, far.pod.address);

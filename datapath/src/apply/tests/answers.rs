@@ -9,7 +9,7 @@ use crate::apply::pod::attach;
 use crate::apply::testbed::{Space, settle};
 use crate::apply::{eni, host};
 use crate::plan::eni::EniSetup;
-use crate::plan::host::HostSetup;
+use crate::plan::host::{HostSetup, Layout};
 
 /// As kube-proxy does: a node port for each of pod, pod, process of the node, and a pod elsewhere with masquerading; at all
 /// addresses of the node.
@@ -160,6 +160,9 @@ fn open_connections_go_on_when_all_is_set_up_anew_and_under_another_layout() {
     go_on("with a new table");
     host::setup(&HostSetup { external_snat: true, ..bed.host() }).unwrap();
     go_on("with SNAT elsewhere");
+    host::setup(&HostSetup { layout: Layout::Classic, ..bed.host() }).unwrap();
+    eni::setup(&EniSetup { steering: None, ..bed.way.eni() }).unwrap();
+    go_on("in layout classic");
 }
 
 #[test]

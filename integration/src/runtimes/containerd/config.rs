@@ -38,18 +38,20 @@ impl Places<'_> {
 
     /// The file's text.
     pub(super) fn text(&self, line: Line) -> String {
-        let folder = self.folder.display();
+        let (folder, plugins, socket) = (self.folder.display(), self.plugins.display(), self.socket());
+        let socket = socket.display();
         let off = OFF.map(|plugin| format!("'io.containerd.{plugin}'")).join(", ");
         let head = format!(
             "root = '{folder}/root'\nstate = '{folder}/state'\ndisabled_plugins = [{off}]\n\
-             [grpc]\naddress = '{folder}/containerd.sock'\n[ttrpc]\naddress = '{folder}/containerd.sock.ttrpc'\n"
+             [grpc]\naddress = '{socket}'\n[ttrpc]\naddress = '{socket}.ttrpc'\n"
         );
         let streams = "stream_server_address = '127.0.0.1'\nstream_server_port = '0'\n";
         match line {
             Line::One => {
                 let cri = "plugins.'io.containerd.grpc.v1.cri'";
                 let own = format!("{streams}sandbox_image = '{PAUSE}'\n");
-                format!("version = 2\n{head}{}", self.cri(cri, &own, "bin_dir", "snapshotter = 'overlayfs'\n"))
+                let bin = format!("bin_dir = '{plugins}'");
+                format!("version = 2\n{head}{}", self.cri(cri, &own, &bin, "snapshotter = 'overlayfs'\n"))
             }
             Line::Two => {
                 let cri = "plugins.'io.containerd.cri.v1.runtime'";
@@ -57,20 +59,19 @@ impl Places<'_> {
                 format!(
                     "version = 3\n{head}[plugins.'io.containerd.grpc.v1.cri']\n{streams}\
                      [{images}]\nsnapshotter = 'overlayfs'\n[{images}.pinned_images]\nsandbox = '{PAUSE}'\n{}",
-                    self.cri(cri, "", "bin_dirs", "")
+                    self.cri(cri, "", &format!("bin_dirs = ['{plugins}']"), "")
                 )
             }
         }
     }
 
-    /// The tables of what makes sandboxes.
-    fn cri(&self, table: &str, own: &str, bin_key: &str, containerd: &str) -> String {
-        let (plugins, conf, runc) = (self.plugins.display(), self.conf.display(), self.runc.display());
-        let bin = if bin_key == "bin_dirs" { format!("['{plugins}']") } else { format!("'{plugins}'") };
+    /// The tables of what makes sandboxes; `bin`: the line that names the plugins' folder.
+    fn cri(&self, table: &str, own: &str, bin: &str, containerd: &str) -> String {
+        let (conf, runc) = (self.conf.display(), self.runc.display());
         format!(
             "[{table}]\n{own}disable_apparmor = true\nrestrict_oom_score_adj = true\n\
              disable_hugetlb_controller = true\ntolerate_missing_hugetlb_controller = true\n\
-             [{table}.cni]\n{bin_key} = {bin}\nconf_dir = '{conf}'\nmax_conf_num = 1\n\
+             [{table}.cni]\n{bin}\nconf_dir = '{conf}'\nmax_conf_num = 1\n\
              [{table}.containerd]\n{containerd}default_runtime_name = 'runc'\n\
              [{table}.containerd.runtimes.runc]\nruntime_type = 'io.containerd.runc.v2'\n\
              [{table}.containerd.runtimes.runc.options]\nSystemdCgroup = false\nBinaryName = '{runc}'\n"

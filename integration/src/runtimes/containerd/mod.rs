@@ -21,7 +21,7 @@ use rustix::process::Pid;
 
 use super::image::{self, BUSYBOX, PAUSE};
 use super::machine::{self, Machine};
-use super::{CALL, RuntimesError, called, cgroup_of, failed, install, packages, remove_cgroups};
+use super::{CALL, PATH, RuntimesError, called, cgroup_of, failed, install, packages, remove_cgroups};
 use crate::eventually::eventually;
 use crate::netns::Namespace;
 use crate::node::Node;
@@ -161,17 +161,24 @@ impl Containerd {
     /// # Errors
     /// It fails.
     pub fn ctr_run(&self, name: &str, line: &str) -> Result<String, RuntimesError> {
-        let machine =
-            self.machine.as_ref().ok_or_else(|| RuntimesError::Odd("containerd is not running".to_owned()))?;
+        let machine = self.machine()?;
         machine.show(&self.conf, "/etc/cni/net.d", &self.folder.join("etc"))?;
         machine.show(&self.plugins, "/opt/cni/bin", &self.folder.join("opt"))?;
-        let runc = self.packages.join("runc").display().to_string();
-        let words = ["run", "--rm", "--cni", "--runc-binary", &runc, "--cgroup", &format!("/{}/{name}", self.cgroup)];
-        let words = words.into_iter().chain([BUSYBOX, name, "/bin/sh", "-c", line]);
-        let ctr =
-            [self.program("ctr"), "--address".to_owned(), self.folder.join("containerd.sock").display().to_string()];
-        let all = ctr.into_iter().chain(["--namespace", "k8s.io"].map(str::to_owned)).chain(words.map(str::to_owned));
-        machine.output(&all.collect::<Vec<_>>(), &[("PATH", &self.path())])
+        let (runc, cgroup) = (self.packages.join("runc").display().to_string(), format!("/{}/{name}", self.cgroup));
+        let words = ["run", "--rm", "--cni", "--runc-binary", &runc, "--cgroup", &cgroup];
+        self.ctr(&[&words[..], &[BUSYBOX, name, "/bin/sh", "-c", line]].concat())
+    }
+
+    /// Runs a command of ctr among the CRI's containers: what it printed.
+    fn ctr(&self, words: &[&str]) -> Result<String, RuntimesError> {
+        let (program, socket) = (self.program("ctr"), self.folder.join("containerd.sock").display().to_string());
+        let before = [program.as_str(), "--address", &socket, "--namespace", "k8s.io"];
+        let all: Vec<_> = before.iter().chain(words).map(|word| (*word).to_owned()).collect();
+        self.machine()?.output(&all, &[("PATH", &self.path())])
+    }
+
+    fn machine(&self) -> Result<&Machine, RuntimesError> {
+        self.machine.as_ref().ok_or_else(|| RuntimesError::Odd("containerd is not running".to_owned()))
     }
 
     fn program(&self, name: &str) -> String {
@@ -180,17 +187,12 @@ impl Containerd {
 
     /// It finds its shim by this.
     fn path(&self) -> String {
-        format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", self.packages.join(self.line.folder()).display())
+        format!("{}:{PATH}", self.packages.join(self.line.folder()).display())
     }
 
     fn import_images(&self) -> Result<(), RuntimesError> {
         let archive = image::write(&self.packages.join("busybox"), &[BUSYBOX, PAUSE], &self.folder)?;
-        let machine =
-            self.machine.as_ref().ok_or_else(|| RuntimesError::Odd("containerd is not running".to_owned()))?;
-        let socket = self.folder.join("containerd.sock").display().to_string();
-        let words = ["--address", &socket, "--namespace", "k8s.io", "images", "import", &archive.display().to_string()];
-        let words: Vec<_> = [self.program("ctr")].into_iter().chain(words.map(str::to_owned)).collect();
-        machine.output(&words, &[("PATH", &self.path())]).map(drop)
+        self.ctr(&["images", "import", &archive.display().to_string()]).map(drop)
     }
 }
 

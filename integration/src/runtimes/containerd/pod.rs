@@ -114,7 +114,6 @@ impl Containerd {
             linux: Some(LinuxContainerConfig {
                 security_context: Some(LinuxContainerSecurityContext { namespace_options: Some(own_processes()) }),
             }),
-            ..ContainerConfig::default()
         };
         let made = self.client.create_container(&pod.id, &config, &pod.config, CALL);
         let id = made.map_err(called(&format!("making container {name}")))?;
@@ -138,7 +137,6 @@ impl Containerd {
             protocol: Protocol::Tcp.into(),
             container_port: i32::from(*container),
             host_port: i32::from(*host),
-            host_ip: String::new(),
         };
         PodSandboxConfig {
             metadata: Some(PodSandboxMetadata {
@@ -154,12 +152,11 @@ impl Containerd {
                 cgroup_parent: format!("/{}", self.cgroup),
                 security_context: Some(LinuxSandboxSecurityContext { namespace_options: Some(own_processes()) }),
             }),
-            ..PodSandboxConfig::default()
         }
     }
 }
 
 /// The pod's network, each container its own processes.
 fn own_processes() -> NamespaceOption {
-    NamespaceOption { pid: NamespaceMode::Container.into(), ..NamespaceOption::default() }
+    NamespaceOption { pid: NamespaceMode::Container.into() }
 }
