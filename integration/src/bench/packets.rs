@@ -32,6 +32,8 @@ const ROUNDS: usize = 80;
 const INSTANCE_TYPE: &str = "t3.micro";
 /// Pods of an ENI of an m5.24xlarge, which takes 735: every 49 pods have another ENI, and so a mark.
 const PODS_OF_ENI: u32 = 49;
+/// Device index that the first further ENI would have.
+const FURTHER_ENI: u32 = 3;
 /// Addresses that pad the nodes count up from here; nobody has them.
 const PADDING: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 0);
 /// What `ip rule flush` leaves out of the kernel's own.
@@ -78,7 +80,8 @@ impl Way {
             Self::Classic => pods
                 .flat_map(|pod| {
                     let address = padding(pod);
-                    [format!("priority 512 to {address} lookup main"), format!("priority 1536 from {address} lookup 2")]
+                    let to = format!("priority 512 to {address} lookup main");
+                    answer_rule(pod).into_iter().chain([to, format!("priority 1536 from {address} lookup 2")])
                 })
                 .collect(),
             Self::Prefixes => {
@@ -86,11 +89,18 @@ impl Way {
                 first.map(|pod| format!("priority 1536 from {}/28 lookup 2", padding(pod))).collect()
             }
             Self::Marks => {
-                let first = pods.filter(|pod| pod % PODS_OF_ENI == 0);
-                first.map(|pod| format!("priority 1536 fwmark {:#x}/0x7f lookup 2", 3 + pod / PODS_OF_ENI)).collect()
+                let of_pods =
+                    |pod| format!("priority 1536 fwmark {:#x}/0x7f lookup 2", FURTHER_ENI + pod / PODS_OF_ENI);
+                pods.filter_map(|pod| Some([answer_rule(pod)?, of_pods(pod)])).flatten().collect()
             }
         }
     }
+}
+
+/// The rule for the answers of a further ENI, where this pod is its first one.
+fn answer_rule(pod: u32) -> Option<String> {
+    let number = 23 + FURTHER_ENI + pod / PODS_OF_ENI;
+    pod.is_multiple_of(PODS_OF_ENI).then(|| format!("priority 1025 fwmark {number:#x}/0x7f lookup 2"))
 }
 
 fn padding(pod: u32) -> Ipv4Addr {
