@@ -58,8 +58,8 @@ pub fn foreign_group(eni: &EniSetup) -> Result<Option<(String, u32)>, ApplyError
     Ok(eni.is_in_foreign_group(&state).then_some((link.name, link.group)))
 }
 
-/// Removes an ENI's rules, routes and address, and takes its link out of its group; else the link stays as it is. Nothing there is fine, and so is no link. The
-/// primary ENI has nothing of ours.
+/// Removes an ENI's rules, routes and address, and takes its link out of its group; else the link stays as it is. Nothing there is
+/// fine, and so is no link. The primary ENI has nothing of ours.
 ///
 /// # Errors
 /// The first refusal.

@@ -14,7 +14,8 @@
 //!
 //! Not seen, of a pod on a secondary ENI: a `from` rule (`classic`: the pod's, `flat`: its prefix's) that is gone altogether, and a link
 //! group that was set back to the default one. They look like a pod on the primary ENI: nothing but the daemon's journal tells on which
-//! it is. The daemon sees all of them and puts them back. Nor is seen what later plugins of the chain may change: a smaller MTU in the
+//! it is. Nor the node's nft table (marks by link group, SNAT) and its rules for marks (1024, 1025), which are no pod's. The daemon sees
+//! all of them and puts them back. Nor is seen what later plugins of the chain may change: a smaller MTU in the
 //! pod, routes in other tables, links and addresses beside ours.
 
 use std::fmt;
