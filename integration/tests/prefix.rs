@@ -120,6 +120,8 @@ fn pods_inside_prefixes_of_two_enis_are_reachable_and_the_node_drains_to_its_war
 #[test]
 fn on_a_fragmented_subnet_pods_get_single_addresses_and_prefixes_once_there_are_some() {
     let mut topology = two_nodes(Subnet::A);
+    // Single addresses from below: drawn at random they can spoil every block themselves.
+    topology.emulator.with_model(|vpc, _| vpc.change_settings(|settings| settings.choice = AddressChoice::Lowest));
     let spoilers = fragment(&topology);
     start_daemon(&mut topology, PREFIX_MODE);
     let pods = start(topology.node("n1"), 20);

@@ -24,6 +24,8 @@ pub(crate) struct Report {
     kernel: Option<String>,
     done: bool,
     outcomes: BTreeMap<String, Outcome>,
+    /// What tests said that failed beside others, and were run again alone.
+    starved: BTreeMap<String, String>,
     complaints: Vec<String>,
     last: String,
 }
@@ -76,6 +78,9 @@ impl Report {
             match (words.next(), words.next(), words.next()) {
                 (Some("kernel"), Some(release), None) => report.kernel = Some(release.to_owned()),
                 (Some("done"), ..) => report.done = true,
+                (Some("starved"), Some(_), Some(test)) => {
+                    report.starved.insert(test.to_owned(), std::mem::take(&mut said));
+                }
                 (Some(how @ ("passed" | "failed")), Some(seconds), Some(test)) => {
                     let outcome = Outcome {
                         passed: how == "passed",
@@ -97,6 +102,7 @@ impl Report {
         self.kernel = self.kernel.and(other.kernel);
         self.done &= other.done;
         self.outcomes.extend(other.outcomes);
+        self.starved.extend(other.starved);
         self.complaints.extend(other.complaints);
         self.last = format!("{}\n--- and of the other:\n{}", self.last, other.last);
         self
@@ -111,6 +117,11 @@ impl Report {
     pub(crate) fn summary(&self) -> String {
         let passed = self.outcomes.values().filter(|outcome| outcome.passed).count();
         format!("Linux {}: {passed} tests passed, {} failed", self.kernel(), self.outcomes.len() - passed)
+    }
+
+    /// Tests that were run again, whose outcome is that of the second run; what they had said.
+    pub(crate) fn starved(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.starved.iter().map(|(name, said)| (name.as_str(), said.as_str()))
     }
 
     /// The tests that took longest, in seconds of the guest.
@@ -163,6 +174,17 @@ mod tests {
     fn what_failed_is_told_with_what_it_said() {
         let problem = judged(CONSOLE, &["a::b", "a::c"]).unwrap_err();
         assert!(problem.contains("failed: a::c\n thread panicked"), "{problem}");
+    }
+
+    #[test]
+    fn a_test_that_was_run_again_alone_counts_by_its_second_run() {
+        let first = CONSOLE.replace("ENID failed", "ENID starved");
+        for (second, passes) in [("", false), ("ENID failed 0.3 a::c\n", false), ("ENID passed 0.3 a::c\n", true)] {
+            let console = first.replace("ENID done", &format!("{second}ENID done"));
+            assert_eq!(judged(&console, &["a::b", "a::c"]).is_ok(), passes, "{second}");
+            let report = Report::read(&console);
+            assert_eq!(report.starved().collect::<Vec<_>>(), [("a::c", " thread panicked\n")]);
+        }
     }
 
     #[test]
