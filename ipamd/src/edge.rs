@@ -11,6 +11,7 @@ pub(crate) mod nat_file;
 pub(crate) mod ready;
 pub(crate) mod rpc;
 pub(crate) mod runner;
+pub(crate) mod sandboxes;
 pub(crate) mod settings;
 pub(crate) mod store;
 pub(crate) mod tombstones;

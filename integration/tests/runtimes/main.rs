@@ -8,6 +8,7 @@
 
 mod bed;
 mod kill;
+mod orphans;
 mod others;
 mod pods;
 mod reboot;

@@ -141,6 +141,8 @@ pub struct ListPodSandboxRequest {}
 pub struct PodSandbox {
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
+    #[prost(enumeration = "PodSandboxState", tag = "3")]
+    pub state: i32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListPodSandboxResponse {
@@ -276,6 +278,32 @@ impl Protocol {
             "TCP" => Some(Self::Tcp),
             "UDP" => Some(Self::Udp),
             "SCTP" => Some(Self::Sctp),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum PodSandboxState {
+    SandboxReady = 0,
+    SandboxNotready = 1,
+}
+impl PodSandboxState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::SandboxReady => "SANDBOX_READY",
+            Self::SandboxNotready => "SANDBOX_NOTREADY",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SANDBOX_READY" => Some(Self::SandboxReady),
+            "SANDBOX_NOTREADY" => Some(Self::SandboxNotready),
             _ => None,
         }
     }

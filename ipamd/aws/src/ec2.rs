@@ -107,6 +107,7 @@ impl Ec2 {
             | ActionKind::ConfigureHost(_)
             | ActionKind::Repair(_)
             | ActionKind::ObserveKernel
+            | ActionKind::ListSandboxes
             | ActionKind::FlushAddresses { .. }
             | ActionKind::ForgetTombstone { .. } => Err(not_ec2(kind)),
         }

@@ -288,6 +288,8 @@ pub enum ActionKind {
     Repair(Box<RepairPlan>),
     /// Read the kernel's witness: host veths, aliases, host routes, links.
     ObserveKernel,
+    /// Ask the container runtime which sandboxes it has ready.
+    ListSandboxes,
     /// Make the kernel forget these addresses: connections that have one in any place of either tuple, and neighbours.
     FlushAddresses {
         /// Nobody has them; sorted.

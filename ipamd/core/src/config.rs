@@ -137,6 +137,9 @@ pub struct Config {
     pub socket: PathBuf,
     /// Level and place of the log.
     pub log: LogConfig,
+    /// Socket of the container runtime, asked by the CRI whether a sandbox still lives (`ENID_RUNTIME_ENDPOINT`); `None`: it is not
+    /// asked.
+    pub runtime: Option<PathBuf>,
     /// Where introspection is served; `None`: it is off.
     pub introspection: Option<Bind>,
     /// Time limit of one call to EC2, all its attempts included (`HTTP_TIMEOUT`).
@@ -381,6 +384,7 @@ impl Default for Config {
             disables_early_demux: false,
             notrack: false,
             service_host: None,
+            runtime: None,
             veth_prefix: "eni".to_owned(),
             journal: PathBuf::from("/var/run/aws-node/ipam.json"),
             socket: PathBuf::from("/var/run/aws-node/ipamd.sock"),

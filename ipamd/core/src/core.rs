@@ -38,6 +38,7 @@ mod pool;
 mod record;
 pub(crate) mod repair;
 pub(crate) mod requests;
+mod sandboxes;
 mod show;
 mod shrinking;
 mod slow;
@@ -119,6 +120,7 @@ pub struct Core {
     pub(crate) settled_at: BootTime,
     pub(crate) observe: Read,
     pub(crate) kernel: KernelWitness,
+    pub(crate) sandboxes: sandboxes::Sandboxes,
     pub(crate) host: Host,
     pub(crate) repairs: repair::Repairs,
     pub(crate) connections: tracked::Connections,

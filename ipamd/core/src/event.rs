@@ -308,6 +308,11 @@ pub enum Outcome {
     },
     /// `ObserveKernel`.
     KernelObserved(KernelView),
+    /// `ListSandboxes`.
+    SandboxesListed {
+        /// Ids of those that are ready; stopped ones are left out.
+        ready: BTreeSet<String>,
+    },
     /// `Repair`.
     Repaired(Box<RepairReport>),
     /// Actions without an answer: unassign, detach, delete, delete-on-termination, security groups, tags, deconfigure, flush.

@@ -6,6 +6,8 @@
 //!
 //! Invariant: every action that is started ends with exactly one `ActionEnded`.
 
+use std::path::PathBuf;
+
 use ipamd_aws::{Ec2, Imds};
 use ipamd_core::action::{Action, ActionKind, SubnetQuery};
 use ipamd_core::event::{Failure, FailureClass, Outcome};
@@ -15,6 +17,7 @@ use tokio::sync::watch;
 use crate::clock;
 use crate::edge::flush::Flusher;
 use crate::edge::host::Host;
+use crate::edge::sandboxes;
 use crate::inbox::Inbox;
 
 /// EC2, once the region is known.
@@ -29,6 +32,8 @@ pub(crate) struct Runner {
     pub(crate) ec2: Ec2Slot,
     /// What answers EC2's reads where EC2 must not be asked.
     pub(crate) imds: Option<Imds>,
+    /// Socket of the container runtime, where it may be asked.
+    pub(crate) runtime: Option<PathBuf>,
 }
 
 impl Runner {
@@ -51,6 +56,7 @@ impl Runner {
             | ActionKind::Repair(_)
             | ActionKind::ObserveKernel => self.host.run(action),
             ActionKind::FlushAddresses { .. } => self.flusher.run(action),
+            ActionKind::ListSandboxes => self.list_sandboxes(action.id),
             // Handled where the files are known; nothing is reported.
             ActionKind::ForgetTombstone { .. } => {}
             ActionKind::CreateEni { .. }
@@ -72,6 +78,28 @@ impl Runner {
             }
         }
     }
+}
+
+impl Runner {
+    /// On a thread of its own: the client's calls block.
+    fn list_sandboxes(&self, id: ActionId) {
+        let (inbox, socket, started) = (self.inbox.clone(), self.runtime.clone(), clock::boot());
+        tokio::task::spawn_blocking(move || {
+            let outcome = socket.map_or_else(no_runtime, sandboxes::list);
+            log_end(id, &outcome, started);
+            inbox.ended(id, outcome);
+        });
+    }
+}
+
+/// The core asks only where there is one.
+fn no_runtime() -> Outcome {
+    Outcome::Failed(Failure {
+        class: FailureClass::Rejected,
+        code: "NoRuntime".to_owned(),
+        message: "no container runtime may be asked".to_owned(),
+        retry_after: None,
+    })
 }
 
 async fn run_ec2(mut slot: Ec2Slot, inbox: Inbox, action: Action) {

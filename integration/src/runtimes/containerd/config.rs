@@ -30,10 +30,15 @@ pub(super) struct Places<'a> {
     pub runc: &'a Path,
 }
 
+/// Where containerd of this folder listens.
+pub(super) fn socket(folder: &Path) -> PathBuf {
+    folder.join("containerd.sock")
+}
+
 impl Places<'_> {
     /// Where it listens.
     pub(super) fn socket(&self) -> PathBuf {
-        self.folder.join("containerd.sock")
+        socket(self.folder)
     }
 
     /// The file's text.

@@ -93,6 +93,12 @@ impl Containerd {
         self.folder.join("log")
     }
 
+    /// Where it answers.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        config::socket(&self.folder)
+    }
+
     /// Starts it after [`Containerd::kill`] or [`Containerd::power_off`].
     ///
     /// # Errors

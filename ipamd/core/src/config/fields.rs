@@ -269,6 +269,22 @@ pub(super) fn path(reader: &mut Reader<'_>, name: &str, default: PathBuf) -> Pat
     optional_path(reader, name).unwrap_or(default)
 }
 
+/// A path, or as the kubelet has it: `unix://` and a path.
+pub(super) fn runtime(reader: &mut Reader<'_>) -> Option<PathBuf> {
+    const NAME: &str = "ENID_RUNTIME_ENDPOINT";
+    let text = reader.text(NAME)?;
+    let path = text.strip_prefix("unix://").unwrap_or(&text);
+    if !path.starts_with('/') {
+        reader.error(
+            NAME,
+            &text,
+            "an absolute path of a socket is allowed, also as unix:///run/containerd/containerd.sock",
+        );
+        return None;
+    }
+    Some(PathBuf::from(path))
+}
+
 fn optional_path(reader: &mut Reader<'_>, name: &str) -> Option<PathBuf> {
     let text = reader.text(name)?;
     let path = PathBuf::from(&text);

@@ -66,6 +66,7 @@ fn read_config(reader: &mut Reader<'_>) -> Config {
         disables_early_demux: reader.boolean("DISABLE_TCP_EARLY_DEMUX", false),
         notrack: reader.boolean("ENID_NOTRACK", false),
         service_host: reader.text("KUBERNETES_SERVICE_HOST"),
+        runtime: fields::runtime(reader),
         veth_prefix: fields::veth_prefix(reader, &default.veth_prefix),
         journal: fields::path(reader, "AWS_VPC_K8S_CNI_BACKING_STORE", default.journal),
         socket: fields::path(reader, "ENID_SOCKET", default.socket),

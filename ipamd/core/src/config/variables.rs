@@ -255,6 +255,13 @@ pub const VARIABLES: &[Variable] = &[
         "The only destinations outside the VPC that are reached with the node's address; excluded ones are left out. Not set: all.",
     ),
     row(
+        "ENID_RUNTIME_ENDPOINT",
+        ("path", "", ""),
+        Honoured,
+        "Socket of the container runtime, such as /run/containerd/containerd.sock (unix:// before it is allowed): whether a sandbox \
+         lives whose host veth is gone is asked there. Not set: such an address is released after 60 s.",
+    ),
+    row(
         "ENID_SNAT_FILE",
         ("path", "", ""),
         Honoured,

@@ -259,6 +259,7 @@ impl Core {
                 self.observe.running = Some((id, now));
             }
         }
+        self.drive_sandboxes(turn);
     }
 
     fn tokens_in_doubt(&self) -> Vec<String> {

@@ -48,6 +48,7 @@ impl Core {
             Purpose::Host => self.host_ended(turn, &purpose, outcome),
             Purpose::Repair => self.repair_ended(turn, &purpose, outcome),
             Purpose::Observe => self.observe_ended(turn, &purpose, (flight.since, outcome)),
+            Purpose::Sandboxes => self.sandboxes_ended(turn, &purpose, (flight.since, outcome)),
             Purpose::Flush { .. } => self.flush_ended(turn, &purpose, outcome),
         }
     }

@@ -3,7 +3,7 @@
 //!
 //! | journal | kernel has it | kernel does not |
 //! |---|---|---|
-//! | Allocated | fine | missing; an orphan after 60 s, released then |
+//! | Allocated | fine | missing; an orphan after 60 s, released then if the runtime agrees ([`super::sandboxes`]) |
 //! | Free, Flushing, Leaving | Held: not given out, not unassigned | fine |
 //! | Cooling | nothing; Held when it is still so at the end | fine |
 //! | Held | fine | Cooling, Flushing, then Free |
@@ -80,7 +80,7 @@ impl Core {
 
     /// Allocations without host veth: noted first, released when that stays so.
     fn find_orphans(&mut self, turn: &mut Turn, view: &KernelView, began: BootTime) {
-        let mut missing = Vec::new();
+        let (mut missing, mut unwitnessed) = (Vec::new(), Vec::new());
         let mut present = Vec::new();
         for (address, _, allocation) in self.store.allocations() {
             if allocation.granted_at > began {
@@ -93,7 +93,7 @@ impl Core {
                 continue;
             }
             match allocation.testimony {
-                Testimony::Impossible => {}
+                Testimony::Impossible => unwitnessed.push(address),
                 Testimony::Present => missing.push((address, None)),
                 Testimony::MissingSince(since) => missing.push((address, Some(since))),
             }
@@ -102,21 +102,16 @@ impl Core {
             self.testify(address, Testimony::Present);
         }
         self.kernel.orphans = !missing.is_empty();
+        self.forget_spared(&missing.iter().map(|(address, _)| *address).collect());
         for (address, since) in missing {
             match since {
                 None => self.testify(address, Testimony::MissingSince(began)),
-                Some(since) if began.since(since) >= ORPHAN_AFTER => {
-                    if let Some(allocation) = self.store.release(address, turn.boot(), self.config.cooldown) {
-                        turn.warn(format!(
-                            "{address} of {} ({}) is released: its host veth has been gone for {} s",
-                            allocation.key,
-                            pod_name(&allocation.pod),
-                            began.since(since).as_secs()
-                        ));
-                    }
-                }
+                Some(since) if began.since(since) >= ORPHAN_AFTER => self.end_orphan(turn, address, since, began),
                 Some(_) => {}
             }
+        }
+        for address in unwitnessed {
+            self.end_unwitnessed(turn, address, began);
         }
     }
 

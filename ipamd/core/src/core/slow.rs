@@ -71,6 +71,7 @@ fn is_remote(purpose: &Purpose) -> bool {
         | Purpose::Host
         | Purpose::Repair
         | Purpose::Observe
+        | Purpose::Sandboxes
         | Purpose::Flush { .. } => false,
     }
 }

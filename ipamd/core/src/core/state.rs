@@ -51,6 +51,7 @@ pub(crate) enum Purpose {
     Host,
     Repair,
     Observe,
+    Sandboxes,
     Flush { addresses: usize },
 }
 
@@ -79,6 +80,7 @@ impl Purpose {
             Self::Host => "host",
             Self::Repair => "repair",
             Self::Observe => "observe",
+            Self::Sandboxes => "sandboxes",
             Self::Flush { .. } => "flush",
         }
     }
@@ -108,6 +110,7 @@ impl fmt::Display for Purpose {
             Self::Host => f.write_str("setting up the host's network"),
             Self::Repair => f.write_str("looking after the host's network"),
             Self::Observe => f.write_str("reading the kernel's state"),
+            Self::Sandboxes => f.write_str("asking the container runtime for its sandboxes"),
             Self::Flush { addresses } => write!(f, "flushing connections and neighbours of {addresses} addresses"),
         }
     }

@@ -16,6 +16,7 @@ mod prefixes;
 mod property;
 mod repair;
 mod restart;
+mod sandboxes;
 mod unstuck;
 mod upkeep;
 mod urgency;

@@ -54,9 +54,12 @@ impl Core {
             | Purpose::MarkLeaked { .. }
             | Purpose::DeleteLeaked { .. }
             | Purpose::Flush { .. } => Priority::Release,
-            Purpose::Describe | Purpose::Subnet { .. } | Purpose::Zone | Purpose::Sweep | Purpose::Observe => {
-                Priority::Describe
-            }
+            Purpose::Describe
+            | Purpose::Subnet { .. }
+            | Purpose::Zone
+            | Purpose::Sweep
+            | Purpose::Observe
+            | Purpose::Sandboxes => Priority::Describe,
         }
     }
 

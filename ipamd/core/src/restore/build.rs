@@ -115,6 +115,7 @@ fn blank(config: Config, boot_id: String, turn: &Turn) -> Core {
         learned: false,
         observe: Read::default(),
         kernel: KernelWitness::default(),
+        sandboxes: Default::default(),
         repairs: crate::core::repair::Repairs::default(),
         host: Host { applied: None, writing: None, attempt: Try::due(turn.boot()) },
         connections: crate::core::tracked::Connections::default(),

@@ -126,6 +126,7 @@ impl Operation {
             | ActionKind::ConfigureHost(_)
             | ActionKind::Repair(_)
             | ActionKind::ObserveKernel
+            | ActionKind::ListSandboxes
             | ActionKind::FlushAddresses { .. }
             | ActionKind::ForgetTombstone { .. } => return None,
         };

@@ -110,6 +110,8 @@ pub(super) struct World {
     pub(super) pods: BTreeMap<AllocationKey, Ipv4Addr>,
     /// Whether the plugin makes a veth at once when an ADD succeeds.
     pub(super) plumbs: bool,
+    /// What the container runtime has ready.
+    pub(super) ready: BTreeSet<String>,
     pub(super) replies: BTreeMap<RequestId, Result<Ipv4Addr, ReasonCode>>,
     last_refusal: String,
     pub(super) deadlines: BTreeMap<RequestId, (AllocationKey, BootTime)>,
@@ -206,6 +208,7 @@ pub(super) fn kind_name(kind: &ActionKind) -> &'static str {
         ActionKind::ConfigureHost(_) => "host",
         ActionKind::Repair(_) => "repair",
         ActionKind::ObserveKernel => "observe",
+        ActionKind::ListSandboxes => "sandboxes",
         ActionKind::FlushAddresses { .. } => "flush",
         ActionKind::ForgetTombstone { .. } => "forget",
     }
@@ -240,6 +243,7 @@ impl World {
             pending: Vec::new(),
             late: Vec::new(),
             pods: BTreeMap::new(),
+            ready: BTreeSet::new(),
             plumbs: true,
             replies: BTreeMap::new(),
             last_refusal: String::new(),
@@ -427,7 +431,8 @@ impl World {
             | ActionKind::ConfigureEni(_)
             | ActionKind::DeconfigureEni(_)
             | ActionKind::ConfigureHost(_)
-            | ActionKind::ObserveKernel => {}
+            | ActionKind::ObserveKernel
+            | ActionKind::ListSandboxes => {}
             ActionKind::FlushAddresses { addresses, .. } => {
                 let used = addresses.iter().find(|address| in_use.contains(address));
                 assert_eq!(used, None, "a living pod's connections are flushed");
@@ -441,6 +446,7 @@ impl World {
                 | ActionKind::ConfigureHost(_)
                 | ActionKind::Repair(_)
                 | ActionKind::ObserveKernel
+                | ActionKind::ListSandboxes
                 | ActionKind::FlushAddresses { .. }
         );
         let takes = match &action.kind {

@@ -69,6 +69,7 @@ impl World {
             }
             ActionKind::Repair(plan) => Outcome::Repaired(Box::new(self.repair(plan))),
             ActionKind::ObserveKernel => Outcome::KernelObserved(self.kernel_view()),
+            ActionKind::ListSandboxes => Outcome::SandboxesListed { ready: self.ready.clone() },
         }
     }
 
