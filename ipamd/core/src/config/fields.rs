@@ -269,7 +269,7 @@ pub(super) fn path(reader: &mut Reader<'_>, name: &str, default: PathBuf) -> Pat
     optional_path(reader, name).unwrap_or(default)
 }
 
-fn optional_path(reader: &mut Reader<'_>, name: &str) -> Option<PathBuf> {
+pub(super) fn optional_path(reader: &mut Reader<'_>, name: &str) -> Option<PathBuf> {
     let text = reader.text(name)?;
     let path = PathBuf::from(&text);
     if !path.is_absolute() {
