@@ -5,8 +5,8 @@
 # standard output is the path of the file.
 # usage: build-daemon.sh [release|dev]     dev: quick to build and slow, for tests of the image
 #
-# Names are resolved by libc. A static glibc (2.34 or newer) does that itself, by /etc/hosts and DNS; it looks for further
-# sources of names (nsswitch.conf) as shared libraries, which no scratch image has: its default needs none.
+# Names are resolved by libc. A static glibc (2.34 or newer) does that itself, by /etc/hosts and DNS; further sources of names
+# (nsswitch.conf) would be shared libraries, which no scratch image has.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 profile=${1:-release}

@@ -61,7 +61,9 @@ mkdir -p "$context/$arch"
 install -m 0755 "$daemon" "$context/$arch/ipamd"
 install -m 0755 "$ENID_CNI_PLUGIN" "$context/$arch/aws-cni"
 cat "$out"/authorities/usr/share/ca-certificates/mozilla/*.crt >"$context/ca-certificates.crt"
-chmod 0644 "$context/ca-certificates.crt"
+# Without it glibc asks DNS first and /etc/hosts, with a pod's host aliases, only where there is no DNS.
+echo 'hosts: files dns' >"$context/nsswitch.conf"
+chmod 0644 "$context"/{ca-certificates.crt,nsswitch.conf}
 
 version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
 name=localhost/enid:$version
