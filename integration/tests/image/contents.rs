@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What is in the image: two static programs and the certificate authorities.
+//! What is in the image: two static programs, the certificate authorities, where names are looked up.
 
 use serde_json::json;
 
@@ -13,10 +13,14 @@ const DEBUG_ADDS: u64 = 35_000_000;
 const PT_INTERP: u32 = 3;
 
 #[test]
-fn the_image_holds_two_programs_and_the_authorities_and_nothing_else() {
+fn the_image_holds_two_programs_and_what_they_need_to_reach_aws_and_nothing_else() {
     let entry = |path: &str, mode| Entry { path: path.to_owned(), mode, owner: (0, 0) };
-    let expected =
-        [entry("/aws-cni", 0o755), entry("/etc/ssl/certs/ca-certificates.crt", 0o644), entry("/ipamd", 0o755)];
+    let expected = [
+        entry("/aws-cni", 0o755),
+        entry("/etc/nsswitch.conf", 0o644),
+        entry("/etc/ssl/certs/ca-certificates.crt", 0o644),
+        entry("/ipamd", 0o755),
+    ];
     assert_eq!(Image::find().files(), expected);
 }
 
