@@ -68,6 +68,14 @@ fn the_variables_of_the_charts_schema_are_the_codes() {
 }
 
 #[test]
+fn no_variable_has_two_rows() {
+    let mut names: Vec<&str> = VARIABLES.iter().map(|row| row.name).collect();
+    names.sort_unstable();
+    let twice: Vec<&str> = names.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
+    assert!(twice.is_empty(), "{twice:?}");
+}
+
+#[test]
 fn a_kind_that_lists_words_is_told_from_one_that_does_not() {
     assert_eq!(words("prng, hashrandom or none"), Some(vec!["prng", "hashrandom", "none"]));
     assert_eq!(words("flat or classic"), Some(vec!["flat", "classic"]));

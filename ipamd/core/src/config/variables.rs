@@ -376,12 +376,6 @@ pub const VARIABLES: &[Variable] = &[
     ),
     row("AWS_ENDPOINT_URL", ("URL", "", ""), Honoured, "Base URL of every AWS service; the two above go first."),
     row("AWS_EC2_METADATA_SERVICE_ENDPOINT", ("URL", "", ""), Honoured, "Base URL of the instance metadata service."),
-    row(
-        "AWS_CA_BUNDLE",
-        ("path", "", ""),
-        Honoured,
-        "PEM file of the certificate authorities by which AWS's endpoints are trusted, in place of the system's.",
-    ),
     row("AWS_REGION", TEXT, Elsewhere, "Read by the AWS SDK; the daemon takes the region from instance metadata."),
     row(
         "HTTP_TIMEOUT",
@@ -398,8 +392,8 @@ pub const VARIABLES: &[Variable] = &[
     row(
         "AWS_CA_BUNDLE",
         ("path", "", ""),
-        ByValue(&[("*", Noted("EC2's certificate is checked against the system's roots or SSL_CERT_FILE"))]),
-        "Further roots for TLS to AWS.",
+        Honoured,
+        "PEM file of the certificate authorities by which AWS's endpoints are trusted, in place of the system's.",
     ),
     row(
         "AWS_VPC_K8S_CNI_BACKING_STORE",
