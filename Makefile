@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test layouts fill decision scale compare simulate soak kill explore build binaries plugin lint fmt fmt-check clippy check-deps limits proto bless bench check check-slim tools localstack moto kube-proxy network-managers runtimes vm test-vm
+.PHONY: help demo test layouts fill decision scale compare simulate soak kill explore build binaries plugin lint fmt fmt-check clippy check-deps limits proto bless bench check check-slim tools localstack moto kube-proxy network-managers runtimes vm test-vm charts manifests image test-image
 
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 # In a shell that sourced scripts/sdk.sh this is the folder of one SDK: make chooses anew.
@@ -25,6 +25,7 @@ export ENID_KUBE_PROXY ?= $(ENID_BUILD)/enid/kube-proxy
 export ENID_NETWORK_MANAGERS ?= $(ENID_BUILD)/enid/network-managers
 export ENID_VM ?= $(ENID_BUILD)/enid/vm
 export ENID_RUNTIMES ?= $(ENID_BUILD)/enid/runtimes
+export ENID_CHARTS ?= $(ENID_BUILD)/enid/charts
 
 # Everyday work compiles a slim aws-sdk-ec2; SDK=full takes the crate as published, as a plain `cargo build` does.
 export SDK ?= slim
@@ -44,17 +45,23 @@ demo: binaries plugin tools ## two emulated nodes, real daemon, real plugin, 259
 	$(call say,demo)
 	@$(sdk); "$$CARGO_TARGET_DIR/debug/enid-demo"
 
-# The virtual machine is amd64's.
+# The image takes a build of the daemon of its own, the virtual machine is amd64's.
+left_out := binary(image)
 ifeq ($(shell uname -m),x86_64)
 vm_of_test := vm
 else
-but_the_vm := -E 'not (package(integration) & binary(vm))'
+left_out += | binary(vm)
 endif
 
-test: build plugin tools localstack moto kube-proxy network-managers runtimes $(vm_of_test) ## every test (needs root)
+test: build plugin tools localstack moto kube-proxy network-managers runtimes charts $(vm_of_test) ## every test but the image's (needs root)
 	$(call say,tests)
-	$(if $(but_the_vm),$(call say,LEFT OUT: the tests on Linux 6.1 (their virtual machine needs amd64 and this is $(shell uname -m))))
-	@$(sdk); scripts/nextest.sh run --profile all --test-threads $$((2 * $$(nproc))) --config "$$ENID_SDK" --workspace --all-targets $(but_the_vm)
+	$(call say,LEFT OUT: the image (make test-image builds it and tests it))
+	$(if $(vm_of_test),,$(call say,LEFT OUT: the tests on Linux 6.1 (their virtual machine needs amd64 and this is $(shell uname -m))))
+	@$(sdk); scripts/nextest.sh run --profile all --test-threads $$((2 * $$(nproc))) --config "$$ENID_SDK" --workspace --all-targets -E 'not (package(integration) & ($(left_out)))'
+
+test-image: build plugin tools runtimes ## the image: what is in it, and the daemon in it on an emulated node (needs root; builds a static debug daemon)
+	$(call say,the image)
+	@archive=$$(scripts/image.sh dev | tail -1); $(sdk); ENID_IMAGE=$$archive scripts/nextest.sh run --config "$$ENID_SDK" --workspace --all-targets -E 'package(integration) & binary(image)'
 
 test-vm: build vm ## all of the datapath's tests on Linux 6.1, in a small virtual machine (`make test` runs some there)
 	$(call say,the datapath on Linux 6.1)
@@ -124,6 +131,16 @@ network-managers: ## unpack systemd-networkd, NetworkManager, udev and dbus for 
 runtimes: ## unpack containerd 1.x and 2.x, podman, runc and busybox for tests (Debian)
 	@scripts/runtimes.sh
 
+charts: ## install helm, kubectl, hadolint and Kubernetes' schemas into the build folder (amd64)
+	@scripts/charts.sh
+
+manifests: charts ## render the chart into deploy/manifests/enid.yaml
+	@scripts/manifests.sh >deploy/manifests/enid.yaml.new && mv deploy/manifests/enid.yaml.new deploy/manifests/enid.yaml
+
+image: ## the image for this machine's architecture, as an archive (needs root; SDK=full for a release)
+	$(call say,the image with the $(SDK) aws-sdk-ec2)
+	@scripts/image.sh
+
 # After `build`: cargo says which executable the datapath's tests are in.
 vm: build tools
 	$(call say,the guest of the virtual machine)
@@ -160,9 +177,9 @@ proto: ## regenerate ipam-api/src/generated from the .proto files
 
 bless: ## rewrite golden files from what the code prints now; read the diff
 	@ENID_BLESS=1 cargo test -q -p datapath --lib plan::
-	@ENID_BLESS=1 cargo test -q -p ipamd-core --test readme
+	@ENID_BLESS=1 cargo test -q -p ipamd-core --test readme --test chart
 
 bench: binaries tools ## measure the host network, ADD and DEL: docs/host-network.md (needs root; builds a release daemon; ONLY="calls packets")
 	@scripts/bench.sh $(ONLY)
 
-check: lint test ## all that CI runs
+check: lint test test-image ## all that CI runs

@@ -38,5 +38,6 @@ export ENID_LOCALSTACK=$ENID_BUILD/enid/localstack ENID_MOTO=$ENID_BUILD/enid/mo
 export ENID_KUBE_PROXY=${ENID_KUBE_PROXY:-$ENID_BUILD/enid/kube-proxy}
 export ENID_VM=${ENID_VM:-$ENID_BUILD/enid/vm}
 export ENID_NETWORK_MANAGERS=${ENID_NETWORK_MANAGERS:-$ENID_BUILD/enid/network-managers}
+export ENID_CHARTS=${ENID_CHARTS:-$ENID_BUILD/enid/charts}
 export ENID_RUNTIMES=${ENID_RUNTIMES:-$ENID_BUILD/enid/runtimes}
 unset enid_root enid_folder

@@ -307,7 +307,8 @@ fn unpacked_roots() -> Vec<PathBuf> {
 }
 
 /// The build folder that this program stands in: above `debug` or `release`.
-pub(crate) fn build_folder() -> Option<PathBuf> {
+#[must_use]
+pub fn build_folder() -> Option<PathBuf> {
     let program = std::env::current_exe().ok()?;
     let profile = program.ancestors().find(|path| path.ends_with("debug") || path.ends_with("release"))?;
     profile.parent().map(Path::to_path_buf)

@@ -187,8 +187,12 @@ async fn serve_until_stopped(mut config: Config, folder: PathBuf, found: Found) 
     if let Some(file) = nat_file {
         tokio::spawn(file.watch(inbox.clone(), edges.blocks));
     }
-    let settings =
-        Settings { http_timeout: config.http_timeout, ec2_endpoint: config.ec2_endpoint.clone(), clock: clock::boot };
+    let settings = Settings {
+        http_timeout: config.http_timeout,
+        ec2_endpoint: config.ec2_endpoint.clone(),
+        ca_bundle: config.ca_bundle.clone(),
+        clock: clock::boot,
+    };
     let provisioning = config.provisioning;
     tokio::spawn(FactsEdge { settings, provisioning, inbox: inbox.clone(), ec2, facts: edges.facts }.run());
     let signals = stop_at_signal(inbox, stop).map_err(step::<io::Error>("signals"))?;

@@ -26,6 +26,7 @@ use crate::enis::Enis;
 use crate::error::{Ec2Error, http_status};
 use crate::events::FabricEvent;
 use crate::faults::{Delivery, Effect, Fault, Faults};
+use crate::iam::Policy;
 use crate::ids::{EniId, IdSource, InstanceId, SecurityGroupId, SubnetId, VpcId};
 use crate::params::Params;
 use crate::settings::Settings;
@@ -90,6 +91,8 @@ pub struct Vpc {
     pub(crate) settings: Settings,
     pub(crate) faults: Faults,
     pub(crate) blindness: Blindness,
+    /// What callers may do; `None`: everything.
+    pub(crate) policy: Option<Policy>,
     pub(crate) ids: IdSource,
     pub(crate) vpcs: BTreeMap<VpcId, VpcRecord>,
     pub(crate) subnets: BTreeMap<SubnetId, Subnet>,
@@ -118,6 +121,7 @@ impl Vpc {
             settings: config.settings.clone(),
             faults: Faults::default(),
             blindness: Blindness::default(),
+            policy: None,
             ids: IdSource::new(seed),
             vpcs: BTreeMap::new(),
             subnets: BTreeMap::new(),
@@ -282,6 +286,7 @@ impl Vpc {
             return Err(Ec2Error::new("RequestLimitExceeded", "Request limit exceeded."));
         }
         let params = Params::parse(pairs, known)?;
+        self.authorize(action, &params)?;
         if params.flag("DryRun")? {
             let text = "Request would have succeeded, but DryRun flag is set.";
             return Err(Ec2Error::new("DryRunOperation", text));

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Real container runtimes on a node, which call the real plugin: [`containerd`], as kubelet and as `ctr` use it, and [`podman`].
+//! Real container runtimes on a node, which call the real plugin: [`containerd`], as kubelet and as `ctr` use it, and [`podman`];
+//! and [`runc`] alone, for what runs beside the plugin.
 //!
 //! `scripts/runtimes.sh` unpacks them. All processes of a node's containers are in namespaces of their own ([`machine`]) that end
 //! with the test; a runtime keeps all its files in a folder of the node's.
@@ -13,6 +14,7 @@ pub mod containerd;
 mod image;
 mod machine;
 pub mod podman;
+pub mod runc;
 
 use std::fs;
 use std::io;

@@ -5,16 +5,19 @@
 //! `AWS_EC2_METADATA_SERVICE_ENDPOINT`, proxies); ours is passed in as [`Settings`]. The HTTP client is given explicitly
 //! everywhere: without the SDK's default one, `imds::Client` panics at its first use when it is not.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
 use aws_smithy_http_client::proxy::ProxyConfig;
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_http_client::tls::{Provider, TlsContext, rustls_provider::CryptoMode};
 use aws_smithy_http_client::{Builder, ConnectorBuilder};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use ipamd_core::ids::BootTime;
+
+use crate::trust;
 
 /// Limit of making a connection, name resolution and TLS included; the SDK's own default is 3.1 s.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -32,6 +35,8 @@ pub struct Settings {
     pub http_timeout: Duration,
     /// `AWS_EC2_ENDPOINT`: where EC2 answers, before the SDK's own endpoint variables.
     pub ec2_endpoint: Option<String>,
+    /// `AWS_CA_BUNDLE`: the certificate authorities that are trusted, in place of the system's.
+    pub ca_bundle: Option<PathBuf>,
     /// The clock that the core's times come from.
     pub clock: fn() -> BootTime,
 }
@@ -42,13 +47,13 @@ pub struct Settings {
 pub struct ConnectError(pub(crate) String);
 
 /// The HTTP client of EC2 and the credentials chain: rustls on ring, proxies from the environment.
-pub(crate) fn http_client() -> SharedHttpClient {
-    Builder::new().build_with_connector_fn(|settings, components| {
+pub(crate) fn http_client(tls: TlsContext) -> SharedHttpClient {
+    Builder::new().build_with_connector_fn(move |settings, components| {
         let mut builder = ConnectorBuilder::default();
         builder.set_connector_settings(settings.cloned());
         builder.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
         builder.set_proxy_config(Some(ProxyConfig::from_env()));
-        builder.tls_provider(Provider::Rustls(CryptoMode::Ring)).build()
+        builder.tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(tls.clone()).build()
     })
 }
 
@@ -83,9 +88,10 @@ fn credentials_timeouts(http_timeout: Duration) -> TimeoutConfig {
 pub(crate) async fn sdk_config(settings: &Settings, region: &str) -> Result<SdkConfig, ConnectError> {
     let name = concat!("enid-", env!("CARGO_PKG_VERSION"));
     let app_name = AppName::new(name).map_err(|error| ConnectError(format!("application name {name}: {error}")))?;
+    let tls = trust::tls_context(settings.ca_bundle.as_deref())?;
     let with = |limits: TimeoutConfig| {
         aws_config::defaults(BehaviorVersion::v2026_01_12())
-            .http_client(http_client())
+            .http_client(http_client(tls.clone()))
             .region(Region::new(region.to_owned()))
             .app_name(app_name.clone())
             .retry_config(retries())

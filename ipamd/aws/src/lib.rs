@@ -21,6 +21,7 @@ mod imds;
 mod intercept;
 mod limits;
 mod throttle;
+mod trust;
 mod view;
 
 pub use config::{ConnectError, Settings};

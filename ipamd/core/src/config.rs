@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 pub use markdown::markdown_table;
 pub use nat_file::parse_nat_file;
 pub use parse::parse;
-pub use variables::{Support, VARIABLES, Variable};
+pub use variables::{Support, VARIABLES, Variable, Verdict};
 
 /// Where variables come from: the process environment in the daemon, a map in tests.
 pub trait Source {
@@ -148,6 +148,8 @@ pub struct Config {
     pub ec2_endpoint: Option<String>,
     /// Base URL of IMDS (`AWS_EC2_METADATA_SERVICE_ENDPOINT`); `None`: the link-local one.
     pub imds_endpoint: Option<String>,
+    /// PEM file of the certificate authorities that AWS's endpoints are trusted by (`AWS_CA_BUNDLE`); `None`: the system's.
+    pub ca_bundle: Option<PathBuf>,
     /// How the plugin is to ask the network policy agent (`NETWORK_POLICY_ENFORCING_MODE`), as it was written; `None`: not at all.
     pub policy_mode: Option<String>,
 }
@@ -393,6 +395,7 @@ impl Default for Config {
             http_timeout: Duration::from_secs(10),
             ec2_endpoint: None,
             imds_endpoint: None,
+            ca_bundle: None,
             policy_mode: None,
         }
     }

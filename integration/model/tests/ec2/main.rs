@@ -11,6 +11,7 @@ mod common;
 mod consistency;
 mod create;
 mod describe;
+mod iam;
 mod imds;
 mod interface_types;
 mod invariants;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_ec2::config::Credentials;
+use aws_smithy_http_client::tls::TlsContext;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -121,10 +122,10 @@ fn clock() -> BootTime {
 }
 
 fn client(endpoint: &str, http_timeout: Duration) -> Ec2 {
-    let settings = Settings { http_timeout, ec2_endpoint: None, clock };
+    let settings = Settings { http_timeout, ec2_endpoint: None, ca_bundle: None, clock };
     let config = aws_sdk_ec2::Config::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
-        .http_client(http_client())
+        .http_client(http_client(TlsContext::default()))
         .region(Region::new("us-east-1"))
         .credentials_provider(Credentials::new("AKIATEST", "secret", None, None, "test"))
         .retry_config(retries())

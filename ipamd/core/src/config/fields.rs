@@ -285,7 +285,7 @@ pub(super) fn runtime(reader: &mut Reader<'_>) -> Option<PathBuf> {
     Some(PathBuf::from(path))
 }
 
-fn optional_path(reader: &mut Reader<'_>, name: &str) -> Option<PathBuf> {
+pub(super) fn optional_path(reader: &mut Reader<'_>, name: &str) -> Option<PathBuf> {
     let text = reader.text(name)?;
     let path = PathBuf::from(&text);
     if !path.is_absolute() {

@@ -77,6 +77,7 @@ fn read_config(reader: &mut Reader<'_>) -> Config {
             .map_or(default.http_timeout, seconds),
         ec2_endpoint: fields::url(reader, &["AWS_EC2_ENDPOINT", "AWS_ENDPOINT_URL_EC2", "AWS_ENDPOINT_URL"]),
         imds_endpoint: fields::url(reader, &["AWS_EC2_METADATA_SERVICE_ENDPOINT"]),
+        ca_bundle: fields::optional_path(reader, "AWS_CA_BUNDLE"),
         policy_mode: fields::policy_mode(reader),
     }
 }

@@ -399,8 +399,8 @@ pub const VARIABLES: &[Variable] = &[
     row(
         "AWS_CA_BUNDLE",
         ("path", "", ""),
-        ByValue(&[("*", Noted("EC2's certificate is checked against the system's roots or SSL_CERT_FILE"))]),
-        "Further roots for TLS to AWS.",
+        Honoured,
+        "PEM file of the certificate authorities by which AWS's endpoints are trusted, in place of the system's.",
     ),
     row(
         "AWS_VPC_K8S_CNI_BACKING_STORE",
