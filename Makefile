@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test layouts fill decision scale compare simulate soak kill explore build binaries plugin lint fmt fmt-check clippy check-deps limits proto bless bench check check-slim tools localstack moto kube-proxy network-managers runtimes vm test-vm
+.PHONY: help demo test layouts fill decision scale compare simulate soak kill explore build binaries plugin lint fmt fmt-check clippy check-deps limits proto bless bench check check-slim tools localstack moto kube-proxy network-managers runtimes go-callers vm test-vm
 
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 # In a shell that sourced scripts/sdk.sh this is the folder of one SDK: make chooses anew.
@@ -25,6 +25,7 @@ export ENID_KUBE_PROXY ?= $(ENID_BUILD)/enid/kube-proxy
 export ENID_NETWORK_MANAGERS ?= $(ENID_BUILD)/enid/network-managers
 export ENID_VM ?= $(ENID_BUILD)/enid/vm
 export ENID_RUNTIMES ?= $(ENID_BUILD)/enid/runtimes
+export ENID_GO_CALLERS ?= $(ENID_BUILD)/enid/go-callers
 
 # Everyday work compiles a slim aws-sdk-ec2; SDK=full takes the crate as published, as a plain `cargo build` does.
 export SDK ?= slim
@@ -51,7 +52,7 @@ else
 but_the_vm := -E 'not (package(integration) & binary(vm))'
 endif
 
-test: build plugin tools localstack moto kube-proxy network-managers runtimes $(vm_of_test) ## every test (needs root)
+test: build plugin tools localstack moto kube-proxy network-managers runtimes go-callers $(vm_of_test) ## every test (needs root)
 	$(call say,tests)
 	$(if $(but_the_vm),$(call say,LEFT OUT: the tests on Linux 6.1 (their virtual machine needs amd64 and this is $(shell uname -m))))
 	@$(sdk); scripts/nextest.sh run --profile all --test-threads $$((2 * $$(nproc))) --config "$$ENID_SDK" --workspace --all-targets $(but_the_vm)
@@ -123,6 +124,9 @@ network-managers: ## unpack systemd-networkd, NetworkManager, udev and dbus for 
 
 runtimes: ## unpack containerd 1.x and 2.x, podman, runc and busybox for tests (Debian)
 	@scripts/runtimes.sh
+
+go-callers: ## build libcni's and gRPC's callers (integration/go) on Debian's packages, with Debian's Go (the first time a minute and a half)
+	@scripts/go-callers.sh
 
 # After `build`: cargo says which executable the datapath's tests are in.
 vm: build tools

@@ -25,7 +25,7 @@ fail() {
     exit 1
 }
 
-stamp=$(cat "$0" "$sources"/*/*.go "$sources"/*/*.proto | sha256sum | cut -d' ' -f1)
+stamp=$(cat scripts/go-callers.sh "$sources"/*/*.go "$sources"/*/*.proto | sha256sum | cut -d' ' -f1)
 
 is_built() { # is_built <folder>
     [ -x "$1/libcni" ] && [ -x "$1/wire" ] && [ -x "$1/plugins/tuning" ] && [ -x "$1/plugins/bandwidth" ]
@@ -77,8 +77,8 @@ build() {
     echo "$stamp" >"$bin/stamp"
 }
 
-if [ -n "${ENID_GO_CALLERS:-}" ] && is_built "$out" && [ ! -e "$out/stamp" ]; then
-    # Somebody else's: as it is.
+# Without a stamp it is somebody else's: as it is.
+if is_built "$out" && [ ! -e "$out/stamp" ]; then
     :
 elif ! is_built "$out" || [ "$(cat "$out/stamp" 2>/dev/null)" != "$stamp" ]; then
     [ ! -e "$out" ] || [ -e "$out/stamp" ] || fail "$out is there, but not libcni, wire and plugins/{bandwidth,tuning}"

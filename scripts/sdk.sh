@@ -39,4 +39,5 @@ export ENID_KUBE_PROXY=${ENID_KUBE_PROXY:-$ENID_BUILD/enid/kube-proxy}
 export ENID_VM=${ENID_VM:-$ENID_BUILD/enid/vm}
 export ENID_NETWORK_MANAGERS=${ENID_NETWORK_MANAGERS:-$ENID_BUILD/enid/network-managers}
 export ENID_RUNTIMES=${ENID_RUNTIMES:-$ENID_BUILD/enid/runtimes}
+export ENID_GO_CALLERS=${ENID_GO_CALLERS:-$ENID_BUILD/enid/go-callers}
 unset enid_root enid_folder

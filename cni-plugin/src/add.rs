@@ -25,6 +25,7 @@ use datapath::plan::{Family, LinkName};
 use ipam_api::rpc::{AddNetworkReply, AddNetworkRequest, DelNetworkRequest, EnforceNpRequest};
 
 use crate::call::Call;
+use crate::del::delete_policy;
 use crate::error::{CniError, Code, chain};
 use crate::intent::{self, Wanted};
 use crate::pod_lock::{NoLock, PodLock};
@@ -122,6 +123,8 @@ fn plumb(call: &Call, reply: &AddNetworkReply, wanted: &Wanted) -> Result<Attach
     }
     open_ports(call, &pod).and_then(|()| enforce_policy(call, reply)).map_err(|error| {
         take_back(call, &pod);
+        // It may have begun, and the runtime's DEL will find nothing held by which it would be told.
+        delete_policy(call, &reply.network_policy_mode);
         Failure::from(error)
     })?;
     Ok(attached)

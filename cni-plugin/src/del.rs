@@ -53,7 +53,7 @@ pub(crate) fn del(call: &Call) {
     let addresses = match confirmed(call) {
         Ok(reply) => {
             withdraw_tombstone(call);
-            delete_policy(call, &reply);
+            delete_policy(call, &reply.network_policy_mode);
             addresses_of(&reply.ip_allocation_metadata)
         }
         Err(cause) => {
@@ -191,9 +191,9 @@ pub(crate) fn leave_tombstone(call: &Call, cause: &str) {
     }
 }
 
-/// Tells the network policy agent, as the reference does; its answer decides nothing.
-fn delete_policy(call: &Call, reply: &DelNetworkReply) {
-    if reply.network_policy_mode.is_empty() {
+/// Tells the network policy agent when the daemon names a mode, as the reference does; its answer decides nothing.
+pub(crate) fn delete_policy(call: &Call, mode: &str) {
+    if mode.is_empty() {
         return;
     }
     let request =

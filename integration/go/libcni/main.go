@@ -5,7 +5,7 @@
 //
 //	libcni -list 10-aws.conflist -bin DIR -cache DIR -id ID -netns PATH -ifname eth0 -args A=1;B=2 -capabilities JSON VERB
 //
-// Verbs: add, check, del, status, gc (-keep id/ifname,…), validate, version. It runs in the network namespace that it is started in,
+// Verbs: add, check, del, status, gc (-keep id/ifname,…|null|none), validate, version. It runs in the network namespace that it is started in,
 // and passes its environment on to the plugins. What libcni does between the two (cache, prevResult, versions, order of a chain) is
 // libcni's; nothing of it is done here. Exit code 0 also when the verb failed: the object says so.
 package main
@@ -59,7 +59,7 @@ func main() {
 	flag.StringVar(&r.ifname, "ifname", "eth0", "name of the link in the pod")
 	flag.StringVar(&r.args, "args", "", "CNI_ARGS")
 	flag.StringVar(&r.capabilities, "capabilities", "{}", "capability arguments, a JSON object")
-	flag.StringVar(&r.keep, "keep", "", "what GC keeps: id/ifname, separated by commas")
+	flag.StringVar(&r.keep, "keep", "", "what GC keeps: id/ifname, separated by commas; null: a list that is nil; none: no list at all")
 	flag.Parse()
 	done, err := run(r, flag.Arg(0))
 	if err != nil {
@@ -127,8 +127,15 @@ func (r request) attachment() (*libcni.RuntimeConf, error) {
 	return conf, nil
 }
 
-// kept is the list of a GC. Never nil: without a list libcni sends null, which is another matter.
+// kept is the list of a GC. A runtime that means "nothing" must give an empty list: of a nil one libcni makes null, and of no
+// arguments no list, which is another matter each.
 func (r request) kept() *libcni.GCArgs {
+	switch r.keep {
+	case "none":
+		return nil
+	case "null":
+		return &libcni.GCArgs{}
+	}
 	valid := []types.GCAttachment{}
 	for _, one := range strings.Split(r.keep, ",") {
 		if id, ifname, found := strings.Cut(one, "/"); found {
