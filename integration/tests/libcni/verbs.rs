@@ -4,7 +4,6 @@
 use std::net::Ipv4Addr;
 
 use integration::go_callers::libcni::Outcome;
-use integration::node::Node;
 use integration::sandbox::Sandbox;
 use integration::topology::{READY, Topology};
 
@@ -118,11 +117,6 @@ fn an_add_that_is_refused_says_code_reason_and_cause() {
     libcni.add(&one_too_many).unwrap();
 }
 
-fn lines_of(node: &Node, what: &str) -> Vec<String> {
-    let left = node.leftovers().unwrap();
-    if what == "rules" { left.of_pods().rules } else { left.of_pods().routes }
-}
-
 #[test]
 fn check_names_the_rule_that_somebody_has_deleted() {
     let mut topology = ready_node(&[("ENID_LAYOUT", "classic")]);
@@ -135,10 +129,10 @@ fn check_names_the_rule_that_somebody_has_deleted() {
     // It would put the rule back.
     topology.node_mut("n1").kill();
     let n1 = topology.node("n1");
-    assert_eq!(lines_of(n1, "rules").len(), 1, "of the primary ENI: to the pod only");
+    let objects = n1.leftovers().unwrap().of_pods();
+    assert_eq!(objects.rules.len(), 1, "of the primary ENI: to the pod only: {objects}");
     n1.ip("rule del priority 512\n").unwrap();
-    let pod = sandbox.netns.run(|| ()).map(|()| lines_of(n1, "routes")).unwrap();
-    let pod = pod[0].split(' ').next().unwrap();
+    let pod = objects.routes[0].split(' ').next().unwrap();
     for libcni in &lists {
         let error = libcni.check(&sandbox).unwrap_err();
         let refused = error.of_plugin().unwrap_or_else(|| panic!("{error}"));

@@ -53,6 +53,9 @@ fn the_agent_takes_a_pod_on_before_its_add_is_answered_and_is_told_when_it_is_go
         });
         assert_eq!((enforced.len(), &enforced[0].request), (1, &expected));
         assert_eq!(enforced[0].host_veth, added.host_veth, "the link was there, under the reference's name");
+        // An ADD that comes again may be the first that lives long enough to ask.
+        n1.runtime.add(&sandbox).unwrap();
+        assert_eq!(agent.served("EnforceNpToPod").len(), 2);
         n1.runtime.del(&sandbox, NetnsPath::Given).unwrap();
         assert_eq!(pods_of(&agent.served("DeletePodNp")), ["web-0"]);
     }
@@ -111,6 +114,16 @@ fn an_agent_that_comes_within_two_seconds_is_waited_for() {
     });
     added.unwrap();
     assert_eq!(agent.served("EnforceNpToPod").len(), 1);
+}
+
+#[test]
+fn an_agent_that_is_there_may_take_longer_than_one_is_waited_for() {
+    let topology = node("strict");
+    let n1 = topology.node("n1");
+    let agent = agent(&topology, &["-delay", "2500ms"]);
+    let sandbox = n1.sandbox("web-0").unwrap();
+    n1.runtime.add(&sandbox).unwrap();
+    assert_eq!((agent.served("EnforceNpToPod").len(), agent.served("DeletePodNp").len()), (1, 0));
 }
 
 #[test]
