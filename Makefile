@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test layouts fill decision scale compare simulate soak kill explore build binaries plugin lint fmt fmt-check clippy check-deps limits proto bless bench check check-slim tools localstack moto kube-proxy network-managers runtimes vm test-vm charts manifests image test-image
+.PHONY: help demo test layouts fill decision scale compare simulate soak kill explore build binaries plugin lint fmt fmt-check clippy check-deps limits proto bless bench check check-slim tools localstack moto kube-proxy network-managers runtimes go-callers vm test-vm charts manifests image test-image
 
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 # In a shell that sourced scripts/sdk.sh this is the folder of one SDK: make chooses anew.
@@ -26,6 +26,7 @@ export ENID_NETWORK_MANAGERS ?= $(ENID_BUILD)/enid/network-managers
 export ENID_VM ?= $(ENID_BUILD)/enid/vm
 export ENID_RUNTIMES ?= $(ENID_BUILD)/enid/runtimes
 export ENID_CHARTS ?= $(ENID_BUILD)/enid/charts
+export ENID_GO_CALLERS ?= $(ENID_BUILD)/enid/go-callers
 
 # Everyday work compiles a slim aws-sdk-ec2; SDK=full takes the crate as published, as a plain `cargo build` does.
 export SDK ?= slim
@@ -53,7 +54,7 @@ else
 left_out += | binary(vm)
 endif
 
-test: build plugin tools localstack moto kube-proxy network-managers runtimes charts $(vm_of_test) ## every test but the image's (needs root)
+test: build plugin tools localstack moto kube-proxy network-managers runtimes go-callers charts $(vm_of_test) ## every test but the image's (needs root)
 	$(call say,tests)
 	$(call say,LEFT OUT: the image (make test-image builds it and tests it))
 	$(if $(vm_of_test),,$(call say,LEFT OUT: the tests on Linux 6.1 (their virtual machine needs amd64 and this is $(shell uname -m))))
@@ -140,6 +141,9 @@ manifests: charts ## render the chart into deploy/manifests/enid.yaml
 image: ## the image for this machine's architecture, as an archive (needs root; SDK=full for a release)
 	$(call say,the image with the $(SDK) aws-sdk-ec2)
 	@scripts/image.sh
+
+go-callers: ## build libcni's and gRPC's callers (integration/go) on Debian's packages, with Debian's Go (the first time a minute and a half)
+	@scripts/go-callers.sh
 
 # After `build`: cargo says which executable the datapath's tests are in.
 vm: build tools

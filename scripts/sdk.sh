@@ -40,4 +40,5 @@ export ENID_VM=${ENID_VM:-$ENID_BUILD/enid/vm}
 export ENID_NETWORK_MANAGERS=${ENID_NETWORK_MANAGERS:-$ENID_BUILD/enid/network-managers}
 export ENID_CHARTS=${ENID_CHARTS:-$ENID_BUILD/enid/charts}
 export ENID_RUNTIMES=${ENID_RUNTIMES:-$ENID_BUILD/enid/runtimes}
+export ENID_GO_CALLERS=${ENID_GO_CALLERS:-$ENID_BUILD/enid/go-callers}
 unset enid_root enid_folder

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! withdraw a tombstone of the key ─► AddNetwork (rest of 20 s) ─► plan ─► pod lock ─► plumbed already? ─► attach
-//!                                       │ refused: code 11           │        │              │ yes: done     │
+//!                                       │ refused: code 11           │        │              │ yes: no attach│
 //!                                       ▼                            └────────┴── failed ────┴───────────────┤
 //!                                     error                                      DelNetwork SetupNSFailed ◄──┘
 //! host ports ─► policy agent, when the daemon names a mode ─► result
@@ -25,6 +25,7 @@ use datapath::plan::{Family, LinkName};
 use ipam_api::rpc::{AddNetworkReply, AddNetworkRequest, DelNetworkRequest, EnforceNpRequest};
 
 use crate::call::Call;
+use crate::del;
 use crate::error::{CniError, Code, chain};
 use crate::intent::{self, Wanted};
 use crate::pod_lock::{NoLock, PodLock};
@@ -38,8 +39,8 @@ const LOCK_WAIT: Duration = Duration::from_secs(2);
 /// answered does so again at once.
 const GIVE_BACK_BUDGET: Duration = Duration::from_secs(1);
 
-/// The agent's answer; its socket is dialled for 2 s at most by the reference's plugin.
-const AGENT_BUDGET: Duration = Duration::from_secs(2);
+/// For the policy agent to be there, as long as the reference's plugin dials. When it is, its answer may take what is left of the ADD.
+const AGENT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Attaches the pod; the result as JSON.
 pub(crate) fn add(call: &Call) -> Result<String, CniError> {
@@ -110,8 +111,10 @@ fn plumb(call: &Call, reply: &AddNetworkReply, wanted: &Wanted) -> Result<Attach
     // When the kernel cannot be read the attach that follows has the error to tell.
     if matches!(apply::standing(netns, &pod), Ok(Standing::Plumbed)) {
         call.log.info("attached already", &[("address", &pod.addresses.to_string())]);
-        // Not taken back when it fails: the pod may run since an earlier ADD.
-        open_ports(call, &pod).map_err(|error| Failure { error, is_to_be_given_back: false })?;
+        // Not taken back when it fails: the pod may run since an earlier ADD. Or that was killed before the agent was asked.
+        open_ports(call, &pod)
+            .and_then(|()| enforce_policy(call, reply))
+            .map_err(|error| Failure { error, is_to_be_given_back: false })?;
         return Ok(attached);
     }
     if let Err(error) = attach(call, netns, &pod, intent::egress(reply, pod.addresses)) {
@@ -122,6 +125,8 @@ fn plumb(call: &Call, reply: &AddNetworkReply, wanted: &Wanted) -> Result<Attach
     }
     open_ports(call, &pod).and_then(|()| enforce_policy(call, reply)).map_err(|error| {
         take_back(call, &pod);
+        // The agent may have begun, and the runtime's DEL will find nothing held by which it would be told.
+        del::delete_policy(call, &reply.network_policy_mode, del::AGENT_BUDGET);
         Failure::from(error)
     })?;
     Ok(attached)
@@ -185,7 +190,7 @@ fn enforce_policy(call: &Call, reply: &AddNetworkReply) -> Result<(), CniError> 
     };
     let message = "the network policy agent did not take the pod on: is it running on this node?";
     let failed = |details: String| CniError::new(Code::TryAgainLater, message).because(details);
-    match call.policy_agent().enforce_policy(request, call.budget.up_to(AGENT_BUDGET)) {
+    match call.policy_agent().connecting_within(AGENT_PATIENCE).enforce_policy(request, call.budget.left()) {
         Ok(true) => Ok(()),
         Ok(false) => Err(failed("EnforceNpToPod answered Success=false".to_owned())),
         Err(error) => Err(failed(chain(&error))),

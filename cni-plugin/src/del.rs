@@ -42,7 +42,7 @@ const DAEMON_BUDGET: Duration = Duration::from_millis(1_200);
 const FORGET_BUDGET: Duration = Duration::from_millis(300);
 
 /// The network policy agent's share.
-const AGENT_BUDGET: Duration = Duration::from_millis(300);
+pub(crate) const AGENT_BUDGET: Duration = Duration::from_millis(300);
 
 /// Detaches the pod. Never fails: what could not be done is logged, and found by the daemon.
 pub(crate) fn del(call: &Call) {
@@ -53,7 +53,7 @@ pub(crate) fn del(call: &Call) {
     let addresses = match confirmed(call) {
         Ok(reply) => {
             withdraw_tombstone(call);
-            delete_policy(call, &reply);
+            delete_policy(call, &reply.network_policy_mode, call.budget.up_to(AGENT_BUDGET));
             addresses_of(&reply.ip_allocation_metadata)
         }
         Err(cause) => {
@@ -191,14 +191,14 @@ pub(crate) fn leave_tombstone(call: &Call, cause: &str) {
     }
 }
 
-/// Tells the network policy agent, as the reference does; its answer decides nothing.
-fn delete_policy(call: &Call, reply: &DelNetworkReply) {
-    if reply.network_policy_mode.is_empty() {
+/// Tells the network policy agent when the daemon names a mode, as the reference does; its answer decides nothing.
+pub(crate) fn delete_policy(call: &Call, mode: &str, budget: Duration) {
+    if mode.is_empty() {
         return;
     }
     let request =
         DeleteNpRequest { k8s_pod_name: call.pod.name.clone(), k8s_pod_namespace: call.pod.namespace.clone() };
-    if let Err(error) = call.policy_agent().delete_policy(request, call.budget.up_to(AGENT_BUDGET)) {
+    if let Err(error) = call.policy_agent().delete_policy(request, budget) {
         call.log.warn("network policy agent not told", &[("error", &chain(&error))]);
     }
 }

@@ -14,6 +14,7 @@ pub mod eventually;
 pub mod fabric;
 pub mod facts;
 pub mod flows;
+pub mod go_callers;
 pub mod holdings;
 pub mod imds_http;
 pub mod kube_http;

@@ -137,6 +137,26 @@ impl Sandbox {
         let result = self.result.lock().unwrap_or_else(PoisonError::into_inner);
         result.as_ref().and_then(address_of)
     }
+
+    /// CNI_ARGS as containerd passes it, in an order that is another one each time.
+    ///
+    /// # Errors
+    /// There is no random source.
+    pub fn cni_args(&self) -> Result<String, SandboxError> {
+        let mut pairs = [
+            "IgnoreUnknown=1".to_owned(),
+            format!("K8S_POD_NAMESPACE={}", self.namespace),
+            format!("K8S_POD_NAME={}", self.name),
+            format!("K8S_POD_INFRA_CONTAINER_ID={}", self.container_id),
+            format!("K8S_POD_UID={}", self.uid),
+        ];
+        let random = uuid()?;
+        let digits: Vec<u8> = random.bytes().collect();
+        for (last, digit) in (1..pairs.len()).rev().zip(digits) {
+            pairs.swap(last, usize::from(digit) % (last + 1));
+        }
+        Ok(pairs.join(";"))
+    }
 }
 
 /// Whether a DEL names the network namespace: containerd repeats a DEL without it.
@@ -310,7 +330,7 @@ impl Runtime {
             NetnsPath::Empty => String::new(),
         };
         command.env("CNI_CONTAINERID", &sandbox.container_id).env("CNI_NETNS", path).env("CNI_IFNAME", "eth0");
-        command.env("CNI_ARGS", arguments(sandbox)?);
+        command.env("CNI_ARGS", sandbox.cni_args()?);
         Ok(command)
     }
 
@@ -464,23 +484,6 @@ fn broken(verb: &'static str, sandbox: &Sandbox, problem: impl fmt::Display) -> 
 /// Address of a result of version 0.3.0 or later: `ips[0].address`, `10.0.1.7/32`.
 fn address_of(result: &Value) -> Option<Ipv4Addr> {
     result["ips"][0]["address"].as_str()?.split('/').next()?.parse().ok()
-}
-
-/// What containerd passes, in an order that is another one each time.
-fn arguments(sandbox: &Sandbox) -> Result<String, SandboxError> {
-    let mut pairs = [
-        "IgnoreUnknown=1".to_owned(),
-        format!("K8S_POD_NAMESPACE={}", sandbox.namespace),
-        format!("K8S_POD_NAME={}", sandbox.name),
-        format!("K8S_POD_INFRA_CONTAINER_ID={}", sandbox.container_id),
-        format!("K8S_POD_UID={}", sandbox.uid),
-    ];
-    let random = uuid()?;
-    let digits: Vec<u8> = random.bytes().collect();
-    for (last, digit) in (1..pairs.len()).rev().zip(digits) {
-        pairs.swap(last, usize::from(digit) % (last + 1));
-    }
-    Ok(pairs.join(";"))
 }
 
 /// A random UUID (random(4), `/proc/sys/kernel/random/uuid`).

@@ -92,13 +92,21 @@ pub enum CallError {
 #[derive(Clone, Debug)]
 pub struct Client {
     socket: PathBuf,
+    /// How much of a call's budget may go by before a connection is there.
+    patience: Duration,
 }
 
 impl Client {
     /// A client of the daemon that listens, or will listen, on `socket`.
     #[must_use]
     pub fn new(socket: impl Into<PathBuf>) -> Self {
-        Self { socket: socket.into() }
+        Self { socket: socket.into(), patience: Duration::MAX }
+    }
+
+    /// The same, giving a server up that is not there after `patience`; one that is there has a call's whole budget to answer.
+    #[must_use]
+    pub fn connecting_within(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Asks for an address. `WaitBudgetMs` is set to what is left of `budget` when the request leaves.
@@ -178,8 +186,9 @@ impl Client {
         budget: Duration,
         one: impl AsyncFn(Channel, Duration) -> Result<tonic::Response<R>, Status>,
     ) -> Result<R, CallError> {
-        let deadline = Instant::now() + budget;
-        let mut pauses = Pauses::new(deadline);
+        let started = Instant::now();
+        let deadline = started + budget;
+        let mut pauses = Pauses::new(started + budget.min(self.patience));
         loop {
             let stream = self.connect(&mut pauses).await?;
             let left = deadline.saturating_duration_since(Instant::now());

@@ -195,9 +195,7 @@ impl CniBackend for Backend {
     async fn del_network(&self, request: Request<DelNetworkRequest>) -> Result<Response<DelNetworkReply>, Status> {
         let call = request.into_inner();
         check_version(&call.client_version).map_err(|status| *status)?;
-        let policy_mode = self.policy_mode.clone();
-        let mut reply =
-            DelNetworkReply { success: true, network_policy_mode: policy_mode, ..DelNetworkReply::default() };
+        let mut reply = DelNetworkReply { success: true, ..DelNetworkReply::default() };
         // Without a key nothing can be held under it, and a DEL must not fail.
         let Some(key) = key(&call.network_name, &call.container_id, &call.if_name) else {
             return Ok(Response::new(reply));
@@ -214,6 +212,8 @@ impl CniBackend for Backend {
         match &released {
             Some(Allocated { address, .. }) => {
                 tracing::info!(key = text, %address, reason = call.reason, "address released");
+                // Only then: the agent knows pods by name, and at a DEL that is repeated the name may be the next pod's.
+                reply.network_policy_mode.clone_from(&self.policy_mode);
             }
             None => tracing::debug!(key = text, reason = call.reason, "nothing held under this key"),
         }
