@@ -201,6 +201,18 @@ impl Runtime {
         Ok(list)
     }
 
+    /// The plugin's executable.
+    #[must_use]
+    pub fn plugin(&self) -> &Path {
+        &self.plugin
+    }
+
+    /// The same runtime with another executable as its plugin.
+    #[must_use]
+    pub fn running(&self, plugin: &Path) -> Self {
+        Self { plugin: plugin.to_owned(), ..self.clone() }
+    }
+
     /// The same runtime, running the plugin under a program that takes it as its last argument.
     #[must_use]
     pub fn under(&self, wrapper: Vec<String>) -> Self {

@@ -105,7 +105,9 @@ impl HostState {
 
     fn rules_of(&self, address: Ipv4Addr) -> Vec<&Value> {
         let text = address.to_string();
-        self.rules.iter().filter(|rule| rule["src"] == text.as_str() || rule["dst"] == text.as_str()).collect()
+        // A length is printed when it is not that of one address: a block that begins with this one is another matter.
+        let names = |rule: &Value, end: &str| rule[end] == text.as_str() && rule[format!("{end}len")].is_null();
+        self.rules.iter().filter(|rule| names(rule, "src") || names(rule, "dst")).collect()
     }
 
     /// In whatever table: one that the reference does not look into would be one too many.

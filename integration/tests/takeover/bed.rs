@@ -20,7 +20,7 @@ use integration::topology::{NodeSpec, READY, Subnet, Topology, TopologySpec};
 use serde_json::Value;
 
 /// The reference's own default is 30 s, which what it let go of last rests after a takeover, too.
-pub const COOLDOWN: &str = "2";
+pub(crate) const COOLDOWN: &str = "2";
 
 /// Of EC2's actions those that change something.
 const WRITES: [&str; 8] = [
@@ -34,21 +34,21 @@ const WRITES: [&str; 8] = [
     "CreateTags",
 ];
 
-/// Three ENIs with all their addresses, pods on two of them: a warm one is left, so nothing has to be asked of EC2.
-pub const ADDRESSES: Spec =
+/// Three ENIs, which are all that the instance takes, with all their addresses: nothing has to be asked of EC2.
+pub(crate) const ADDRESSES: Spec =
     Spec { filling: Filling::Addresses(2), iptables: Iptables::Nft, on_primary: 4, on_secondary: 3 };
 /// A prefix and two: as warm as the settings want it.
-pub const PREFIXES: Spec =
+pub(crate) const PREFIXES: Spec =
     Spec { filling: Filling::Prefixes(1, 2), iptables: Iptables::Nft, on_primary: 4, on_secondary: 4 };
 
-pub struct Bed {
-    pub topology: Topology,
-    pub aws: AwsNode,
-    pub far: Vec<Pod>,
+pub(crate) struct Bed {
+    pub(crate) topology: Topology,
+    pub(crate) aws: AwsNode,
+    pub(crate) far: Vec<Pod>,
 }
 
 impl Bed {
-    pub fn build(spec: &Spec) -> Self {
+    pub(crate) fn build(spec: &Spec) -> Self {
         let mut topology_spec = TopologySpec::one("m5.large");
         topology_spec.nodes.push(NodeSpec::new("n2", "m5.large", Subnet::B));
         let mut topology = Topology::build(&topology_spec).unwrap();
@@ -68,16 +68,16 @@ impl Bed {
         bed
     }
 
-    pub fn n1(&self) -> &Node {
+    pub(crate) fn n1(&self) -> &Node {
         self.topology.node("n1")
     }
 
-    pub fn host_state(&self) -> HostState {
+    pub(crate) fn host_state(&self) -> HostState {
         HostState::read(&self.topology.world.tools, &self.n1().netns).unwrap()
     }
 
     /// The reference's own assertions about each of these pods.
-    pub fn assert_as_the_reference_has_them(&self, pods: &[Pod]) {
+    pub(crate) fn assert_as_the_reference_has_them(&self, pods: &[Pod]) {
         let state = self.host_state();
         for pod in pods {
             let expected = Expected {
@@ -91,14 +91,14 @@ impl Bed {
     }
 
     /// Starts the daemon, and waits until it has taken over `pods` pods.
-    pub fn take_over(&mut self, pods: usize) {
+    pub(crate) fn take_over(&mut self, pods: usize) {
         let n1 = self.topology.node_mut("n1");
         n1.start().unwrap();
         n1.wait_ready(READY).unwrap();
         self.wait_taken_over(pods);
     }
 
-    pub fn wait_taken_over(&self, pods: usize) {
+    pub(crate) fn wait_taken_over(&self, pods: usize) {
         let taken = eventually("the pods are taken over and what the reference left in nft is gone", READY, || {
             let allocated = self.n1().number("/pool/allocated").map_err(|error| error.to_string())?;
             let left = self.chains_of_the_reference();
@@ -108,7 +108,7 @@ impl Bed {
     }
 
     /// Chains and tables of the reference's in nf_tables.
-    pub fn chains_of_the_reference(&self) -> Vec<String> {
+    pub(crate) fn chains_of_the_reference(&self) -> Vec<String> {
         let ruleset = self.topology.world.tools.nft_json(&self.n1().netns, &["list", "chains"]).unwrap();
         let chains = ruleset["nftables"].as_array().into_iter().flatten().map(|object| &object["chain"]);
         let theirs = |chain: &&Value| {
@@ -117,28 +117,35 @@ impl Bed {
         chains.filter(theirs).map(|chain| format!("{} {}", chain["table"], chain["name"])).collect()
     }
 
-    /// How often EC2 was asked to change something, by action.
-    pub fn writes(&self) -> Vec<(&'static str, usize)> {
-        WRITES.map(|action| (action, self.topology.calls(action))).into_iter().filter(|(_, count)| *count > 0).collect()
+    /// What EC2 was asked to change of n1's, call by call.
+    pub(crate) fn writes(&self) -> Vec<String> {
+        let instance = self.topology.instance("n1").unwrap().id;
+        let enis: Vec<String> = self.topology.enis("n1").unwrap().into_iter().map(|eni| eni.id).collect();
+        let is_of_n1 = |value: &str| value == instance || enis.iter().any(|eni| eni == value);
+        self.topology.emulator.with_model(|vpc, _| {
+            let writes = vpc.calls().filter(|call| WRITES.contains(&call.action.as_str()));
+            let of_n1 = writes.filter(|call| call.parameters.iter().any(|(_, value)| is_of_n1(value)));
+            of_n1.map(|call| format!("{} {:?}", call.action, call.parameters)).collect()
+        })
     }
 
     /// All addresses of n1's ENIs that pods can have.
-    pub fn on_enis(&self) -> BTreeSet<Ipv4Addr> {
+    pub(crate) fn on_enis(&self) -> BTreeSet<Ipv4Addr> {
         self.aws.enis.iter().flat_map(|eni| eni.addresses.iter().copied()).collect()
     }
 
-    pub fn checkpoint(&self) -> Vec<u8> {
+    pub(crate) fn checkpoint(&self) -> Vec<u8> {
         fs::read(self.n1().state_folder().join("ipam.json")).unwrap()
     }
 
     /// A pod on each ENI that has some.
-    pub fn one_of_each<'a>(&self, pods: &'a [Pod]) -> Vec<&'a Pod> {
+    pub(crate) fn one_of_each<'a>(&self, pods: &'a [Pod]) -> Vec<&'a Pod> {
         let tables: BTreeSet<u32> = pods.iter().map(|pod| pod.added.table).collect();
         tables.iter().filter_map(|table| pods.iter().find(|pod| pod.added.table == *table)).collect()
     }
 
     /// Established on every kind of path, from and to a pod of every ENI: pods of another ENI and of n2, both nodes, the internet.
-    pub fn paths(&self, pods: &[Pod]) -> Vec<Path> {
+    pub(crate) fn paths(&self, pods: &[Pod]) -> Vec<Path> {
         let facts = ["n1", "n2"].map(|name| self.topology.instance(name).unwrap());
         let of_enis = self.one_of_each(pods);
         let mut paths = Vec::new();
@@ -163,7 +170,7 @@ impl Bed {
 
 /// Prints them; no connection has ended, and none lost a byte.
 #[expect(clippy::print_stdout, reason = "how much was sent belongs to the result")]
-pub fn assert_connections_live(tallies: &[Tally]) {
+pub(crate) fn assert_connections_live(tallies: &[Tally]) {
     for tally in tallies {
         println!("{tally}");
     }
@@ -173,11 +180,11 @@ pub fn assert_connections_live(tallies: &[Tally]) {
 }
 
 /// The same, and not one datagram was lost.
-pub fn assert_nothing_lost(tallies: &[Tally]) {
+pub(crate) fn assert_nothing_lost(tallies: &[Tally]) {
     assert_connections_live(tallies);
     let broken: Vec<_> = tallies.iter().filter(|tally| !tally.is_whole()).map(ToString::to_string).collect();
     assert!(broken.is_empty(), "{broken:#?}");
 }
 
 /// Long enough that looks at the network which follow a start find nothing to do.
-pub const A_WHILE: Duration = Duration::from_millis(1_500);
+pub(crate) const A_WHILE: Duration = Duration::from_millis(1_500);
