@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test layouts fill decision scale compare simulate soak kill explore build binaries plugin lint fmt fmt-check clippy check-deps limits proto bless bench check check-slim tools localstack moto kube-proxy network-managers runtimes go-callers vm test-vm charts manifests image test-image
+.PHONY: help demo test layouts fill decision scale compare simulate soak kill explore build binaries plugin lint fmt fmt-check clippy check-deps limits proto bless bench check check-slim tools localstack moto kube-proxy network-managers runtimes go-callers vm test-vm charts manifests image test-image test-upgrade
 
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 # In a shell that sourced scripts/sdk.sh this is the folder of one SDK: make chooses anew.
@@ -67,6 +67,11 @@ test-image: build plugin tools runtimes ## the image: what is in it, and the dae
 test-vm: build vm ## all of the datapath's tests on Linux 6.1, in a small virtual machine (`make test` runs some there)
 	$(call say,the datapath on Linux 6.1)
 	@$(sdk); ENID_VM_TESTS=all scripts/nextest.sh run --config "$$ENID_SDK" --workspace --all-targets -E 'package(integration) & binary(vm)'
+
+test-upgrade: build plugin tools ## this version and an earlier one on one node, both ways (needs root; REF=git ref, the latest tag v* by default)
+	$(call say,an earlier version beside this one)
+	@ENID_PREVIOUS=$$(scripts/previous.sh $(REF)); export ENID_PREVIOUS; $(sdk); \
+		scripts/nextest.sh run --config "$$ENID_SDK" -p integration --run-ignored only -E 'binary(upgrade)'
 
 layouts: build plugin tools kube-proxy network-managers ## the packet scenarios in the layout that is not the default (needs root)
 	$(call say,scenarios in layout classic)

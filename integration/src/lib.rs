@@ -4,6 +4,7 @@
 //! The VPC itself (EC2, IMDS, limits, throttles) is the pure machine `vpc-model`; this crate serves it over HTTP, gives it
 //! a packet fabric in network namespaces, and drives the real `ipamd` and CNI binaries inside it as a cluster would.
 
+pub mod aws_node;
 pub mod bench;
 pub mod control;
 pub mod counters;

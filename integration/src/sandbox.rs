@@ -157,6 +157,11 @@ impl Sandbox {
         }
         Ok(pairs.join(";"))
     }
+
+    /// Puts a result into the runtime's cache that another plugin has printed: `prevResult` of the calls that follow.
+    pub fn remember(&self, result: Value) {
+        *self.result.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+    }
 }
 
 /// Whether a DEL names the network namespace: containerd repeats a DEL without it.
@@ -214,6 +219,18 @@ impl Runtime {
             }
         }
         Ok(list)
+    }
+
+    /// The plugin's executable.
+    #[must_use]
+    pub fn plugin(&self) -> &Path {
+        &self.plugin
+    }
+
+    /// The same runtime with another executable as its plugin.
+    #[must_use]
+    pub fn running(&self, plugin: &Path) -> Self {
+        Self { plugin: plugin.to_owned(), ..self.clone() }
     }
 
     /// The same runtime, running the plugin under a program that takes it as its last argument.

@@ -9,10 +9,12 @@ use ipamd_core::config::{Bind, Source};
 use lexopt::prelude::{Long, Short, Value, ValueExt};
 
 pub mod cleanup_host;
+pub mod hand_back;
 pub mod plan_host;
 pub mod simulate;
 pub mod status;
 mod table;
+pub mod takeover;
 
 /// What `ipamd --help` prints.
 pub const HELP: &str = "\
@@ -25,6 +27,11 @@ usage: ipamd [run]                     run the daemon (configuration: environmen
        ipamd plan-host                 print what would be written to the kernel, as ip and nft commands; writes nothing
        ipamd cleanup-host              uninstall, once the daemon is stopped: remove what is ours from the kernel;
                                        what living pods need stays and is told, until it is run again
+       ipamd takeover --dry-run [-o json]
+                                       what a start of the daemon would make of a node that is amazon-vpc-cni-k8s's, and what is in
+                                       the way; writes nothing
+       ipamd hand-back [--finish]      the way back, once the daemon is stopped: living pods as amazon-vpc-cni-k8s has them, and
+                                       ipam.json; --finish, once that is ready: what has translated for them until then goes
        ipamd simulate --instance-type TYPE --pods FILE [--with 'NAME=value …'] [--reference 'NAME=value …'] [--svg FILE]
                                        what settings would cost on a trace of pods: addresses held, waits, EC2 calls; one
                                        column each --with (this daemon) and --reference (amazon-vpc-cni-k8s, as a model), both
@@ -53,6 +60,15 @@ pub enum Command {
     PlanHost,
     /// Remove what is ours.
     CleanupHost,
+    /// Tell what a takeover would do.
+    Takeover {
+        /// Only that; the daemon itself takes over when it starts.
+        dry_run: bool,
+        /// As JSON, not as lines.
+        json: bool,
+    },
+    /// Give the node back to the reference.
+    HandBack(hand_back::Step),
     /// Simulate settings on a trace of pods.
     Simulate(simulate::Simulation),
     /// Print the version.
@@ -91,10 +107,18 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, l
             Short('o') | Long("output") => {
                 let format = parser.value()?.string()?;
                 match (&mut command, format.as_str()) {
-                    (Some(Command::Status { json, .. }), "json") => *json = true,
-                    _ => return Err(format!("-o {format}: only `status -o json`").into()),
+                    (Some(Command::Status { json, .. } | Command::Takeover { json, .. }), "json") => *json = true,
+                    _ => return Err(format!("-o {format}: only `status -o json` and `takeover -o json`").into()),
                 }
             }
+            Long("dry-run") => match &mut command {
+                Some(Command::Takeover { dry_run, .. }) => *dry_run = true,
+                _ => return Err("--dry-run belongs to `takeover`".into()),
+            },
+            Long("finish") => match &mut command {
+                Some(Command::HandBack(step)) => *step = hand_back::Step::Finish,
+                _ => return Err("--finish belongs to `hand-back`".into()),
+            },
             Long("address") => {
                 let text = parser.value()?.string()?;
                 match &mut command {
@@ -113,7 +137,15 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, l
             other => return Err(other.unexpected()),
         }
     }
+    complete(command)
+}
+
+/// The command, when it has what it needs.
+fn complete(command: Option<Command>) -> Result<Command, lexopt::Error> {
     match &command {
+        Some(Command::Takeover { dry_run: false, .. }) => {
+            Err("takeover needs --dry-run: the daemon itself takes over when it starts".into())
+        }
         Some(Command::Simulate(simulation))
             if simulation.instance_type.is_empty() || simulation.pods.as_os_str().is_empty() =>
         {
@@ -140,6 +172,8 @@ fn named(word: &str) -> Result<Command, lexopt::Error> {
         "status" => Command::Status { json: false, address: None },
         "plan-host" => Command::PlanHost,
         "cleanup-host" => Command::CleanupHost,
+        "takeover" => Command::Takeover { dry_run: false, json: false },
+        "hand-back" => Command::HandBack(hand_back::Step::Begin),
         "simulate" => Command::Simulate(simulate::Simulation::default()),
         "version" => Command::Version,
         "help" => Command::Help,
@@ -180,6 +214,12 @@ mod tests {
             svg: None,
         };
         assert_eq!(parsed(&words), Ok(Command::Simulate(simulation)));
+        let dry_run = |json| Ok(Command::Takeover { dry_run: true, json });
+        assert_eq!(parsed(&["takeover", "--dry-run"]), dry_run(false));
+        assert_eq!(parsed(&["takeover", "-o", "json", "--dry-run"]), dry_run(true));
+        assert!(parsed(&["takeover"]).unwrap_err().contains("--dry-run"));
+        assert_eq!(parsed(&["hand-back"]), Ok(Command::HandBack(hand_back::Step::Begin)));
+        assert_eq!(parsed(&["hand-back", "--finish"]), Ok(Command::HandBack(hand_back::Step::Finish)));
         assert!(parsed(&["simulate", "--pods", "x"]).unwrap_err().contains("--instance-type"));
         let unix = Some(Bind::Unix("/run/x".into()));
         let words = ["status", "-o", "json", "--address", "unix:/run/x"];
@@ -188,8 +228,14 @@ mod tests {
 
     #[test]
     fn a_wrong_word_is_named() {
-        for words in [&["runn"][..], &["run", "-o", "json"], &["status", "-o", "yaml"], &["--frob"], &["run", "twice"]]
-        {
+        for words in [
+            &["runn"][..],
+            &["run", "-o", "json"],
+            &["status", "-o", "yaml"],
+            &["--frob"],
+            &["run", "twice"],
+            &["run", "--finish"],
+        ] {
             let error = parsed(words).unwrap_err();
             let named = words.iter().any(|word| error.contains(word.trim_start_matches('-')));
             assert!(named, "{words:?}: {error}");

@@ -114,6 +114,7 @@ fn restore(config: &Config, notes: &[Note]) -> Result<Found, InitError> {
     let kernel = host::observe(&config.veth_prefix).map_err(step("kernel"))?;
     let boot_id = ready::boot_id().map_err(step("boot id"))?;
     let store = Store::new(&config.journal);
+    retire_stale(&store)?;
     let loaded = store.load().map_err(step::<StoreError>("journal"))?;
     let restored = Restored::read(loaded.reference.as_deref(), loaded.own.as_deref(), kernel, boot_id.clone());
     if restored.reference.is_some() && restored.own.is_none() {
@@ -131,6 +132,20 @@ fn restore(config: &Config, notes: &[Note]) -> Result<Found, InitError> {
     let ledger = settings::open(host::state_folder(config), &boot_id, unix_seconds).map_err(step("settings"))?;
     let notes = notes.iter().map(ToString::to_string).collect();
     Ok(Found { store, restored, ledger, boot_id, notes })
+}
+
+/// The reference has had the node since `enid.json` was written: which ENIs and addresses there are, and what is free, it does not know
+/// any more.
+fn retire_stale(store: &Store) -> Result<(), InitError> {
+    let Some(later) = store.reference_is_later() else { return Ok(()) };
+    if let Some(aside) = store.retire_own().map_err(step::<StoreError>("journal"))? {
+        tracing::warn!(
+            seconds = later.as_secs(),
+            aside = %aside.display(),
+            "ipam.json was written so much later than enid.json: amazon-vpc-cni-k8s has had the node since, this is a takeover"
+        );
+    }
+    Ok(())
 }
 
 /// Facts of the journal, when they are of this boot.

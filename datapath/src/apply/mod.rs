@@ -25,6 +25,7 @@ pub mod error;
 mod execute;
 mod fault;
 pub mod garbage;
+pub mod hand_back;
 pub mod host;
 pub mod hostport;
 pub mod ledger;
@@ -36,6 +37,7 @@ pub mod observe;
 pub mod pod;
 pub mod repair;
 mod sysctl;
+pub mod takeover;
 #[cfg(test)]
 mod testbed;
 #[cfg(test)]

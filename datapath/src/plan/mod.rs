@@ -28,6 +28,7 @@ pub mod egress;
 pub mod eni;
 #[cfg(test)]
 mod golden;
+pub mod hand_back;
 pub mod host;
 pub mod hostport;
 pub mod ids;

@@ -342,7 +342,7 @@ fn live_addresses(state: &NodeState) -> BTreeSet<IpAddr> {
 }
 
 /// The one address that a rule of ours is about.
-pub(super) fn address_of_rule(rule: &Rule) -> Option<IpAddr> {
+pub(crate) fn address_of_rule(rule: &Rule) -> Option<IpAddr> {
     let net = match rule.priority {
         ids::PRIORITY_TO_POD => rule.to?,
         ids::PRIORITY_FROM_POD | ids::PRIORITY_FROM_ENI => rule.from?,

@@ -244,6 +244,22 @@ impl Node {
         self.environment.remove(variable);
     }
 
+    /// The daemon's and the plugin's executable.
+    #[must_use]
+    pub fn programs(&self) -> [PathBuf; 2] {
+        [self.ipamd.clone(), self.runtime.plugin().to_owned()]
+    }
+
+    /// Takes another executable for the daemon, from its next start on.
+    pub fn use_daemon(&mut self, path: &Path) {
+        path.clone_into(&mut self.ipamd);
+    }
+
+    /// Puts another executable in the plugin's place.
+    pub fn use_plugin(&mut self, path: &Path) {
+        self.runtime = self.runtime.running(path);
+    }
+
     /// A variable of the daemon's environment.
     #[must_use]
     pub fn variable(&self, variable: &str) -> Option<&str> {

@@ -15,11 +15,15 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ipamd_core::Checkpoint;
 
 /// Our own file, beside the reference's.
 const OWN_NAME: &str = "enid.json";
+
+/// Our two writes are less apart, on a machine however busy.
+const TOGETHER: Duration = Duration::from_secs(10);
 
 /// A journal file that could not be read, written or set aside.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +71,30 @@ impl Store {
     pub(crate) fn write(&mut self, checkpoint: &Checkpoint) -> Result<(), StoreError> {
         self.own.write(&checkpoint.own_json)?;
         self.reference.write(&checkpoint.reference_json)
+    }
+
+    /// Makes the reference's file durable alone: the node goes back to it.
+    pub(crate) fn write_reference(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.reference.write(bytes)
+    }
+
+    /// Takes our file away under a name of its own, in the place of an earlier one: it is out of date, or will be. `None`: there is
+    /// none.
+    pub(crate) fn retire_own(&self) -> Result<Option<PathBuf>, StoreError> {
+        let aside = self.own.path.with_extension("json.out-of-date");
+        match fs::rename(&self.own.path, &aside) {
+            Ok(()) => Ok(Some(aside)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.own.error("setting aside")(error)),
+        }
+    }
+
+    /// How much later than ours the reference's file was written, when that was somebody else's doing: of our two writes one follows the
+    /// other at once.
+    pub(crate) fn reference_is_later(&self) -> Option<Duration> {
+        let [own, reference] = [&self.own, &self.reference].map(|file| fs::metadata(&file.path)?.modified());
+        let later = reference.ok()?.duration_since(own.ok()?).ok()?;
+        (later > TOGETHER).then_some(later)
     }
 
     /// Gives our file the name `….corrupt-<unix seconds>`, too; under its own it stays until the next write.

@@ -49,6 +49,21 @@ pub const LEGACY_CLEANUP: &str = "iptables-legacy-save -c | \
 
 /// Takes it all away; what was found, as nft commands.
 pub(crate) fn remove(socket: &mut Socket) -> Result<Vec<String>, ApplyError> {
+    let requests = all_removals(socket)?;
+    if requests.is_empty() {
+        return Ok(Vec::new());
+    }
+    let found = requests.iter().map(|request| request.doing.clone()).collect();
+    transaction(socket, requests)?;
+    Ok(found)
+}
+
+/// What [`remove`] would take away, as nft commands; takes nothing away.
+pub(crate) fn find(socket: &mut Socket) -> Result<Vec<String>, ApplyError> {
+    Ok(all_removals(socket)?.into_iter().map(|request| request.doing).collect())
+}
+
+fn all_removals(socket: &mut Socket) -> Result<Vec<Request<NetfilterMessage>>, ApplyError> {
     let mut requests = Vec::new();
     for table in TABLES {
         if table_is_there(socket, Family::V4, table)? {
@@ -60,12 +75,7 @@ pub(crate) fn remove(socket: &mut Socket) -> Result<Vec<String>, ApplyError> {
         let delete = NfTablesMessage::DeleteTable(TableMessage { attributes });
         requests.push(request(delete, format!("nft delete table ip {NATIVE_TABLE}")));
     }
-    if requests.is_empty() {
-        return Ok(Vec::new());
-    }
-    let found = requests.iter().map(|request| request.doing.clone()).collect();
-    transaction(socket, requests)?;
-    Ok(found)
+    Ok(requests)
 }
 
 /// Whether iptables-legacy has tables in this namespace, whoever made them.

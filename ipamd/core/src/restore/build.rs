@@ -35,13 +35,17 @@ enum Own {
     OtherBoot,
     /// There is none, or it cannot be read.
     Lost,
+    /// There never was one: the node has been the reference's until now.
+    TakenOver,
 }
 
 pub(crate) fn build(config: Config, restored: Restored, turn: &mut Turn) -> Core {
     let Restored { reference, own, kernel, boot_id } = restored;
     let mut core = blank(config, boot_id, turn);
-    let own = which_own(own, &core.boot_id, turn);
     let reference_found = reference.is_some();
+    // An alias would be ours: then a journal there was.
+    let never_ours = own.is_none() && reference_found && kernel.held.iter().all(|held| held.key.is_none());
+    let own = if never_ours { Own::TakenOver } else { which_own(own, &core.boot_id, turn) };
     let reference = readable(reference, turn);
     let mut claimed = BTreeSet::new();
     if let Own::Present(journal) = &own {
@@ -59,6 +63,8 @@ pub(crate) fn build(config: Config, restored: Restored, turn: &mut Turn) -> Core
     core.quarantine = match &own {
         // A start that found no journal may have ended before it had read EC2.
         Own::Present(journal) => journal.quarantine_until_nanos.map(since_boot),
+        // What the reference has let go of last, it has written down nowhere.
+        Own::TakenOver => Some(now + core.config.cooldown),
         Own::Lost if reference_found || !kernel.held.is_empty() => Some(now + core.config.cooldown),
         Own::OtherBoot if !kernel.held.is_empty() => Some(now + core.config.cooldown),
         Own::Lost | Own::OtherBoot => None,
@@ -353,10 +359,9 @@ fn restore_allocations(
             testimony: first_testimony(&entry, own),
             ..allocation(entry.key(), entry.pod(), entry.allocation_timestamp, turn.boot())
         };
-        let of_this_boot = !matches!(own, Own::OtherBoot);
-        if !of_this_boot && !testifies(kernel, address, &allocation, &core.config.veth_prefix) {
+        if must_testify(own, &allocation) && !testifies(kernel, address, &allocation, &core.config.veth_prefix) {
             dropped += 1;
-            // The cluster may still send to it what was meant for the pod that ended with the node.
+            // The cluster may still send to it what was meant for the pod that has ended.
             let rest = Rest { released: turn.boot(), until: turn.boot() + core.config.cooldown };
             let state = AddressState::resting(Some(rest), turn.boot());
             if core.store.get(address).is_none() {
@@ -375,7 +380,21 @@ fn restore_allocations(
         bind(core, address, allocation);
     }
     if dropped > 0 {
-        turn.warn(format!("{dropped} allocations of another boot were dropped; their addresses rest for one cooldown"));
+        let whose = match own {
+            Own::TakenOver => "of amazon-vpc-cni-k8s, whose pods have no host veth any more,",
+            Own::Present(_) | Own::OtherBoot | Own::Lost => "of another boot",
+        };
+        turn.warn(format!("{dropped} allocations {whose} were dropped; their addresses rest for one cooldown"));
+    }
+}
+
+/// Whether an entry without a link in the kernel is of a pod that has ended. Of the reference's only those with a pod's name can be
+/// told, as it does itself; it answers an ADD before there is a link, but none is under way any more when its daemon has ended.
+fn must_testify(own: &Own, allocation: &Allocation) -> bool {
+    match own {
+        Own::OtherBoot => true,
+        Own::TakenOver => allocation.testimony != Testimony::Impossible,
+        Own::Present(_) | Own::Lost => false,
     }
 }
 
@@ -389,7 +408,7 @@ fn reopen_tombstones(core: &mut Core, claimed: &BTreeSet<Ipv4Addr>) {
 fn first_testimony(entry: &ReferenceAllocation, own: &Own) -> Testimony {
     let impossible = match own {
         Own::Present(journal) => journal.unwitnessed.contains(&entry.key()),
-        Own::OtherBoot | Own::Lost => entry.metadata.name.is_empty(),
+        Own::OtherBoot | Own::Lost | Own::TakenOver => entry.metadata.name.is_empty(),
     };
     if impossible { Testimony::Impossible } else { Testimony::Present }
 }

@@ -151,11 +151,43 @@ fn a_corrupt_reference_file_is_rebuilt_from_the_kernel() {
 
 #[test]
 fn a_corrupt_own_file_keeps_the_allocations() {
-    for own in [Some("rubbish"), Some(r#"{"version":"enid/9"}"#), None] {
+    for own in [Some("rubbish"), Some(r#"{"version":"enid/9"}"#)] {
         let (core, effects) = start(Some(&reference(&[entry("a", "10.0.0.8", "web")])), own, kernel(&[], &[]));
         assert_eq!(states(&core), [(Ipv4Addr::new(10, 0, 0, 8), "allocated".to_owned())]);
-        assert_eq!(loud(&effects, "enid.json cannot be used"), own.is_some());
+        assert!(loud(&effects, "enid.json cannot be used"));
     }
+}
+
+/// A file that is gone, not damaged: the node has an alias of ours, so it was not the reference's until now.
+#[test]
+fn a_lost_own_file_keeps_the_allocations_also_of_pods_that_have_no_link_yet() {
+    let journal = reference(&[entry("a", "10.0.0.8", "web")]);
+    let (core, _) = start(Some(&journal), None, kernel(&[held([10, 0, 0, 9], Some("b"))], &[]));
+    assert_eq!(states(&core).iter().filter(|(_, state)| state == "allocated").count(), 2, "{:?}", states(&core));
+}
+
+fn veth_of(pod: &str) -> String {
+    let pod = PodRef { namespace: "default".into(), name: pod.into() };
+    crate::veth::host_veth("eni", &pod).expect("it has a name")
+}
+
+#[test]
+fn at_a_takeover_pods_with_a_link_are_adopted_and_those_that_have_ended_are_not() {
+    let nameless = entry("old", "10.0.0.7", "").replace("aws-cni", "_migrated-from-cri");
+    let entries = [
+        entry("by-name", "10.0.0.4", "web"),
+        entry("by-route", "10.0.0.5", "db"),
+        entry("dead", "10.0.0.6", "gone"),
+        nameless,
+    ];
+    let (core, effects) =
+        start(Some(&reference(&entries)), None, kernel(&[held([10, 0, 0, 5], None)], &[&veth_of("web")]));
+    let expected = [(4, "allocated"), (5, "allocated"), (6, "cooling"), (7, "allocated")];
+    let expected = expected.map(|(host, state)| (Ipv4Addr::new(10, 0, 0, host), state.to_owned()));
+    assert_eq!(states(&core), expected);
+    assert!(loud(&effects, "1 allocations of amazon-vpc-cni-k8s"), "{:?}", effects.notices);
+    assert!(core.quarantine.is_some(), "what the reference released last is not known");
+    assert!(!String::from_utf8_lossy(&core.checkpoint().reference_json).contains("10.0.0.6"));
 }
 
 #[test]
@@ -168,7 +200,7 @@ fn nothing_at_all_is_a_fresh_node() {
 #[test]
 fn an_address_or_key_bound_twice_is_kept_once() {
     let entries = [entry("a", "10.0.0.8", "x"), entry("b", "10.0.0.8", "y"), entry("a", "10.0.0.9", "x")];
-    let (core, effects) = start(Some(&reference(&entries)), None, kernel(&[], &[]));
+    let (core, effects) = start(Some(&reference(&entries)), None, kernel(&[], &[&veth_of("x"), &veth_of("y")]));
     let pods: Vec<String> = core.snapshot(now()).pods.into_iter().map(|pod| pod.key).collect();
     assert_eq!(pods, ["aws-cni/a/eth0"]);
     assert_eq!(effects.notices.iter().filter(|notice| notice.text.contains("the second is dropped")).count(), 2);

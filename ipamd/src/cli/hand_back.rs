@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `ipamd hand-back`: the node goes back to amazon-vpc-cni-k8s while its pods live. The daemon is stopped, aws-node not started yet.
+//!
+//! | step | why in this place |
+//! |---|---|
+//! | `ipam.json` written as the reference reads it | what follows can be repeated, this is what it restores pods from |
+//! | live pods into layout `classic` | its DEL and its daemon look for a rule, a route in main |
+//! | what no living pod needs any more goes | as for an uninstall; nft table `ip enid` stays and translates |
+//! | `enid.json` set aside | it knows nothing of what aws-node does from now on; a later takeover begins anew |
+//!
+//! `ipamd hand-back --finish`, once aws-node is ready: the nft table goes. Settings of the node stay: the reference needs them.
+
+use std::io::Write;
+use std::time::Duration;
+
+use datapath::apply::{hand_back, uninstall};
+use ipam_api::Client;
+use ipamd_core::config::Config;
+use ipamd_core::{Core, Restored};
+
+use crate::clock;
+use crate::edge::host;
+use crate::edge::lock::InstanceLock;
+use crate::edge::ready;
+use crate::edge::store::Store;
+use crate::telemetry::chain;
+
+/// For the daemon that must answer at the socket.
+const SOCKET_BUDGET: Duration = Duration::from_secs(2);
+
+/// Which part of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Before aws-node starts.
+    Begin,
+    /// Once it is ready.
+    Finish,
+}
+
+/// Does it, and prints what was done and what comes next.
+///
+/// # Errors
+/// The daemon runs, or what could not be done; it can be repeated.
+pub fn run(config: &Config, step: Step, out: &mut dyn Write) -> Result<(), String> {
+    let text = match step {
+        Step::Begin => begin(config)?,
+        Step::Finish => finish(config)?,
+    };
+    out.write_all(text.as_bytes()).map_err(|error| format!("writing to standard output: {error}"))
+}
+
+/// Holds the daemon's lock, so that none of ours runs or starts.
+fn not_under_a_daemon(config: &Config) -> Result<Option<InstanceLock>, String> {
+    let lock = host::state_folder(config).join("ipamd.lock");
+    // No lock file: no daemon ever ran with this state folder.
+    lock.exists().then(|| InstanceLock::try_take(&lock)).transpose().map_err(|error| chain(&error))
+}
+
+fn begin(config: &Config) -> Result<String, String> {
+    let _lock = not_under_a_daemon(config)?;
+    let mut store = Store::new(&config.journal);
+    let mut text = String::new();
+    let mut told = |line: String| text.push_str(&format!("{line}\n"));
+    let core = restored(config, &store)?;
+    let snapshot = core.snapshot(clock::now());
+    for address in snapshot.addresses.iter().filter(|address| address.state == "held") {
+        told(format!(
+            "not handed back: {} has a link here, and nobody knows whose it is: the reference may give it to another pod",
+            address.address
+        ));
+    }
+    store.write_reference(&core.checkpoint().reference_json).map_err(|error| chain(&error))?;
+    told(format!("written: {} with {} pods", config.journal.display(), snapshot.pods.len()));
+    let (pods, written) = hand_back::convert().map_err(|error| chain(&error))?;
+    told(format!("pods in layout classic: {}, by {} writes to the kernel", pods.len(), written.len()));
+    let kept =
+        uninstall::remove().map_err(|errors| errors.iter().map(|error| chain(error)).collect::<Vec<_>>().join("; "))?;
+    for table in kept.objects.iter().filter(|object| object.starts_with("nft table ")) {
+        told(format!("kept until aws-node is ready: {table}"));
+    }
+    if let Some(aside) = store.retire_own().map_err(|error| chain(&error))? {
+        told(format!("set aside: {}", aside.display()));
+    }
+    told("next: start aws-node on this node, and when it is ready run `ipamd hand-back --finish`".to_owned());
+    Ok(text)
+}
+
+/// What a start of the daemon would make of journal and kernel; nothing is asked of anybody.
+fn restored(config: &Config, store: &Store) -> Result<Core, String> {
+    let kernel = host::observe(&config.veth_prefix).map_err(|error| chain(&error))?;
+    let boot_id = ready::boot_id().map_err(|error| format!("the boot id cannot be read: {error}"))?;
+    let loaded = store.load().map_err(|error| chain(&error))?;
+    let found = Restored::read(loaded.reference.as_deref(), loaded.own.as_deref(), kernel, boot_id);
+    Ok(Core::new(config.clone(), found, clock::now()).0)
+}
+
+/// aws-node answers at the socket only when it has set the node up (`pkg/ipamd` of v1.23: chains and ENIs come before the server).
+fn finish(config: &Config) -> Result<String, String> {
+    let _lock = not_under_a_daemon(config)?;
+    if Client::new(&config.socket).is_serving("", SOCKET_BUDGET).is_err() {
+        return Err(format!(
+            "no daemon answers at {}: aws-node is not ready, and the nft table ip enid translates for the pods until it is",
+            config.socket.display()
+        ));
+    }
+    let had = hand_back::finish().map_err(|error| chain(&error))?;
+    let done = if had { "removed: nft table ip enid\n" } else { "there is no nft table ip enid\n" };
+    Ok(format!("{done}next: when no pod of Enid's is left, run `ipamd cleanup-host` for what is left of it\n"))
+}
