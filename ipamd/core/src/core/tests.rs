@@ -16,6 +16,7 @@ mod prefixes;
 mod property;
 mod repair;
 mod restart;
+mod supply;
 mod unstuck;
 mod upkeep;
 mod urgency;
