@@ -18,19 +18,19 @@ use serde_json::{Value, json};
 const AT: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 18_001);
 
 /// How long something may take that is told by a watch, or is written by a bell, on a busy machine.
-pub const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 
-pub const CONDITION: &str = "EnidAddressesAvailable";
-pub const ANNOTATION: &str = "vpc.amazonaws.com/pod-ips";
+pub(crate) const CONDITION: &str = "EnidAddressesAvailable";
+pub(crate) const ANNOTATION: &str = "vpc.amazonaws.com/pod-ips";
 
-pub struct Bed {
-    pub topology: Topology,
-    pub api: KubeApi,
+pub(crate) struct Bed {
+    pub(crate) topology: Topology,
+    pub(crate) api: KubeApi,
 }
 
 impl Bed {
     /// Nothing started yet, nobody at the address of the API server.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let topology = Topology::build(&TopologySpec::one("m5.large")).unwrap();
         let mut bed = Self { topology, api: KubeApi::default() };
         bed.api
@@ -49,7 +49,7 @@ impl Bed {
     }
 
     /// The API server answers, and the daemon is ready.
-    pub fn started(settings: &[(&str, &str)]) -> Self {
+    pub(crate) fn started(settings: &[(&str, &str)]) -> Self {
         let mut bed = Self::new();
         bed.open();
         bed.start(settings);
@@ -58,39 +58,39 @@ impl Bed {
     }
 
     /// The API server comes.
-    pub fn open(&self) {
+    pub(crate) fn open(&self) {
         let listener = self.node().netns.run(|| TcpListener::bind(AT)).unwrap().unwrap();
         let _inside = self.topology.runtime.enter();
         serve(listener, self.api.router()).unwrap();
     }
 
-    pub fn start(&mut self, settings: &[(&str, &str)]) {
+    pub(crate) fn start(&mut self, settings: &[(&str, &str)]) {
         self.topology.start(settings).unwrap();
         self.node().wait_answers(READY).unwrap();
     }
 
-    pub fn node(&self) -> &Node {
+    pub(crate) fn node(&self) -> &Node {
         self.topology.node("n1")
     }
 
-    pub fn kubernetes(&self) -> Value {
+    pub(crate) fn kubernetes(&self) -> Value {
         self.node().status().unwrap()["kubernetes"].clone()
     }
 
-    pub fn wait_state(&self, state: &str) -> Value {
+    pub(crate) fn wait_state(&self, state: &str) -> Value {
         self.wait(&format!("the edge is {state}"), SOON, || {
             let found = self.kubernetes();
             if found["state"] == state { Ok(found) } else { Err(found.to_string()) }
         })
     }
 
-    pub fn wait<T>(&self, what: &str, within: Duration, look: impl FnMut() -> Result<T, String>) -> T {
+    pub(crate) fn wait<T>(&self, what: &str, within: Duration, look: impl FnMut() -> Result<T, String>) -> T {
         eventually(what, within, look).unwrap_or_else(|error| {
             panic!("{error}\n{}", integration::process::tail(&self.node().log(), 40));
         })
     }
 
-    pub fn wait_number(&self, pointer: &str, what: &str, wanted: impl Fn(u64) -> bool) {
+    pub(crate) fn wait_number(&self, pointer: &str, what: &str, wanted: impl Fn(u64) -> bool) {
         self.wait(what, SOON, || match self.node().number(pointer) {
             Ok(number) if wanted(number) => Ok(()),
             other => Err(format!("{pointer}: {other:?}")),
@@ -98,7 +98,7 @@ impl Bed {
     }
 
     /// A pod that is bound to the node and waits for its sandbox; `change` is merged into it.
-    pub fn bind_pod(&self, name: &str, change: Value) {
+    pub(crate) fn bind_pod(&self, name: &str, change: Value) {
         let pod = json!({
             "metadata": { "name": name }, "spec": { "nodeName": "n1" }, "status": { "phase": "Pending" },
         });
@@ -108,24 +108,24 @@ impl Bed {
         }
     }
 
-    pub fn pod(&self, name: &str) -> Key {
+    pub(crate) fn pod(&self, name: &str) -> Key {
         Key { resource: &PODS, namespace: "default".to_owned(), name: name.to_owned() }
     }
 
-    pub fn change_node(&self, change: Value) {
+    pub(crate) fn change_node(&self, change: Value) {
         self.api.patch(&node_key(), Part::Object, &Patch::merge(change)).unwrap();
     }
 
-    pub fn shown_node(&self) -> Value {
+    pub(crate) fn shown_node(&self) -> Value {
         self.api.read(|store| store.get(&node_key()).unwrap().clone())
     }
 
-    pub fn annotation(&self, pod: &str) -> Option<String> {
+    pub(crate) fn annotation(&self, pod: &str) -> Option<String> {
         let pod = self.api.read(|store| store.get(&self.pod(pod)).unwrap().clone());
         pod["metadata"]["annotations"][ANNOTATION].as_str().map(str::to_owned)
     }
 
-    pub fn wait_annotation(&self, pod: &str, wanted: &str) {
+    pub(crate) fn wait_annotation(&self, pod: &str, wanted: &str) {
         self.wait("the annotation", SOON, || match self.annotation(pod) {
             Some(value) if value == wanted => Ok(()),
             other => Err(format!("{other:?}")),
@@ -133,18 +133,18 @@ impl Bed {
     }
 
     /// Events about an object of this kind with this reason.
-    pub fn events(&self, kind: &str, reason: &str) -> Vec<Value> {
+    pub(crate) fn events(&self, kind: &str, reason: &str) -> Vec<Value> {
         let all = self.list(&NEW_EVENTS);
         all.into_iter().filter(|event| event["regarding"]["kind"] == kind && event["reason"] == reason).collect()
     }
 
-    pub fn wait_event(&self, kind: &str, reason: &str) -> Value {
+    pub(crate) fn wait_event(&self, kind: &str, reason: &str) -> Value {
         self.wait(&format!("an event {reason} about a {kind}"), SOON, || {
             self.events(kind, reason).pop().ok_or_else(|| format!("{:?}", self.list(&NEW_EVENTS)))
         })
     }
 
-    pub fn condition(&self) -> Option<Value> {
+    pub(crate) fn condition(&self) -> Option<Value> {
         let node = self.shown_node();
         node["status"]["conditions"]
             .as_array()
@@ -154,7 +154,7 @@ impl Bed {
             .cloned()
     }
 
-    pub fn wait_condition(&self, status: &str, within: Duration) -> Value {
+    pub(crate) fn wait_condition(&self, status: &str, within: Duration) -> Value {
         self.wait(&format!("the condition is {status}"), within, || match self.condition() {
             Some(condition) if condition["status"] == status => Ok(condition),
             other => Err(format!("{other:?}")),

@@ -88,7 +88,7 @@ mod tests {
         assert!(read(&config, folder.path()).unwrap().is_none(), "no token");
         std::fs::write(folder.path().join("token"), "secret").unwrap();
         let found = read(&config, folder.path()).unwrap().unwrap();
-        assert_eq!(found.cluster_url.to_string(), "https://172.20.0.1/");
+        assert_eq!(found.cluster_url.to_string(), "https://172.20.0.1:443/");
         assert_eq!(found.auth_info.token_file, Some(folder.path().join("token").display().to_string()));
         config.kubernetes.service_port = Some(6443);
         assert_eq!(read(&config, folder.path()).unwrap().unwrap().cluster_url.to_string(), "https://172.20.0.1:6443/");
