@@ -34,6 +34,9 @@ fi
 # aws-sdk-ec2 is seen by one crate only; nothing depends on the daemon or the harness.
 users() { cargo tree --locked --workspace -e normal -i "$1" --depth 1 --prefix depth --format ' {p}' 2>/dev/null | awk '$1=="1"{print $2}' | sort -u | paste -sd' '; }
 [ "$(users aws-sdk-ec2)" = ipamd-aws ] || complain "aws-sdk-ec2 is used by: $(users aws-sdk-ec2); only ipamd-aws may"
+for crate in kube k8s-openapi; do
+    [ "$(users $crate | sed -E 's/ ?kube(-[a-z]+)? ?//g')" = ipamd ] || complain "$crate is used by: $(users $crate); only ipamd may"
+done
 for leaf in ipamd integration; do
     [ -z "$(users "$leaf")" ] || complain "$(users "$leaf") depends on $leaf; nothing may"
 done

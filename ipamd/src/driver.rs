@@ -26,6 +26,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::clock;
+use crate::edge::kube::Reporter;
 use crate::edge::ready::ReadyMarker;
 use crate::edge::runner::Runner;
 use crate::edge::store::Store;
@@ -68,6 +69,8 @@ pub(crate) struct Driver {
     pub(crate) runner: Runner,
     pub(crate) ready: ReadyMarker,
     pub(crate) heartbeat: Arc<Heartbeat>,
+    /// Kubernetes, as far as it is told.
+    pub(crate) reporter: Reporter,
     /// Calls without an answer yet.
     pub(crate) waiting: HashMap<RequestId, oneshot::Sender<Reply>>,
 }
@@ -145,14 +148,21 @@ impl Driver {
     }
 
     fn carry_out(&mut self, effects: Effects) {
+        let changed = effects.persist || !effects.replies.is_empty();
         for reply in effects.replies {
             self.reply(reply);
         }
         for action in effects.actions {
             self.start(action);
         }
-        effects.notices.iter().for_each(log_notice);
+        for notice in &effects.notices {
+            log_notice(notice);
+            self.reporter.noticed(notice);
+        }
         self.ready.update(&self.core);
+        if changed {
+            self.reporter.changed();
+        }
     }
 
     fn reply(&mut self, reply: Reply) {

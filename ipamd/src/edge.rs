@@ -5,6 +5,7 @@ pub(crate) mod facts;
 pub(crate) mod flush;
 pub(crate) mod host;
 pub(crate) mod http;
+pub(crate) mod kube;
 pub(crate) mod links;
 pub(crate) mod lock;
 pub(crate) mod nat_file;

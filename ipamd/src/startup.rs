@@ -8,7 +8,7 @@
 //! | kernel | yes | living pods testify before anything is given out |
 //! | journal, settings | only when they cannot be read at all | corrupt files are set aside: a node must come up |
 //! | socket | yes | pods are served from here on, with what journal and kernel say |
-//! | introspection, links, facts | no, they try again | remote or optional |
+//! | Kubernetes, introspection, links, facts | no, they try again | remote or optional |
 //!
 //! The end (SIGTERM, SIGINT): stop accepting, refuse who waits, write the journal. The kernel state stays: pods go on.
 
@@ -35,6 +35,7 @@ use crate::edge::facts::FactsEdge;
 use crate::edge::flush::Flusher;
 use crate::edge::host::{self, Host};
 use crate::edge::http::{self, Introspection};
+use crate::edge::kube::{self, Reporter};
 use crate::edge::links;
 use crate::edge::lock::{InstanceLock, LockError};
 use crate::edge::nat_file::NatFile;
@@ -161,18 +162,23 @@ struct Edges {
     blocks: watch::Sender<NatBlocks>,
     heartbeat: Arc<Heartbeat>,
     notes: Arc<[String]>,
+    reporter: Reporter,
+    kubernetes: kube::Status,
 }
 
 async fn serve_until_stopped(mut config: Config, folder: PathBuf, found: Found) -> Result<(), InitError> {
     let listener = bind(&config.socket).await.map_err(step::<ServeError>("socket"))?;
     let (inbox, receiver) = Inbox::new();
     let nat_file = nat_file(&mut config);
+    let (reporter, kubernetes) = kube::start(&config, inbox.clone()).map_err(step::<io::Error>("kube thread"))?;
     let edges = Edges {
         facts: watch::Sender::new(known_facts(&found)),
         blocks: watch::Sender::new(config.snat.blocks.clone()),
         heartbeat: Arc::new(Heartbeat::default()),
         inbox: inbox.clone(),
         notes: found.notes.clone(),
+        reporter,
+        kubernetes,
     };
     let (core, effects): (Core, Effects) = Core::new(config.clone(), found.restored, clock::now());
     let ec2 = watch::Sender::new(None);
@@ -193,6 +199,7 @@ async fn serve_until_stopped(mut config: Config, folder: PathBuf, found: Found) 
         },
         ready: ReadyMarker::new(&folder, found.boot_id),
         heartbeat: edges.heartbeat.clone(),
+        reporter: edges.reporter.clone(),
         waiting: std::collections::HashMap::new(),
     };
     let (stop, rpc) = serve_plugin(&config, listener, &edges);
@@ -232,8 +239,8 @@ fn imds_only(config: &Config) -> Option<Imds> {
 
 /// Serves the plugin; the sender stops it.
 fn serve_plugin(config: &Config, listener: UnixListener, edges: &Edges) -> (watch::Sender<bool>, JoinHandle<()>) {
-    let backend =
-        Arc::new(Backend::new(config, edges.inbox.clone(), edges.facts.subscribe(), edges.blocks.subscribe()));
+    let ends = (edges.inbox.clone(), edges.reporter.clone());
+    let backend = Arc::new(Backend::new(config, ends, edges.facts.subscribe(), edges.blocks.subscribe()));
     let services = Services { backend: backend.clone(), config: backend };
     let on_event = |event: &ConnectionEvent| tracing::warn!(?event, "a connection to the socket came to nothing");
     let options = ServeOptions { on_event: Arc::new(on_event), ..ServeOptions::default() };
@@ -254,7 +261,7 @@ fn serve_plugin(config: &Config, listener: UnixListener, edges: &Edges) -> (watc
 fn serve_introspection(config: &Config, edges: &Edges) {
     if let Some(bind) = config.introspection.clone() {
         let (inbox, heartbeat, notes) = (edges.inbox.clone(), edges.heartbeat.clone(), edges.notes.clone());
-        let state = Introspection { inbox, heartbeat, notes };
+        let state = Introspection { inbox, heartbeat, notes, kubernetes: edges.kubernetes.clone() };
         tokio::spawn(http::serve(bind, state));
     }
 }

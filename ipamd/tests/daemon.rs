@@ -308,15 +308,15 @@ fn what_the_start_noted_of_settings_is_in_the_status() {
     let node = Node::new();
     let log = fs::File::create(node.path("log")).unwrap();
     let mut command = node.command(&["run"]);
-    command.env("ANNOTATE_POD_IP", "true").stdout(Stdio::null()).stderr(log);
+    command.env("ENABLE_NFTABLES", "false").stdout(Stdio::null()).stderr(log);
     let daemon = Daemon { child: command.spawn().unwrap() };
     assert!(node.client().del_network(del("nobody"), PATIENCE).is_ok(), "{}", node.log());
     let notes = node.status()["notes"].clone();
     let [note] = notes.as_array().unwrap().as_slice() else { panic!("{notes}") };
-    assert!(note.as_str().unwrap().starts_with("ANNOTATE_POD_IP: "), "{note}");
+    assert!(note.as_str().unwrap().starts_with("ENABLE_NFTABLES: "), "{note}");
     let shown = node.shown();
     assert!(
-        shown.contains("settings that do not do what they ask for") && shown.contains("ANNOTATE_POD_IP"),
+        shown.contains("settings that do not do what they ask for") && shown.contains("ENABLE_NFTABLES"),
         "{shown}"
     );
     drop(daemon);

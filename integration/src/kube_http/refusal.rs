@@ -39,6 +39,29 @@ pub enum Refusal {
     /// The same of a body.
     #[error("the body of the request was in an unknown format - accepted media types include: application/json")]
     UnsupportedMediaType,
+    /// Somebody has changed it, or it is another one.
+    #[error("Operation cannot be fulfilled on {plural} \"{name}\": {cause}")]
+    Conflict {
+        /// Its kind, as paths have it.
+        plural: &'static str,
+        /// Its name.
+        name: String,
+        /// What differs.
+        cause: &'static str,
+    },
+    /// The client has no right to that.
+    #[error(
+        "{plural} is forbidden: User \"system:serviceaccount:kube-system:aws-node\" cannot {verb} resource \"{plural}\""
+    )]
+    Forbidden {
+        /// What it wanted to do.
+        verb: &'static str,
+        /// With what, as rules of RBAC have it.
+        plural: String,
+    },
+    /// The server is there and cannot answer.
+    #[error("the server is currently unable to handle the request")]
+    Unavailable,
     /// Changes since then are forgotten: the client has to list anew.
     #[error("too old resource version: {asked} ({oldest})")]
     Expired {
@@ -56,6 +79,9 @@ impl Refusal {
         match self {
             Self::NoSuchPath | Self::NotFound { .. } => (404, "NotFound"),
             Self::AlreadyExists { .. } => (409, "AlreadyExists"),
+            Self::Conflict { .. } => (409, "Conflict"),
+            Self::Forbidden { .. } => (403, "Forbidden"),
+            Self::Unavailable => (503, "ServiceUnavailable"),
             Self::BadRequest(_) => (400, "BadRequest"),
             Self::MethodNotAllowed => (405, "MethodNotAllowed"),
             Self::NotAcceptable => (406, "NotAcceptable"),

@@ -27,10 +27,15 @@ pub struct Resource {
 
 /// Nodes.
 pub static NODES: Resource = core("nodes", "Node", false);
+/// Pods.
+pub static PODS: Resource = core("pods", "Pod", true);
 /// Services.
 pub static SERVICES: Resource = core("services", "Service", true);
 /// Events, which clients post.
 pub static EVENTS: Resource = core("events", "Event", true);
+/// Events in the version that clients since Kubernetes 1.19 know. The real server shows one store in both; here they are two.
+pub static NEW_EVENTS: Resource =
+    Resource { group: "events.k8s.io", version: "v1", plural: "events", kind: "Event", is_namespaced: true };
 /// Endpoint slices, in the version that clients up to Kubernetes 1.20 know.
 pub static ENDPOINT_SLICES: Resource = Resource {
     group: "discovery.k8s.io",
@@ -40,7 +45,7 @@ pub static ENDPOINT_SLICES: Resource = Resource {
     is_namespaced: true,
 };
 
-static RESOURCES: [&Resource; 4] = [&NODES, &SERVICES, &EVENTS, &ENDPOINT_SLICES];
+static RESOURCES: [&Resource; 6] = [&NODES, &PODS, &SERVICES, &EVENTS, &NEW_EVENTS, &ENDPOINT_SLICES];
 
 const fn core(plural: &'static str, kind: &'static str, is_namespaced: bool) -> Resource {
     Resource { group: "", version: "v1", plural, kind, is_namespaced }
@@ -62,6 +67,8 @@ pub(crate) struct Target {
     pub(crate) namespace: Option<String>,
     /// `None`: the collection.
     pub(crate) name: Option<String>,
+    /// Whether it is the object's `status` alone.
+    pub(crate) is_status: bool,
 }
 
 impl Target {
@@ -74,7 +81,13 @@ impl Target {
             _ => return None,
         };
         let version = segments.next()?;
-        let rest: Vec<&str> = segments.collect();
+        let mut rest: Vec<&str> = segments.collect();
+        // Only below an object's name: `namespaces/status/services` is a list.
+        let is_status =
+            rest.len() == if rest.first() == Some(&"namespaces") { 5 } else { 3 } && rest.last() == Some(&"status");
+        if is_status {
+            rest.pop();
+        }
         let (namespace, plural, name) = match *rest.as_slice() {
             ["namespaces", namespace, plural] => (Some(namespace), plural, None),
             ["namespaces", namespace, plural, name] => (Some(namespace), plural, Some(name)),
@@ -88,7 +101,7 @@ impl Target {
         // An object of a namespace is named with it; what has no namespace is never named with one.
         let fits = if resource.is_namespaced { namespace.is_some() || name.is_none() } else { namespace.is_none() };
         let owned = |text: Option<&str>| text.map(str::to_owned);
-        fits.then(|| Self { resource, namespace: owned(namespace), name: owned(name) })
+        fits.then(|| Self { resource, namespace: owned(namespace), name: owned(name), is_status })
     }
 }
 
@@ -99,8 +112,10 @@ mod tests {
     #[test]
     fn paths_name_collections_and_objects() {
         let target = |resource, namespace: Option<&str>, name: Option<&str>| {
-            Some(Target { resource, namespace: namespace.map(str::to_owned), name: name.map(str::to_owned) })
+            let owned = |text: Option<&str>| text.map(str::to_owned);
+            Some(Target { resource, namespace: owned(namespace), name: owned(name), is_status: false })
         };
+        let status = |target: Option<Target>| target.map(|target| Target { is_status: true, ..target });
         let cases = [
             ("/api/v1/nodes", target(&NODES, None, None)),
             ("/api/v1/nodes/n1", target(&NODES, None, Some("n1"))),
@@ -111,7 +126,12 @@ mod tests {
             ("/api/v1/services/a", None),
             ("/api/v1/namespaces/default/nodes", None),
             ("/apis/discovery.k8s.io/v1/endpointslices", None),
-            ("/api/v1/pods", None),
+            ("/api/v1/nodes/n1/status", status(target(&NODES, None, Some("n1")))),
+            ("/api/v1/namespaces/a/pods/p/status", status(target(&PODS, Some("a"), Some("p")))),
+            ("/api/v1/namespaces/status/services", target(&SERVICES, Some("status"), None)),
+            ("/apis/events.k8s.io/v1/namespaces/a/events", target(&NEW_EVENTS, Some("a"), None)),
+            ("/api/v1/nodes/n1/proxy", None),
+            ("/api/v1/secrets", None),
             ("/healthz", None),
         ];
         for (path, wanted) in cases {

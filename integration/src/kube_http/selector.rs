@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which objects of a kind a client wants: `labelSelector` and `fieldSelector`.
 //!
-//! Of label requirements there are `key`, `!key`, `key=value`, `key==value` and `key!=value`; of fields `metadata.name` and
-//! `metadata.namespace`. What it does not know it refuses: a selector that is overlooked would show a client too much.
+//! Of label requirements there are `key`, `!key`, `key=value`, `key==value` and `key!=value`; of fields `metadata.name`,
+//! `metadata.namespace` and, of pods, `spec.nodeName`. What it does not know it refuses: a selector that is overlooked would show a client too much.
 //!
 //! Source: Kubernetes documentation, "Labels and Selectors" and "Field Selectors".
 
@@ -21,7 +21,8 @@ struct Requirement {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
     Label(String),
-    Metadata(&'static str),
+    /// A part of the object, and a field of it.
+    Field(&'static str, &'static str),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +56,7 @@ impl Requirement {
         let metadata = &object["metadata"];
         let text = match &self.place {
             Place::Label(key) => metadata["labels"][key.as_str()].as_str(),
-            Place::Metadata(field) => metadata[*field].as_str(),
+            Place::Field(part, field) => object[*part][*field].as_str(),
         };
         match &self.test {
             Test::Exists => text.is_some(),
@@ -85,8 +86,9 @@ fn label(part: &str) -> Result<Requirement, String> {
 fn field(part: &str) -> Result<Requirement, String> {
     let unknown = || format!("field label not supported: {part}");
     let (key, test) = comparison(part).ok_or_else(unknown)?;
-    let known = ["name", "namespace"].into_iter().find(|name| key.strip_prefix("metadata.") == Some(*name));
-    Ok(Requirement { place: Place::Metadata(known.ok_or_else(unknown)?), test })
+    let known = [("metadata", "name"), ("metadata", "namespace"), ("spec", "nodeName")].into_iter();
+    let (part, field) = known.into_iter().find(|(part, field)| key == format!("{part}.{field}")).ok_or_else(unknown)?;
+    Ok(Requirement { place: Place::Field(part, field), test })
 }
 
 fn comparison(part: &str) -> Option<(&str, Test)> {
@@ -105,7 +107,9 @@ mod tests {
 
     #[test]
     fn requirements_are_met_or_not() {
-        let object = json!({ "metadata": { "name": "a", "namespace": "default", "labels": { "app": "web" } } });
+        let object = json!({
+            "metadata": { "name": "a", "namespace": "default", "labels": { "app": "web" } }, "spec": { "nodeName": "n1" },
+        });
         let cases = [
             ("", "", true),
             ("app", "", true),
@@ -120,6 +124,8 @@ mod tests {
             ("", "metadata.name=b", false),
             ("", "metadata.namespace!=kube-system", true),
             ("app", "metadata.name=b", false),
+            ("", "spec.nodeName=n1,metadata.name=a", true),
+            ("", "spec.nodeName=n2", false),
         ];
         for (labels, fields, wanted) in cases {
             let selector = Selector::parse(labels, fields).unwrap();
@@ -129,7 +135,7 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_refused() {
-        for (labels, fields) in [("app in (a, b)", ""), ("app notin (a)", ""), ("=a", ""), ("", "spec.nodeName=n1")] {
+        for (labels, fields) in [("app in (a, b)", ""), ("app notin (a)", ""), ("=a", ""), ("", "spec.host=n1")] {
             assert!(Selector::parse(labels, fields).is_err(), "{labels:?} {fields:?}");
         }
     }

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde_json::{Map, Value, json};
 
+use super::patch::{Part, Patch};
 use super::refusal::Refusal;
 use super::resource::Resource;
 use super::selector::Selector;
@@ -139,6 +140,39 @@ impl Store {
         Ok(self.write(key, object))
     }
 
+    /// Changes an object: its status alone, or all but that.
+    ///
+    /// # Errors
+    /// It is not there, or is not the one that the patch means.
+    pub fn patch(&mut self, key: &Key, part: Part, patch: &Patch) -> Result<Value, Refusal> {
+        let present = self.get(key)?;
+        for (field, cause) in
+            [("uid", "the UID in the precondition does not match"), ("resourceVersion", "the object has been modified")]
+        {
+            let meant = &patch.value["metadata"][field];
+            if !meant.is_null() && *meant != present["metadata"][field] {
+                return Err(Refusal::Conflict { plural: key.resource.plural, name: key.name.clone(), cause });
+            }
+        }
+        let mut object = present.clone();
+        patch.apply(&mut object);
+        match part {
+            Part::Status => object = json_with(present.clone(), "status", object["status"].take()),
+            Part::Object => object = json_with(object, "status", present["status"].clone()),
+        }
+        object["metadata"]["resourceVersion"] = present["metadata"]["resourceVersion"].clone();
+        if object == *present {
+            return Ok(object);
+        }
+        Ok(self.write(key.clone(), object))
+    }
+
+    /// Forgets all changes, as etcd does when it compacts: whoever watches has to list anew.
+    pub fn compact(&mut self) {
+        self.revision += 1;
+        self.changes.clear();
+    }
+
     /// Takes an object away.
     ///
     /// # Errors
@@ -197,6 +231,15 @@ impl Change {
             }
         }
     }
+}
+
+fn json_with(mut object: Value, field: &str, value: Value) -> Value {
+    if value.is_null() {
+        object.as_object_mut().map(|fields| fields.remove(field));
+    } else {
+        object[field] = value;
+    }
+    object
 }
 
 fn not_found(key: &Key) -> Refusal {

@@ -65,6 +65,7 @@ impl Watch {
     async fn follow(&mut self, told: Vec<Event>, timeout: Duration, with_bookmarks: bool) -> Result<(), Gone> {
         let end = tokio::time::Instant::now() + timeout;
         let mut revision = self.api.0.revision.subscribe();
+        let mut failing = self.api.0.failing.subscribe();
         self.tell(told).await?;
         loop {
             let (events, now) = {
@@ -81,6 +82,8 @@ impl Watch {
             tokio::select! {
                 _ = revision.changed() => {}
                 () = self.lines.closed() => return Err(Gone),
+                // The connection ends as with a server that is killed.
+                _ = failing.wait_for(|failing| *failing != super::Failing::No) => return Err(Gone),
                 () = tokio::time::sleep_until(end) => break,
             }
         }

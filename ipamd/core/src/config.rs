@@ -12,6 +12,7 @@
 //! manifest starts with notes only.
 
 mod fields;
+mod kubernetes;
 mod markdown;
 mod nat_file;
 mod parse;
@@ -28,6 +29,7 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
+pub use kubernetes::{KubernetesConfig, Taint};
 pub use markdown::markdown_table;
 pub use nat_file::parse_nat_file;
 pub use parse::parse;
@@ -129,6 +131,8 @@ pub struct Config {
     pub notrack: bool,
     /// The cluster's own API as pods are told of it (`KUBERNETES_SERVICE_HOST`): one address of the Services' block, as a rule.
     pub service_host: Option<String>,
+    /// How the API server is reached, and what is written there.
+    pub kubernetes: KubernetesConfig,
     /// First letters of host veth names (`AWS_VPC_K8S_CNI_VETHPREFIX`).
     pub veth_prefix: String,
     /// The journal in the reference's format (`AWS_VPC_K8S_CNI_BACKING_STORE`); ours and the tombstones lie beside it.
@@ -387,6 +391,7 @@ impl Default for Config {
             notrack: false,
             service_host: None,
             runtime: None,
+            kubernetes: KubernetesConfig::default(),
             veth_prefix: "eni".to_owned(),
             journal: PathBuf::from("/var/run/aws-node/ipam.json"),
             socket: PathBuf::from("/var/run/aws-node/ipamd.sock"),

@@ -44,6 +44,7 @@ mod shrinking;
 mod slow;
 pub(crate) mod state;
 mod steering;
+mod supply;
 pub(crate) mod tracked;
 mod undurable;
 mod upkeep;

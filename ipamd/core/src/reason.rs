@@ -58,6 +58,8 @@ pub enum ReasonCode {
     ConntrackDropping,
     /// The node is cordoned, and its pool is not managed meanwhile.
     NodeCordoned,
+    /// Addresses can be given again.
+    AddressesAvailable,
 }
 
 impl fmt::Display for ReasonCode {

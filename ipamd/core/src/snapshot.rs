@@ -27,6 +27,9 @@ pub struct Snapshot {
     pub pool: PoolSnapshot,
     /// What the planner wants next, and what holds it back.
     pub why: WhySnapshot,
+    /// Whether the next ADD gets an address.
+    #[serde(default)]
+    pub supply: SupplySnapshot,
     /// ENIs of ours by device index, those without a place last.
     pub enis: Vec<EniSnapshot>,
     /// Attached ENIs that we leave alone, by device index.
@@ -62,6 +65,37 @@ pub struct Snapshot {
     /// The kernel's table of connections, read every 30 to 50 s; `None`: not read yet, or nothing is tracked.
     #[serde(default)]
     pub connections: Option<TrackedConnections>,
+    /// How it stands with the API server; filled in by who serves the snapshot.
+    #[serde(default)]
+    pub kubernetes: KubernetesSnapshot,
+}
+
+/// Whether an ADD that comes now gets an address inside its budget, as far as is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SupplySnapshot {
+    /// What it would be refused with, and has been if ADDs wait for longer than they should; `None`: it gets one.
+    pub code: Option<ReasonCode>,
+    /// Why, with the numbers; empty when it gets one.
+    pub text: String,
+}
+
+/// How it stands with the API server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KubernetesSnapshot {
+    /// `off`, `connecting` or `connected`.
+    pub state: String,
+    /// For how long.
+    pub for_ms: u64,
+    /// The Node; `None`: not told (`MY_NODE_NAME`).
+    pub node: Option<String>,
+    /// Whether it is cordoned; `None`: not known yet.
+    pub cordoned: Option<bool>,
+    /// Why it is off; what cannot be read or written, and why. Sorted.
+    pub errors: Vec<String>,
+    /// Events and the like that were given up: nobody took them in time.
+    pub dropped: u64,
 }
 
 /// The pool in numbers.

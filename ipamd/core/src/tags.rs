@@ -144,7 +144,8 @@ pub(crate) fn description(facts: &InstanceFacts) -> String {
 
 /// RFC 3339 in UTC, whole seconds, of nanoseconds since the Unix epoch. Days to date by the proleptic Gregorian calendar,
 /// counted in eras of 400 years that begin on 1 March.
-pub(crate) fn rfc3339(unix_nanos: i64) -> String {
+#[must_use]
+pub fn rfc3339(unix_nanos: i64) -> String {
     let seconds = unix_nanos.div_euclid(1_000_000_000);
     let (days, of_day) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let shifted = days + 719_468;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ipamd_core::config::{Bind, WarmTargets};
 use ipamd_core::event::{LostConnections, TrackedConnections};
-use ipamd_core::snapshot::{EniSnapshot, PoolSnapshot};
+use ipamd_core::snapshot::{EniSnapshot, KubernetesSnapshot, PoolSnapshot};
 use ipamd_core::{Config, Snapshot};
 
 use super::table::table;
@@ -123,11 +123,25 @@ fn summary(snapshot: &Snapshot) -> String {
          {coming} coming\n\
          ENIs     {} of {most}, {each} addresses each\n\
          target   {} ({wanted} free); missing {shortfall}, too many {surplus}\n\
-         why      {}{bound}\n{tracked}",
+         why      {}{bound}\n{tracked}{}",
         pool.enis,
         target(pool.targets),
         snapshot.why.text,
+        kubernetes(snapshot),
     )
+}
+
+/// Nothing of a daemon that does not know of it.
+fn kubernetes(snapshot: &Snapshot) -> String {
+    let KubernetesSnapshot { state, for_ms, node, cordoned, errors, dropped } = &snapshot.kubernetes;
+    if state.is_empty() {
+        return String::new();
+    }
+    let node = node.as_ref().map(|node| format!(" ({node})")).unwrap_or_default();
+    let cordoned = if *cordoned == Some(true) { ", cordoned" } else { "" };
+    let dropped = if *dropped > 0 { format!(", {dropped} events given up") } else { String::new() };
+    let errors: String = errors.iter().map(|error| format!("; {error}")).collect();
+    format!("cluster  {state} for {}{node}{cordoned}{dropped}{errors}\n", time(*for_ms))
 }
 
 fn target(targets: WarmTargets) -> String {

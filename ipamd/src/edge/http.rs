@@ -27,6 +27,7 @@ use tokio::net::{TcpListener, UnixListener};
 
 use crate::clock;
 use crate::driver::Heartbeat;
+use crate::edge::kube::Status;
 use crate::inbox::Inbox;
 
 /// Pause before listening is tried again: another process may hold the port.
@@ -39,6 +40,7 @@ pub(crate) struct Introspection {
     pub(crate) heartbeat: Arc<Heartbeat>,
     /// Of settings, from the start.
     pub(crate) notes: Arc<[String]>,
+    pub(crate) kubernetes: Status,
 }
 
 /// Serves for ever.
@@ -79,7 +81,7 @@ async fn commands() -> Json<Value> {
 async fn snapshot(state: &Introspection) -> Result<Snapshot, (StatusCode, &'static str)> {
     let snapshot = state.inbox.snapshot().await;
     let snapshot = snapshot.ok_or((StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping\n"))?;
-    Ok(Snapshot { notes: state.notes.to_vec(), ..snapshot })
+    Ok(Snapshot { notes: state.notes.to_vec(), kubernetes: state.kubernetes.show(), ..snapshot })
 }
 
 async fn status(State(state): State<Introspection>) -> Response {

@@ -31,12 +31,14 @@ use tonic::{Request, Response, Status};
 
 use crate::clock;
 use crate::edge::host::{place, pod_layout};
+use crate::edge::kube::Reporter;
 use crate::inbox::Inbox;
 
 /// All services.
 #[derive(Debug)]
 pub(crate) struct Backend {
     inbox: Inbox,
+    reporter: Reporter,
     facts: watch::Receiver<Option<InstanceFacts>>,
     blocks: watch::Receiver<NatBlocks>,
     external_snat: bool,
@@ -51,12 +53,13 @@ pub(crate) struct Backend {
 impl Backend {
     pub(crate) fn new(
         config: &Config,
-        inbox: Inbox,
+        (inbox, reporter): (Inbox, Reporter),
         facts: watch::Receiver<Option<InstanceFacts>>,
         blocks: watch::Receiver<NatBlocks>,
     ) -> Self {
         Self {
             inbox,
+            reporter,
             facts,
             blocks,
             external_snat: config.snat.external,
@@ -186,6 +189,7 @@ impl CniBackend for Backend {
             }
             Reply::Add { result: Err(refusal), .. } => {
                 tracing::warn!(key = text, %pod, code = %refusal.code, waited_ms, "refused: {}", refusal.cause);
+                self.reporter.refused(&pod, &refusal);
                 Ok(Response::new(refused(&wire_refusal(&refusal))))
             }
             Reply::Del { .. } | Reply::Gc { .. } => Err(Status::internal("bug: another call's answer to an ADD")),

@@ -115,3 +115,32 @@ fn what_does_not_fit_its_place_is_refused() {
     assert_eq!(again.code(), (409, "AlreadyExists"));
     assert_eq!(store.revision(), 1);
 }
+
+#[test]
+fn a_patch_means_one_object_and_one_part_of_it() {
+    let mut store = Store::default();
+    let object = json!({ "metadata": { "name": "a" }, "spec": { "port": 1 }, "status": { "ready": false } });
+    let first = put(&mut store, object);
+    let both = Patch::merge(json!({ "spec": { "port": 2 }, "status": { "ready": true } }));
+    let second = store.patch(&key("a"), Part::Object, &both).unwrap();
+    assert_eq!((&second["spec"]["port"], &second["status"]["ready"]), (&json!(2), &json!(false)));
+    let third = store.patch(&key("a"), Part::Status, &both).unwrap();
+    assert_eq!((&third["status"]["ready"], &third["metadata"]["resourceVersion"]), (&json!(true), &json!("3")));
+    assert_eq!(store.patch(&key("a"), Part::Status, &both).unwrap(), third, "what changes nothing has no revision");
+    assert_eq!(store.revision(), 3);
+    let of = |metadata: Value| Patch::merge(json!({ "metadata": metadata }));
+    for stale in [json!({ "resourceVersion": "2" }), json!({ "uid": "another" })] {
+        assert_eq!(store.patch(&key("a"), Part::Object, &of(stale)).unwrap_err().code(), (409, "Conflict"));
+    }
+    store.patch(&key("a"), Part::Object, &of(json!({ "uid": first["metadata"]["uid"] }))).unwrap();
+    assert_eq!(store.patch(&key("b"), Part::Object, &both).unwrap_err().code(), (404, "NotFound"));
+}
+
+#[test]
+fn after_compaction_watchers_have_to_list_anew() {
+    let mut store = Store::default();
+    put(&mut store, service("a", json!({})));
+    store.compact();
+    assert_eq!(store.since(&scope(""), 1).unwrap_err(), Refusal::Expired { asked: 1, oldest: 2 });
+    assert_eq!(store.since(&scope(""), store.revision()).unwrap(), []);
+}

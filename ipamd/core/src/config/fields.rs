@@ -77,11 +77,14 @@ pub(super) fn note_idle(reader: &mut Reader<'_>, config: &Config) {
     let full = config.provisioning.is_full();
     let addresses = matches!(config.warm, WarmTargets::Addresses { .. });
     let by_prefixes = matches!(config.address_mode, AddressMode::Prefixes { .. });
+    let nameless = config.kubernetes.node_name.is_none();
     for (name, idle, because) in [
         ("ENID_ENI_MARK_MASK", !flat, "in layout classic, which marks no pod"),
         ("ENID_LEAKED_ENI_AGE", config.leaked_eni_age.is_none(), "with DISABLE_LEAKED_ENI_CLEANUP"),
         ("INTROSPECTION_BIND_ADDRESS", config.introspection.is_none(), "with DISABLE_INTROSPECTION"),
         ("ADDITIONAL_ENI_TAGS", !full, "where ENIs are someone else's to make"),
+        ("ANNOTATE_POD_IP", config.kubernetes.annotates_pods && nameless, "without MY_NODE_NAME"),
+        ("ENID_STARTUP_TAINT", nameless, "without MY_NODE_NAME"),
         ("WARM_ENI_TARGET", addresses, "with WARM_IP_TARGET or MINIMUM_IP_TARGET"),
         ("WARM_PREFIX_TARGET", addresses && by_prefixes, "with WARM_IP_TARGET or MINIMUM_IP_TARGET"),
     ] {

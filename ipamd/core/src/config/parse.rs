@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::read::{Reader, parse_bool};
 use super::variables::{Support, VARIABLES, Variable, Verdict};
-use super::{Config, ConfigError, Note, Source, SubnetChoice, UntaggedEnis, fields};
+use super::{Config, ConfigError, Note, Source, SubnetChoice, UntaggedEnis, fields, kubernetes};
 
 /// Longest cooldown that is taken: a day. More is a mistake of unit.
 const LONGEST_COOLDOWN_SECONDS: u32 = 86_400;
@@ -67,6 +67,7 @@ fn read_config(reader: &mut Reader<'_>) -> Config {
         notrack: reader.boolean("ENID_NOTRACK", false),
         service_host: reader.text("KUBERNETES_SERVICE_HOST"),
         runtime: fields::runtime(reader),
+        kubernetes: kubernetes::read(reader),
         veth_prefix: fields::veth_prefix(reader, &default.veth_prefix),
         journal: fields::path(reader, "AWS_VPC_K8S_CNI_BACKING_STORE", default.journal),
         socket: fields::path(reader, "ENID_SOCKET", default.socket),

@@ -144,8 +144,8 @@ pub const VARIABLES: &[Variable] = &[
     row(
         "AWS_MANAGE_ENIS_NON_SCHEDULABLE",
         BOOL_FALSE,
-        ByValue(&[("true", Same), ("*", Noted("the daemon does not learn yet that its node is cordoned"))]),
-        "Whether the pool grows and shrinks while the node is cordoned.",
+        Honoured,
+        "Whether the pool grows and shrinks while the node is cordoned, which the API server tells.",
     ),
     row(
         "ENABLE_SUBNET_DISCOVERY",
@@ -238,8 +238,8 @@ pub const VARIABLES: &[Variable] = &[
     row(
         "ANNOTATE_POD_IP",
         BOOL_FALSE,
-        ByValue(&[("false", Same), ("*", Noted("pods are not annotated yet"))]),
-        "Annotate pods with their address.",
+        Honoured,
+        "Annotate pods with their address (vpc.amazonaws.com/pod-ips); no ADD waits for it.",
     ),
     row("AWS_VPC_K8S_CNI_EXTERNALSNAT", BOOL_FALSE, Honoured, "Someone else translates what leaves the VPC."),
     row(
@@ -371,8 +371,26 @@ pub const VARIABLES: &[Variable] = &[
     row(
         "CLUSTER_ENDPOINT",
         TEXT,
-        ByValue(&[("*", Noted("the daemon does not talk to the API server yet"))]),
-        "Host of the API server.",
+        Honoured,
+        "Host or URL of the API server in place of KUBERNETES_SERVICE_HOST and its port, so that kube-proxy is not needed.",
+    ),
+    row(
+        "KUBERNETES_SERVICE_PORT",
+        ("port", "443", ""),
+        Honoured,
+        "Set by Kubernetes: the port of KUBERNETES_SERVICE_HOST, at which the API server is found.",
+    ),
+    row(
+        "KUBECONFIG",
+        ("path", "", ""),
+        Honoured,
+        "How the API server is reached, in place of the pod's service account.",
+    ),
+    row(
+        "ENID_STARTUP_TAINT",
+        ("key:effect", "", ""),
+        Honoured,
+        "Taint that the node was started with, such as enid.dev/starting:NoSchedule; removed once an address is proven.",
     ),
     row("AWS_EC2_ENDPOINT", ("URL", "", ""), Honoured, "Base URL of EC2."),
     row(
@@ -492,8 +510,8 @@ pub const VARIABLES: &[Variable] = &[
     ),
     row("HOST_CNI_BIN_PATH", ("path", "", ""), Elsewhere, "Read by the install step."),
     row("HOST_CNI_CONFDIR_PATH", ("path", "", ""), Elsewhere, "Read by the install step."),
-    row("MY_NODE_NAME", TEXT, ByValue(ANY), "Name of the Kubernetes node, with which the daemon does not talk yet."),
-    row("MY_POD_NAME", TEXT, Elsewhere, "Target of Kubernetes events, which are not written yet."),
+    row("MY_NODE_NAME", TEXT, Honoured, "Name of the Kubernetes node; not set: the API server is not talked to."),
+    row("MY_POD_NAME", TEXT, Elsewhere, "Target of the reference's events; ours are about the node and its pods."),
     row("USE_CLOUDWATCH", TEXT, Elsewhere, "Read by cni-metrics-helper only."),
     row("USE_PROMETHEUS", TEXT, Elsewhere, "Read by cni-metrics-helper only."),
     row("METRIC_UPDATE_INTERVAL", TEXT, Elsewhere, "Read by cni-metrics-helper only."),

@@ -9,9 +9,9 @@ use crate::lifecycle::{Eni, Request, TryState};
 use crate::planner::Addresses;
 use crate::reason::ReasonCode;
 use crate::snapshot::{
-    ActionSnapshot, AddressSnapshot, DriftSnapshot, EniSnapshot, FailureSnapshot, OtherEniSnapshot, PodSnapshot,
-    PoolSnapshot, PrefixRefusalSnapshot, RepairSnapshot, RepairedSnapshot, Snapshot, SubnetSnapshot, WaiterSnapshot,
-    WhySnapshot,
+    ActionSnapshot, AddressSnapshot, DriftSnapshot, EniSnapshot, FailureSnapshot, KubernetesSnapshot, OtherEniSnapshot,
+    PodSnapshot, PoolSnapshot, PrefixRefusalSnapshot, RepairSnapshot, RepairedSnapshot, Snapshot, SubnetSnapshot,
+    WaiterSnapshot, WhySnapshot,
 };
 use crate::store::{AddressState, Slot, Testimony, prefix_of};
 
@@ -26,6 +26,7 @@ impl Core {
             serving: self.serving && self.host.applied.is_some(),
             pool: self.show_pool(now),
             why: self.show_why(now),
+            supply: self.show_supply(now),
             enis: self.show_enis(now),
             other_enis: self.show_others(),
             addresses: self.show_addresses(now),
@@ -40,6 +41,7 @@ impl Core {
             drift: self.show_drift(),
             repair: self.show_repair(now),
             connections: self.connections.last,
+            kubernetes: KubernetesSnapshot::default(),
         }
     }
 

@@ -38,7 +38,11 @@ fn bench(external_snat: bool) -> (Backend, UnboundedReceiver<Input>, watch::Send
     config.v6_egress = true;
     let (inbox, receiver) = Inbox::new();
     let facts = watch::Sender::new(Some(facts()));
-    (Backend::new(&config, inbox, facts.subscribe(), watch::Sender::new(blocks).subscribe()), receiver, facts)
+    (
+        Backend::new(&config, (inbox, Reporter::default()), facts.subscribe(), watch::Sender::new(blocks).subscribe()),
+        receiver,
+        facts,
+    )
 }
 
 fn add() -> AddNetworkRequest {

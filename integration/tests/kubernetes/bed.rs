@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One node, an API server at its loopback that knows it, and a kubeconfig that names it.
+
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+use std::time::Duration;
+
+use integration::emulator::serve;
+use integration::eventually::eventually;
+use integration::kube_http::KubeApi;
+use integration::kube_http::patch::{Part, Patch};
+use integration::kube_http::resource::{NEW_EVENTS, NODES, PODS, Resource};
+use integration::kube_http::selector::Selector;
+use integration::kube_http::store::{Key, Scope};
+use integration::node::Node;
+use integration::topology::{READY, Topology, TopologySpec};
+use serde_json::{Value, json};
+
+const AT: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 18_001);
+
+/// How long something may take that is told by a watch, or is written by a bell, on a busy machine.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+pub(crate) const CONDITION: &str = "EnidAddressesAvailable";
+pub(crate) const ANNOTATION: &str = "vpc.amazonaws.com/pod-ips";
+
+pub(crate) struct Bed {
+    pub(crate) topology: Topology,
+    pub(crate) api: KubeApi,
+}
+
+impl Bed {
+    /// Nothing started yet, nobody at the address of the API server.
+    pub(crate) fn new() -> Self {
+        let topology = Topology::build(&TopologySpec::one("m5.large")).unwrap();
+        let mut bed = Self { topology, api: KubeApi::default() };
+        bed.api
+            .put(&NODES, None, json!({ "metadata": { "name": "n1" }, "spec": {}, "status": { "conditions": [] } }))
+            .unwrap();
+        let path = bed.node().log().with_file_name("kubeconfig");
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{ "name": "c", "cluster": { "server": format!("http://{AT}") } }],
+            "users": [{ "name": "u", "user": {} }],
+            "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "u" } }],
+        });
+        std::fs::write(&path, config.to_string()).unwrap();
+        bed.topology.node_mut("n1").set("KUBECONFIG", &path.to_string_lossy());
+        bed
+    }
+
+    /// The API server answers, and the daemon is ready.
+    pub(crate) fn started(settings: &[(&str, &str)]) -> Self {
+        let mut bed = Self::new();
+        bed.open();
+        bed.start(settings);
+        bed.wait_state("connected");
+        bed
+    }
+
+    /// The API server comes.
+    pub(crate) fn open(&self) {
+        let listener = self.node().netns.run(|| TcpListener::bind(AT)).unwrap().unwrap();
+        let _inside = self.topology.runtime.enter();
+        serve(listener, self.api.router()).unwrap();
+    }
+
+    pub(crate) fn start(&mut self, settings: &[(&str, &str)]) {
+        self.topology.start(settings).unwrap();
+        self.node().wait_answers(READY).unwrap();
+    }
+
+    pub(crate) fn node(&self) -> &Node {
+        self.topology.node("n1")
+    }
+
+    pub(crate) fn kubernetes(&self) -> Value {
+        self.node().status().unwrap()["kubernetes"].clone()
+    }
+
+    pub(crate) fn wait_state(&self, state: &str) -> Value {
+        self.wait(&format!("the edge is {state}"), SOON, || {
+            let found = self.kubernetes();
+            if found["state"] == state { Ok(found) } else { Err(found.to_string()) }
+        })
+    }
+
+    pub(crate) fn wait<T>(&self, what: &str, within: Duration, look: impl FnMut() -> Result<T, String>) -> T {
+        eventually(what, within, look).unwrap_or_else(|error| {
+            panic!("{error}\n{}", integration::process::tail(&self.node().log(), 40));
+        })
+    }
+
+    pub(crate) fn wait_number(&self, pointer: &str, what: &str, wanted: impl Fn(u64) -> bool) {
+        self.wait(what, SOON, || match self.node().number(pointer) {
+            Ok(number) if wanted(number) => Ok(()),
+            other => Err(format!("{pointer}: {other:?}")),
+        });
+    }
+
+    /// A pod that is bound to the node and waits for its sandbox; `change` is merged into it.
+    pub(crate) fn bind_pod(&self, name: &str, change: Value) {
+        let pod = json!({
+            "metadata": { "name": name }, "spec": { "nodeName": "n1" }, "status": { "phase": "Pending" },
+        });
+        self.api.put(&PODS, Some("default"), pod).unwrap();
+        for part in [Part::Object, Part::Status] {
+            self.api.patch(&self.pod(name), part, &Patch::merge(change.clone())).unwrap();
+        }
+    }
+
+    pub(crate) fn pod(&self, name: &str) -> Key {
+        Key { resource: &PODS, namespace: "default".to_owned(), name: name.to_owned() }
+    }
+
+    pub(crate) fn change_node(&self, change: Value) {
+        self.api.patch(&node_key(), Part::Object, &Patch::merge(change)).unwrap();
+    }
+
+    pub(crate) fn shown_node(&self) -> Value {
+        self.api.read(|store| store.get(&node_key()).unwrap().clone())
+    }
+
+    pub(crate) fn annotation(&self, pod: &str) -> Option<String> {
+        let pod = self.api.read(|store| store.get(&self.pod(pod)).unwrap().clone());
+        pod["metadata"]["annotations"][ANNOTATION].as_str().map(str::to_owned)
+    }
+
+    pub(crate) fn wait_annotation(&self, pod: &str, wanted: &str) {
+        self.wait("the annotation", SOON, || match self.annotation(pod) {
+            Some(value) if value == wanted => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+    }
+
+    /// Events about an object of this kind with this reason.
+    pub(crate) fn events(&self, kind: &str, reason: &str) -> Vec<Value> {
+        let all = self.list(&NEW_EVENTS);
+        all.into_iter().filter(|event| event["regarding"]["kind"] == kind && event["reason"] == reason).collect()
+    }
+
+    pub(crate) fn wait_event(&self, kind: &str, reason: &str) -> Value {
+        self.wait(&format!("an event {reason} about a {kind}"), SOON, || {
+            self.events(kind, reason).pop().ok_or_else(|| format!("{:?}", self.list(&NEW_EVENTS)))
+        })
+    }
+
+    pub(crate) fn condition(&self) -> Option<Value> {
+        let node = self.shown_node();
+        node["status"]["conditions"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|condition| condition["type"] == CONDITION)
+            .cloned()
+    }
+
+    pub(crate) fn wait_condition(&self, status: &str, within: Duration) -> Value {
+        self.wait(&format!("the condition is {status}"), within, || match self.condition() {
+            Some(condition) if condition["status"] == status => Ok(condition),
+            other => Err(format!("{other:?}")),
+        })
+    }
+
+    fn list(&self, resource: &'static Resource) -> Vec<Value> {
+        let scope = Scope { resource, namespace: None, selector: Selector::default() };
+        self.api.read(|store| store.list(&scope).into_iter().cloned().collect())
+    }
+}
+
+fn node_key() -> Key {
+    Key { resource: &NODES, namespace: String::new(), name: "n1".to_owned() }
+}

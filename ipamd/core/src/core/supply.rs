@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Whether the next ADD gets an address: for those who tell Kubernetes.
+//!
+//! The queue's own word: an ADD that comes now, behind those who wait, with the whole budget. It gets none when nothing can come
+//! in that time ([`super::outlook`]), or when ADDs have waited so long that something does not come although it could. A pool
+//! that can grow in time is not short, however few addresses are free.
+
+use std::time::Duration;
+
+use crate::ids::BootTime;
+use crate::snapshot::SupplySnapshot;
+
+use super::Core;
+use super::undurable::not_durable;
+
+/// The budget of an ADD less the margin of its answer (`ipam_api::ADD_BUDGET`, `ANSWER_MARGIN`).
+const BUDGET: Duration = Duration::from_millis(19_500);
+/// Half of it: an ADD that has waited so long does so in vain, or may.
+const LATE: Duration = Duration::from_secs(10);
+
+impl Core {
+    pub(super) fn show_supply(&self, now: BootTime) -> SupplySnapshot {
+        let refusal = if let Some(undurable) = &self.undurable {
+            Some(not_durable(&undurable.message))
+        } else if !self.serving || self.host.applied.is_none() || self.waits_in_vain(now) {
+            Some(self.what_was_waited_for(now))
+        } else if self.outlook(now).by(now + BUDGET) > self.waiters.len() {
+            None
+        } else {
+            Some(self.why_nothing_comes(now, now + BUDGET))
+        };
+        refusal.map_or_else(SupplySnapshot::default, |refusal| SupplySnapshot {
+            code: Some(refusal.code),
+            text: refusal.cause,
+        })
+    }
+
+    fn waits_in_vain(&self, now: BootTime) -> bool {
+        self.waiters.iter().any(|waiter| now.since(waiter.since) >= LATE)
+    }
+}

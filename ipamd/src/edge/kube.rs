@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The Kubernetes edge: watches our Node and its pods, and tells Kubernetes what it should know. Optional, and awaited by nobody.
+//!
+//! It has a thread and a runtime of its own: a list of 700 pods takes tens of milliseconds to read, for which no ADD should wait.
+//! The rest of the daemon rings a bell and puts news into a bounded queue ([`report`]); it takes the core's state as everyone
+//! does, by a snapshot. What is decided is pure: [`demand`], [`node`], [`condition`], [`events`], [`annotation`].
+//!
+//! ```text
+//!              API server                                       the daemon
+//!  Node ──watch──► node ─────► NodeSchedulable ───────────────────► core
+//!  pods ──watch──► demand ───► PodsBound ─────────────────────────► core
+//!  condition, taint, annotations, events ◄──── writer ◄── snapshot, news (refused ADDs, notices), bell
+//! ```
+//!
+//! States: `off` (no `MY_NODE_NAME`, or nothing that says how to connect), `connecting`, `connected` ([`status`]). Every right that
+//! is missing makes its own feature rest, and no other: docs/kubernetes.md has the table.
+
+mod annotation;
+mod client;
+mod condition;
+mod demand;
+mod events;
+mod node;
+mod report;
+mod status;
+mod watch;
+mod writer;
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ipamd_core::{Config, Event};
+use k8s_openapi::api::core::v1;
+use kube::Api;
+use kube::api::ApiResource;
+use kube::runtime::watcher;
+use tokio::sync::{Notify, watch as latest};
+use tokio::time::sleep;
+
+use crate::inbox::Inbox;
+use crate::telemetry::chain;
+use demand::{Pod, Pods};
+use node::{Node, View};
+use report::Told;
+use status::Work;
+use watch::{News, follow};
+use writer::Writer;
+
+pub(crate) use report::Reporter;
+pub(crate) use status::Status;
+
+/// Between two tries to make a client: a file that is not there yet.
+const CLIENT_PAUSE: Duration = Duration::from_secs(10);
+
+/// After so long without a word of pods, what was known of them is no demand any more.
+const STALE: Duration = Duration::from_secs(60);
+
+/// What watches and writer share: pods, and the bell that says that they changed.
+#[derive(Clone, Debug)]
+struct SharedPods {
+    pods: Arc<Mutex<Pods>>,
+    bell: Arc<Notify>,
+}
+
+impl SharedPods {
+    fn lock(&self) -> MutexGuard<'_, Pods> {
+        self.pods.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Starts the edge, where there is a node name; gives the ends that the rest of the daemon has of it.
+///
+/// # Errors
+/// No thread can be had.
+pub(crate) fn start(config: &Config, inbox: Inbox) -> io::Result<(Reporter, Status)> {
+    let status = Status::new(config.kubernetes.node_name.clone());
+    let Some(node) = config.kubernetes.node_name.clone() else {
+        tracing::info!("MY_NODE_NAME is not set: the Kubernetes API server is not talked to");
+        return Ok((Reporter::default(), status));
+    };
+    let (reporter, told) = Reporter::new(status.dropped());
+    let edge = Edge { config: config.clone(), node, inbox, status: status.clone() };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build()?;
+    std::thread::Builder::new().name("kube".to_owned()).spawn(move || runtime.block_on(edge.run(told)))?;
+    Ok((reporter, status))
+}
+
+struct Edge {
+    config: Config,
+    node: String,
+    inbox: Inbox,
+    status: Status,
+}
+
+impl Edge {
+    async fn run(self, told: Told) {
+        let Some(client) = self.client().await else { return };
+        let pods = SharedPods {
+            pods: Arc::new(Mutex::new(Pods::new(self.config.kubernetes.annotates_pods))),
+            bell: told.bell.clone(),
+        };
+        let view = latest::Sender::new(None);
+        let writer = Writer::new(&self, client.clone(), told, (view.subscribe(), pods.clone()));
+        let node = self.watch_node(client.clone(), &view);
+        tokio::join!(node, self.watch_pods(client, &pods), writer.run());
+    }
+
+    /// `None`: nothing says how to connect, and nothing is going to.
+    async fn client(&self) -> Option<kube::Client> {
+        loop {
+            match client::client(&self.config).await {
+                Ok(Some(client)) => {
+                    self.status.works(Work::Client);
+                    return Some(client);
+                }
+                Ok(None) => {
+                    let why = "neither KUBECONFIG nor a service account says how the API server is reached";
+                    tracing::info!("{why}: it is not talked to");
+                    self.status.off(why);
+                    return None;
+                }
+                Err(error) => self.status.fails(Work::Client, chain(&error)),
+            }
+            pause(CLIENT_PAUSE).await;
+        }
+    }
+
+    async fn watch_node(&self, client: kube::Client, view: &latest::Sender<Option<View>>) {
+        let api: Api<Node> = Api::all_with(client, &ApiResource::erase::<v1::Node>(&()));
+        let take = |news: News<Node>| {
+            let News::Event(watcher::Event::Apply(node) | watcher::Event::InitApply(node)) = news else { return };
+            let seen = View::of(node);
+            let cordoned = view.borrow().as_ref().map(|view| view.cordoned);
+            if cordoned != Some(seen.cordoned) {
+                // Until told, the core takes it for schedulable.
+                if seen.cordoned || cordoned.is_some() {
+                    tracing::info!(node = self.node, cordoned = seen.cordoned, "the node's cordon changed");
+                }
+                self.status.cordoned(seen.cordoned);
+                self.inbox.event(Event::NodeSchedulable(!seen.cordoned));
+            }
+            view.send_if_modified(|view| {
+                let changed = view.as_ref() != Some(&seen);
+                *view = Some(seen);
+                changed
+            });
+        };
+        follow(api, (Work::WatchNode, format!("metadata.name={}", self.node)), &self.status, take).await;
+    }
+
+    async fn watch_pods(&self, client: kube::Client, pods: &SharedPods) {
+        let api: Api<Pod> = Api::all_with(client, &ApiResource::erase::<v1::Pod>(&()));
+        let mut told = None;
+        let take = |news: News<Pod>| {
+            let mut known = pods.lock();
+            let changed = match news {
+                News::Event(event) => known.apply(event),
+                News::Failing(time) => {
+                    let stale = time >= STALE;
+                    if stale {
+                        known.forget_demand();
+                    }
+                    stale
+                }
+            };
+            if !changed {
+                return;
+            }
+            let bound = known.bound();
+            drop(known);
+            pods.bell.notify_one();
+            if told.as_ref() != Some(&bound) {
+                tracing::debug!(pods = bound.len(), "pods that are bound to the node and have no address yet");
+                told = Some(bound.clone());
+                self.inbox.event(Event::PodsBound(bound));
+            }
+        };
+        follow(api, (Work::WatchPods, format!("spec.nodeName={}", self.node)), &self.status, take).await;
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "waits for a file that is not there yet")]
+async fn pause(time: Duration) {
+    sleep(time).await;
+}

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Which pods of this node are demand, and which have an annotation of theirs: pure, fed by a watch.
+//!
+//! | a pod of this node | is demand |
+//! |---|---|
+//! | on the host's network | no |
+//! | finished (`Succeeded`, `Failed`), or being deleted | no: it asks for nothing any more |
+//! | with an address in its status | no: its ADD is done |
+//! | else | yes, until its ADD comes (that is the core's to see) |
+//!
+//! Of a pod only what is needed is kept: name and uid while it is demand, name, uid and annotation of every pod where pods are
+//! annotated. A list replaces everything, so what a watch missed mends itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipamd_core::ids::PodRef;
+use kube::core::Object;
+use kube::runtime::watcher::Event;
+use serde::Deserialize;
+
+use super::annotation::KEY;
+
+/// A pod, as far as it is read.
+pub(super) type Pod = Object<PodSpec, PodStatus>;
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct PodSpec {
+    host_network: bool,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct PodStatus {
+    phase: String,
+    #[serde(rename = "podIP")]
+    pod_ip: String,
+}
+
+/// What is kept of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Kept {
+    pub(super) uid: String,
+    pub(super) is_demand: bool,
+    /// The annotation's value.
+    pub(super) annotation: Option<String>,
+}
+
+/// Pods of this node.
+#[derive(Debug)]
+pub(super) struct Pods {
+    keeps_all: bool,
+    known: BTreeMap<PodRef, Kept>,
+    /// A list that is coming in.
+    listing: Option<BTreeMap<PodRef, Kept>>,
+}
+
+impl Pods {
+    /// `keeps_all`: also of those that are no demand, for their annotation.
+    pub(super) fn new(keeps_all: bool) -> Self {
+        Self { keeps_all, known: BTreeMap::new(), listing: None }
+    }
+
+    /// Takes what the watch tells; whether anything that is kept is different.
+    pub(super) fn apply(&mut self, event: Event<Pod>) -> bool {
+        match event {
+            Event::Init => {
+                self.listing = Some(BTreeMap::new());
+                false
+            }
+            Event::InitApply(pod) => {
+                if let (Some((name, Some(kept))), Some(listing)) = (self.read(&pod), &mut self.listing) {
+                    listing.insert(name, kept);
+                }
+                false
+            }
+            Event::InitDone => {
+                let listed = self.listing.take().unwrap_or_default();
+                std::mem::replace(&mut self.known, listed) != self.known
+            }
+            Event::Apply(pod) => match self.read(&pod) {
+                Some((name, Some(kept))) => self.known.insert(name, kept.clone()) != Some(kept),
+                Some((name, None)) => self.known.remove(&name).is_some(),
+                None => false,
+            },
+            Event::Delete(pod) => name(&pod).is_some_and(|name| self.known.remove(&name).is_some()),
+        }
+    }
+
+    /// Nobody tells of pods any more: what was known is no demand.
+    pub(super) fn forget_demand(&mut self) {
+        self.known.values_mut().for_each(|kept| kept.is_demand = false);
+    }
+
+    /// Pods that will ask for an address, or are asking.
+    pub(super) fn bound(&self) -> BTreeSet<PodRef> {
+        self.known.iter().filter(|(_, kept)| kept.is_demand).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// It shows this now, as the watch is going to tell.
+    pub(super) fn annotated(&mut self, pod: &PodRef, value: String) {
+        if let Some(kept) = self.known.get_mut(pod) {
+            kept.annotation = Some(value);
+        }
+    }
+
+    /// It is gone, or another of its name is there: the watch is going to tell.
+    pub(super) fn forget(&mut self, pod: &PodRef) {
+        self.known.remove(pod);
+    }
+
+    pub(super) fn get(&self, pod: &PodRef) -> Option<&Kept> {
+        self.known.get(pod)
+    }
+
+    fn read(&self, pod: &Pod) -> Option<(PodRef, Option<Kept>)> {
+        let status = pod.status.as_ref();
+        let finished = status.is_some_and(|status| matches!(status.phase.as_str(), "Succeeded" | "Failed"));
+        let served = status.is_some_and(|status| !status.pod_ip.is_empty());
+        let leaving = pod.metadata.deletion_timestamp.is_some();
+        let kept = Kept {
+            uid: pod.metadata.uid.clone().unwrap_or_default(),
+            is_demand: !(pod.spec.host_network || finished || served || leaving),
+            annotation: pod.metadata.annotations.as_ref().and_then(|all| all.get(KEY)).cloned(),
+        };
+        let kept = Some(kept).filter(|kept| kept.is_demand || self.keeps_all && !pod.spec.host_network);
+        Some((name(pod)?, kept))
+    }
+}
+
+fn name(pod: &Pod) -> Option<PodRef> {
+    Some(PodRef { namespace: pod.metadata.namespace.clone()?, name: pod.metadata.name.clone()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(name: &str, spec: Value, status: Value) -> Pod {
+        serde_json::from_value(json!({
+            "apiVersion": "v1", "kind": "Pod", "spec": spec, "status": status,
+            "metadata": { "name": name, "namespace": "shop", "uid": format!("uid-{name}") },
+        }))
+        .unwrap()
+    }
+
+    fn names(pods: &Pods) -> Vec<String> {
+        pods.bound().into_iter().map(|pod| pod.name).collect()
+    }
+
+    #[test]
+    fn pods_that_will_ask_are_demand_and_others_are_not() {
+        let mut leaving = pod("leaving", json!({}), json!({ "phase": "Pending" }));
+        leaving.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+        let cases = [
+            (pod("new", json!({ "nodeName": "n1" }), json!({ "phase": "Pending" })), true),
+            (pod("starting", json!({}), json!({ "phase": "Pending", "hostIP": "10.0.0.1" })), true),
+            (pod("recreated", json!({}), json!({ "phase": "Running" })), true),
+            (pod("host", json!({ "hostNetwork": true }), json!({ "phase": "Pending" })), false),
+            (pod("done", json!({}), json!({ "phase": "Succeeded" })), false),
+            (pod("failed", json!({}), json!({ "phase": "Failed" })), false),
+            (pod("served", json!({}), json!({ "phase": "Running", "podIP": "10.0.1.5" })), false),
+            (leaving, false),
+        ];
+        for (pod, wanted) in cases {
+            let mut pods = Pods::new(false);
+            let name = pod.metadata.name.clone().unwrap();
+            assert_eq!(pods.apply(Event::Apply(pod)), wanted, "{name}");
+            assert_eq!(pods.bound().len(), usize::from(wanted), "{name}");
+            assert_eq!(pods.known.len(), usize::from(wanted), "nothing else is kept");
+        }
+    }
+
+    #[test]
+    fn a_list_replaces_what_was_known_when_it_is_whole() {
+        let mut pods = Pods::new(false);
+        let waiting = |name: &str| pod(name, json!({}), json!({ "phase": "Pending" }));
+        assert!(pods.apply(Event::Apply(waiting("a"))));
+        assert!(!pods.apply(Event::Apply(waiting("a"))), "nothing new");
+        pods.apply(Event::Init);
+        pods.apply(Event::InitApply(waiting("b")));
+        assert_eq!(names(&pods), ["a"]);
+        assert!(pods.apply(Event::InitDone));
+        assert_eq!(names(&pods), ["b"]);
+        assert!(pods.apply(Event::Apply(pod("b", json!({}), json!({ "podIP": "10.0.1.5" })))));
+        assert_eq!(names(&pods), [""; 0]);
+        pods.apply(Event::Apply(waiting("c")));
+        assert!(pods.apply(Event::Delete(waiting("c"))));
+        pods.apply(Event::Apply(waiting("d")));
+        pods.forget_demand();
+        assert_eq!(names(&pods), [""; 0]);
+    }
+
+    #[test]
+    fn where_pods_are_annotated_all_of_the_pod_network_are_kept() {
+        let mut pods = Pods::new(true);
+        let mut served = pod("served", json!({}), json!({ "podIP": "10.0.1.5" }));
+        served.metadata.annotations = Some([(KEY.to_owned(), "10.0.1.5".to_owned())].into());
+        pods.apply(Event::Apply(served));
+        pods.apply(Event::Apply(pod("host", json!({ "hostNetwork": true }), json!({}))));
+        assert_eq!(pods.bound().len(), 0);
+        let served = PodRef { namespace: "shop".to_owned(), name: "served".to_owned() };
+        assert_eq!(pods.get(&served).and_then(|kept| kept.annotation.as_deref()), Some("10.0.1.5"));
+        assert_eq!(pods.known.len(), 1);
+    }
+}

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What of our Node decides: is it cordoned, which taints has it, what does its condition show. Pure.
+
+use ipamd_core::config::Taint;
+use kube::core::Object;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::condition::{Shown, TYPE};
+
+/// What `kubectl cordon` leaves; the reference looks at the taint alone.
+const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
+
+/// A Node, as far as it is read.
+pub(super) type Node = Object<NodeSpec, NodeStatus>;
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct NodeSpec {
+    unschedulable: bool,
+    /// Whole: what is written back has fields that we do not know.
+    taints: Vec<Value>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct NodeStatus {
+    conditions: Vec<Shown>,
+}
+
+/// What is kept of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct View {
+    pub(super) uid: String,
+    pub(super) cordoned: bool,
+    pub(super) shown: Option<Shown>,
+    version: Option<String>,
+    taints: Vec<Value>,
+}
+
+impl View {
+    pub(super) fn of(node: Node) -> Self {
+        let NodeSpec { unschedulable, taints } = node.spec;
+        let cordon = |taint: &Value| taint["key"] == UNSCHEDULABLE && taint["effect"] == "NoSchedule";
+        Self {
+            uid: node.metadata.uid.unwrap_or_default(),
+            cordoned: unschedulable || taints.iter().any(cordon),
+            shown: node.status.unwrap_or_default().conditions.into_iter().find(|shown| shown.kind == TYPE),
+            version: node.metadata.resource_version,
+            taints,
+        }
+    }
+
+    /// The merge patch that takes a taint away; `None`: it is not there. A Node that was changed meanwhile refuses it, and the
+    /// watch tells what there is now.
+    pub(super) fn without(&self, taint: &Taint) -> Option<Value> {
+        let is_meant =
+            |present: &&Value| present["key"] == taint.key.as_str() && present["effect"] == taint.effect.as_str();
+        self.taints.iter().find(is_meant)?;
+        let left: Vec<&Value> = self.taints.iter().filter(|present| !is_meant(present)).collect();
+        let left = if left.is_empty() { Value::Null } else { json!(left) };
+        Some(json!({ "metadata": { "resourceVersion": self.version }, "spec": { "taints": left } }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(spec: Value) -> View {
+        let object = json!({
+            "apiVersion": "v1", "kind": "Node", "spec": spec,
+            "metadata": { "name": "n1", "uid": "u1", "resourceVersion": "7" },
+            "status": { "conditions": [{ "type": "Ready", "status": "True" }, { "type": TYPE, "status": "True" }] },
+        });
+        View::of(serde_json::from_value(object).unwrap())
+    }
+
+    fn taint(key: &str, effect: &str) -> Value {
+        json!({ "key": key, "effect": effect, "value": "v", "timeAdded": "2026-01-01T00:00:00Z" })
+    }
+
+    #[test]
+    fn a_node_is_cordoned_by_its_taint_or_its_field() {
+        let cases = [
+            (json!({}), false),
+            (json!({ "unschedulable": true }), true),
+            (json!({ "taints": [taint(UNSCHEDULABLE, "NoSchedule")] }), true),
+            (json!({ "taints": [taint(UNSCHEDULABLE, "NoExecute"), taint("a/b", "NoSchedule")] }), false),
+        ];
+        for (spec, wanted) in cases {
+            assert_eq!(view(spec.clone()).cordoned, wanted, "{spec}");
+        }
+        assert_eq!(view(json!({})).shown.map(|shown| shown.status), Some("True".to_owned()));
+    }
+
+    #[test]
+    fn a_taint_goes_and_the_others_stay_as_they_are() {
+        let ours = Taint { key: "enid.dev/starting".to_owned(), effect: "NoSchedule".to_owned() };
+        let (starting, other) = (taint("enid.dev/starting", "NoSchedule"), taint("a/b", "NoSchedule"));
+        let executes = taint("enid.dev/starting", "NoExecute");
+        assert_eq!(view(json!({ "taints": [other] })).without(&ours), None);
+        let patch = view(json!({ "taints": [other, starting, executes] })).without(&ours).unwrap();
+        assert_eq!(patch["spec"]["taints"], json!([other, executes]));
+        assert_eq!(patch["metadata"]["resourceVersion"], "7");
+        assert_eq!(view(json!({ "taints": [starting] })).without(&ours).unwrap()["spec"]["taints"], Value::Null);
+    }
+}

@@ -1,0 +1,388 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is written to the API server, one call after the other: the condition, the taint, annotations, events.
+//!
+//! Decides nothing: it takes a snapshot when the bell rings (no more than three a second) or something is due, asks the pure parts
+//! what differs, and writes that. A call that fails makes its feature rest, longer each time in a row, 10 min where the right is
+//! missing; nothing is queued for it, because what should be there is read from the state again.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipamd_core::config::Taint;
+use ipamd_core::reason::ReasonCode;
+use ipamd_core::tags::rfc3339;
+use ipamd_core::{BootTime, Now, Snapshot};
+use k8s_openapi::api::core::v1;
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{Api, ApiResource, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+use tokio::sync::{Notify, mpsc, watch as latest};
+use tokio::time::timeout;
+
+use super::annotation::{Annotate, Annotations, KEY};
+use super::condition::{Level, TYPE, Wanted};
+use super::demand::Pod;
+use super::events::{About, Journal, News, Write};
+use super::node::{Node, View};
+use super::report::Told;
+use super::status::{Status, Work};
+use super::{Edge, SharedPods};
+use crate::clock;
+use crate::inbox::Inbox;
+use crate::telemetry::chain;
+
+/// One call.
+const CALL: Duration = Duration::from_secs(10);
+/// Between two snapshots at least, and at most.
+const LOOKS_APART: Duration = Duration::from_millis(300);
+const LOOKS_AT_LEAST: Duration = Duration::from_secs(5);
+/// Between two writes of the condition.
+const CONDITION_APART: Duration = Duration::from_secs(10);
+/// How long a feature rests after a failure: doubling, from the first to the longest.
+const FIRST_REST: Duration = Duration::from_secs(1);
+const LONGEST_REST: Duration = Duration::from_secs(60);
+/// And where the API server says that it may not.
+const FORBIDDEN_REST: Duration = Duration::from_secs(600);
+
+/// Who says it, in events.
+const CONTROLLER: &str = "enid.dev/ipamd";
+/// The API takes no longer note (events.k8s.io/v1, `note`: 1 kB).
+const LONGEST_NOTE: usize = 1_000;
+
+/// Why a call came to nothing.
+enum Failed {
+    /// 404.
+    NotThere,
+    /// 409: somebody was quicker, what the watch shows next decides.
+    Conflict,
+    Rests,
+}
+
+/// A feature that rests.
+#[derive(Debug)]
+struct Rest {
+    until: BootTime,
+    failures: u32,
+}
+
+pub(super) struct Writer {
+    client: kube::Client,
+    node: String,
+    annotates: bool,
+    startup_taint: Option<Taint>,
+    inbox: Inbox,
+    status: Status,
+    news: mpsc::Receiver<News>,
+    bell: Arc<Notify>,
+    view: latest::Receiver<Option<View>>,
+    pods: SharedPods,
+    journal: Journal,
+    level: Level,
+    annotations: Annotations,
+    /// An address of this boot is there, and an ENI that it was proven on.
+    proven: bool,
+    rests: BTreeMap<Work, Rest>,
+    looked: BootTime,
+    condition_written: Option<BootTime>,
+}
+
+impl Writer {
+    pub(super) fn new(
+        edge: &Edge,
+        client: kube::Client,
+        told: Told,
+        (view, pods): (latest::Receiver<Option<View>>, SharedPods),
+    ) -> Self {
+        Self {
+            client,
+            node: edge.node.clone(),
+            annotates: edge.config.kubernetes.annotates_pods,
+            startup_taint: edge.config.kubernetes.startup_taint.clone(),
+            inbox: edge.inbox.clone(),
+            status: edge.status.clone(),
+            news: told.news,
+            bell: told.bell,
+            view,
+            pods,
+            journal: Journal::new(clock::boot()),
+            level: Level::default(),
+            annotations: Annotations::default(),
+            proven: false,
+            rests: BTreeMap::new(),
+            looked: BootTime::default(),
+            condition_written: None,
+        }
+    }
+
+    /// Runs until the daemon ends.
+    pub(super) async fn run(mut self) {
+        let mut rung = true;
+        loop {
+            let now = clock::boot();
+            if rung && now >= self.looked + LOOKS_APART || now >= self.looked + LOOKS_AT_LEAST || self.turns_by(now) {
+                let Some(snapshot) = self.inbox.snapshot().await else { return };
+                self.look(&snapshot, clock::now());
+                rung = false;
+            }
+            if self.status.is_connected() {
+                self.write().await;
+            }
+            let wait = self.next(rung).since(clock::boot()).max(Duration::from_millis(1));
+            tokio::select! {
+                news = self.news.recv() => match news {
+                    Some(news) => self.journal.add(news, clock::now()),
+                    None => return,
+                },
+                () = self.bell.notified() => rung = true,
+                seen = self.view.changed() => if seen.is_err() { return },
+                () = pass(wait) => {}
+            }
+        }
+    }
+
+    fn turns_by(&self, now: BootTime) -> bool {
+        self.level.next().is_some_and(|at| at <= now)
+    }
+
+    /// When to go round again at the latest.
+    fn next(&self, rung: bool) -> BootTime {
+        let look = self.looked + if rung { LOOKS_APART } else { LOOKS_AT_LEAST };
+        let due = [self.level.next(), self.journal.next(clock::boot()).filter(|_| self.status.is_connected())];
+        due.into_iter().flatten().fold(look, BootTime::min)
+    }
+
+    fn look(&mut self, snapshot: &Snapshot, now: Now) {
+        self.looked = now.boot;
+        self.proven = snapshot.serving && snapshot.pool.free + snapshot.pool.allocated > 0;
+        if self.level.look(&snapshot.supply, now.boot)
+            && let Some(Wanted { available, code, text }) = self.level.wanted().cloned()
+        {
+            self.journal.add(News { about: About::Node, code, warning: !available, text }, now);
+        }
+        if self.annotates {
+            self.annotations.look(&snapshot.pods);
+        }
+        self.status.given_up(self.journal.dropped());
+    }
+
+    /// All that is due now, as far as it is not resting.
+    async fn write(&mut self) {
+        let view = self.view.borrow_and_update().clone();
+        if let Some(view) = &view {
+            self.write_condition(view).await;
+            self.remove_taint(view).await;
+        }
+        if self.annotates && self.may(Work::Annotations) {
+            let due = self.annotations.due(&self.pods.lock());
+            for annotate in due {
+                self.annotate(annotate).await;
+            }
+        }
+        while self.may(Work::Events)
+            && let Some(write) = self.journal.due(clock::boot())
+        {
+            self.write_event(write, view.as_ref()).await;
+        }
+    }
+
+    async fn write_condition(&mut self, view: &View) {
+        let now = clock::now();
+        let early = self.condition_written.is_some_and(|at| now.boot < at + CONDITION_APART);
+        let Some(wanted) = self.level.wanted().filter(|wanted| !wanted.is(view.shown.as_ref()) && !early) else {
+            return;
+        };
+        if !self.may(Work::Condition) {
+            return;
+        }
+        let stamp = rfc3339(now.unix_nanos);
+        let since = view.shown.as_ref().filter(|shown| shown.status == wanted.status());
+        let since = since.and_then(|shown| shown.last_transition_time.clone()).unwrap_or_else(|| stamp.clone());
+        let condition = json!({
+            "type": TYPE, "status": wanted.status(), "reason": wanted.code.to_string(), "message": wanted.text,
+            "lastHeartbeatTime": stamp, "lastTransitionTime": since,
+        });
+        self.condition_written = Some(now.boot);
+        let api = self.nodes();
+        let patch = Patch::Strategic(json!({ "status": { "conditions": [condition] } }));
+        let (node, parameters) = (self.node.clone(), PatchParams::default());
+        let _ = self.call(Work::Condition, api.patch_status(&node, &parameters, &patch)).await;
+    }
+
+    async fn remove_taint(&mut self, view: &View) {
+        let Some(taint) = self.startup_taint.clone().filter(|_| self.proven && self.may(Work::Taint)) else { return };
+        let Some(patch) = view.without(&taint) else { return };
+        let (api, node, parameters) = (self.nodes(), self.node.clone(), PatchParams::default());
+        if self.call(Work::Taint, api.patch(&node, &parameters, &Patch::Merge(patch))).await.is_ok() {
+            tracing::info!(
+                node,
+                key = taint.key,
+                effect = taint.effect,
+                "an address is proven: the start-up taint is removed"
+            );
+        }
+    }
+
+    async fn annotate(&mut self, Annotate { pod, uid, value }: Annotate) {
+        if !self.may(Work::Annotations) {
+            return;
+        }
+        let resource = ApiResource::erase::<v1::Pod>(&());
+        let api: Api<Pod> = Api::namespaced_with(self.client.clone(), &pod.namespace, &resource);
+        let patch = Patch::Merge(json!({ "metadata": { "uid": uid, "annotations": { KEY: value } } }));
+        match self.call(Work::Annotations, api.patch(&pod.name, &PatchParams::default(), &patch)).await {
+            Ok(_) => self.pods.lock().annotated(&pod, value),
+            Err(Failed::NotThere | Failed::Conflict) => self.pods.lock().forget(&pod),
+            Err(Failed::Rests) => {}
+        }
+    }
+
+    async fn write_event(&mut self, write: Write, view: Option<&View>) {
+        let now = clock::boot();
+        let namespace = match &write.key.0 {
+            About::Node => "default",
+            About::Pod(pod) => pod.namespace.as_str(),
+        };
+        let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
+        let outcome = match &write.name {
+            Some(name) => {
+                let patch = Patch::Merge(series(&write));
+                let patched = self.call(Work::Events, api.patch(name, &PatchParams::default(), &patch)).await;
+                patched.map(|_| name.clone())
+            }
+            None => {
+                let uid = match &write.key.0 {
+                    About::Node => view.map(|view| view.uid.clone()),
+                    About::Pod(pod) => self.pods.lock().get(pod).map(|kept| kept.uid.clone()),
+                };
+                let (name, event) = event(&write, &self.node, uid);
+                let Ok(event) = serde_json::from_value::<Event>(event) else { return self.journal.gone(&write) };
+                self.call(Work::Events, api.create(&PostParams::default(), &event)).await.map(|_| name)
+            }
+        };
+        match outcome {
+            Ok(name) => self.journal.wrote(&write, name, now),
+            Err(Failed::NotThere | Failed::Conflict) => self.journal.gone(&write),
+            Err(Failed::Rests) => self.journal.failed(&write, now),
+        }
+    }
+
+    fn nodes(&self) -> Api<Node> {
+        Api::all_with(self.client.clone(), &ApiResource::erase::<v1::Node>(&()))
+    }
+
+    fn may(&self, work: Work) -> bool {
+        self.rests.get(&work).is_none_or(|rest| rest.until <= clock::boot())
+    }
+
+    /// One call, and what its failure means for the feature.
+    async fn call<T: Debug>(&mut self, work: Work, call: impl Future<Output = kube::Result<T>>) -> Result<T, Failed> {
+        let (error, forbidden) = match timeout(CALL, call).await {
+            Ok(Ok(answer)) => {
+                self.rests.remove(&work);
+                self.status.works(work);
+                return Ok(answer);
+            }
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => return Err(Failed::NotThere),
+            Ok(Err(kube::Error::Api(status))) if status.code == 409 => return Err(Failed::Conflict),
+            Ok(Err(kube::Error::Api(status))) => (format!("{} ({})", status.message, status.code), status.code == 403),
+            Ok(Err(error)) => (chain(&error), false),
+            Err(_) => (format!("no answer for {} s", CALL.as_secs()), false),
+        };
+        let failures = self.rests.get(&work).map_or(0, |rest| rest.failures);
+        let rest = if forbidden { FORBIDDEN_REST } else { FIRST_REST * 2_u32.pow(failures.min(6)) };
+        let rest = if forbidden { rest } else { rest.min(LONGEST_REST) };
+        self.rests.insert(work, Rest { until: clock::boot() + rest, failures: failures + 1 });
+        self.status.fails(work, error);
+        Err(Failed::Rests)
+    }
+}
+
+/// The event's name, and the event.
+fn event(write: &Write, node: &str, uid: Option<String>) -> (String, Value) {
+    let (about, code) = &write.key;
+    let (namespace, mut regarding) = match about {
+        About::Node => ("default", json!({ "apiVersion": "v1", "kind": "Node", "name": node })),
+        About::Pod(pod) => {
+            let regarding = json!({ "apiVersion": "v1", "kind": "Pod", "name": pod.name, "namespace": pod.namespace });
+            (pod.namespace.as_str(), regarding)
+        }
+    };
+    regarding["uid"] = json!(uid);
+    let object = regarding["name"].as_str().unwrap_or_default();
+    // As client-go has it: the object's name and a time in hexadecimal. The code beside it, for two of one moment.
+    let name = format!("{object}.{:x}.{}", write.first_unix_nanos, code.to_string().to_ascii_lowercase());
+    let mut event = json!({
+        "apiVersion": "events.k8s.io/v1", "kind": "Event",
+        "metadata": { "name": name, "namespace": namespace },
+        "eventTime": micros(write.first_unix_nanos),
+        "reportingController": CONTROLLER, "reportingInstance": node,
+        "action": action(about, *code), "reason": code.to_string(), "regarding": regarding,
+        "note": note(&write.text), "type": if write.warning { "Warning" } else { "Normal" },
+    });
+    if write.count > 1 {
+        event["series"] = series(write)["series"].clone();
+    }
+    (name, event)
+}
+
+fn action(about: &About, code: ReasonCode) -> &'static str {
+    match (about, code) {
+        (About::Pod(_), _) => "AllocateAddress",
+        (About::Node, ReasonCode::HostRepaired | ReasonCode::HostContested | ReasonCode::OrphansSwept) => {
+            "RepairNetwork"
+        }
+        (About::Node, _) => "ManageAddresses",
+    }
+}
+
+fn series(write: &Write) -> Value {
+    json!({ "series": { "count": write.count, "lastObservedTime": micros(write.last_unix_nanos) } })
+}
+
+/// As the API reads times of this kind: with six digits of a second.
+fn micros(unix_nanos: i64) -> String {
+    let micros = unix_nanos.rem_euclid(1_000_000_000) / 1_000;
+    format!("{}.{micros:06}Z", rfc3339(unix_nanos).trim_end_matches('Z'))
+}
+
+fn note(text: &str) -> String {
+    let end = (0..=LONGEST_NOTE.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    text[..end].to_owned()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the edge that waits for what is due")]
+async fn pass(time: Duration) {
+    tokio::time::sleep(time).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use ipamd_core::ids::PodRef;
+
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_that_the_api_takes() {
+        let write = Write {
+            key: (About::Pod(PodRef { namespace: "shop".to_owned(), name: "web-0".to_owned() }), ReasonCode::NodeFull),
+            warning: true,
+            text: "é".repeat(700),
+            count: 3,
+            first_unix_nanos: 1_767_225_600_000_001_000,
+            last_unix_nanos: 1_767_225_601_000_000_000,
+            name: None,
+        };
+        let (name, event) = event(&write, "n1", Some("u".to_owned()));
+        assert_eq!(name, "web-0.18867251edfa03e8.nodefull");
+        let event: Event = serde_json::from_value(event).unwrap();
+        let event = serde_json::to_value(event).unwrap();
+        assert_eq!(event["eventTime"], "2026-01-01T00:00:00.000001Z");
+        assert_eq!(event["series"], json!({ "count": 3, "lastObservedTime": "2026-01-01T00:00:01.000000Z" }));
+        assert_eq!((&event["reason"], &event["type"]), (&json!("NodeFull"), &json!("Warning")));
+        assert_eq!(event["note"].as_str().map(str::len), Some(1_000));
+        assert_eq!(event["regarding"]["uid"], "u");
+    }
+}
