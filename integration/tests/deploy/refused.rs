@@ -32,6 +32,7 @@ fn what_the_schema_does_not_know_is_refused_by_its_name() {
         ("podLabels: {enid-class: x}", "enid-class"),
         ("podMonitor: {interval: 30}", "interval"),
         ("nodeAgent: {metricsBindAddr: 99999}", "metricsBindAddr"),
+        ("runtimeSocket: containerd.sock", "runtimeSocket"),
         ("livenessProbeTimeoutSeconds: 0", "livenessProbeTimeoutSeconds"),
         ("extraEnv: [{nam: x}]", "nam"),
         ("updateStrategy: {type: Recreate}", "type"),
@@ -51,6 +52,7 @@ fn values_that_need_each_other_are_refused_with_what_to_do() {
         ("nodeClasses: {classes: {a: {env: {ANNOTATE_POD_IP: 'T'}}}}".to_owned(), "features.annotatePodIP"),
         ("features: {kubernetes: false, startupTaint: true}".to_owned(), "features.startupTaint"),
         ("env: {NETWORK_POLICY_ENFORCING_MODE: strict}".to_owned(), "nodeAgent.enabled"),
+        ("nodeAgent: {enabled: true}".to_owned(), "nodeAgent.image.repository"),
         (format!("image: {{tag: v1, digest: 'sha256:{digest}'}}"), "image.digest"),
     ] {
         let said = refusal(&values);

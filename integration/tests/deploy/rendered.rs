@@ -13,7 +13,7 @@ extraEnv:
   - {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
 features: {annotatePodIP: true, startupTaint: true, customNetworking: true, podENI: true}
 init: {sysctls: true, env: {HTTP_TIMEOUT: 20}, resources: {requests: {cpu: 10m}}}
-nodeAgent: {enabled: true, resources: {requests: {cpu: 25m}}}
+nodeAgent: {enabled: true, image: {repository: localhost/agent}, resources: {requests: {cpu: 25m}}}
 enableNetworkPolicy: true
 podMonitor: {create: true, labels: {release: prometheus}, relabelings: [{action: labeldrop, regex: pod}]}
 takeover: {mode: perNode}
@@ -194,19 +194,34 @@ fn a_service_called_enid_puts_nothing_into_the_environment() {
 
 #[test]
 fn the_agent_comes_with_the_question_for_it_and_the_daemon_asks_nothing_without_it() {
-    let objects = rendered("nodeAgent: {enabled: true}\nenableNetworkPolicy: true");
+    let objects = rendered("nodeAgent: {enabled: true, image: {repository: localhost/agent}}\nenableNetworkPolicy: true");
     let daemon_set = object(&objects, "DaemonSet", "enid");
     assert_eq!(variable(container(daemon_set, "ipamd"), "NETWORK_POLICY_ENFORCING_MODE"), Some("standard"));
     let arguments = container(daemon_set, "aws-eks-nodeagent")["args"].as_array().unwrap();
     assert!(arguments.contains(&json!("--enable-network-policy=true")), "{arguments:?}");
     assert_eq!(object(&objects, "ConfigMap", "amazon-vpc-cni")["data"]["enable-network-policy-controller"], "true");
-    let strict = rendered("nodeAgent: {enabled: true}\nenv: {NETWORK_POLICY_ENFORCING_MODE: strict}");
+    let strict = rendered("nodeAgent: {enabled: true, image: {repository: localhost/agent}}\nenv: {NETWORK_POLICY_ENFORCING_MODE: strict}");
     let ipamd = container(object(&strict, "DaemonSet", "enid"), "ipamd");
     assert_eq!(variable(ipamd, "NETWORK_POLICY_ENFORCING_MODE"), Some("strict"));
     let without = rendered("{}");
     let ipamd = container(object(&without, "DaemonSet", "enid"), "ipamd");
     assert_eq!(variable(ipamd, "NETWORK_POLICY_ENFORCING_MODE"), None);
     assert!(without.iter().all(|it| it["kind"] != "ConfigMap"));
+}
+
+#[test]
+fn the_runtime_is_asked_where_its_socket_is_named() {
+    let objects = rendered("runtimeSocket: /run/containerd/containerd.sock");
+    let daemon_set = object(&objects, "DaemonSet", "enid");
+    let ipamd = container(daemon_set, "ipamd");
+    assert_eq!(variable(ipamd, "ENID_RUNTIME_ENDPOINT"), Some("/run/containerd/containerd.sock"));
+    let mount = json!({"name": "runtime-dir", "mountPath": "/run/containerd", "readOnly": true});
+    assert!(ipamd["volumeMounts"].as_array().unwrap().contains(&mount));
+    let volume = json!({"name": "runtime-dir", "hostPath": {"path": "/run/containerd", "type": "Directory"}});
+    assert!(daemon_set["spec"]["template"]["spec"]["volumes"].as_array().unwrap().contains(&volume));
+    let without = rendered("{}");
+    let text = object(&without, "DaemonSet", "enid").to_string();
+    assert!(!text.contains("runtime-dir") && !text.contains("ENID_RUNTIME_ENDPOINT"));
 }
 
 #[test]

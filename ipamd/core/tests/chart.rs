@@ -9,7 +9,8 @@ const BEGIN: &str = "\"$comment\": \"properties: generated from ipamd/core/src/c
 const END: &str = "      }\n";
 
 /// What the chart itself sets, and what Kubernetes does.
-const NOT_TO_BE_SET: [&str; 6] = [
+const NOT_TO_BE_SET: [&str; 7] = [
+    "ENID_RUNTIME_ENDPOINT",
     "HOST_CNI_BIN_PATH",
     "HOST_CNI_CONFDIR_PATH",
     "KUBERNETES_SERVICE_HOST",

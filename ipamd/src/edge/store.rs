@@ -15,7 +15,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ipamd_core::Checkpoint;
 
@@ -69,6 +69,10 @@ impl Store {
 
     /// Makes a checkpoint durable.
     pub(crate) fn write(&mut self, checkpoint: &Checkpoint) -> Result<(), StoreError> {
+        if self.own.holds(&checkpoint.own_json) && !self.reference.holds(&checkpoint.reference_json) {
+            // Never older than the reference's file by our own doing: see `reference_is_later`.
+            self.own.touch()?;
+        }
         self.own.write(&checkpoint.own_json)?;
         self.reference.write(&checkpoint.reference_json)
     }
@@ -89,8 +93,8 @@ impl Store {
         }
     }
 
-    /// How much later than ours the reference's file was written, when that was somebody else's doing: of our two writes one follows the
-    /// other at once.
+    /// How much later than ours the reference's file was written, when that was somebody else's doing: where we write that file ours
+    /// is written, or touched, right before.
     pub(crate) fn reference_is_later(&self) -> Option<Duration> {
         let [own, reference] = [&self.own, &self.reference].map(|file| fs::metadata(&file.path)?.modified());
         let later = reference.ok()?.duration_since(own.ok()?).ok()?;
@@ -123,7 +127,7 @@ impl JournalFile {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        if self.written.as_deref() == Some(bytes) {
+        if self.holds(bytes) {
             return Ok(());
         }
         let temporary = self.path.with_extension("json.tmp");
@@ -135,6 +139,20 @@ impl JournalFile {
         }
         self.written = Some(bytes.to_owned());
         Ok(())
+    }
+
+    /// Whether these bytes were the last that were written.
+    fn holds(&self, bytes: &[u8]) -> bool {
+        self.written.as_deref() == Some(bytes)
+    }
+
+    /// Makes it as young as if it were written now. Somebody may have removed it: then there is nothing that could be too old.
+    fn touch(&self) -> Result<(), StoreError> {
+        let now = || OpenOptions::new().write(true).open(&self.path)?.set_modified(SystemTime::now());
+        match now() {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.error("touching")(error)),
+            _ => Ok(()),
+        }
     }
 
     fn set_aside(&self, unix_seconds: i64) -> Result<PathBuf, StoreError> {
@@ -180,6 +198,30 @@ mod tests {
         let loaded = Store::new(&path).load().unwrap();
         assert_eq!((loaded.own.unwrap(), loaded.reference.unwrap()), (b"own".to_vec(), b"reference".to_vec()));
         assert_eq!(names(folder.path()), ["enid.json", "ipam.json"]);
+    }
+
+    #[test]
+    fn only_another_s_write_makes_the_reference_s_file_later_than_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ipam.json");
+        let own = folder.path().join("enid.json");
+        let age = |path: &Path| {
+            let file = OpenOptions::new().write(true).open(path).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(3_600)).unwrap();
+        };
+        let mut store = Store::new(&path);
+        assert_eq!(store.reference_is_later(), None, "there is none");
+        store.write(&checkpoint("own", "one pod")).unwrap();
+        [&path, &own].map(|path| age(path));
+        // An hour later an ADD changes nothing in our file.
+        store.write(&checkpoint("own", "two pods")).unwrap();
+        assert_eq!(store.reference_is_later(), None);
+        age(&own);
+        fs::write(&path, "the reference's").unwrap();
+        assert!(store.reference_is_later() > Some(Duration::from_secs(3_500)));
+        fs::remove_file(&own).unwrap();
+        store.write(&checkpoint("own", "three pods")).unwrap();
+        assert_eq!((store.reference_is_later(), own.exists()), (None, false), "what somebody removed stays so until it changes");
     }
 
     #[test]

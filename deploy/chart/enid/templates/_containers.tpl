@@ -36,7 +36,9 @@
 {{- $values := .root.Values -}}
 {{- $first := dict }}
 {{- if $values.nodeAgent.enabled }}{{ $_ := set $first "NETWORK_POLICY_ENFORCING_MODE" "standard" }}{{ end }}
-{{- $env := concat (list $first) .env (list (dict "HOST_CNI_CONFDIR_PATH" "/host/etc/cni/net.d")) -}}
+{{- $last := dict "HOST_CNI_CONFDIR_PATH" "/host/etc/cni/net.d" }}
+{{- with $values.runtimeSocket }}{{ $_ := set $last "ENID_RUNTIME_ENDPOINT" . }}{{ end }}
+{{- $env := concat (list $first) .env (list $last) -}}
 - name: ipamd
   image: {{ include "enid.image" .root }}
   imagePullPolicy: {{ $values.image.pullPolicy }}
@@ -79,6 +81,10 @@
     - {name: run-dir, mountPath: /var/run/aws-node}
     # Only written to when AWS_VPC_K8S_CNI_LOG_FILE says so.
     - {name: log-dir, mountPath: /host/var/log/aws-routed-eni}
+    {{- with $values.runtimeSocket }}
+    # The folder, not the socket: a runtime that starts again makes a new one.
+    - {name: runtime-dir, mountPath: {{ dir . }}, readOnly: true}
+    {{- end }}
     {{- with $values.extraVolumeMounts }}
     {{- toYaml . | nindent 4 }}
     {{- end }}

@@ -69,6 +69,10 @@ spec:
           hostPath: {path: /var/log/aws-routed-eni, type: DirectoryOrCreate}
         - name: run-dir
           hostPath: {path: /var/run/aws-node, type: DirectoryOrCreate}
+        {{- with $values.runtimeSocket }}
+        - name: runtime-dir
+          hostPath: {path: {{ dir . }}, type: Directory}
+        {{- end }}
         {{- if $values.nodeAgent.enabled }}
         - name: bpf-pin-path
           hostPath: {path: /sys/fs/bpf}
