@@ -61,7 +61,8 @@ impl Image {
                 if header.entry_type() != tar::EntryType::Directory {
                     let path = format!("/{}", entry.path().unwrap().display());
                     let owner = (header.uid().unwrap(), header.gid().unwrap());
-                    files.push(Entry { path, mode: header.mode().unwrap(), owner });
+                    // buildah writes the kind of file above the permissions.
+                    files.push(Entry { path, mode: header.mode().unwrap() & 0o7777, owner });
                 }
             }
         }
