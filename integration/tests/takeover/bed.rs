@@ -129,9 +129,14 @@ impl Bed {
         })
     }
 
-    /// All addresses of n1's ENIs that pods can have.
+    /// All addresses of n1's ENIs that pods can have, as EC2 has them now.
     pub(crate) fn on_enis(&self) -> BTreeSet<Ipv4Addr> {
-        self.aws.enis.iter().flat_map(|eni| eni.addresses.iter().copied()).collect()
+        let enis = self.topology.enis("n1").unwrap();
+        let inside = |prefix: &ipnet::Ipv4Net| {
+            (u32::from(prefix.network())..=u32::from(prefix.broadcast())).map(Ipv4Addr::from).collect::<Vec<_>>()
+        };
+        let prefixes = enis.iter().flat_map(|eni| &eni.prefixes).flat_map(inside);
+        enis.iter().flat_map(|eni| eni.secondary.iter().copied()).chain(prefixes).collect()
     }
 
     pub(crate) fn checkpoint(&self) -> Vec<u8> {

@@ -63,7 +63,7 @@ fn recorded(bed: &Bed) -> (Vec<String>, Vec<String>) {
         "-f",
         "-qq",
         "-s",
-        "0",
+        "64",
         "-e",
         "signal=none",
         "-e",

@@ -253,6 +253,22 @@ mod tests {
     }
 
     #[test]
+    fn a_reference_file_that_somebody_else_wrote_later_is_told_and_ours_goes_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::new(&folder.path().join("ipam.json"));
+        assert_eq!(store.reference_is_later(), None, "there is nothing");
+        store.write(&checkpoint("own", "reference")).unwrap();
+        assert_eq!(store.reference_is_later(), None, "one of our writes follows the other");
+        let own = fs::File::options().write(true).open(folder.path().join("enid.json")).unwrap();
+        let written = own.metadata().unwrap().modified().unwrap();
+        own.set_modified(written - Duration::from_secs(60)).unwrap();
+        assert_eq!(store.reference_is_later().map(|later| later.as_secs()), Some(60));
+        assert!(store.retire_own().unwrap().unwrap().exists());
+        assert_eq!(names(folder.path()), ["enid.json.out-of-date", "ipam.json"]);
+        assert_eq!((store.retire_own().unwrap(), store.reference_is_later()), (None, None));
+    }
+
+    #[test]
     fn an_unreadable_file_is_set_aside_and_kept() {
         let folder = tempfile::tempdir().unwrap();
         let mut store = Store::new(&folder.path().join("ipam.json"));

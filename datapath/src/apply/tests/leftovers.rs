@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::host::{node, setup};
 use crate::apply::testbed::{Space, tool};
-use crate::apply::{host, hostport};
+use crate::apply::{host, hostport, takeover};
 
 fn iptables(node: &Space, kind: &str, words: &[&str]) -> String {
     let mut command = tool(&format!("usr/sbin/xtables-{kind}-multi"));
@@ -76,7 +76,10 @@ fn the_reference_s_rules_go_and_all_others_stay() {
     node.nft("add table ip6 aws-cni");
     host::setup(&setup()).unwrap();
     let ours = node.nft("-a list table ip enid");
+    let (before, told) = (listing(&node, "nft"), takeover::observe().unwrap().leftovers);
+    assert_eq!(listing(&node, "nft"), before, "a look takes nothing away");
     let found = host::remove_leftovers().unwrap();
+    assert_eq!(found, told);
     // Five rules, two chains emptied and deleted, one table.
     assert_eq!(found.len(), 5 + 4 + 1, "{found:#?}");
     assert_eq!(listing(&node, "nft"), listing(&clean, "nft"));
