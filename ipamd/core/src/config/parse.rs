@@ -76,6 +76,7 @@ fn read_config(reader: &mut Reader<'_>) -> Config {
             .map_or(default.http_timeout, seconds),
         ec2_endpoint: fields::url(reader, &["AWS_EC2_ENDPOINT", "AWS_ENDPOINT_URL_EC2", "AWS_ENDPOINT_URL"]),
         imds_endpoint: fields::url(reader, &["AWS_EC2_METADATA_SERVICE_ENDPOINT"]),
+        cni: fields::cni_files(reader, default.cni),
         policy_mode: fields::policy_mode(reader),
     }
 }
