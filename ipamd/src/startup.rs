@@ -8,7 +8,7 @@
 //! | kernel | yes | living pods testify before anything is given out |
 //! | journal, settings | only when they cannot be read at all | corrupt files are set aside: a node must come up |
 //! | socket | yes | pods are served from here on, with what journal and kernel say |
-//! | introspection, links, facts | no, they try again | remote or optional |
+//! | introspection, configuration list, links, facts | no, they try again | remote or optional |
 //!
 //! The end (SIGTERM, SIGINT): stop accepting, refuse who waits, write the journal. The kernel state stays: pods go on.
 
@@ -21,7 +21,7 @@ use datapath::apply::ledger::Ledger;
 use ipam_api::server::{ConnectionEvent, ServeError, ServeOptions, Services, bind, serve};
 use ipamd_aws::{Imds, Settings};
 use ipamd_core::action::Effects;
-use ipamd_core::config::{NatBlocks, Note, Provisioning};
+use ipamd_core::config::{NatBlocks, Note, Provisioning, Source};
 use ipamd_core::event::InstanceFacts;
 use ipamd_core::{Config, Core, Restored};
 use tokio::net::UnixListener;
@@ -30,7 +30,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::cli::Environment;
 use crate::driver::{Driver, Heartbeat};
+use crate::edge::conflist::Conflist;
 use crate::edge::facts::FactsEdge;
 use crate::edge::flush::Flusher;
 use crate::edge::host::{self, Host};
@@ -38,6 +40,7 @@ use crate::edge::http::{self, Introspection};
 use crate::edge::links;
 use crate::edge::lock::{InstanceLock, LockError};
 use crate::edge::nat_file::NatFile;
+use crate::edge::notify;
 use crate::edge::ready::{self, ReadyMarker};
 use crate::edge::rpc::Backend;
 use crate::edge::runner::Runner;
@@ -146,6 +149,7 @@ struct Edges {
     blocks: watch::Sender<NatBlocks>,
     heartbeat: Arc<Heartbeat>,
     notes: Arc<[String]>,
+    conflist: watch::Sender<Vec<String>>,
 }
 
 async fn serve_until_stopped(mut config: Config, folder: PathBuf, found: Found) -> Result<(), InitError> {
@@ -158,7 +162,12 @@ async fn serve_until_stopped(mut config: Config, folder: PathBuf, found: Found) 
         heartbeat: Arc::new(Heartbeat::default()),
         inbox: inbox.clone(),
         notes: found.notes.clone(),
+        conflist: watch::Sender::default(),
     };
+    let serving = watch::Sender::new(false);
+    if let Some(conflist) = Conflist::new(&config, edges.conflist.clone()) {
+        tokio::spawn(conflist.run(serving.subscribe()));
+    }
     let (core, effects): (Core, Effects) = Core::new(config.clone(), found.restored, clock::now());
     let ec2 = watch::Sender::new(None);
     let host = Host::start(config.clone(), inbox.clone(), found.ledger).map_err(step::<io::Error>("host thread"))?;
@@ -169,12 +178,14 @@ async fn serve_until_stopped(mut config: Config, folder: PathBuf, found: Found) 
         store: found.store,
         tombstones: Tombstones::new(&folder),
         runner: Runner { inbox: inbox.clone(), host, flusher, ec2: ec2.subscribe(), imds: imds_only(&config) },
-        ready: ReadyMarker::new(&folder, found.boot_id),
+        ready: ReadyMarker::new(&folder, found.boot_id, serving),
         heartbeat: edges.heartbeat.clone(),
         waiting: std::collections::HashMap::new(),
     };
     let (stop, rpc) = serve_plugin(&config, listener, &edges);
     serve_introspection(&config, &edges);
+    let systemd = Environment.get("NOTIFY_SOCKET");
+    notify::ready(systemd.as_deref());
     watcher::start(inbox.clone()).map_err(step::<io::Error>("watch thread"))?;
     tokio::spawn(links::listen(config.veth_prefix.clone(), inbox.clone()));
     if let Some(file) = nat_file {
@@ -186,6 +197,7 @@ async fn serve_until_stopped(mut config: Config, folder: PathBuf, found: Found) 
     tokio::spawn(FactsEdge { settings, provisioning, inbox: inbox.clone(), ec2, facts: edges.facts }.run());
     let signals = stop_at_signal(inbox, stop).map_err(step::<io::Error>("signals"))?;
     driver.run(effects).await;
+    notify::stopping(systemd.as_deref());
     signals.abort();
     // The listener closed at the signal; what is open gets its answer.
     let _ = timeout(LAST_ANSWERS, rpc).await;
@@ -228,7 +240,7 @@ fn serve_plugin(config: &Config, listener: UnixListener, edges: &Edges) -> (watc
 fn serve_introspection(config: &Config, edges: &Edges) {
     if let Some(bind) = config.introspection.clone() {
         let (inbox, heartbeat, notes) = (edges.inbox.clone(), edges.heartbeat.clone(), edges.notes.clone());
-        let state = Introspection { inbox, heartbeat, notes };
+        let state = Introspection { inbox, heartbeat, notes, conflist: edges.conflist.subscribe() };
         tokio::spawn(http::serve(bind, state));
     }
 }

@@ -24,6 +24,7 @@ use ipamd_core::config::Bind;
 use ipamd_core::snapshot::{AddressSnapshot, EniSnapshot};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
 
 use crate::clock;
 use crate::driver::Heartbeat;
@@ -39,6 +40,8 @@ pub(crate) struct Introspection {
     pub(crate) heartbeat: Arc<Heartbeat>,
     /// Of settings, from the start.
     pub(crate) notes: Arc<[String]>,
+    /// Of the configuration list, as they are now.
+    pub(crate) conflist: watch::Receiver<Vec<String>>,
 }
 
 /// Serves for ever.
@@ -79,7 +82,8 @@ async fn commands() -> Json<Value> {
 async fn snapshot(state: &Introspection) -> Result<Snapshot, (StatusCode, &'static str)> {
     let snapshot = state.inbox.snapshot().await;
     let snapshot = snapshot.ok_or((StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping\n"))?;
-    Ok(Snapshot { notes: state.notes.to_vec(), ..snapshot })
+    let notes = state.notes.iter().chain(state.conflist.borrow().iter()).cloned().collect();
+    Ok(Snapshot { notes, ..snapshot })
 }
 
 async fn status(State(state): State<Introspection>) -> Response {
