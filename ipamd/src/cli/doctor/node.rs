@@ -90,6 +90,9 @@ fn installed(path: &Path) -> Finding {
 fn lists(folder: &Path, config: &Config) -> Vec<Finding> {
     const CHECK: &str = "conflist";
     let shown = folder.display();
+    if !folder.is_dir() {
+        return vec![Finding::warn(CHECK, format!("{shown} is not there"), "make it: the daemon waits for it")];
+    }
     if let Err(why) = writable(folder) {
         return vec![Finding::fail(
             CHECK,
