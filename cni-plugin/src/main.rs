@@ -45,12 +45,23 @@ mod state_file;
 mod status;
 mod tombstone;
 
+/// What `aws-cni --version` prints; `ipamd` knows the program by it, in the file.
+const VERSION: &str = concat!("aws-cni of Enid, version ", env!("CARGO_PKG_VERSION"), "\n");
+
 /// More than any configuration: etcd, where Kubernetes keeps its objects, takes 1.5 MiB.
 const STDIN_LIMIT: u64 = 4 * 1024 * 1024;
 
 fn main() -> ExitCode {
     let started = Instant::now();
     print_panics_as_errors();
+    // A runtime gives no arguments.
+    if std::env::args_os().nth(1).is_some_and(|word| word == "--version") {
+        return if std::io::stdout().write_all(VERSION.as_bytes()).is_ok() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        };
+    }
     let environment = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
     let mut version = None;
     let outcome = run(&environment, started, &mut version);

@@ -91,6 +91,37 @@ impl World {
             .map_err(failed("mounting a small tmpfs"))
     }
 
+    /// Makes a folder of the host's, such as /etc, the world's own: what is written there stays in the world.
+    ///
+    /// # Errors
+    /// The mount is refused.
+    pub fn own(&self, path: &str) -> Result<(), WorldError> {
+        let [upper, work] = ["upper", "work"].map(|name| self.folder(&format!("own{path}/{name}")));
+        let options = format!("lowerdir={path},upperdir={},workdir={}", upper?.display(), work?.display());
+        let options = std::ffi::CString::new(options).expect("paths hold no NUL");
+        rustix::mount::mount("overlay", path, "overlay", MountFlags::empty(), options.as_c_str())
+            .map_err(failed(&format!("mounting an overlay on {path}")))
+    }
+
+    /// Makes a folder read-only.
+    ///
+    /// # Errors
+    /// The mount is refused.
+    pub fn make_read_only(&self, folder: &Path) -> Result<(), WorldError> {
+        let doing = format!("mounting {} read-only", folder.display());
+        rustix::mount::mount_bind(folder, folder).map_err(failed(&doing))?;
+        rustix::mount::mount_remount(folder, MountFlags::BIND | MountFlags::RDONLY, c"").map_err(failed(&doing))
+    }
+
+    /// Takes the last mount on a folder away.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn unmount(&self, folder: &Path) -> Result<(), WorldError> {
+        rustix::mount::unmount(folder, rustix::mount::UnmountFlags::DETACH)
+            .map_err(failed(&format!("unmounting {}", folder.display())))
+    }
+
     /// Shows `file` in place of the host's `path`, which must be there.
     ///
     /// # Errors

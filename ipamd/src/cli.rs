@@ -8,13 +8,19 @@ use std::path::PathBuf;
 use ipamd_core::config::{Bind, Source};
 use lexopt::prelude::{Long, Short, Value, ValueExt};
 
+mod ask;
 pub mod cleanup_host;
+pub mod doctor;
 pub mod hand_back;
+pub mod install;
 pub mod plan_host;
+mod plugin;
+pub mod probe;
 pub mod simulate;
 pub mod status;
 mod table;
 pub mod takeover;
+pub mod uninstall;
 
 /// What `ipamd --help` prints.
 pub const HELP: &str = "\
@@ -24,6 +30,14 @@ usage: ipamd [run]                     run the daemon (configuration: environmen
        ipamd status [-o json] [--address ADDRESS]
                                        what the daemon holds and why; ADDRESS (address:port or unix:/path) is where
                                        it answers, INTROSPECTION_BIND_ADDRESS by default
+       ipamd install [--plugin FILE] [--systemd] [--dry-run]
+                                       put the plugin aws-cni (FILE, or from beside this program) into HOST_CNI_BIN_PATH and
+                                       set the node's settings that the daemon may not; --systemd: a unit for it, too;
+                                       --dry-run: say what would be done
+       ipamd uninstall                 the way back, once the daemon is stopped: cleanup-host, configuration list and plugin
+                                       (while pods live they stay), unit
+       ipamd doctor [-o json]          whether this node is fit: metadata, EC2 and rights, subnet, kernel, files; changes nothing
+       ipamd probe live|ready          exit code 0: the daemon answers; it has been able to serve a pod in this boot
        ipamd plan-host                 print what would be written to the kernel, as ip and nft commands; writes nothing
        ipamd cleanup-host              uninstall, once the daemon is stopped: remove what is ours from the kernel;
                                        what living pods need stays and is told, until it is run again
@@ -56,6 +70,17 @@ pub enum Command {
         /// Where the daemon answers; `None`: as configured.
         address: Option<Bind>,
     },
+    /// Install the plugin and the node's settings.
+    Install(install::Options),
+    /// Remove what an install and the daemon laid down.
+    Uninstall,
+    /// Look whether the node is fit.
+    Doctor {
+        /// As JSON, not as text.
+        json: bool,
+    },
+    /// Ask the daemon how it is.
+    Probe(probe::Question),
     /// Print the host's plan.
     PlanHost,
     /// Remove what is ours.
@@ -103,18 +128,22 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, l
         match argument {
             Long("help") | Short('h') => return Ok(Command::Help),
             Long("version") | Short('V') => return Ok(Command::Version),
-            Value(word) if command.is_none() => command = Some(named(&word.string()?)?),
+            Value(word) if command.is_none() => {
+                let word = word.string()?;
+                command = Some(if word == "probe" { Command::Probe(question(&mut parser)?) } else { named(&word)? });
+            }
             Short('o') | Long("output") => {
                 let format = parser.value()?.string()?;
                 match (&mut command, format.as_str()) {
-                    (Some(Command::Status { json, .. } | Command::Takeover { json, .. }), "json") => *json = true,
-                    _ => return Err(format!("-o {format}: only `status -o json` and `takeover -o json`").into()),
+                    (
+                        Some(Command::Status { json, .. } | Command::Takeover { json, .. } | Command::Doctor { json }),
+                        "json",
+                    ) => *json = true,
+                    _ => {
+                        return Err(format!("-o {format}: only `status`, `doctor` and `takeover` have -o json").into());
+                    }
                 }
             }
-            Long("dry-run") => match &mut command {
-                Some(Command::Takeover { dry_run, .. }) => *dry_run = true,
-                _ => return Err("--dry-run belongs to `takeover`".into()),
-            },
             Long("finish") => match &mut command {
                 Some(Command::HandBack(step)) => *step = hand_back::Step::Finish,
                 _ => return Err("--finish belongs to `hand-back`".into()),
@@ -124,6 +153,22 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, l
                 match &mut command {
                     Some(Command::Status { address, .. }) => *address = Some(bind(&text)?),
                     _ => return Err("--address belongs to `status`".into()),
+                }
+            }
+            Long("dry-run") => match &mut command {
+                Some(Command::Takeover { dry_run, .. }) => *dry_run = true,
+                Some(Command::Install(options)) => options.is_dry_run = true,
+                _ => return Err("--dry-run belongs to `install` and `takeover`".into()),
+            },
+            Long(name @ ("plugin" | "systemd")) => {
+                let is_plugin = name == "plugin";
+                let Some(Command::Install(options)) = &mut command else {
+                    return Err(format!("--{name} belongs to `install`").into());
+                };
+                if is_plugin {
+                    options.plugin = Some(parser.value()?.into());
+                } else {
+                    options.has_unit = true;
                 }
             }
             Long(name @ ("instance-type" | "pods" | "with" | "reference" | "svg")) => {
@@ -174,11 +219,23 @@ fn named(word: &str) -> Result<Command, lexopt::Error> {
         "cleanup-host" => Command::CleanupHost,
         "takeover" => Command::Takeover { dry_run: false, json: false },
         "hand-back" => Command::HandBack(hand_back::Step::Begin),
+        "install" => Command::Install(install::Options::default()),
+        "doctor" => Command::Doctor { json: false },
+        "uninstall" => Command::Uninstall,
         "simulate" => Command::Simulate(simulate::Simulation::default()),
         "version" => Command::Version,
         "help" => Command::Help,
         _ => return Err(format!("no such command `{word}`").into()),
     })
+}
+
+fn question(parser: &mut lexopt::Parser) -> Result<probe::Question, lexopt::Error> {
+    match parser.next()? {
+        Some(Value(word)) if word == "live" => Ok(probe::Question::Live),
+        Some(Value(word)) if word == "ready" => Ok(probe::Question::Ready),
+        Some(other) => Err(other.unexpected()),
+        None => Err("probe needs `live` or `ready`".into()),
+    }
 }
 
 fn bind(text: &str) -> Result<Bind, lexopt::Error> {
@@ -222,6 +279,9 @@ mod tests {
         assert_eq!(parsed(&["hand-back", "--finish"]), Ok(Command::HandBack(hand_back::Step::Finish)));
         assert!(parsed(&["simulate", "--pods", "x"]).unwrap_err().contains("--instance-type"));
         let unix = Some(Bind::Unix("/run/x".into()));
+        assert_eq!(parsed(&["probe", "ready"]), Ok(Command::Probe(probe::Question::Ready)));
+        let options = install::Options { plugin: Some("p".into()), is_dry_run: true, has_unit: true };
+        assert_eq!(parsed(&["install", "--plugin", "p", "--systemd", "--dry-run"]), Ok(Command::Install(options)));
         let words = ["status", "-o", "json", "--address", "unix:/run/x"];
         assert_eq!(parsed(&words), Ok(Command::Status { json: true, address: unix }));
     }
@@ -240,6 +300,8 @@ mod tests {
             let named = words.iter().any(|word| error.contains(word.trim_start_matches('-')));
             assert!(named, "{words:?}: {error}");
         }
+        assert!(parsed(&["probe", "well"]).unwrap_err().contains("well"));
+        assert!(parsed(&["run", "--systemd"]).unwrap_err().contains("--systemd"));
         assert!(parsed(&["status", "--address", "nonsense"]).unwrap_err().contains("nonsense"));
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The edges: each turns one part of the world into events, or runs one kind of action. None decides.
 
+pub(crate) mod conflist;
 pub(crate) mod facts;
 pub(crate) mod flush;
 pub(crate) mod host;
@@ -9,6 +10,8 @@ pub(crate) mod kube;
 pub(crate) mod links;
 pub(crate) mod lock;
 pub(crate) mod nat_file;
+pub(crate) mod notify;
+pub(crate) mod place;
 pub(crate) mod ready;
 pub(crate) mod rpc;
 pub(crate) mod runner;

@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         Ok(Command::Help) => print(cli::HELP),
         // An uninstall must not fail for a mistake in the environment.
         Ok(Command::CleanupHost) => ended(cleanup_host()),
+        Ok(Command::Uninstall) => ended(cli::uninstall::run(&Environment, &mut std::io::stdout().lock())),
         Ok(Command::Simulate(simulation)) => simulate(&simulation),
         Ok(Command::Version) => print(concat!("ipamd ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(command) => configured(command),
@@ -73,7 +74,10 @@ fn perform(command: Command, config: Config, notes: &[Note]) -> Result<(), Strin
         Command::Takeover { json, .. } => cli::takeover::run(&config, json, &mut std::io::stdout().lock()),
         Command::HandBack(step) => cli::hand_back::run(&config, step, &mut std::io::stdout().lock()),
         Command::PlanHost => cli::plan_host::run(&config, &mut std::io::stdout().lock()),
-        Command::CleanupHost | Command::Simulate(_) | Command::Help | Command::Version => Ok(()),
+        Command::Install(options) => cli::install::run(&config, &options, &mut std::io::stdout().lock()),
+        Command::Doctor { json } => cli::doctor::run(&config, json, &mut std::io::stdout().lock()),
+        Command::Probe(question) => cli::probe::run(&config, question),
+        Command::CleanupHost | Command::Uninstall | Command::Simulate(_) | Command::Help | Command::Version => Ok(()),
     }
 }
 

@@ -8,7 +8,7 @@
 //! | kernel | yes | living pods testify before anything is given out |
 //! | journal, settings | only when they cannot be read at all | corrupt files are set aside: a node must come up |
 //! | socket | yes | pods are served from here on, with what journal and kernel say |
-//! | Kubernetes, introspection, links, facts | no, they try again | remote or optional |
+//! | Kubernetes, introspection, configuration list, links, facts | no, they try again | remote or optional |
 //!
 //! The end (SIGTERM, SIGINT): stop accepting, refuse who waits, write the journal. The kernel state stays: pods go on.
 
@@ -21,7 +21,7 @@ use datapath::apply::ledger::Ledger;
 use ipam_api::server::{ConnectionEvent, ServeError, ServeOptions, Services, bind, serve};
 use ipamd_aws::{Imds, Settings};
 use ipamd_core::action::Effects;
-use ipamd_core::config::{NatBlocks, Note, Provisioning};
+use ipamd_core::config::{NatBlocks, Note, Provisioning, Source};
 use ipamd_core::event::InstanceFacts;
 use ipamd_core::{Config, Core, Restored};
 use tokio::net::UnixListener;
@@ -30,7 +30,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::cli::Environment;
 use crate::driver::{Driver, Heartbeat};
+use crate::edge::conflist::Conflist;
 use crate::edge::facts::FactsEdge;
 use crate::edge::flush::Flusher;
 use crate::edge::host::{self, Host};
@@ -39,6 +41,7 @@ use crate::edge::kube::{self, Reporter};
 use crate::edge::links;
 use crate::edge::lock::{InstanceLock, LockError};
 use crate::edge::nat_file::NatFile;
+use crate::edge::notify;
 use crate::edge::ready::{self, ReadyMarker};
 use crate::edge::rpc::Backend;
 use crate::edge::runner::Runner;
@@ -164,6 +167,7 @@ struct Edges {
     notes: Arc<[String]>,
     reporter: Reporter,
     kubernetes: kube::Status,
+    conflist: watch::Sender<Vec<String>>,
 }
 
 async fn serve_until_stopped(mut config: Config, folder: PathBuf, found: Found) -> Result<(), InitError> {
@@ -179,7 +183,12 @@ async fn serve_until_stopped(mut config: Config, folder: PathBuf, found: Found) 
         notes: found.notes.clone(),
         reporter,
         kubernetes,
+        conflist: watch::Sender::default(),
     };
+    let serving = watch::Sender::new(false);
+    if let Some(conflist) = Conflist::new(&config, edges.conflist.clone()) {
+        tokio::spawn(conflist.run(serving.subscribe()));
+    }
     let (core, effects): (Core, Effects) = Core::new(config.clone(), found.restored, clock::now());
     let ec2 = watch::Sender::new(None);
     let host = Host::start(config.clone(), inbox.clone(), found.ledger).map_err(step::<io::Error>("host thread"))?;
@@ -197,13 +206,15 @@ async fn serve_until_stopped(mut config: Config, folder: PathBuf, found: Found) 
             imds: imds_only(&config),
             runtime: config.runtime.clone(),
         },
-        ready: ReadyMarker::new(&folder, found.boot_id),
+        ready: ReadyMarker::new(&folder, found.boot_id, serving),
         heartbeat: edges.heartbeat.clone(),
         reporter: edges.reporter.clone(),
         waiting: std::collections::HashMap::new(),
     };
     let (stop, rpc) = serve_plugin(&config, listener, &edges);
     serve_introspection(&config, &edges);
+    let systemd = Environment.get("NOTIFY_SOCKET");
+    notify::ready(systemd.as_deref());
     watcher::start(inbox.clone()).map_err(step::<io::Error>("watch thread"))?;
     tokio::spawn(links::listen(config.veth_prefix.clone(), inbox.clone()));
     if let Some(file) = nat_file {
@@ -219,6 +230,7 @@ async fn serve_until_stopped(mut config: Config, folder: PathBuf, found: Found) 
     tokio::spawn(FactsEdge { settings, provisioning, inbox: inbox.clone(), ec2, facts: edges.facts }.run());
     let signals = stop_at_signal(inbox, stop).map_err(step::<io::Error>("signals"))?;
     driver.run(effects).await;
+    notify::stopping(systemd.as_deref());
     signals.abort();
     // The listener closed at the signal; what is open gets its answer.
     let _ = timeout(LAST_ANSWERS, rpc).await;
@@ -261,7 +273,8 @@ fn serve_plugin(config: &Config, listener: UnixListener, edges: &Edges) -> (watc
 fn serve_introspection(config: &Config, edges: &Edges) {
     if let Some(bind) = config.introspection.clone() {
         let (inbox, heartbeat, notes) = (edges.inbox.clone(), edges.heartbeat.clone(), edges.notes.clone());
-        let state = Introspection { inbox, heartbeat, notes, kubernetes: edges.kubernetes.clone() };
+        let (kubernetes, conflist) = (edges.kubernetes.clone(), edges.conflist.subscribe());
+        let state = Introspection { inbox, heartbeat, notes, kubernetes, conflist };
         tokio::spawn(http::serve(bind, state));
     }
 }

@@ -11,7 +11,7 @@ use crate::plan::egress::EGRESS;
 use crate::plan::host::{self as plan, HostSetup, HostState, Ipv6State};
 use crate::plan::nft::NftTable;
 use crate::plan::settings::Setting;
-use crate::plan::{Family, LinkName, Op, Plan, ids, marks};
+use crate::plan::{Family, LinkName, MacAddr, Op, Plan, ids, marks};
 
 /// Sets the node up and proves it; what had to be written. What settings of the node were before is in the ledger then.
 ///
@@ -59,6 +59,39 @@ pub fn setup_with(host: &HostSetup, ledger: &mut Ledger) -> Result<Plan, ApplyEr
     left.ops.retain(|op| !is_optional(op));
     eni::prove("host", &left)?;
     Ok(written)
+}
+
+/// What of the node's set-up is below /proc/sys and not so yet: a daemon without privileges finds it read-only, so the install step
+/// writes it. `ipv6`: the MAC of the primary ENI, where pods use IPv6.
+///
+/// # Errors
+/// A setting or the links cannot be read, or no link has that MAC.
+pub fn missing_settings(disables_early_demux: bool, ipv6: Option<MacAddr>) -> Result<Plan, ApplyError> {
+    let mut ops = Vec::new();
+    if sysctl::value(Setting::IpForward)?.as_deref() != Some("1") {
+        ops.push(Setting::IpForward.to(1));
+    }
+    if let Some(mac) = ipv6 {
+        let link = eni::find(read::links(&mut Socket::route()?)?, mac)?;
+        ops.extend(plan::ipv6_forwarding(&forwarding_of(&link.name)?));
+    }
+    if disables_early_demux && !early_demux_is_off()? {
+        ops.push(Setting::TcpEarlyDemux.to(0));
+    }
+    Ok(Plan { ops })
+}
+
+/// Writes settings that are missing; what they were is in the ledger before.
+///
+/// # Errors
+/// [`ApplyError::NotWritable`] where /proc/sys is read-only; [`ApplyError::Record`] when what it was cannot be kept, and it is
+/// left as it is.
+pub fn write_settings(missing: &Plan, ledger: &mut Ledger) -> Result<(), ApplyError> {
+    for op in &missing.ops {
+        let Op::Sysctl(setting) = op else { continue };
+        ledger.around(op, || sysctl::ensure(setting).map(|_| ()))?;
+    }
+    Ok(())
 }
 
 /// Whether a node serves without it.
@@ -131,17 +164,25 @@ fn observe(
     Ok((link, state))
 }
 
-fn observe_ipv6(route: &mut Socket, netfilter: &mut Socket, primary: &str) -> Result<Ipv6State, ApplyError> {
+/// Of IPv6, what is below /proc/sys.
+fn forwarding_of(primary: &str) -> Result<Ipv6State, ApplyError> {
     let accept_ra = sysctl::read(&format!("net/ipv6/conf/{primary}/accept_ra"))?;
     let hears_as_host = accept_ra.as_deref() == Some("1");
+    Ok(Ipv6State {
+        forwards: sysctl::value(Setting::Ipv6Forwarding)?.is_none_or(|value| value == "1"),
+        hears_routers_as_host: LinkName::new(primary).ok().filter(|_| hears_as_host),
+        ..Ipv6State::default()
+    })
+}
+
+fn observe_ipv6(route: &mut Socket, netfilter: &mut Socket, primary: &str) -> Result<Ipv6State, ApplyError> {
     // By the alias: a route that somebody has removed proves nothing.
     let of_pod =
         |link: &Link| link.group != ids::DEAD_GROUP && link.alias().is_some_and(|alias| alias.addresses.v6().is_some());
     Ok(Ipv6State {
-        forwards: sysctl::value(Setting::Ipv6Forwarding)?.is_none_or(|value| value == "1"),
-        hears_routers_as_host: LinkName::new(primary).ok().filter(|_| hears_as_host),
         has_pods: read::links(route)?.iter().any(of_pod),
         nft: nftables::observe(netfilter, Family::V6, ids::NFT_TABLE)?,
+        ..forwarding_of(primary)?
     })
 }
 

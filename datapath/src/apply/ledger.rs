@@ -26,7 +26,7 @@ use crate::plan::settings::{Change, Judged, Memory, Setting, Verdict, judge};
 /// The file and what it says.
 #[derive(Debug)]
 pub struct Ledger {
-    /// `None`: kept nowhere (tests).
+    /// `None`: kept nowhere.
     path: Option<PathBuf>,
     boot_id: String,
     memory: Memory,
@@ -53,9 +53,9 @@ impl Ledger {
         Self { path: Some(path.to_owned()), boot_id: boot_id.to_owned(), memory: Memory::default() }
     }
 
-    /// One that is kept nowhere.
-    #[cfg(test)]
-    pub(crate) fn nowhere() -> Self {
+    /// One that is kept nowhere: for a network namespace that goes with what is done in it.
+    #[must_use]
+    pub fn nowhere() -> Self {
         Self { path: None, boot_id: String::new(), memory: Memory::default() }
     }
 

@@ -289,7 +289,9 @@ pub fn diff(host: &HostSetup, state: &HostState) -> Plan {
     if !state.ip_forward {
         ops.push(Setting::IpForward.to(1));
     }
-    ops.extend(ipv6_forwarding(host, &state.ipv6));
+    if host.families.uses_ipv6() {
+        ops.extend(ipv6_forwarding(&state.ipv6));
+    }
     ops.extend(eni::diff(&host.primary_eni(), &state.primary).ops);
     let Move { missing, stale } = Move::of(host, &state.mark_rules);
     // As long as the old table gives ENIs their marks, no rule that would take those may come; and none may be left that would take
@@ -321,10 +323,8 @@ pub fn diff(host: &HostSetup, state: &HostState) -> Plan {
 /// A node that forwards IPv6 forgets the routes it has from routers and takes no more, unless the link says otherwise
 /// (`accept_ra`, kernel `Documentation/networking/ip-sysctl.rst`): that goes first. A link on which the kernel hears no router at
 /// all (0: systemd-networkd hears them itself) stays as it is.
-fn ipv6_forwarding(host: &HostSetup, state: &Ipv6State) -> Vec<Op> {
-    if !host.families.uses_ipv6() {
-        return Vec::new();
-    }
+#[must_use]
+pub fn ipv6_forwarding(state: &Ipv6State) -> Vec<Op> {
     let path = |link| format!("net/ipv6/conf/{link}/accept_ra");
     let link = state.hears_routers_as_host.as_ref();
     let hears = link.map(|link| Op::Sysctl(Sysctl { path: path(link), value: "2".to_owned() }));

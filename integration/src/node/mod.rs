@@ -467,7 +467,10 @@ pub(crate) fn daemon_binary() -> Result<PathBuf, NodeError> {
 }
 
 /// `ENID_CNI_PLUGIN`, else the static one that `make` builds, else cargo's.
-pub(crate) fn plugin_binary() -> Result<PathBuf, NodeError> {
+///
+/// # Errors
+/// It is not built.
+pub fn plugin_binary() -> Result<PathBuf, NodeError> {
     binary("ENID_CNI_PLUGIN", &["enid/aws-cni", "debug/aws-cni"])
 }
 

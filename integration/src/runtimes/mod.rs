@@ -110,8 +110,14 @@ fn packages() -> Result<PathBuf, RuntimesError> {
     }
 }
 
-/// What a runtime is told of CNI: the folder of the plugins, and that of the conflist as it is shipped, but for the node's paths.
+/// What a runtime is told of CNI: the folder of the plugins, and that of the conflist as it is shipped, but for the node's paths. Where
+/// the node has both from `ipamd install` and its daemon, those.
 fn install(world: &World, node: &Node, packages: &Path) -> Result<(PathBuf, PathBuf), RuntimesError> {
+    if let Some((plugins, conf)) = node.variable("HOST_CNI_BIN_PATH").zip(node.variable("HOST_CNI_CONFDIR_PATH")) {
+        let (plugins, conf) = (PathBuf::from(plugins), PathBuf::from(conf));
+        fs::copy(packages.join("loopback"), plugins.join("loopback")).map_err(failed("copying `loopback`"))?;
+        return Ok((plugins, conf));
+    }
     let place = |name: &str| world.folder(&format!("{}/{name}", node.name));
     let (plugins, conf) = (place("cni-bin")?, place("cni-conf")?);
     fs::copy(plugin_binary()?, plugins.join("aws-cni")).map_err(failed("copying the plugin"))?;

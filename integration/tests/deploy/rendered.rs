@@ -194,13 +194,16 @@ fn a_service_called_enid_puts_nothing_into_the_environment() {
 
 #[test]
 fn the_agent_comes_with_the_question_for_it_and_the_daemon_asks_nothing_without_it() {
-    let objects = rendered("nodeAgent: {enabled: true, image: {repository: localhost/agent}}\nenableNetworkPolicy: true");
+    let objects =
+        rendered("nodeAgent: {enabled: true, image: {repository: localhost/agent}}\nenableNetworkPolicy: true");
     let daemon_set = object(&objects, "DaemonSet", "enid");
     assert_eq!(variable(container(daemon_set, "ipamd"), "NETWORK_POLICY_ENFORCING_MODE"), Some("standard"));
     let arguments = container(daemon_set, "aws-eks-nodeagent")["args"].as_array().unwrap();
     assert!(arguments.contains(&json!("--enable-network-policy=true")), "{arguments:?}");
     assert_eq!(object(&objects, "ConfigMap", "amazon-vpc-cni")["data"]["enable-network-policy-controller"], "true");
-    let strict = rendered("nodeAgent: {enabled: true, image: {repository: localhost/agent}}\nenv: {NETWORK_POLICY_ENFORCING_MODE: strict}");
+    let strict = rendered(
+        "nodeAgent: {enabled: true, image: {repository: localhost/agent}}\nenv: {NETWORK_POLICY_ENFORCING_MODE: strict}",
+    );
     let ipamd = container(object(&strict, "DaemonSet", "enid"), "ipamd");
     assert_eq!(variable(ipamd, "NETWORK_POLICY_ENFORCING_MODE"), Some("strict"));
     let without = rendered("{}");

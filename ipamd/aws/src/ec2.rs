@@ -31,6 +31,7 @@ use crate::intercept::{BucketInterceptor, ThrottledCallsAreNotRetried};
 use crate::throttle::Throttle;
 use crate::{limits, view};
 
+pub(crate) mod dry_run;
 mod failure;
 mod reads;
 use failure::{incomplete, not_ec2, own_bucket};

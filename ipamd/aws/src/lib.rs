@@ -26,6 +26,7 @@ mod view;
 
 pub use config::{ConnectError, Settings};
 pub use ec2::Ec2;
+pub use ec2::dry_run::{Subject, TRIED, Verdict};
 pub use imds::Imds;
 
 /// An SDK error with its causes in one line. The SDK's own display context adds their `Debug` text, which nobody can read.

@@ -154,8 +154,43 @@ pub struct Config {
     pub imds_endpoint: Option<String>,
     /// PEM file of the certificate authorities that AWS's endpoints are trusted by (`AWS_CA_BUNDLE`); `None`: the system's.
     pub ca_bundle: Option<PathBuf>,
+    /// What is laid down for the container runtime.
+    pub cni: CniFiles,
     /// How the plugin is to ask the network policy agent (`NETWORK_POLICY_ENFORCING_MODE`), as it was written; `None`: not at all.
     pub policy_mode: Option<String>,
+}
+
+/// What is laid down for the container runtime: the plugin, by the install step, and its configuration list, by the daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CniFiles {
+    /// Folder of the plugin (`HOST_CNI_BIN_PATH`); `None`: the install step looks for it.
+    pub bin_folder: Option<PathBuf>,
+    /// Folder of the configuration list (`HOST_CNI_CONFDIR_PATH`); `None`: none is written.
+    pub conf_folder: Option<PathBuf>,
+    /// A list of one's own in place of ours (`ENID_CONFLIST_TEMPLATE`).
+    pub template: Option<PathBuf>,
+    /// The plugin's log, a path or `stderr` (`AWS_VPC_K8S_PLUGIN_LOG_FILE`).
+    pub plugin_log: String,
+    /// The plugin's log level, in upper case (`AWS_VPC_K8S_PLUGIN_LOG_LEVEL`).
+    pub plugin_log_level: String,
+    /// Whether the plugin `bandwidth` is in the list (`ENABLE_BANDWIDTH_PLUGIN`).
+    pub has_bandwidth: bool,
+    /// Whether the plugin `tuning` is in the list, which switches IPv6 off in pods (`DISABLE_POD_V6`).
+    pub disables_pod_ipv6: bool,
+}
+
+impl Default for CniFiles {
+    fn default() -> Self {
+        Self {
+            bin_folder: None,
+            conf_folder: None,
+            template: None,
+            plugin_log: "/var/log/aws-routed-eni/plugin.log".to_owned(),
+            plugin_log_level: "DEBUG".to_owned(),
+            has_bandwidth: false,
+            disables_pod_ipv6: false,
+        }
+    }
 }
 
 /// What slots of ENIs are filled with.
@@ -401,6 +436,7 @@ impl Default for Config {
             ec2_endpoint: None,
             imds_endpoint: None,
             ca_bundle: None,
+            cni: CniFiles::default(),
             policy_mode: None,
         }
     }

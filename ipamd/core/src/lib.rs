@@ -7,6 +7,7 @@
 //! ```text
 //!   ids event action reason      the contract with the driver
 //!   config                       environment to settings
+//!   conflist                     the network configuration list for the runtime, merged with what others chained
 //!   core                         events in, effects out: notes an event, then advances the state
 //!     ├─ store                   addresses: Free ► Allocated ► Cooling ► Free
 //!     ├─ lifecycle               ENIs: Requested ► Attaching ► Configuring ► Ready ► Draining ► Detaching ► Deleting
@@ -23,6 +24,7 @@ pub mod action;
 mod backoff;
 pub mod checkpoint;
 pub mod config;
+pub mod conflist;
 pub mod core;
 pub mod ec2;
 pub mod event;

@@ -17,6 +17,17 @@ use crate::edge::lock::InstanceLock;
 use crate::edge::{ready, settings};
 use crate::telemetry::chain;
 
+/// What a clean-up did.
+#[derive(Debug)]
+pub(super) struct Cleaned {
+    /// Line by line.
+    pub(super) text: String,
+    /// Pods that live, for which something was kept.
+    pub(super) living_pods: usize,
+    /// What could not be put back.
+    pub(super) failure: Option<String>,
+}
+
 /// Removes what is ours, puts settings back, and prints what was kept. `journal` is `AWS_VPC_K8S_CNI_BACKING_STORE`.
 ///
 /// # Errors
@@ -24,6 +35,16 @@ use crate::telemetry::chain;
 /// hinders only what it is for.
 pub fn run(out: &mut dyn Write, journal: Option<OsString>) -> Result<(), String> {
     let journal = journal.filter(|path| !path.is_empty()).map_or_else(|| Config::default().journal, PathBuf::from);
+    let Cleaned { text, failure, .. } = clean(&journal)?;
+    out.write_all(text.as_bytes()).map_err(|error| format!("writing to standard output: {error}"))?;
+    failure.map_or(Ok(()), Err)
+}
+
+/// Removes what is ours and puts settings back.
+///
+/// # Errors
+/// The daemon runs, or everything that could not be removed.
+pub(super) fn clean(journal: &Path) -> Result<Cleaned, String> {
     let folder = journal.parent().unwrap_or(Path::new("/"));
     let lock = folder.join("ipamd.lock");
     // No lock file: no daemon ever ran with this state folder.
@@ -34,9 +55,7 @@ pub fn run(out: &mut dyn Write, journal: Option<OsString>) -> Result<(), String>
         Ok((told, errors)) => (told, (!errors.is_empty()).then(|| all(&errors))),
         Err(failure) => (Vec::new(), Some(failure)),
     };
-    let written = out.write_all(text(&kept, &told).as_bytes());
-    written.map_err(|error| format!("writing to standard output: {error}"))?;
-    failure.map_or(Ok(()), Err)
+    Ok(Cleaned { text: text(&kept, &told), living_pods: kept.pods.len(), failure })
 }
 
 fn all(errors: &[ApplyError]) -> String {

@@ -1,22 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `ipamd status`: asks the running daemon over its introspection address and prints what it holds, what it does and why.
-//!
-//! One HTTP/1.0 request over a plain socket: no runtime, no client library.
 
-use std::io::{self, Read, Write};
-use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::io::Write;
 
 use ipamd_core::config::{Bind, WarmTargets};
 use ipamd_core::event::{LostConnections, TrackedConnections};
 use ipamd_core::snapshot::{EniSnapshot, KubernetesSnapshot, PoolSnapshot};
 use ipamd_core::{Config, Snapshot};
 
+use super::ask::get;
 use super::table::table;
-
-/// The daemon answers from memory; longer means that it hangs.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Prints the daemon's state.
 ///
@@ -34,42 +27,6 @@ pub fn run(config: &Config, address: Option<Bind>, json: bool, out: &mut dyn Wri
         render(&snapshot)
     };
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| format!("standard output: {error}"))
-}
-
-fn shown(bind: &Bind) -> String {
-    match bind {
-        Bind::Tcp(address) => address.to_string(),
-        Bind::Unix(path) => format!("unix:{}", path.display()),
-    }
-}
-
-fn get(bind: &Bind, path: &str) -> Result<String, String> {
-    let answer = match bind {
-        Bind::Tcp(address) => TcpStream::connect_timeout(address, PATIENCE).and_then(|stream| {
-            stream.set_read_timeout(Some(PATIENCE))?;
-            exchange(stream, path)
-        }),
-        Bind::Unix(socket) => UnixStream::connect(socket).and_then(|stream| {
-            stream.set_read_timeout(Some(PATIENCE))?;
-            exchange(stream, path)
-        }),
-    };
-    let answer = answer.map_err(|error| match error.kind() {
-        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
-            format!("no daemon answers on {}: is ipamd running on this node? ({error})", shown(bind))
-        }
-        _ => format!("asking the daemon on {}: {error}", shown(bind)),
-    })?;
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or("the daemon's answer is not HTTP")?;
-    let status = head.lines().next().unwrap_or_default();
-    if status.split(' ').nth(1) == Some("200") { Ok(body.to_owned()) } else { Err(format!("{status}: {body}")) }
-}
-
-fn exchange(mut stream: impl Read + Write, path: &str) -> io::Result<String> {
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer)
 }
 
 /// The tables.

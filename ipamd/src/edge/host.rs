@@ -226,7 +226,7 @@ pub(crate) fn failure(error: &ApplyError) -> Failure {
     Failure { class, code, message: chain(error), retry_after: None }
 }
 
-fn mac(mac: core_ids::MacAddr) -> MacAddr {
+pub(crate) fn mac(mac: core_ids::MacAddr) -> MacAddr {
     MacAddr(mac.0)
 }
 

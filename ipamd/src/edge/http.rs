@@ -24,6 +24,7 @@ use ipamd_core::config::Bind;
 use ipamd_core::snapshot::{AddressSnapshot, EniSnapshot};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
 
 use crate::clock;
 use crate::driver::Heartbeat;
@@ -41,6 +42,8 @@ pub(crate) struct Introspection {
     /// Of settings, from the start.
     pub(crate) notes: Arc<[String]>,
     pub(crate) kubernetes: Status,
+    /// Of the configuration list, as they are now.
+    pub(crate) conflist: watch::Receiver<Vec<String>>,
 }
 
 /// Serves for ever.
@@ -81,7 +84,8 @@ async fn commands() -> Json<Value> {
 async fn snapshot(state: &Introspection) -> Result<Snapshot, (StatusCode, &'static str)> {
     let snapshot = state.inbox.snapshot().await;
     let snapshot = snapshot.ok_or((StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping\n"))?;
-    Ok(Snapshot { notes: state.notes.to_vec(), kubernetes: state.kubernetes.show(), ..snapshot })
+    let notes = state.notes.iter().chain(state.conflist.borrow().iter()).cloned().collect();
+    Ok(Snapshot { notes, kubernetes: state.kubernetes.show(), ..snapshot })
 }
 
 async fn status(State(state): State<Introspection>) -> Response {

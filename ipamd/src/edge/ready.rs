@@ -3,6 +3,8 @@
 //!
 //! The plugin's STATUS reads it: before that an ADD could not succeed. It is written once and never withdrawn, so that
 //! STATUS does not flap; after a reboot it names another boot and does not count.
+//!
+//! In the same moment of each daemon's life the network configuration list is due ([`super::conflist`]).
 
 #![expect(clippy::disallowed_methods, reason = "the file edge of the marker")]
 
@@ -12,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use ipam_api::state::{BOOT_ID, READY};
 use ipamd_core::Core;
+use tokio::sync::watch;
 
 use crate::clock;
 
@@ -26,18 +29,27 @@ pub(crate) struct ReadyMarker {
     path: PathBuf,
     boot_id: String,
     written: bool,
+    serving: watch::Sender<bool>,
 }
 
 impl ReadyMarker {
-    pub(crate) fn new(state_folder: &Path, boot_id: String) -> Self {
+    /// `serving` becomes true when an ADD would succeed.
+    pub(crate) fn new(state_folder: &Path, boot_id: String, serving: watch::Sender<bool>) -> Self {
         let path = state_folder.join(READY);
         let written = fs::read_to_string(&path).is_ok_and(|text| text.trim() == boot_id);
-        Self { path, boot_id, written }
+        Self { path, boot_id, written, serving }
     }
 
     /// Writes the marker as soon as the core serves.
     pub(crate) fn update(&mut self, core: &Core) {
-        if self.written || !core.snapshot(clock::now()).serving {
+        let is_known = *self.serving.borrow();
+        if (self.written && is_known) || !core.snapshot(clock::now()).serving {
+            return;
+        }
+        if !is_known {
+            self.serving.send_replace(true);
+        }
+        if self.written {
             return;
         }
         match self.write() {

@@ -221,7 +221,11 @@ mod tests {
         assert!(store.reference_is_later() > Some(Duration::from_secs(3_500)));
         fs::remove_file(&own).unwrap();
         store.write(&checkpoint("own", "three pods")).unwrap();
-        assert_eq!((store.reference_is_later(), own.exists()), (None, false), "what somebody removed stays so until it changes");
+        assert_eq!(
+            (store.reference_is_later(), own.exists()),
+            (None, false),
+            "what somebody removed stays so until it changes"
+        );
     }
 
     #[test]

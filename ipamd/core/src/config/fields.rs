@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use super::read::Reader;
 use super::{
-    AddressMode, Bind, Config, Layout, LogConfig, LogLevel, LogTarget, NatBlocks, PortChoice, Provisioning, SnatConfig,
-    WarmTargets,
+    AddressMode, Bind, CniFiles, Config, Layout, LogConfig, LogLevel, LogTarget, NatBlocks, PortChoice, Provisioning,
+    SnatConfig, WarmTargets,
 };
 use crate::action::PREFIX_ADDRESSES;
 
@@ -78,10 +78,19 @@ pub(super) fn note_idle(reader: &mut Reader<'_>, config: &Config) {
     let addresses = matches!(config.warm, WarmTargets::Addresses { .. });
     let by_prefixes = matches!(config.address_mode, AddressMode::Prefixes { .. });
     let nameless = config.kubernetes.node_name.is_none();
+    const NO_CONFLIST: &str = "without HOST_CNI_CONFDIR_PATH: no configuration list is written";
+    let usual = CniFiles::default();
+    let other_log = config.cni.plugin_log != usual.plugin_log;
+    let other_level = config.cni.plugin_log_level != usual.plugin_log_level;
     for (name, idle, because) in [
         ("ENID_ENI_MARK_MASK", !flat, "in layout classic, which marks no pod"),
         ("ENID_LEAKED_ENI_AGE", config.leaked_eni_age.is_none(), "with DISABLE_LEAKED_ENI_CLEANUP"),
         ("INTROSPECTION_BIND_ADDRESS", config.introspection.is_none(), "with DISABLE_INTROSPECTION"),
+        ("ENID_CONFLIST_TEMPLATE", config.cni.conf_folder.is_none(), NO_CONFLIST),
+        ("AWS_VPC_K8S_PLUGIN_LOG_FILE", config.cni.conf_folder.is_none() && other_log, NO_CONFLIST),
+        ("AWS_VPC_K8S_PLUGIN_LOG_LEVEL", config.cni.conf_folder.is_none() && other_level, NO_CONFLIST),
+        ("ENABLE_BANDWIDTH_PLUGIN", config.cni.conf_folder.is_none() && config.cni.has_bandwidth, NO_CONFLIST),
+        ("DISABLE_POD_V6", config.cni.conf_folder.is_none() && config.cni.disables_pod_ipv6, NO_CONFLIST),
         ("ADDITIONAL_ENI_TAGS", !full, "where ENIs are someone else's to make"),
         ("ANNOTATE_POD_IP", config.kubernetes.annotates_pods && nameless, "without MY_NODE_NAME"),
         ("ENID_STARTUP_TAINT", nameless, "without MY_NODE_NAME"),
@@ -254,6 +263,41 @@ pub(super) fn policy_mode(reader: &mut Reader<'_>) -> Option<String> {
     }
     reader.error(NAME, &mode, "none, standard or strict is allowed");
     None
+}
+
+/// What is laid down for the runtime. The plugin takes `fatal` for no level; the reference's manifests may have it.
+pub(super) fn cni_files(reader: &mut Reader<'_>, default: CniFiles) -> CniFiles {
+    const LOG: &str = "AWS_VPC_K8S_PLUGIN_LOG_FILE";
+    const LEVEL: &str = "AWS_VPC_K8S_PLUGIN_LOG_LEVEL";
+    let plugin_log = match reader.text(LOG).as_deref() {
+        None => default.plugin_log,
+        Some("stderr") => "stderr".to_owned(),
+        Some("stdout") => {
+            let problem = "the plugin's standard output belongs to its contract; a path or stderr is allowed";
+            reader.error(LOG, "stdout", problem);
+            default.plugin_log
+        }
+        Some(_) => path(reader, LOG, PathBuf::from(&default.plugin_log)).display().to_string(),
+    };
+    let level = reader.text(LEVEL);
+    let plugin_log_level = match level.as_deref().map(str::to_ascii_uppercase) {
+        None => default.plugin_log_level,
+        Some(level) if matches!(level.as_str(), "DEBUG" | "INFO" | "WARN" | "ERROR") => level,
+        Some(level) if level == "FATAL" => "ERROR".to_owned(),
+        Some(_) => {
+            reader.error(LEVEL, level.as_deref().unwrap_or_default(), "debug, info, warn, error or fatal is allowed");
+            default.plugin_log_level
+        }
+    };
+    CniFiles {
+        bin_folder: optional_path(reader, "HOST_CNI_BIN_PATH"),
+        conf_folder: optional_path(reader, "HOST_CNI_CONFDIR_PATH"),
+        template: optional_path(reader, "ENID_CONFLIST_TEMPLATE"),
+        plugin_log,
+        plugin_log_level,
+        has_bandwidth: reader.boolean("ENABLE_BANDWIDTH_PLUGIN", false),
+        disables_pod_ipv6: reader.boolean("DISABLE_POD_V6", false),
+    }
 }
 
 /// Names are the prefix and 11 hex digits in at most 15 bytes (IFNAMSIZ), and must not look like the host's own links.

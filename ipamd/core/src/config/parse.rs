@@ -79,6 +79,7 @@ fn read_config(reader: &mut Reader<'_>) -> Config {
         ec2_endpoint: fields::url(reader, &["AWS_EC2_ENDPOINT", "AWS_ENDPOINT_URL_EC2", "AWS_ENDPOINT_URL"]),
         imds_endpoint: fields::url(reader, &["AWS_EC2_METADATA_SERVICE_ENDPOINT"]),
         ca_bundle: fields::optional_path(reader, "AWS_CA_BUNDLE"),
+        cni: fields::cni_files(reader, default.cni),
         policy_mode: fields::policy_mode(reader),
     }
 }

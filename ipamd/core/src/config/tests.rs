@@ -277,7 +277,6 @@ fn marks_that_overlap_are_a_mistake_that_names_both() {
 fn the_table_says_in_a_word_what_becomes_of_values() {
     let label = |name: &str| VARIABLES.iter().find(|row| row.name == name).expect("a row").support.label();
     assert_eq!(label("ENABLE_IPv6"), "other values are refused");
-    assert_eq!(label("AWS_VPC_K8S_PLUGIN_LOG_FILE"), "some values are refused");
     assert_eq!(label("AWS_VPC_K8S_CNI_CONFIGURE_RPFILTER"), "accepted with a warning");
     assert_eq!(label("VPC_CNI_VERSION"), "accepted, no effect");
     assert_eq!(label("NETWORK_POLICY_ENFORCING_MODE"), "honoured");
