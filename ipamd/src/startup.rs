@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use datapath::apply::ledger::Ledger;
 use ipam_api::server::{ConnectionEvent, ServeError, ServeOptions, Services, bind, serve};
-use ipamd_aws::{Imds, Settings};
+use ipamd_aws::Imds;
 use ipamd_core::action::Effects;
 use ipamd_core::config::{NatBlocks, Note, Provisioning, Source};
 use ipamd_core::event::InstanceFacts;
@@ -33,7 +33,7 @@ use tokio::time::timeout;
 use crate::cli::Environment;
 use crate::driver::{Driver, Heartbeat};
 use crate::edge::conflist::Conflist;
-use crate::edge::facts::FactsEdge;
+use crate::edge::facts::{FactsEdge, ec2_settings};
 use crate::edge::flush::Flusher;
 use crate::edge::host::{self, Host};
 use crate::edge::http::{self, Introspection};
@@ -220,12 +220,7 @@ async fn serve_until_stopped(mut config: Config, folder: PathBuf, found: Found) 
     if let Some(file) = nat_file {
         tokio::spawn(file.watch(inbox.clone(), edges.blocks));
     }
-    let settings = Settings {
-        http_timeout: config.http_timeout,
-        ec2_endpoint: config.ec2_endpoint.clone(),
-        ca_bundle: config.ca_bundle.clone(),
-        clock: clock::boot,
-    };
+    let settings = ec2_settings(&config);
     let provisioning = config.provisioning;
     tokio::spawn(FactsEdge { settings, provisioning, inbox: inbox.clone(), ec2, facts: edges.facts }.run());
     let signals = stop_at_signal(inbox, stop).map_err(step::<io::Error>("signals"))?;

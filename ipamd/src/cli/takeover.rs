@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use datapath::apply::takeover::{self as kernel, Found};
 use ipam_api::Client;
-use ipamd_aws::{Ec2, Imds, Settings};
+use ipamd_aws::{Ec2, Imds};
 use ipamd_core::action::{ActionKind, Priority};
 use ipamd_core::config::{Config, Layout, Provisioning};
 use ipamd_core::event::{EniView, Failure, Outcome};
@@ -23,6 +23,7 @@ use ipamd_core::ids::EniId;
 use ipamd_core::{Core, Restored, Snapshot};
 
 use crate::clock;
+use crate::edge::facts::ec2_settings;
 use crate::edge::host;
 use crate::edge::lock::InstanceLock;
 use crate::edge::ready;
@@ -180,8 +181,7 @@ async fn enis(config: &Config) -> Result<(Vec<EniView>, Option<Vec<EniView>>), F
     if config.provisioning == Provisioning::ImdsOnly {
         return Ok((of_imds, None));
     }
-    let settings =
-        Settings { http_timeout: config.http_timeout, ec2_endpoint: config.ec2_endpoint.clone(), clock: clock::boot };
+    let settings = ec2_settings(config);
     let failed = |message| Failure {
         class: ipamd_core::event::FailureClass::Transient,
         code: "Ec2".to_owned(),

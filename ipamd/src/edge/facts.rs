@@ -12,12 +12,13 @@ use std::time::Duration;
 
 use instance_limits::InstanceLimits;
 use ipamd_aws::{Ec2, Imds, Settings};
-use ipamd_core::Event;
 use ipamd_core::config::Provisioning;
 use ipamd_core::event::{EniView, Failure, FailureClass, InstanceFacts};
+use ipamd_core::{Config, Event};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use crate::clock;
 use crate::inbox::Inbox;
 
 /// Tries while IMDS or EC2 does not answer: the pause doubles from the first to the longest.
@@ -31,6 +32,16 @@ const REFRESH: Duration = Duration::from_secs(30);
 
 /// How often metadata's ENIs are compared where someone else attaches them: a read of one's own host, no call to EC2.
 const WATCH: Duration = Duration::from_secs(10);
+
+/// How EC2 is asked, by the daemon and by every command.
+pub(crate) fn ec2_settings(config: &Config) -> Settings {
+    Settings {
+        http_timeout: config.http_timeout,
+        ec2_endpoint: config.ec2_endpoint.clone(),
+        ca_bundle: config.ca_bundle.clone(),
+        clock: clock::boot,
+    }
+}
 
 /// What the edge tells to whom.
 #[derive(Debug)]

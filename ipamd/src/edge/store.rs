@@ -212,7 +212,7 @@ mod tests {
         let mut store = Store::new(&path);
         assert_eq!(store.reference_is_later(), None, "there is none");
         store.write(&checkpoint("own", "one pod")).unwrap();
-        [&path, &own].map(|path| age(path));
+        [&path, &own].into_iter().for_each(|path| age(path));
         // An hour later an ADD changes nothing in our file.
         store.write(&checkpoint("own", "two pods")).unwrap();
         assert_eq!(store.reference_is_later(), None);

@@ -9,7 +9,7 @@ use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-use ipamd_aws::{Ec2, Imds, Settings, Subject, TRIED, Verdict};
+use ipamd_aws::{Ec2, Imds, Subject, TRIED, Verdict};
 use ipamd_core::Config;
 use ipamd_core::action::{ActionKind, Priority, SubnetQuery};
 use ipamd_core::config::{Provisioning, SubnetChoice};
@@ -17,7 +17,7 @@ use ipamd_core::event::{Failure, InstanceFacts, Outcome, SubnetView};
 use ipamd_core::ids::AttachmentId;
 
 use super::Finding;
-use crate::clock;
+use crate::edge::facts::ec2_settings;
 use crate::telemetry::chain;
 
 /// Where metadata is, on an instance.
@@ -114,8 +114,7 @@ async fn after_facts(config: &Config, facts: &InstanceFacts, findings: &mut Vec<
         findings.extend(instance(facts, None));
         return;
     }
-    let settings =
-        Settings { http_timeout: config.http_timeout, ec2_endpoint: config.ec2_endpoint.clone(), clock: clock::boot };
+    let settings = ec2_settings(config);
     let ec2 = match Ec2::connect(&settings, &facts.region).await {
         Ok(ec2) => ec2,
         Err(error) => {
