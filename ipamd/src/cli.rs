@@ -132,18 +132,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, l
                 let word = word.string()?;
                 command = Some(if word == "probe" { Command::Probe(question(&mut parser)?) } else { named(&word)? });
             }
-            Short('o') | Long("output") => {
-                let format = parser.value()?.string()?;
-                match (&mut command, format.as_str()) {
-                    (
-                        Some(Command::Status { json, .. } | Command::Takeover { json, .. } | Command::Doctor { json }),
-                        "json",
-                    ) => *json = true,
-                    _ => {
-                        return Err(format!("-o {format}: only `status`, `doctor` and `takeover` have -o json").into());
-                    }
-                }
-            }
+            Short('o') | Long("output") => as_json(&mut command, &parser.value()?.string()?)?,
             Long("finish") => match &mut command {
                 Some(Command::HandBack(step)) => *step = hand_back::Step::Finish,
                 _ => return Err("--finish belongs to `hand-back`".into()),
@@ -183,6 +172,17 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, l
         }
     }
     complete(command)
+}
+
+/// What `-o` asks for.
+fn as_json(command: &mut Option<Command>, format: &str) -> Result<(), lexopt::Error> {
+    match (command, format) {
+        (Some(Command::Status { json, .. } | Command::Takeover { json, .. } | Command::Doctor { json }), "json") => {
+            *json = true
+        }
+        _ => return Err(format!("-o {format}: only `status`, `doctor` and `takeover` have -o json").into()),
+    }
+    Ok(())
 }
 
 /// The command, when it has what it needs.

@@ -119,7 +119,6 @@ fn a_folder_that_is_missing_is_told_once_and_a_broken_list_is_set_aside() {
 /// UP-25: 500 ms with a journal, 3 s without one and without EC2's own time. The machine that runs the tests may be busy: the best
 /// of three counts, and the limits are wider.
 #[test]
-#[expect(clippy::print_stderr, reason = "the figures are a result")]
 fn the_list_is_there_soon_after_the_daemon_starts() {
     let mut topology = nodes(true);
     topology.emulator.with_model(|vpc, _| {

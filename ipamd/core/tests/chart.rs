@@ -47,8 +47,8 @@ fn takes(variable: &Variable, value: &str) -> bool {
 fn words(kind: &str) -> Option<Vec<&str>> {
     let (first, last) = kind.split_once(" or ")?;
     let words: Vec<&str> = first.split(", ").chain([last]).collect();
-    let plain = |word: &&str| word.chars().all(|letter| letter.is_ascii_lowercase()) && *word != "path";
-    words.iter().all(|word| plain(&word)).then_some(words)
+    let plain = |word: &str| word.chars().all(|letter| letter.is_ascii_lowercase()) && word != "path";
+    words.iter().all(|word| plain(word)).then_some(words)
 }
 
 #[test]

@@ -439,20 +439,14 @@ impl World {
             }
             ActionKind::Repair(plan) => self.check_repair(plan),
         }
-        let local = matches!(
-            action.kind,
-            ActionKind::ConfigureEni(_)
-                | ActionKind::DeconfigureEni(_)
-                | ActionKind::ConfigureHost(_)
-                | ActionKind::Repair(_)
-                | ActionKind::ObserveKernel
-                | ActionKind::ListSandboxes
-                | ActionKind::FlushAddresses { .. }
-        );
         let takes = match &action.kind {
             ActionKind::ObserveKernel => self.observe_takes,
             ActionKind::FlushAddresses { .. } => FLUSH_TAKES,
-            _ if local => Duration::from_millis(5),
+            ActionKind::ConfigureEni(_)
+            | ActionKind::DeconfigureEni(_)
+            | ActionKind::ConfigureHost(_)
+            | ActionKind::Repair(_)
+            | ActionKind::ListSandboxes => Duration::from_millis(5),
             _ => self.latency,
         };
         // An EC2 read shows what is there when it begins; the effect of everything else comes at its end.
