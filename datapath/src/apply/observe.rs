@@ -14,7 +14,8 @@ use crate::plan::{Address, Family, LinkName, LinkRef, MacAddr, Neighbour, Route,
 /// One reading of the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KernelState {
-    /// Host veths, by name: veths with our prefix, and any link with an alias of ours.
+    /// Host veths, by name: veths with our prefix, any that has a host route (the prefix may have been another, and an address
+    /// that leads to a link is in use, whosever it is), and any link with an alias of ours.
     pub pods: Vec<ObservedPod>,
     /// All links with a MAC: name, MAC, index.
     pub links: Vec<(LinkName, MacAddr, u32)>,
@@ -83,7 +84,8 @@ pub fn kernel(veth_prefix: &str) -> Result<KernelState, ApplyError> {
         let Some(name) = names.get(&link.index) else { continue };
         state.links.extend(link.mac.map(|mac| (name.clone(), mac, link.index)));
         let alias = link.alias();
-        if alias.is_some() || (link.is_veth() && link.name.starts_with(veth_prefix)) {
+        let is_routed = host_routes.contains_key(&LinkRef::Index(link.index));
+        if alias.is_some() || (link.is_veth() && (is_routed || link.name.starts_with(veth_prefix))) {
             state.pods.push(ObservedPod {
                 link: name.clone(),
                 index: link.index,

@@ -9,6 +9,7 @@ use super::netlink::Socket;
 use super::netlink::read;
 use super::{execute, garbage, hostport, nftables, repair};
 use crate::plan::nft::family_text;
+pub use crate::plan::uninstall::Counted;
 use crate::plan::uninstall::{self as plan, KeptPod, Uninstall};
 use crate::plan::{Family, Op, hostport as ports, ids};
 
@@ -29,11 +30,11 @@ pub struct Kept {
 ///
 /// # Errors
 /// All that went wrong.
-pub fn remove() -> Result<Kept, Vec<ApplyError>> {
+pub fn remove(counted: Counted) -> Result<Kept, Vec<ApplyError>> {
     let mut errors = Vec::new();
     errors.extend(garbage::delete_dead_group().err());
     let mut kept = Kept::default();
-    match remove_objects(&mut kept) {
+    match remove_objects(&mut kept, counted) {
         Ok((refused, needed)) => {
             errors.extend(refused);
             match remove_tables(&needed) {
@@ -47,7 +48,7 @@ pub fn remove() -> Result<Kept, Vec<ApplyError>> {
 }
 
 /// What could not be removed, and the families of which the nft table stays.
-fn remove_objects(kept: &mut Kept) -> Result<(Vec<ApplyError>, Vec<Family>), ApplyError> {
+fn remove_objects(kept: &mut Kept, counted: Counted) -> Result<(Vec<ApplyError>, Vec<Family>), ApplyError> {
     let mut socket = Socket::route()?;
     let mut addresses = Vec::new();
     for family in Family::ALL {
@@ -56,7 +57,7 @@ fn remove_objects(kept: &mut Kept) -> Result<(Vec<ApplyError>, Vec<Family>), App
     }
     let state = repair::observe(&mut socket)?;
     let names = repair::names(&state);
-    let Uninstall { removals, kept: objects, pods, has_ipv6, has_others } = plan::plan(&state, &addresses);
+    let Uninstall { removals, kept: objects, pods, has_ipv6, has_others } = plan::plan(&state, &addresses, counted);
     let v4 = (!pods.is_empty()).then_some(Family::V4);
     let needed = v4.into_iter().chain(has_ipv6.then_some(Family::V6)).collect();
     let text = |op: Op| repair::named(op, &names).to_string();

@@ -3,7 +3,8 @@
 //! `apply::uninstall`'s.
 //!
 //! A pod lives while its host veth is there and not in the dead group; one without an alias is the reference's, and counts when
-//! something of ours names the address that is routed to it. A living pod keeps all it has: the pods of the node, the VPC and
+//! something of ours names the address that is routed to it, or its rule leads to a table of ours, as it does after a takeover. Where
+//! the node goes back to the reference, all of its pods count: nobody else serves them until it does. A living pod keeps all it has: the pods of the node, the VPC and
 //! the internet, connections that are open and new ones.
 //!
 //! | of ours | stays while |
@@ -53,6 +54,15 @@ impl fmt::Display for KeptPod {
     }
 }
 
+/// Which pods of the reference count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// Those that have something of ours, or go by it.
+    Dependent,
+    /// All.
+    All,
+}
+
 /// What goes and what stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Uninstall {
@@ -70,8 +80,8 @@ pub struct Uninstall {
 
 /// Decides by one reading of the node's namespace; `addresses` with the protocol of each.
 #[must_use]
-pub fn plan(state: &NodeState, addresses: &[(Address, u8)]) -> Uninstall {
-    let living = living(state);
+pub fn plan(state: &NodeState, addresses: &[(Address, u8)], counted: Counted) -> Uninstall {
+    let living = living(state, counted);
     let needs = Needs::of(state, &living);
     let named = living.iter().map(|(_, pod)| pod).filter(|pod| !ids::is_egress(pod.address));
     let mut uninstall = Uninstall {
@@ -117,7 +127,12 @@ fn is_others((rule, protocol): &(Rule, u8)) -> bool {
 }
 
 /// Living pods with their links.
-fn living(state: &NodeState) -> Vec<(&NodeLink, KeptPod)> {
+fn living(state: &NodeState, counted: Counted) -> Vec<(&NodeLink, KeptPod)> {
+    let counts = |address: &IpAddr| {
+        names(state, *address)
+            || goes_by_ours(state, *address)
+            || (counted == Counted::All && has_reference_rule(state, *address))
+    };
     let mut living = Vec::new();
     for link in state.links.iter().filter(|link| link.group != ids::DEAD_GROUP) {
         let pod = |address, owner| (link, KeptPod { address, link: link.name.clone(), owner });
@@ -127,9 +142,7 @@ fn living(state: &NodeState) -> Vec<(&NodeLink, KeptPod)> {
             let routed = state.routes.iter().filter(|route| route.link == LinkRef::Index(link.index));
             let addresses: BTreeSet<IpAddr> =
                 routed.filter(|route| pod::is_host_route(route)).map(|route| route.destination.addr()).collect();
-            living.extend(
-                addresses.into_iter().filter(|address| names(state, *address)).map(|address| pod(address, None)),
-            );
+            living.extend(addresses.into_iter().filter(counts).map(|address| pod(address, None)));
         }
     }
     living
@@ -142,6 +155,22 @@ fn names(state: &NodeState, address: IpAddr) -> bool {
     };
     let of_route = |route: &Route| route.protocol == ids::PROTOCOL && route.destination == address.into();
     state.rules.iter().any(of_rule) || state.routes.iter().any(of_route)
+}
+
+/// Whether the address's rule, whoever made it, leads to a table that we have filled.
+fn goes_by_ours(state: &NodeState, address: IpAddr) -> bool {
+    let rules = state.rules.iter().map(|(rule, _)| rule).filter(|rule| rule.priority == ids::PRIORITY_FROM_POD);
+    let mut tables = rules.filter(|rule| pods::address_of_rule(rule) == Some(address)).filter_map(|rule| rule.table);
+    tables.any(|table| {
+        let ours = |route: &Route| route.table == table && route.protocol == ids::PROTOCOL;
+        table != RouteTable::MAIN && state.routes.iter().any(ours)
+    })
+}
+
+/// Whether there is the rule that the reference makes for each of its pods.
+fn has_reference_rule(state: &NodeState, address: IpAddr) -> bool {
+    let to_pod = |rule: &Rule| rule.priority == ids::PRIORITY_TO_POD && pods::address_of_rule(rule) == Some(address);
+    state.rules.iter().any(|(rule, _)| to_pod(rule))
 }
 
 /// What living pods need, as far as it can be told one from another.

@@ -52,6 +52,7 @@ fn values_that_need_each_other_are_refused_with_what_to_do() {
         ("nodeClasses: {classes: {a: {env: {ANNOTATE_POD_IP: 'T'}}}}".to_owned(), "features.annotatePodIP"),
         ("features: {kubernetes: false, startupTaint: true}".to_owned(), "features.startupTaint"),
         ("env: {NETWORK_POLICY_ENFORCING_MODE: strict}".to_owned(), "nodeAgent.enabled"),
+        ("nodeClasses: {classes: {a: {env: {NETWORK_POLICY_ENFORCING_MODE: strict}}}}".to_owned(), "nodeAgent.enabled"),
         ("nodeAgent: {enabled: true}".to_owned(), "nodeAgent.image.repository"),
         (format!("image: {{tag: v1, digest: 'sha256:{digest}'}}"), "image.digest"),
     ] {

@@ -19,6 +19,7 @@ podMonitor: {create: true, labels: {release: prometheus}, relabelings: [{action:
 takeover: {mode: perNode}
 nodeClasses: {classes: {large: {env: {WARM_IP_TARGET: 20}}, small: {}}}
 cleanupHost: {nodes: [ip-10-0-1-2.ec2.internal, ip-10-0-1-3.ec2.internal]}
+handBack: {nodes: [ip-10-0-1-2.ec2.internal], finish: [ip-10-0-1-3.ec2.internal]}
 serviceAccount: {name: aws-node, annotations: {eks.amazonaws.com/role-arn: 'arn:aws:iam::111122223333:role/enid'}}
 podLabels: {k8s-app: aws-node}
 podAnnotations: {a: b}
@@ -86,7 +87,7 @@ fn no_container_is_privileged_and_each_has_no_more_than_it_needs() {
             "capabilities": capabilities,
         })
     };
-    assert_eq!(container(daemon_set, "install")["securityContext"], expected(Value::Null));
+    assert_eq!(container(daemon_set, "install")["securityContext"], expected(json!(["DAC_OVERRIDE"])));
     assert_eq!(container(daemon_set, "ipamd")["securityContext"], expected(json!(["NET_ADMIN", "NET_RAW"])));
     let containers = pod["containers"].as_array().unwrap().len() + pod["initContainers"].as_array().unwrap().len();
     assert_eq!(containers, 2, "a container that this test does not know");

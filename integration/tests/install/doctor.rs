@@ -81,7 +81,7 @@ fn a_denied_action_is_named() {
     let n1 = topology.node("n1");
     for (action, level) in [
         ("CreateNetworkInterface", "fail"),
-        ("AttachNetworkInterface", "fail"),
+        ("AttachNetworkInterface", "warn"),
         ("ModifyNetworkInterfaceAttribute", "warn"),
         ("CreateTags", "warn"),
         ("DetachNetworkInterface", "warn"),

@@ -136,3 +136,46 @@ fn without_a_journal_pods_are_handed_back_by_the_kernel_s_word() {
     bed.assert_as_the_reference_has_them(&all);
     assert_restorable(&bed, &all[..12]);
 }
+
+/// No pod of Enid's yet: what the taken-over ones go by is Enid's all the same, and stays until aws-node is there.
+#[test]
+fn a_node_that_goes_back_at_once_keeps_its_pods_connected() {
+    let mut bed = Bed::build(&ADDRESSES);
+    bed.take_over(bed.aws.pods.len());
+    let mut all = std::mem::take(&mut bed.aws.pods);
+    let flows = Flows::start(bed.paths(&all[1..]));
+    assert!(bed.topology.node_mut("n1").stop());
+    // A DEL that the daemon does not hear of any more.
+    let ended = all.remove(0);
+    bed.n1().runtime.del(&ended.sandbox, NetnsPath::Given).unwrap();
+    let told = hand_back(&bed, &[]).unwrap();
+    assert!(told.contains(&format!("with {} pods", all.len())), "{told}");
+    bed.assert_as_the_reference_has_them(&all);
+    assert_restorable(&bed, &all);
+    pass(A_WHILE);
+    assert_nothing_lost(&flows.end());
+    assert_on_the_internet(&bed, &all);
+    assert_eq!(bed.n1().leftovers().unwrap().tables, ["ip enid"]);
+    assert_eq!(bed.topology.fabric.drops().unwrap().to_string(), "nothing dropped");
+}
+
+#[test]
+fn what_aws_node_may_have_written_is_not_written_over() {
+    let mut bed = Bed::build(&ADDRESSES);
+    bed.take_over(bed.aws.pods.len());
+    assert!(bed.topology.node_mut("n1").stop());
+    // A daemon that answers there: n2's.
+    let [own, other] = ["n1", "n2"].map(|name| bed.topology.node(name).variable("ENID_SOCKET").unwrap().to_owned());
+    bed.topology.node_mut("n1").set("ENID_SOCKET", &other);
+    let before = bed.checkpoint();
+    let refused = hand_back(&bed, &[]).unwrap_err();
+    assert!(refused.contains("`ipamd hand-back --finish`"), "{refused}");
+    bed.topology.node_mut("n1").set("ENID_SOCKET", &own);
+    assert_eq!(bed.checkpoint(), before);
+
+    let journal = bed.n1().state_folder().join("ipam.json");
+    std::fs::write(&journal, "{\"version\":\"vpc-cni-ipam/2\"").unwrap();
+    let refused = hand_back(&bed, &[]).unwrap_err();
+    assert!(refused.contains("cannot be read") && refused.contains("move it away"), "{refused}");
+    assert_eq!(std::fs::read_to_string(&journal).unwrap(), "{\"version\":\"vpc-cni-ipam/2\"");
+}

@@ -147,10 +147,7 @@ impl Ec2 {
         };
         let action = "CreateNetworkInterface";
         self.turn(action).await?;
-        let specification = TagSpecification::builder()
-            .resource_type(ResourceType::NetworkInterface)
-            .set_tags(Some(sdk_tags(tags)))
-            .build();
+        let specification = of_new_eni(tags);
         let (addresses, prefixes) = counts(*fill);
         let answer = self
             .client
@@ -305,6 +302,11 @@ fn gone_is_done(answer: Result<(), Failure>) -> Result<Outcome, Failure> {
 
 fn never_retried() -> aws_sdk_ec2::config::Builder {
     Config::builder().retry_config(RetryConfig::disabled())
+}
+
+/// The tags that a new ENI is made with.
+fn of_new_eni(tags: &[(String, String)]) -> TagSpecification {
+    TagSpecification::builder().resource_type(ResourceType::NetworkInterface).set_tags(Some(sdk_tags(tags))).build()
 }
 
 fn sdk_tags(tags: &[(String, String)]) -> Vec<Tag> {

@@ -118,15 +118,19 @@ pub fn merged(wanted: &Value, found: &str) -> Result<Merged, Malformed> {
     list.remove("cniVersions");
     let asked: &[Value] = wanted.get("plugins").and_then(Value::as_array).map_or(&[], Vec::as_slice);
     list.extend(wanted.as_object().cloned().unwrap_or_default());
-    let asked_of = |kind: &str| asked.iter().find(|entry| type_of(entry) == kind);
+    // What somebody else tunes is another entry than ours, and both are run.
+    let is_ours = |ours: &Value, entry: &Value| {
+        type_of(ours) == type_of(entry) && (type_of(ours) != type_of(&tuning()) || ours == entry)
+    };
+    let asked_of = |entry: &Value| asked.iter().find(|ours| is_ours(ours, entry));
     let (mut plugins, mut others) = (Vec::new(), Vec::new());
     for entry in &found {
         let kind = type_of(entry);
-        match asked_of(kind) {
-            Some(_) if has_type(&plugins, kind) => {}
+        match asked_of(entry) {
+            Some(ours) if plugins.contains(ours) || (kind == PLUGIN && has_type(&plugins, kind)) => {}
             Some(ours) if kind == PLUGIN => {
                 plugins.push(overlaid(&without_own_keys(entry), ours));
-                let is_missing = |extra: &&Value| !has_type(&found, type_of(extra));
+                let is_missing = |extra: &&Value| !found.iter().any(|entry| is_ours(extra, entry));
                 plugins.extend(asked.iter().filter(is_missing).cloned());
             }
             Some(ours) => plugins.push(overlaid(entry, ours)),

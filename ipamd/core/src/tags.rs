@@ -96,12 +96,7 @@ pub(crate) fn client_token(view: &EniView) -> Option<&str> {
 }
 
 /// Tags of a new ENI, sorted by key. `created_at`: RFC 3339.
-pub(crate) fn of_new_eni(
-    config: &Config,
-    facts: &InstanceFacts,
-    token: &str,
-    created_at: &str,
-) -> Vec<(String, String)> {
+pub fn of_new_eni(config: &Config, facts: &InstanceFacts, token: &str, created_at: &str) -> Vec<(String, String)> {
     let mut tags = BTreeMap::from([
         (INSTANCE_TAG.to_owned(), facts.instance_id.to_string()),
         (CREATED_AT_TAG.to_owned(), created_at.to_owned()),

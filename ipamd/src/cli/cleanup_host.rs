@@ -50,7 +50,7 @@ pub(super) fn clean(journal: &Path) -> Result<Cleaned, String> {
     // No lock file: no daemon ever ran with this state folder.
     let taken = lock.exists().then(|| InstanceLock::try_take(&lock)).transpose();
     let _lock = taken.map_err(|error| chain(&error))?;
-    let kept = uninstall::remove().map_err(|errors| all(&errors))?;
+    let kept = uninstall::remove(uninstall::Counted::Dependent).map_err(|errors| all(&errors))?;
     let (told, failure) = match put_back(folder, !kept.pods.is_empty() || kept.has_others) {
         Ok((told, errors)) => (told, (!errors.is_empty()).then(|| all(&errors))),
         Err(failure) => (Vec::new(), Some(failure)),

@@ -14,15 +14,16 @@ use std::io::Write;
 use std::time::Duration;
 
 use datapath::apply::{hand_back, uninstall};
-use ipam_api::Client;
+use ipam_api::{CallError, Client};
 use ipamd_core::config::Config;
-use ipamd_core::{Core, Restored};
+use ipamd_core::{Core, Event, Restored};
 
 use crate::clock;
 use crate::edge::host;
 use crate::edge::lock::InstanceLock;
 use crate::edge::ready;
 use crate::edge::store::Store;
+use crate::edge::tombstones::Tombstones;
 use crate::telemetry::chain;
 
 /// For the daemon that must answer at the socket.
@@ -56,8 +57,20 @@ fn not_under_a_daemon(config: &Config) -> Result<Option<InstanceLock>, String> {
     lock.exists().then(|| InstanceLock::try_take(&lock)).transpose().map_err(|error| chain(&error))
 }
 
+/// aws-node's daemon, or one of ours with other settings: both would write the same file.
+fn nobody_serves(config: &Config) -> Result<(), String> {
+    match Client::new(&config.socket).is_serving("", SOCKET_BUDGET) {
+        Err(CallError::NoDaemon { .. }) => Ok(()),
+        _ => Err(format!(
+            "a daemon answers at {}: stop it first; if it is aws-node's, which has the node already, what is left is              `ipamd hand-back --finish`",
+            config.socket.display()
+        )),
+    }
+}
+
 fn begin(config: &Config) -> Result<String, String> {
     let _lock = not_under_a_daemon(config)?;
+    nobody_serves(config)?;
     let mut store = Store::new(&config.journal);
     let mut text = String::new();
     let mut told = |line: String| text.push_str(&format!("{line}\n"));
@@ -73,8 +86,8 @@ fn begin(config: &Config) -> Result<String, String> {
     told(format!("written: {} with {} pods", config.journal.display(), snapshot.pods.len()));
     let (pods, written) = hand_back::convert().map_err(|error| chain(&error))?;
     told(format!("pods in layout classic: {}, by {} writes to the kernel", pods.len(), written.len()));
-    let kept =
-        uninstall::remove().map_err(|errors| errors.iter().map(|error| chain(error)).collect::<Vec<_>>().join("; "))?;
+    let kept = uninstall::remove(uninstall::Counted::All)
+        .map_err(|errors| errors.iter().map(|error| chain(error)).collect::<Vec<_>>().join("; "))?;
     for table in kept.objects.iter().filter(|object| object.starts_with("nft table ")) {
         told(format!("kept until aws-node is ready: {table}"));
     }
@@ -91,13 +104,25 @@ fn restored(config: &Config, store: &Store) -> Result<Core, String> {
     let boot_id = ready::boot_id().map_err(|error| format!("the boot id cannot be read: {error}"))?;
     let loaded = store.load().map_err(|error| chain(&error))?;
     let found = Restored::read(loaded.reference.as_deref(), loaded.own.as_deref(), kernel, boot_id);
-    Ok(Core::new(config.clone(), found, clock::now()).0)
+    if let Some(Err(error)) = &found.reference {
+        return Err(format!(
+            "{} cannot be read ({error}): pods that aws-node has made are in it alone. Mend it, or move it away; then the kernel's word \
+             counts, which has Enid's own pods only",
+            config.journal.display()
+        ));
+    }
+    let mut core = Core::new(config.clone(), found, clock::now()).0;
+    // DELs that came since the daemon was stopped.
+    for key in Tombstones::new(host::state_folder(config)).scan() {
+        core.handle(Event::TombstoneFound { key }, clock::now());
+    }
+    Ok(core)
 }
 
 /// aws-node answers at the socket only when it has set the node up (`pkg/ipamd` of v1.23: chains and ENIs come before the server).
 fn finish(config: &Config) -> Result<String, String> {
     let _lock = not_under_a_daemon(config)?;
-    if Client::new(&config.socket).is_serving("", SOCKET_BUDGET).is_err() {
+    if !matches!(Client::new(&config.socket).is_serving("", SOCKET_BUDGET), Ok(true)) {
         return Err(format!(
             "no daemon answers at {}: aws-node is not ready, and the nft table ip enid translates for the pods until it is",
             config.socket.display()

@@ -112,7 +112,21 @@ fn own_path() -> Result<PathBuf, String> {
 fn install_unit(is_dry_run: bool) -> Result<String, String> {
     let program = own_path()?.display().to_string();
     let text = UNIT.replace(UNIT_PROGRAM, &program);
-    placed(Path::new(UNIT_PATH), text.as_bytes(), UNIT_MODE, is_dry_run, UNIT_PATH)
+    let said = placed(Path::new(UNIT_PATH), text.as_bytes(), UNIT_MODE, is_dry_run, UNIT_PATH)?;
+    Ok(if can_be_started(&program) {
+        said
+    } else {
+        format!(
+            "{said}\nit cannot start {program}: homes and /tmp are hidden from it, and blanks and % mean something else there; put ipamd \
+             into /usr/local/bin and run its install again"
+        )
+    })
+}
+
+/// Whether the unit (ProtectHome, PrivateTmp) sees a program there, and systemd takes its path as it is.
+fn can_be_started(program: &str) -> bool {
+    let is_hidden = ["/root/", "/home/", "/run/user/", "/tmp/", "/var/tmp/"].iter().any(|top| program.starts_with(top));
+    !is_hidden && !program.contains([' ', '\t', '%', '"', '\\'])
 }
 
 /// Whether a file is the unit that an install wrote, of whatever version.
@@ -124,16 +138,25 @@ pub(super) fn is_unit(text: &[u8]) -> bool {
 
 /// What was written, or would be, a line each.
 fn write_settings(config: &Config, is_dry_run: bool) -> Result<Vec<String>, String> {
-    let mac = if config.v6_egress { Some(primary_mac()?) } else { None };
+    let (mac, mut told) = match config.v6_egress.then(primary_mac) {
+        Some(Ok(mac)) => (Some(mac), Vec::new()),
+        // Nothing else waits for metadata; what is missing then the daemon tells by itself, and serves IPv4.
+        Some(Err(error)) => {
+            (None, vec![format!("not looked at: what ENABLE_V6_EGRESS needs of the primary ENI's link: {error}")])
+        }
+        None => (None, Vec::new()),
+    };
     let missing = host::missing_settings(config.disables_early_demux, mac).map_err(|error| chain(&error))?;
     if missing.is_empty() {
-        return Ok(vec!["there already: the node's settings".to_owned()]);
+        told.push("there already: the node's settings".to_owned());
+        return Ok(told);
     }
     if !is_dry_run {
         record_and_write(config, &missing)?;
     }
     let verb = if is_dry_run { "would be set" } else { "set" };
-    Ok(missing.ops.iter().map(|op| format!("{verb}: {op}")).collect())
+    told.extend(missing.ops.iter().map(|op| format!("{verb}: {op}")));
+    Ok(told)
 }
 
 /// What the settings were is written beside the journal first, as the daemon does: one process has that file at a time.
@@ -158,6 +181,14 @@ fn primary_mac() -> Result<datapath::plan::MacAddr, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_that_the_unit_cannot_start_is_known() {
+        assert!(can_be_started("/usr/local/bin/ipamd"));
+        for path in ["/root/ipamd", "/home/ec2-user/ipamd", "/tmp/ipamd", "/opt/my programs/ipamd", "/opt/100%/ipamd"] {
+            assert!(!can_be_started(path), "{path}");
+        }
+    }
 
     #[test]
     fn the_unit_is_known_by_its_description_whatever_its_program() {

@@ -69,6 +69,14 @@ fn examine(config: &Config) -> Result<Report, String> {
     };
     let mut report = Report::new(config.layout == Layout::Flat);
     journals(&mut report, &store, has_own, &restored);
+    let several: Vec<_> = entries.iter().filter(|entry| entry.metadata.interfaces_count > 1).collect();
+    if let Some(first) = several.first() {
+        report.obstacle(format!(
+            "{} pods have several interfaces, such as {}: Enid does not serve them; move them away first",
+            several.len(),
+            first.key()
+        ));
+    }
     let (core, _) = Core::new(config.clone(), restored, clock::now());
     let snapshot = core.snapshot(clock::now());
     adopted(&mut report, &snapshot, &links);

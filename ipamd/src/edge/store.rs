@@ -69,9 +69,11 @@ impl Store {
 
     /// Makes a checkpoint durable.
     pub(crate) fn write(&mut self, checkpoint: &Checkpoint) -> Result<(), StoreError> {
-        if self.own.holds(&checkpoint.own_json) && !self.reference.holds(&checkpoint.reference_json) {
-            // Never older than the reference's file by our own doing: see `reference_is_later`.
-            self.own.touch()?;
+        // Of one age always, whatever becomes of the clock: see `reference_is_later`.
+        match (self.own.holds(&checkpoint.own_json), self.reference.holds(&checkpoint.reference_json)) {
+            (true, false) => self.own.touch()?,
+            (false, true) => self.reference.touch()?,
+            (true, true) | (false, false) => {}
         }
         self.own.write(&checkpoint.own_json)?;
         self.reference.write(&checkpoint.reference_json)
@@ -79,6 +81,8 @@ impl Store {
 
     /// Makes the reference's file durable alone: the node goes back to it.
     pub(crate) fn write_reference(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        // Should what follows fail, our file is as good as it was.
+        self.own.touch()?;
         self.reference.write(bytes)
     }
 

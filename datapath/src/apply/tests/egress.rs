@@ -199,7 +199,7 @@ fn a_removed_egress_route_comes_back_and_a_detach_leaves_nothing_of_it() {
         assert!(detached.addresses.contains(&address), "{detached:?}");
         let left = observe::kernel("eni").unwrap().ours;
         assert!(left.routes.is_empty() && left.neighbours.is_empty(), "{left:?}");
-        uninstall::remove().unwrap();
+        uninstall::remove(uninstall::Counted::Dependent).unwrap();
         assert!(observe::kernel("eni").unwrap().ours.is_empty());
     });
 }

@@ -238,7 +238,7 @@ fn rules_of_external_services_come_and_go_with_the_list() {
     );
     host::setup(&with(&["172.21.0.7/32"])).unwrap();
     assert!(!rules().contains("172.20.0.0") && rules().contains("172.21.0.7"), "{}", rules());
-    uninstall::remove().unwrap();
+    uninstall::remove(uninstall::Counted::Dependent).unwrap();
     assert_eq!(rules(), "1535:\tfrom all to 10.7.0.0/16 lookup main proto static\n");
 }
 
@@ -251,7 +251,7 @@ fn other_tables_are_not_touched() {
     node.nft("add table inet enid");
     let before = (node.nft("list table ip other"), node.nft("list table inet enid"));
     host::setup(&setup()).unwrap();
-    uninstall::remove().unwrap();
+    uninstall::remove(uninstall::Counted::Dependent).unwrap();
     assert_eq!((node.nft("list table ip other"), node.nft("list table inet enid")), before);
 }
 

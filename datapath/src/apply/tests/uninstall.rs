@@ -30,7 +30,7 @@ fn goes_on(way: Way) {
     assert!(before[0].starts_with("10.0.1.7:") && before[1].starts_with("10.0.0.10:"), "{before:?}");
     detach(&of(&gone)).unwrap();
 
-    let kept = uninstall::remove().unwrap();
+    let kept = uninstall::remove(uninstall::Counted::Dependent).unwrap();
     assert_eq!(talk(&open), before, "what was open goes on, from the same port too");
     let after = talk(&living.udp("0.0.0.0:7008"));
     assert!(after[0].starts_with("10.0.1.7:") && after[1].starts_with("10.0.0.10:"), "{after:?}");
@@ -46,10 +46,10 @@ fn goes_on(way: Way) {
     let group = || net.node.ip_json("link show eth1")[0]["group"].as_str().map(str::to_owned);
     assert_eq!(group().as_deref(), Some("58001"));
     assert_eq!(left, kept.objects.len(), "all that is left is told: {ours:?}, {kept:?}");
-    assert_eq!(uninstall::remove().unwrap(), kept, "again");
+    assert_eq!(uninstall::remove(uninstall::Counted::Dependent).unwrap(), kept, "again");
 
     detach(&of(&pod)).unwrap();
-    assert_eq!(uninstall::remove().unwrap(), uninstall::Kept::default());
+    assert_eq!(uninstall::remove(uninstall::Counted::Dependent).unwrap(), uninstall::Kept::default());
     assert!(observe::kernel("eni").unwrap().ours.is_empty());
     assert!(net.node.ip("rule").contains("fwmark 0x1 lookup 99"));
     net.node.ip("rule del fwmark 0x1 lookup 99");
@@ -73,7 +73,7 @@ fn enis_that_no_living_pod_is_on_go() {
             let sandbox = Space::new();
             attach(&sandbox.path(), &way.on_primary("p")).unwrap();
             settle(&sandbox);
-            uninstall::remove().unwrap();
+            uninstall::remove(uninstall::Counted::Dependent).unwrap();
             let ours = observe::kernel("eni").unwrap().ours;
             assert_eq!((ours.addresses.len(), ours.routes.len()), (0, 1), "{ours:?}");
             assert!(!net.node.ip("addr show dev eth1").contains("10.0.1.20"));

@@ -115,7 +115,7 @@ fn add_pod(state: &mut NodeState, kind: Kind, eni: u32, number: u32, is_dead: bo
 }
 
 fn kept(state: &NodeState, addresses: &[(Address, u8)]) -> Vec<String> {
-    let mut kept: Vec<_> = plan(state, addresses).kept.iter().map(ToString::to_string).collect();
+    let mut kept: Vec<_> = plan(state, addresses, Counted::Dependent).kept.iter().map(ToString::to_string).collect();
     kept.sort();
     kept
 }
@@ -157,7 +157,7 @@ fn of_each_kind_of_pod_on_a_secondary_eni_exactly_its_own_the_node_s_and_its_eni
         let mut wanted: Vec<_> = eni_1.iter().chain(&own).map(|line| (*line).to_owned()).collect();
         wanted.sort();
         assert_eq!(kept(&state, &addresses), wanted, "{kind:?}");
-        assert_eq!(plan(&state, &addresses).pods[0].owner.is_none(), kind == Kind::Reference);
+        assert_eq!(plan(&state, &addresses, Counted::Dependent).pods[0].owner.is_none(), kind == Kind::Reference);
     }
 }
 
@@ -193,7 +193,7 @@ proptest! {
         for (kind, eni, number, is_dead) in &pods {
             add_pod(&mut state, KINDS[*kind], *eni, *number, *is_dead);
         }
-        let uninstall = plan(&state, &addresses);
+        let uninstall = plan(&state, &addresses, Counted::Dependent);
         let routes = state.routes.iter().filter(|route| route.protocol == ids::PROTOCOL).count();
         let rules = state.rules.iter().filter(|(_, protocol)| *protocol == ids::PROTOCOL).count();
         // Addresses and link groups of two ENIs.
@@ -211,7 +211,7 @@ proptest! {
             }).cloned().collect(),
             ..state.clone()
         };
-        let again: Vec<_> = plan(&left, &addresses).kept;
+        let again: Vec<_> = plan(&left, &addresses, Counted::Dependent).kept;
         prop_assert_eq!(again, uninstall.kept);
     }
 }
@@ -231,6 +231,39 @@ fn another_cni_of_the_kind_is_known_by_its_rules_and_nothing_else_is() {
         (&elsewhere, 0, false),
     ] {
         let state = NodeState { rules: vec![(rule.clone(), protocol)], ..NodeState::default() };
-        assert_eq!(plan(&state, &[]).has_others, is_others, "{rule} {protocol}");
+        assert_eq!(plan(&state, &[], Counted::Dependent).has_others, is_others, "{rule} {protocol}");
     }
+}
+
+/// A pod that was taken over: rules, route and link are the reference's, the table that its rule leads to has our routes.
+fn add_adopted(state: &mut NodeState, eni: u32, number: u32) {
+    add_pod(state, Kind::Reference, eni, number, false);
+    let of_pod = address(eni, number);
+    for (rule, protocol) in &mut state.rules {
+        if rule.priority == ids::PRIORITY_FROM_POD && rule.from == Some(of_pod.into()) {
+            *protocol = 0;
+        }
+    }
+}
+
+#[test]
+fn a_pod_that_was_taken_over_keeps_its_eni_s_table_though_nothing_of_ours_names_it() {
+    let (mut state, addresses) = node();
+    add_adopted(&mut state, 1, 7);
+    for counted in [Counted::Dependent, Counted::All] {
+        let plan = plan(&state, &addresses, counted);
+        assert_eq!(plan.pods.iter().map(|pod| pod.address).collect::<Vec<_>>(), [address(1, 7)], "{counted:?}");
+        let kept: Vec<_> = plan.kept.iter().map(ToString::to_string).collect();
+        assert!(kept.contains(&"ip route add default via 10.0.1.1 dev if11 table 2 proto 158".to_owned()), "{kept:?}");
+        assert!(!kept.iter().any(|line| line.contains("10.0.2.")), "{kept:?}");
+    }
+}
+
+#[test]
+fn one_on_the_primary_eni_counts_where_the_node_goes_back() {
+    let (mut state, addresses) = node();
+    add_adopted(&mut state, 0, 7);
+    let kept = |counted| plan(&state, &addresses, counted).kept.len();
+    assert_eq!(kept(Counted::Dependent), 0, "its daemon is there, or nobody is");
+    assert!(kept(Counted::All) > 0, "its SNAT is ours until aws-node has set the node up");
 }

@@ -18,6 +18,8 @@
     allowPrivilegeEscalation: false
     capabilities:
       drop: [ALL]
+      # /opt/cni/bin belongs to another user on some nodes (the user that the CNI plugins' archive was made by).
+      add: [DAC_OVERRIDE]
     {{- end }}
     readOnlyRootFilesystem: true
     # The folders belong to root.
@@ -44,8 +46,10 @@
   imagePullPolicy: {{ $values.image.pullPolicy }}
   command: [/ipamd, run]
   env:
+    {{- if $values.features.kubernetes }}
     - name: MY_NODE_NAME
       valueFrom: {fieldRef: {apiVersion: v1, fieldPath: spec.nodeName}}
+    {{- end }}
     - name: MY_POD_NAME
       valueFrom: {fieldRef: {apiVersion: v1, fieldPath: metadata.name}}
     {{- include "enid.env" $env | trim | nindent 4 }}

@@ -43,6 +43,8 @@ pub struct Subject {
     pub attachment_id: Option<AttachmentId>,
     /// Its subnet.
     pub subnet_id: SubnetId,
+    /// What the daemon tags new ENIs with: a policy may ask for it.
+    pub tags: Vec<(String, String)>,
 }
 
 /// What EC2 says of a call.
@@ -71,6 +73,7 @@ impl Ec2 {
             }
             "CreateNetworkInterface" => {
                 let call = client.create_network_interface().subnet_id(on.subnet_id.as_str());
+                let call = call.tag_specifications(super::of_new_eni(&on.tags));
                 self.verdict(action, call.dry_run(true).send().await)
             }
             "AttachNetworkInterface" => {

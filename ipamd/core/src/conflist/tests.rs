@@ -181,3 +181,18 @@ fn files_that_runtimes_take_first_are_found_by_name() {
         ["99-loopback.conf", "10-aws.conflist", "05-cilium.conflist", "00-multus.conf", "10-aws.conf", "00.txt"];
     assert_eq!(taken_before(names), ["00-multus.conf", "05-cilium.conflist", "10-aws.conf"]);
 }
+
+/// Both are run: each writes its own settings.
+#[test]
+fn what_somebody_else_tunes_stays_beside_what_we_do() {
+    let theirs = json!({ "type": "tuning", "sysctl": { "net.core.somaxconn": "500" } });
+    let ours = with(CniFiles { disables_pod_ipv6: true, ..CniFiles::default() });
+    let mut found = default();
+    append(&mut found, &theirs);
+    let Merged { list, others } = merged(&ours, &found.to_string()).unwrap();
+    assert_eq!(types(&list), ["aws-cni", "tuning", "tuning"]);
+    assert_eq!((&list["plugins"][1], &list["plugins"][2]), (&ours["plugins"][1], &theirs));
+    assert_eq!(others, ["tuning"]);
+    assert_eq!(merged(&ours, &text(&list)).unwrap().list, list, "once");
+    assert_eq!(merged(&default(), &text(&list)).unwrap().list, found, "and back again");
+}

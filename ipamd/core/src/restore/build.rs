@@ -341,6 +341,9 @@ fn restore_create(record: &CreateRecord, now: BootTime) -> Request {
     }
 }
 
+/// No runtime is at work on a sandbox's network for longer (the kubelet gives it four minutes).
+const MADE_WITHIN: Duration = Duration::from_secs(300);
+
 /// Allocations of `ipam.json`.
 fn restore_allocations(
     core: &mut Core,
@@ -359,7 +362,10 @@ fn restore_allocations(
             testimony: first_testimony(&entry, own),
             ..allocation(entry.key(), entry.pod(), entry.allocation_timestamp, turn.boot())
         };
-        if must_testify(own, &allocation) && !testifies(kernel, address, &allocation, &core.config.veth_prefix) {
+        let age = Duration::from_nanos(
+            turn.now.unix_nanos.saturating_sub(entry.allocation_timestamp).try_into().unwrap_or(0),
+        );
+        if must_testify(own, &allocation, age) && !testifies(kernel, address, &allocation, &core.config.veth_prefix) {
             dropped += 1;
             // The cluster may still send to it what was meant for the pod that has ended.
             let rest = Rest { released: turn.boot(), until: turn.boot() + core.config.cooldown };
@@ -389,11 +395,12 @@ fn restore_allocations(
 }
 
 /// Whether an entry without a link in the kernel is of a pod that has ended. Of the reference's only those with a pod's name can be
-/// told, as it does itself; it answers an ADD before there is a link, but none is under way any more when its daemon has ended.
-fn must_testify(own: &Own, allocation: &Allocation) -> bool {
+/// told, as it does itself. It answers an ADD before there is a link, and its plugin goes on when its daemon has ended: a young entry's
+/// link may come yet. One that never does is an orphan a minute later.
+fn must_testify(own: &Own, allocation: &Allocation, age: Duration) -> bool {
     match own {
         Own::OtherBoot => true,
-        Own::TakenOver => allocation.testimony != Testimony::Impossible,
+        Own::TakenOver => allocation.testimony != Testimony::Impossible && age >= MADE_WITHIN,
         Own::Present(_) | Own::Lost => false,
     }
 }

@@ -13,7 +13,7 @@ use crate::{Effects, Snapshot};
 const BOOT: &str = "boot-1";
 
 fn now() -> Now {
-    Now { boot: BootTime(Duration::from_secs(1_000)), unix_nanos: 0 }
+    Now { boot: BootTime(Duration::from_secs(1_000)), unix_nanos: 1_000_000_000_000 }
 }
 
 fn key(container: &str) -> AllocationKey {
@@ -237,4 +237,17 @@ fn a_tombstone_that_only_one_file_knows_as_done_is_worked_off_again() {
         let _ = core.handle(crate::Event::TombstoneFound { key: key("a") }, now());
         assert_eq!(core.snapshot(now()).pods.len(), left, "in use anew: {claimed}");
     }
+}
+
+/// The reference's plugin goes on plumbing when its daemon has answered and ended.
+#[test]
+fn at_a_takeover_a_young_entry_is_kept_though_its_link_has_not_come() {
+    let at = |seconds: i64| now().unix_nanos - seconds * 1_000_000_000;
+    let entries = [(4, "young", at(20)), (5, "old", at(400))].map(|(host, pod, time)| {
+        let text = entry(pod, &format!("10.0.0.{host}"), pod);
+        text.replace("\"allocationTimestamp\":7", &format!("\"allocationTimestamp\":{time}"))
+    });
+    let (core, _) = start(Some(&reference(&entries)), None, kernel(&[], &[]));
+    let expected = [(4, "allocated"), (5, "cooling")];
+    assert_eq!(states(&core), expected.map(|(host, state)| (Ipv4Addr::new(10, 0, 0, host), state.to_owned())));
 }

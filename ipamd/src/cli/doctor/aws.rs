@@ -10,13 +10,14 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use ipamd_aws::{Ec2, Imds, Subject, TRIED, Verdict};
-use ipamd_core::Config;
 use ipamd_core::action::{ActionKind, Priority, SubnetQuery};
 use ipamd_core::config::{Provisioning, SubnetChoice};
 use ipamd_core::event::{Failure, InstanceFacts, Outcome, SubnetView};
 use ipamd_core::ids::AttachmentId;
+use ipamd_core::{Config, tags};
 
 use super::Finding;
+use crate::clock;
 use crate::edge::facts::ec2_settings;
 use crate::telemetry::chain;
 
@@ -26,7 +27,11 @@ const IMDS: &str = "169.254.169.254:80";
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Rights without which pods get no addresses; without one of the others something else is not done.
-const NEEDED: [&str; 3] = ["DescribeNetworkInterfaces", "CreateNetworkInterface", "AttachNetworkInterface"];
+const NEEDED: [&str; 2] = ["DescribeNetworkInterfaces", "CreateNetworkInterface"];
+
+/// What is tried on the primary ENI because there may be none of ours: it has not the tags that a policy scoped by tag asks for.
+const ON_PRIMARY: [&str; 4] =
+    ["AttachNetworkInterface", "ModifyNetworkInterfaceAttribute", "DetachNetworkInterface", "DeleteNetworkInterface"];
 
 pub(super) fn check(config: &Config) -> Result<Vec<Finding>, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -127,7 +132,7 @@ async fn after_facts(config: &Config, facts: &InstanceFacts, findings: &mut Vec<
         None => Some(ec2.instance_limits(&facts.instance_type).await.map(drop)),
     };
     findings.extend(instance(facts, limits));
-    let subject = subject(&ec2, facts).await;
+    let subject = subject(&ec2, config, facts).await;
     let mut verdicts = Vec::new();
     for action in TRIED.into_iter().filter(|action| config.provisioning.is_full() || action.starts_with("Describe")) {
         let verdict = ec2.may(action, &subject).await;
@@ -150,7 +155,7 @@ async fn after_facts(config: &Config, facts: &InstanceFacts, findings: &mut Vec<
     }
 }
 
-async fn subject(ec2: &Ec2, facts: &InstanceFacts) -> Subject {
+async fn subject(ec2: &Ec2, config: &Config, facts: &InstanceFacts) -> Subject {
     let all = ActionKind::DescribeEnis { instance_id: facts.instance_id.clone(), also: Vec::new(), tokens: Vec::new() };
     let mut attachment_id: Option<AttachmentId> = None;
     if let Outcome::EnisDescribed { enis, .. } = ec2.run(Priority::Describe, &all).await {
@@ -162,6 +167,7 @@ async fn subject(ec2: &Ec2, facts: &InstanceFacts) -> Subject {
         eni_id: facts.primary_eni_id.clone(),
         attachment_id,
         subnet_id: facts.subnet_id.clone(),
+        tags: tags::of_new_eni(config, facts, "doctor", &tags::rfc3339(clock::now().unix_nanos)),
     }
 }
 
@@ -210,7 +216,15 @@ fn permissions(verdicts: &[(&'static str, Verdict)]) -> Vec<Finding> {
             Verdict::Allowed => allowed.push(*action),
             Verdict::NotTried => {}
             Verdict::Denied(failure) => {
-                let (found, todo) = (failure.message.clone(), format!("allow ec2:{action} for the node's role"));
+                let allow = format!("allow ec2:{action} for the node's role");
+                let todo = if ON_PRIMARY.contains(action) {
+                    format!(
+                        "right where the policy is scoped by tag (deploy/iam): the untagged primary ENI was tried; else {allow}"
+                    )
+                } else {
+                    allow
+                };
+                let found = failure.message.clone();
                 findings.push(if NEEDED.contains(action) {
                     Finding::fail("permissions", found, todo)
                 } else {

@@ -18,12 +18,16 @@ use tokio::time::{sleep, timeout};
 use tokio_stream::StreamExt;
 
 use super::status::{Status, Work};
+use crate::clock;
 use crate::telemetry::chain;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A list that is not answered by then is asked for anew.
 const LIST: Duration = Duration::from_secs(20);
+
+/// A watch that ends sooner has not worked.
+const LIVED: Duration = Duration::from_secs(30);
 
 /// What became of a watch.
 pub(super) enum News<K> {
@@ -45,7 +49,7 @@ pub(super) async fn follow<K>(
     let config = watcher::Config::default().any_semantic().fields(&fields);
     let (mut failing, mut pause, mut attempt) = (Duration::ZERO, FIRST_PAUSE, 0_u64);
     loop {
-        let mut answered = false;
+        let (mut answered, began) = (false, clock::boot());
         let mut on_event = |event| {
             if !matches!(event, Event::Init) {
                 answered = true;
@@ -56,7 +60,11 @@ pub(super) async fn follow<K>(
         let error = until_error(&api, &config, &mut on_event).await;
         status.fails(work, error);
         if answered {
-            (failing, pause) = (Duration::ZERO, FIRST_PAUSE);
+            failing = Duration::ZERO;
+        }
+        // A list alone is no watch: what may be listed and not watched must not be listed twice a second.
+        if answered && clock::boot().since(began) >= LIVED {
+            pause = FIRST_PAUSE;
         }
         take(News::Failing(failing));
         attempt += 1;

@@ -150,7 +150,9 @@ impl Writer {
     /// When to go round again at the latest.
     fn next(&self, rung: bool) -> BootTime {
         let look = self.looked + if rung { LOOKS_APART } else { LOOKS_AT_LEAST };
-        let due = [self.level.next(), self.journal.next(clock::boot()).filter(|_| self.status.is_connected())];
+        let rested = self.rests.get(&Work::Events).map_or(BootTime::default(), |rest| rest.until);
+        let event = self.journal.next(clock::boot()).filter(|_| self.status.is_connected()).map(|at| at.max(rested));
+        let due = [self.level.next(), event];
         due.into_iter().flatten().fold(look, BootTime::min)
     }
 
@@ -285,7 +287,9 @@ impl Writer {
                 self.status.works(work);
                 return Ok(answer);
             }
-            Ok(Err(kube::Error::Api(status))) if status.code == 404 => return Err(Failed::NotThere),
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 || is_of_one_namespace(&status.message) => {
+                return Err(Failed::NotThere);
+            }
             Ok(Err(kube::Error::Api(status))) if status.code == 409 => return Err(Failed::Conflict),
             Ok(Err(kube::Error::Api(status))) => (format!("{} ({})", status.message, status.code), status.code == 403),
             Ok(Err(error)) => (chain(&error), false),
@@ -298,6 +302,12 @@ impl Writer {
         self.status.fails(work, error);
         Err(Failed::Rests)
     }
+}
+
+/// Refused for where the object is, not for a right that is missing: the next one may be taken (admission plugins NamespaceLifecycle and
+/// ResourceQuota; both answer 403).
+fn is_of_one_namespace(message: &str) -> bool {
+    message.contains("because it is being terminated") || message.contains("exceeded quota")
 }
 
 /// The event's name, and the event.
@@ -363,6 +373,17 @@ mod tests {
     use ipamd_core::ids::PodRef;
 
     use super::*;
+
+    #[test]
+    fn a_namespace_that_ends_or_is_full_makes_nothing_rest() {
+        let ends = "events.events.k8s.io \"web.1\" is forbidden: unable to create new content in namespace shop because it is being terminated";
+        let full =
+            "events.events.k8s.io \"web.1\" is forbidden: exceeded quota: few, requested: count/events.events.k8s.io=1";
+        assert!(is_of_one_namespace(ends) && is_of_one_namespace(full));
+        assert!(!is_of_one_namespace(
+            "events.events.k8s.io is forbidden: User \"enid\" cannot create resource \"events\""
+        ));
+    }
 
     #[test]
     fn an_event_is_one_that_the_api_takes() {
