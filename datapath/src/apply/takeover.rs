@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What there is on a node of the reference's that a takeover meets: read, and nothing written.
 
-use std::net::IpAddr;
-
 use super::error::ApplyError;
 use super::netlink::Socket;
 use super::{nftables, repair};
 use crate::plan::pods::address_of_rule;
-use crate::plan::{LinkRef, Op, RouteTable, Rule, ids, pod};
+use crate::plan::{Op, RouteTable, Rule, ids};
 
 /// Names of the reference's links of branch ENIs begin so.
 const BRANCH_LINKS: &str = "vlan.eth.";
@@ -28,8 +26,6 @@ pub struct Found {
     pub foreign_rules: Vec<String>,
     /// Marks of the reference's rules for marked packets.
     pub marks: Vec<u32>,
-    /// Addresses that main routes to a veth, with its name.
-    pub routed: Vec<(IpAddr, String)>,
 }
 
 /// Reads it all.
@@ -42,18 +38,12 @@ pub fn observe() -> Result<Found, ApplyError> {
     let others = || state.rules.iter().filter(|(_, protocol)| *protocol != ids::PROTOCOL).map(|(rule, _)| rule);
     let of_marks = others().filter(|rule| is_mark_rule(rule)).filter_map(|rule| rule.mark);
     let foreign = others().filter(|rule| !OF_THE_KERNEL.contains(&rule.priority) && !is_of_reference(rule));
-    let routed = state.routes.iter().filter(|route| pod::is_host_route(route) && route.table == RouteTable::MAIN);
-    let link_name = |link: &LinkRef| match link {
-        LinkRef::Index(index) => names.get(index).map(ToString::to_string),
-        _ => None,
-    };
     Ok(Found {
         leftovers: nftables::leftovers::find(&mut Socket::netfilter()?)?,
         has_legacy_tables: nftables::leftovers::has_legacy_tables(),
         branch_links: names.values().map(ToString::to_string).filter(|name| name.starts_with(BRANCH_LINKS)).collect(),
         foreign_rules: foreign.map(|rule| Op::RuleAdd(rule.clone()).to_string()).collect(),
         marks: of_marks.map(|mark| mark.mask).collect(),
-        routed: routed.filter_map(|route| Some((route.destination.addr(), link_name(&route.link)?))).collect(),
     })
 }
 

@@ -161,7 +161,6 @@ fn what_is_in_the_way_is_named_and_fails_the_dry_run() {
     assert!(answers.contains("a daemon answers at") && answers.contains("one thing is in the way"), "{answers}");
     bed.topology.node_mut("n1").set("ENID_SOCKET", &own_socket);
     for (variable, value, said) in [
-        ("AWS_VPC_K8S_CNI_VETHPREFIX", "abc", "AWS_VPC_K8S_CNI_VETHPREFIX is \"abc\""),
         ("AWS_VPC_K8S_CNI_CONNMARK", "0x100", "mask 0x80 here, and AWS_VPC_K8S_CNI_CONNMARK is 0x100"),
         ("AWS_VPC_K8S_CNI_BACKING_STORE", "/run/enid/n1/state/other.json", "there is no ipam.json, and pods live here"),
     ] {
@@ -174,6 +173,12 @@ fn what_is_in_the_way_is_named_and_fails_the_dry_run() {
             None => bed.topology.node_mut("n1").unset(variable),
         }
     }
+    // Pods whose links have other names are adopted all the same.
+    bed.topology.node_mut("n1").set("AWS_VPC_K8S_CNI_VETHPREFIX", "abc");
+    let report = dry_run(&bed);
+    assert_eq!(texts(&report, "adopted", "address").len(), bed.aws.pods.len());
+    assert!(report["notes"].to_string().contains("AWS_VPC_K8S_CNI_VETHPREFIX is"), "{}", report["notes"]);
+    bed.topology.node_mut("n1").unset("AWS_VPC_K8S_CNI_VETHPREFIX");
     bed.n1().ip("link add vlan.eth.7 type veth peer name v7\n").unwrap();
     let lost = bed.aws.pods[0].added.address.to_string();
     let eni = bed.aws.enis[0].id.clone();

@@ -10,7 +10,7 @@ mod report;
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use datapath::apply::takeover::{self as kernel, Found};
@@ -148,16 +148,14 @@ fn adopted(report: &mut Report, snapshot: &Snapshot, links: &BTreeMap<Ipv4Addr, 
 
 fn of_kernel(report: &mut Report, config: &Config, found: &Found) {
     report.removed.clone_from(&found.leftovers);
-    for dropped in &report.dropped {
-        let Some((_, link)) =
-            found.routed.iter().find(|(address, _)| Some(*address) == dropped.address.map(IpAddr::V4))
-        else {
-            continue;
-        };
-        let (address, prefix) = (dropped.address.unwrap_or(Ipv4Addr::UNSPECIFIED), &config.veth_prefix);
-        report.obstacles.push(format!(
-            "{address} would be dropped, and is routed to {link}: AWS_VPC_K8S_CNI_VETHPREFIX is {prefix:?}, and must be as aws-node \
-             has it"
+    let links = report.adopted.iter().filter_map(|pod| pod.host_veth.as_deref());
+    let named: Vec<_> = links.filter(|link| !link.starts_with(&config.veth_prefix)).map(str::to_owned).collect();
+    if let Some(first) = named.first() {
+        report.note(format!(
+            "AWS_VPC_K8S_CNI_VETHPREFIX is {:?}, and {} pods have links of other names, such as {first}: they are known by their routes \
+             alone",
+            config.veth_prefix,
+            named.len()
         ));
     }
     for link in &found.branch_links {
