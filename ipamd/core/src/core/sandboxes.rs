@@ -118,11 +118,13 @@ impl Core {
     pub(super) fn end_orphan(&mut self, turn: &mut Turn, address: Ipv4Addr, since: BootTime, now: BootTime) {
         let Some(key) = self.store.allocation(address).map(|allocation| allocation.key.clone()) else { return };
         let gone = now.since(since);
+        // Also of one that it has spoken of before.
+        let unheard = now.since(self.sandboxes.read.last.map_or(since, |last| last.max(since)));
         let word = self.word_of(&key, now, LIST_LASTS);
         let addition = match word {
             Word::NotAsked => "",
             Word::Gone(_) => ", and the runtime has no such sandbox",
-            Word::Silent if gone >= SILENT_AFTER => ", and the runtime has not answered for as long",
+            Word::Silent if unheard >= SILENT_AFTER => ", and the runtime has not answered for ten minutes",
             Word::Silent => return,
             Word::Ready => {
                 if self.sandboxes.spared.insert(address) {

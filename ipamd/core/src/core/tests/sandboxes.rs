@@ -7,7 +7,6 @@ use std::time::Duration;
 use super::world::{Fault, World, key, warm_addresses};
 use crate::config::Config;
 use crate::event::FailureClass;
-use crate::store::Testimony;
 
 /// Three pods, old and seen by the kernel, that the runtime has ready.
 fn three() -> World {
@@ -46,6 +45,7 @@ fn a_pod_whose_link_somebody_took_keeps_its_address_as_long_as_the_runtime_has_i
     let asked = world.count("sandboxes");
     assert!((15..=31).contains(&asked), "about once a minute: {asked}");
     world.ready.remove("pod-1");
+    world.vanish("pod-1");
     world.run_seconds(150);
     assert_eq!(held(&world), ["pod-0", "pod-2"]);
     assert!(world.noticed("is released: its host veth has been gone for"));
@@ -68,7 +68,7 @@ fn a_link_that_is_back_is_told_of_anew_when_it_goes_again() {
 #[test]
 fn one_that_the_runtime_does_not_have_is_released_after_a_minute_without_link() {
     let mut world = three();
-    world.pods.remove(&key("pod-1"));
+    world.vanish("pod-1");
     world.ready.remove("pod-1");
     world.run_seconds(55);
     assert_eq!(held(&world).len(), 3, "a link may be away for a moment");
@@ -80,20 +80,20 @@ fn one_that_the_runtime_does_not_have_is_released_after_a_minute_without_link() 
 fn a_runtime_that_does_not_answer_holds_an_address_back_for_ten_minutes() {
     let mut world = three();
     (0..1_000).for_each(|_| world.fault("sandboxes", Fault::Before(FailureClass::Transient)));
-    world.pods.remove(&key("pod-1"));
+    world.vanish("pod-1");
     world.run_seconds(590);
     assert_eq!(held(&world).len(), 3);
     let asked = world.count("sandboxes");
     assert!((5..=200).contains(&asked), "with pauses: {asked}");
     world.run_seconds(60);
     assert_eq!(held(&world), ["pod-0", "pod-2"]);
-    assert!(world.noticed("the runtime has not answered for as long"));
+    assert!(world.noticed("the runtime has not answered for ten minutes"));
 }
 
 #[test]
 fn a_runtime_that_comes_back_in_time_decides() {
     let mut world = three();
-    (0..8).for_each(|_| world.fault("sandboxes", Fault::Before(FailureClass::Transient)));
+    (0..3).for_each(|_| world.fault("sandboxes", Fault::Before(FailureClass::Transient)));
     world.pods.remove(&key("pod-1"));
     world.run_seconds(700);
     assert_eq!(held(&world).len(), 3);
@@ -103,7 +103,7 @@ fn a_runtime_that_comes_back_in_time_decides() {
 /// Makes an allocation one that was taken over without pod name, which the kernel shows nothing of.
 fn unwitnessed(world: &mut World, pod: &str) {
     let address = world.pods.remove(&key(pod)).expect("there");
-    world.core.store.allocation_mut(address).expect("there").testimony = Testimony::Impossible;
+    world.testifies_no_more(address);
 }
 
 #[test]
@@ -112,6 +112,7 @@ fn what_no_link_can_testify_of_ends_by_the_runtime_s_word_alone() {
     unwitnessed(&mut world, "pod-0");
     unwitnessed(&mut world, "pod-1");
     world.ready.remove("pod-1");
+    world.vanish("pod-1");
     world.run_seconds(200);
     assert_eq!(held(&world), ["pod-0", "pod-2"]);
     world.run_seconds(3_600);
@@ -127,9 +128,10 @@ fn what_was_granted_a_moment_before_the_list_was_made_may_still_be_in_the_making
     let late = world.add("late");
     world.run_seconds(1);
     let address = world.answer(late).expect("an answer").expect("an address");
-    world.core.store.allocation_mut(address).expect("there").testimony = Testimony::Impossible;
+    world.testifies_no_more(address);
     world.run_seconds(280);
     assert!(held(&world).contains(&"late".to_owned()));
+    world.vanish("late");
     world.run_seconds(900);
     assert!(!held(&world).contains(&"late".to_owned()));
 }

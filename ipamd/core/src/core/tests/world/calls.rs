@@ -13,6 +13,7 @@ use crate::event::{Event, Garbage};
 use crate::ids::{AllocationKey, BootTime, PodRef, RequestId};
 use crate::reason::ReasonCode;
 use crate::restore::Restored;
+use crate::store::Testimony;
 
 impl World {
     /// An ADD with `budget`; the answer is in `replies` once given.
@@ -109,6 +110,13 @@ impl World {
             self.ledger.ghosts.insert(key(container), *address);
         }
         self.released(container);
+    }
+
+    /// The address was taken over without pod name: no kernel object can testify of it.
+    pub(in crate::core::tests) fn testifies_no_more(&mut self, address: Ipv4Addr) {
+        let allocation = self.core.store.allocation_mut(address).expect("it is held");
+        allocation.testimony = Testimony::Impossible;
+        self.disk = Some(self.core.checkpoint());
     }
 
     /// A DEL that the plugin left on disk.
