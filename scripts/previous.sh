@@ -24,9 +24,13 @@ if [ -x "$folder/ipamd" ] && [ -x "$folder/aws-cni" ]; then
 fi
 
 source_folder=$build/enid/previous/source
-if [ -e "$source_folder/.git" ]; then
+own=$(cd "$(git rev-parse --git-common-dir)" && pwd -P)
+its=$(cd "$source_folder" 2>/dev/null && cd "$(git rev-parse --git-common-dir 2>/dev/null)" 2>/dev/null && pwd -P) || its=
+if [ "$its" = "$own" ]; then
     git -C "$source_folder" checkout --quiet --detach "$commit" || fail "checking out $ref in $source_folder"
 else
+    # A clone that shares the build folder made it, and may be gone.
+    rm -rf "$source_folder"
     git worktree prune
     git worktree add --quiet --detach "$source_folder" "$commit" || fail "a worktree of $ref at $source_folder"
 fi

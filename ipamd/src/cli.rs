@@ -117,6 +117,12 @@ impl Source for Environment {
     }
 }
 
+/// Waits for a command's own calls, on a runtime for them alone.
+fn wait<T>(calls: impl Future<Output = T>) -> Result<T, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    Ok(runtime.map_err(|error| format!("starting the runtime: {error}"))?.block_on(calls))
+}
+
 /// Reads the words after the program's name.
 ///
 /// # Errors

@@ -94,7 +94,7 @@ pub fn run(config: Config, notes: &[Note]) -> Result<(), InitError> {
     }
     let folder = host::state_folder(&config).to_owned();
     std::fs::create_dir_all(&folder).map_err(step("state folder"))?;
-    let _lock = InstanceLock::take(&folder.join("ipamd.lock")).map_err(step::<LockError>("lock"))?;
+    let _lock = InstanceLock::take(&folder).map_err(step::<LockError>("lock"))?;
     let found = restore(&config, notes)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(step("runtime"))?;
     runtime.block_on(serve_until_stopped(config, folder, found))?;

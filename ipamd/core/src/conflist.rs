@@ -11,7 +11,7 @@
 //! | entry `egress-cni`, and `portmap` as the reference writes it | goes: `aws-cni` does it |
 //! | another `portmap` | stays, and `aws-cni` is not told of ports: they are opened once |
 //! | entry that we would write and are not asked for any more (`bandwidth`, `tuning`) | goes |
-//! | entry of a type that is asked for | its keys are renewed, others' stay, in its place |
+//! | entry of a type that is asked for | its keys are renewed, others' stay, in its place; of `tuning` only ours: another's stays beside |
 //! | any other | stays in its place |
 //! | what is asked for and not there | comes right behind `aws-cni` |
 //!

@@ -334,4 +334,19 @@ impl Core {
         turn.notice(level, code, text);
         at + wait
     }
+
+    /// The same for a read, which is tried again then.
+    pub(crate) fn read_failed(
+        &mut self,
+        turn: &mut Turn,
+        what: &Purpose,
+        failure: Failure,
+        read: fn(&mut Self) -> &mut Read,
+    ) {
+        let attempts = read(self).attempts + 1;
+        let retry = self.failed(turn, what, &failure, attempts);
+        let read = read(self);
+        read.attempts = attempts;
+        read.failed(failure, retry);
+    }
 }

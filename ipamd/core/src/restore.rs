@@ -12,7 +12,7 @@
 //! | - | free or unknown | has it, alias | Allocated under the alias's key |
 //! | - | free or unknown | has it, no alias | Held until the kernel lets go |
 //! | - | leaving | - | Leaving until EC2 tells whether the unassign call was made |
-//! | allocated, with a pod's name | never was | no link, nor any of ours | dropped, the reference's pod has ended; Cooling for one period |
+//! | allocated, with a pod's name, for five minutes or longer | never was | no link, nor any of ours | dropped, the reference's pod has ended; Cooling for one period |
 //! | allocated | of another boot | - | dropped, nothing survives a reboot; Cooling for one period |
 //! | any | missing or unreadable | - | what is not allocated rests for one period: nobody knows what cools (also after another restart) |
 //!

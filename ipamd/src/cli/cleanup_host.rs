@@ -46,10 +46,7 @@ pub fn run(out: &mut dyn Write, journal: Option<OsString>) -> Result<(), String>
 /// The daemon runs, or everything that could not be removed.
 pub(super) fn clean(journal: &Path) -> Result<Cleaned, String> {
     let folder = journal.parent().unwrap_or(Path::new("/"));
-    let lock = folder.join("ipamd.lock");
-    // No lock file: no daemon ever ran with this state folder.
-    let taken = lock.exists().then(|| InstanceLock::try_take(&lock)).transpose();
-    let _lock = taken.map_err(|error| chain(&error))?;
+    let _lock = InstanceLock::of_no_daemon(folder).map_err(|error| chain(&error))?;
     let kept = uninstall::remove(uninstall::Counted::Dependent).map_err(|errors| all(&errors))?;
     let (told, failure) = match put_back(folder, !kept.pods.is_empty() || kept.has_others) {
         Ok((told, errors)) => (told, (!errors.is_empty()).then(|| all(&errors))),

@@ -50,13 +50,6 @@ pub fn run(config: &Config, step: Step, out: &mut dyn Write) -> Result<(), Strin
     out.write_all(text.as_bytes()).map_err(|error| format!("writing to standard output: {error}"))
 }
 
-/// Holds the daemon's lock, so that none of ours runs or starts.
-fn not_under_a_daemon(config: &Config) -> Result<Option<InstanceLock>, String> {
-    let lock = host::state_folder(config).join("ipamd.lock");
-    // No lock file: no daemon ever ran with this state folder.
-    lock.exists().then(|| InstanceLock::try_take(&lock)).transpose().map_err(|error| chain(&error))
-}
-
 /// aws-node's daemon, or one of ours with other settings: both would write the same file.
 fn nobody_serves(config: &Config) -> Result<(), String> {
     match Client::new(&config.socket).is_serving("", SOCKET_BUDGET) {
@@ -69,7 +62,7 @@ fn nobody_serves(config: &Config) -> Result<(), String> {
 }
 
 fn begin(config: &Config) -> Result<String, String> {
-    let _lock = not_under_a_daemon(config)?;
+    let _lock = InstanceLock::of_no_daemon(host::state_folder(config)).map_err(|error| chain(&error))?;
     nobody_serves(config)?;
     let mut store = Store::new(&config.journal);
     let mut text = String::new();
@@ -121,7 +114,7 @@ fn restored(config: &Config, store: &Store) -> Result<Core, String> {
 
 /// aws-node answers at the socket only when it has set the node up (`pkg/ipamd` of v1.23: chains and ENIs come before the server).
 fn finish(config: &Config) -> Result<String, String> {
-    let _lock = not_under_a_daemon(config)?;
+    let _lock = InstanceLock::of_no_daemon(host::state_folder(config)).map_err(|error| chain(&error))?;
     if !matches!(Client::new(&config.socket).is_serving("", SOCKET_BUDGET), Ok(true)) {
         return Err(format!(
             "no daemon answers at {}: aws-node is not ready, and the nft table ip enid translates for the pods until it is",

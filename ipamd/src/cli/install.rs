@@ -24,6 +24,7 @@ use ipamd_core::Config;
 use ipamd_core::conflist::PLUGIN;
 
 use super::plugin;
+use crate::cli::wait;
 use crate::clock;
 use crate::edge::host::{mac, state_folder};
 use crate::edge::lock::InstanceLock;
@@ -163,7 +164,7 @@ fn write_settings(config: &Config, is_dry_run: bool) -> Result<Vec<String>, Stri
 fn record_and_write(config: &Config, missing: &Plan) -> Result<(), String> {
     let folder = state_folder(config);
     place::make_folder(folder).map_err(|error| chain(&error))?;
-    let _lock = InstanceLock::take(&folder.join("ipamd.lock")).map_err(|error| chain(&error))?;
+    let _lock = InstanceLock::take(folder).map_err(|error| chain(&error))?;
     let boot_id = ready::boot_id().map_err(|error| format!("the boot id cannot be read: {error}"))?;
     let unix_seconds = clock::now().unix_nanos / 1_000_000_000;
     let mut ledger = settings::open(folder, &boot_id, unix_seconds).map_err(|error| chain(&error))?;
@@ -171,9 +172,7 @@ fn record_and_write(config: &Config, missing: &Plan) -> Result<(), String> {
 }
 
 fn primary_mac() -> Result<datapath::plan::MacAddr, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| format!("starting the runtime: {error}"))?;
-    let answer = runtime.block_on(Imds::new().get("mac")).map_err(|failure| failure.message)?;
+    let answer = wait(async { Imds::new().get("mac").await })?.map_err(|failure| failure.message)?;
     let parsed = answer.and_then(|text| text.parse().ok()).map(mac);
     parsed.ok_or_else(|| "IMDS does not tell the MAC of the primary ENI".to_owned())
 }

@@ -11,6 +11,7 @@ use ipamd_core::action::{EniPlan, HostPlan};
 use ipamd_core::event::{Failure, FailureClass, InstanceFacts};
 use ipamd_core::ids::{DeviceIndex, EniId, MacAddr};
 
+use crate::cli::wait;
 use crate::edge::host::{eni_setup, host_setup};
 use crate::edge::nat_file::NatFile;
 
@@ -19,9 +20,7 @@ use crate::edge::nat_file::NatFile;
 /// # Errors
 /// IMDS does not answer, or standard output is closed.
 pub fn run(config: &Config, out: &mut dyn Write) -> Result<(), String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| format!("starting the runtime: {error}"))?;
-    let text = runtime.block_on(plan(config)).map_err(|failure| failure.message)?;
+    let text = wait(plan(config))?.map_err(|failure| failure.message)?;
     out.write_all(text.as_bytes()).map_err(|error| format!("writing to standard output: {error}"))
 }
 

@@ -22,6 +22,7 @@ use ipamd_core::event::{EniView, Failure, Outcome};
 use ipamd_core::ids::EniId;
 use ipamd_core::{Core, Restored, Snapshot};
 
+use crate::cli::wait;
 use crate::clock;
 use crate::edge::facts::ec2_settings;
 use crate::edge::host;
@@ -39,9 +40,7 @@ const SOCKET_BUDGET: Duration = Duration::from_millis(500);
 /// # Errors
 /// Something is in the way, or the node cannot be read.
 pub fn run(config: &Config, json: bool, out: &mut dyn Write) -> Result<(), String> {
-    let lock = host::state_folder(config).join("ipamd.lock");
-    let taken = lock.exists().then(|| InstanceLock::try_take(&lock)).transpose();
-    let _lock = taken.map_err(|error| chain(&error))?;
+    let _lock = InstanceLock::of_no_daemon(host::state_folder(config)).map_err(|error| chain(&error))?;
     let report = examine(config)?;
     let text = if json { report.json()? } else { report.text() };
     out.write_all(text.as_bytes()).map_err(|error| format!("writing to standard output: {error}"))?;
@@ -94,9 +93,7 @@ fn examine(config: &Config) -> Result<Report, String> {
             config.socket.display()
         ));
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| format!("starting the runtime: {error}"))?;
-    match runtime.block_on(enis(config)) {
+    match wait(enis(config))? {
         Ok((imds, ec2)) => of_enis(&mut report, &imds, ec2.as_deref()),
         Err(failure) => report.obstacle(format!("which ENIs there are is not known: {}", failure.message)),
     }

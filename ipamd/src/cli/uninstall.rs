@@ -61,9 +61,8 @@ pub fn run(environment: &dyn Source, out: &mut dyn Write) -> Result<(), String> 
 }
 
 fn refuse_beside_daemon(state_folder: &Path) -> Result<(), String> {
-    let lock = state_folder.join("ipamd.lock");
-    let taken = lock.exists().then(|| InstanceLock::try_take(&lock)).transpose();
-    taken.map(drop).map_err(|error| format!("{} (systemctl stop enid-ipamd)", chain(&error)))
+    let lock = InstanceLock::of_no_daemon(state_folder);
+    lock.map(drop).map_err(|error| format!("{} (systemctl stop enid-ipamd)", chain(&error)))
 }
 
 fn conf_folder() -> PathBuf {

@@ -14,6 +14,9 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::clock;
 
+/// The lock file, in the state folder.
+const NAME: &str = "ipamd.lock";
+
 /// How long the other daemon's end is waited for: it stops within 5 s of its SIGTERM.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(50);
@@ -36,14 +39,16 @@ pub(crate) enum LockError {
 pub(crate) struct InstanceLock(#[expect(dead_code, reason = "its descriptor is the lock")] File);
 
 impl InstanceLock {
-    /// Takes the lock; waits for another daemon's end.
-    pub(crate) fn take(path: &Path) -> Result<Self, LockError> {
-        Self::take_within(path, PATIENCE)
+    /// Takes the lock of a state folder; waits for another daemon's end.
+    pub(crate) fn take(state_folder: &Path) -> Result<Self, LockError> {
+        Self::take_within(&state_folder.join(NAME), PATIENCE)
     }
 
-    /// Takes the lock at once or not at all.
-    pub(crate) fn try_take(path: &Path) -> Result<Self, LockError> {
-        Self::take_within(path, Duration::ZERO)
+    /// Takes it for a command that no daemon may run beside, at once or not at all. `None`: there is no lock file, so no daemon ever
+    /// ran with this state folder, and none is made.
+    pub(crate) fn of_no_daemon(state_folder: &Path) -> Result<Option<Self>, LockError> {
+        let path = state_folder.join(NAME);
+        path.exists().then(|| Self::take_within(&path, Duration::ZERO)).transpose()
     }
 
     fn take_within(path: &Path, patience: Duration) -> Result<Self, LockError> {
@@ -67,11 +72,17 @@ mod tests {
     #[test]
     fn a_second_daemon_is_refused_until_the_first_one_is_gone() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("ipamd.lock");
-        let first = InstanceLock::take(&path).unwrap();
-        let refused = InstanceLock::take_within(&path, Duration::from_millis(100)).unwrap_err();
-        assert!(refused.to_string().contains("another ipamd holds"), "{refused}");
+        let path = folder.path().join(NAME);
+        assert!(InstanceLock::of_no_daemon(folder.path()).unwrap().is_none() && !path.exists(), "none is made");
+        let first = InstanceLock::take(folder.path()).unwrap();
+        for refused in [
+            InstanceLock::take_within(&path, Duration::from_millis(100)).unwrap_err(),
+            InstanceLock::of_no_daemon(folder.path()).unwrap_err(),
+        ] {
+            assert!(refused.to_string().contains("another ipamd holds"), "{refused}");
+        }
         drop(first);
+        assert!(InstanceLock::of_no_daemon(folder.path()).unwrap().is_some());
         InstanceLock::take_within(&path, Duration::from_millis(100)).unwrap();
     }
 }

@@ -35,10 +35,7 @@ impl Core {
             Ok(_) => unexpected(),
             Err(failure) => failure,
         };
-        self.observe.attempts += 1;
-        let attempts = self.observe.attempts;
-        let retry = self.failed(turn, what, &failure, attempts);
-        self.observe.failed(failure, retry);
+        self.read_failed(turn, what, failure, |core| &mut core.observe);
     }
 
     /// `began`: when the observation was started.

@@ -85,10 +85,7 @@ impl Core {
             Ok(_) => unexpected(),
             Err(failure) => failure,
         };
-        self.describe.attempts += 1;
-        let attempts = self.describe.attempts;
-        let retry = self.failed(turn, what, &failure, attempts);
-        self.describe.failed(failure, retry);
+        self.read_failed(turn, what, failure, |core| &mut core.describe);
     }
 
     fn enis_described(&mut self, turn: &mut Turn, views: Vec<EniView>, read_at: BootTime) {

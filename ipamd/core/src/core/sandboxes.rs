@@ -9,10 +9,10 @@
 //! | is not to be asked | released | stays: only a DEL ends it |
 //! | has the sandbox ready | stays: somebody took a living pod's link | stays |
 //! | has none, or a stopped one | released | released, when the list is so much newer that it was made by then |
-//! | does not answer | waits, for ten minutes at most: then as if it was not to be asked | stays |
+//! | does not answer | waits, for ten minutes since its last answer at most: then as if it was not to be asked | stays |
 //!
 //! A runtime lists a sandbox only when its network is there, so a list that lacks one proves nothing of an ADD under way: its
-//! allocation is younger than the minute that it would have to be without link, or than [`MADE_AFTER`].
+//! allocation is younger than the minute that it would have to be without link, or than [`MADE_WITHIN`].
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -25,7 +25,7 @@ use crate::reads::Read;
 
 use super::ended::unexpected;
 use super::kernel::pod_name;
-use super::state::Purpose;
+use super::state::{MADE_WITHIN, Purpose};
 use super::{Core, Turn};
 
 /// So old a list still decides of an allocation whose link is gone.
@@ -34,8 +34,6 @@ const LIST_LASTS: Duration = Duration::from_secs(60);
 const LIST_LASTS_LONG: Duration = Duration::from_secs(600);
 /// A runtime that does not answer holds an address back for so long.
 const SILENT_AFTER: Duration = Duration::from_secs(600);
-/// No runtime is at work on a sandbox's network for longer (the kubelet gives it four minutes).
-const MADE_AFTER: Duration = Duration::from_secs(300);
 
 /// What the runtime listed.
 #[derive(Clone, Debug, Default)]
@@ -94,10 +92,7 @@ impl Core {
             Ok(_) => unexpected(),
             Err(failure) => failure,
         };
-        self.sandboxes.read.attempts += 1;
-        let attempts = self.sandboxes.read.attempts;
-        let retry = self.failed(turn, what, &failure, attempts);
-        self.sandboxes.read.failed(failure, retry);
+        self.read_failed(turn, what, failure, |core| &mut core.sandboxes.read);
     }
 
     fn word_of(&mut self, key: &AllocationKey, now: BootTime, lasts: Duration) -> Word {
@@ -146,7 +141,7 @@ impl Core {
         let (key, granted_at) = (allocation.key.clone(), allocation.granted_at);
         if let Word::Gone(began) = self.word_of(&key, now, LIST_LASTS_LONG)
             && began >= granted_at
-            && began.since(granted_at) >= MADE_AFTER
+            && began.since(granted_at) >= MADE_WITHIN
         {
             self.release_orphan(turn, address, "the runtime has no such sandbox");
         }

@@ -369,6 +369,8 @@ pub(crate) const PREFIX_PROBE: Duration = Duration::from_secs(600);
 pub(crate) const LAG: Duration = Duration::from_secs(60);
 /// An allocation whose host veth has been gone for so long is an orphan.
 pub(crate) const ORPHAN_AFTER: Duration = Duration::from_secs(60);
+/// No runtime is at work on a sandbox's network for longer: the kubelet gives it four minutes.
+pub(crate) const MADE_WITHIN: Duration = Duration::from_secs(300);
 /// How often the kernel is read while orphans are suspected.
 pub(crate) const ORPHAN_LOOK: Duration = Duration::from_secs(20);
 /// How often the kernel is read otherwise.

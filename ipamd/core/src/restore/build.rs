@@ -14,7 +14,7 @@ use crate::checkpoint::{
 };
 use crate::config::Config;
 use crate::core::state::{
-    Drift, Growing, Host, KernelWitness, LAG, RESOLVE_AFTER, Shrinking, UnassignJob, UnassignStep, Zone,
+    Drift, Growing, Host, KernelWitness, LAG, MADE_WITHIN, RESOLVE_AFTER, Shrinking, UnassignJob, UnassignStep, Zone,
 };
 use crate::core::{Core, Turn, kernel::testifies};
 use crate::event::KernelView;
@@ -340,9 +340,6 @@ fn restore_create(record: &CreateRecord, now: BootTime) -> Request {
         since: now,
     }
 }
-
-/// No runtime is at work on a sandbox's network for longer (the kubelet gives it four minutes).
-const MADE_WITHIN: Duration = Duration::from_secs(300);
 
 /// Allocations of `ipam.json`.
 fn restore_allocations(

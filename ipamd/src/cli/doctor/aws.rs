@@ -17,6 +17,7 @@ use ipamd_core::ids::AttachmentId;
 use ipamd_core::{Config, tags};
 
 use super::Finding;
+use crate::cli::wait;
 use crate::clock;
 use crate::edge::facts::ec2_settings;
 use crate::telemetry::chain;
@@ -34,15 +35,13 @@ const ON_PRIMARY: [&str; 4] =
     ["AttachNetworkInterface", "ModifyNetworkInterfaceAttribute", "DetachNetworkInterface", "DeleteNetworkInterface"];
 
 pub(super) fn check(config: &Config) -> Result<Vec<Finding>, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| format!("starting the runtime: {error}"))?;
     let endpoint = config.imds_endpoint.as_deref();
     let (token, has_token) = token(endpoint, ask_token(endpoint));
     if !has_token {
         return Ok(vec![token]);
     }
     let mut findings = vec![token];
-    runtime.block_on(async {
+    wait(async {
         match Imds::new().facts().await {
             Ok(facts) => after_facts(config, &facts, &mut findings).await,
             Err(failure) => {
@@ -50,7 +49,7 @@ pub(super) fn check(config: &Config) -> Result<Vec<Finding>, String> {
                 findings.push(Finding::fail("instance", failure.message, todo));
             }
         }
-    });
+    })?;
     Ok(findings)
 }
 

@@ -19,6 +19,7 @@ use rtnetlink::LinkVeth;
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use super::Finding;
+use crate::cli::wait;
 use crate::edge::host::host_setup;
 use crate::telemetry::chain;
 
@@ -99,14 +100,12 @@ fn own_namespace() -> rustix::io::Result<()> {
 }
 
 fn veth() -> Result<(), String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| format!("starting the runtime: {error}"))?;
-    runtime.block_on(async {
+    wait(async {
         let (connection, handle, _) = rtnetlink::new_connection().map_err(|error| format!("rtnetlink: {error}"))?;
         tokio::spawn(connection);
         let pair = LinkVeth::new("enid0", "enid1").build();
         handle.link().add(pair).execute().await.map_err(|error| format!("a veth pair: {error}"))
-    })
+    })?
 }
 
 /// What is below /proc/sys, where the daemon may find it read-only.

@@ -135,13 +135,12 @@ fn lists(folder: &Path, config: &Config) -> Vec<Finding> {
 fn daemon(config: &Config) -> Finding {
     const CHECK: &str = "daemon";
     let socket = config.socket.display();
-    let lock = state_folder(config).join("ipamd.lock");
     match UnixStream::connect(&config.socket) {
         Err(error) if [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused].contains(&error.kind()) => {
             Finding::ok(CHECK, format!("nobody listens at {socket}: the place is free"))
         }
         Err(error) => Finding::warn(CHECK, format!("{socket}: {error}"), "look who has it"),
-        Ok(_) if lock.exists() && InstanceLock::try_take(&lock).is_err() => {
+        Ok(_) if InstanceLock::of_no_daemon(state_folder(config)).is_err() => {
             Finding::ok(CHECK, format!("ipamd runs and listens at {socket}"))
         }
         Ok(_) => {
