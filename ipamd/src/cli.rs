@@ -2,11 +2,14 @@
 //! The command line: words to a [`Command`], and the commands that are not the daemon itself.
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use ipamd_core::config::{Bind, Source};
 use lexopt::prelude::{Long, Short, Value, ValueExt};
+
+use crate::edge::ready;
 
 mod ask;
 pub mod cleanup_host;
@@ -121,6 +124,14 @@ impl Source for Environment {
 fn wait<T>(calls: impl Future<Output = T>) -> Result<T, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     Ok(runtime.map_err(|error| format!("starting the runtime: {error}"))?.block_on(calls))
+}
+
+fn boot_id() -> Result<String, String> {
+    ready::boot_id().map_err(|error| format!("the boot id cannot be read: {error}"))
+}
+
+fn print(out: &mut dyn Write, text: &str) -> Result<(), String> {
+    out.write_all(text.as_bytes()).map_err(|error| format!("writing to standard output: {error}"))
 }
 
 /// Reads the words after the program's name.

@@ -12,8 +12,10 @@
 //!  netlink ─ links ┤                                ├─► rpc (replies)            2. answers
 //!  IMDS ──── facts ┼─► Inbox ─► driver ─► Core ─► Effects
 //!  disk ─ tombstones                                ├─► ec2 (a task each) ──┐    3. actions
-//!  time ───────────┘                                ├─► host (one thread) ──┤
-//!        ▲                                          └─► log (notices)       │
+//!  kube ─ cordon, ─┤                                ├─► host, flush (a      │
+//!         pods     │                                │   thread each) ───────┤
+//!  time ───────────┘                                ├─► container runtime ──┤
+//!        ▲                                          └─► log, kube (notices) │
 //!        └──────────────────────── ActionEnded ◄────────────────────────────┘
 //! ```
 

@@ -118,8 +118,10 @@ fn restore(config: &Config, notes: &[Note]) -> Result<Found, InitError> {
     let kernel = host::observe(&config.veth_prefix).map_err(step("kernel"))?;
     let boot_id = ready::boot_id().map_err(step("boot id"))?;
     let store = Store::new(&config.journal);
-    retire_stale(&store)?;
     let loaded = store.load().map_err(step::<StoreError>("journal"))?;
+    if let Some(later) = loaded.out_of_date {
+        retire_own(&store, later)?;
+    }
     let restored = Restored::read(loaded.reference.as_deref(), loaded.own.as_deref(), kernel, boot_id.clone());
     if restored.reference.is_some() && restored.own.is_none() {
         host::notice_legacy_rules();
@@ -140,8 +142,7 @@ fn restore(config: &Config, notes: &[Note]) -> Result<Found, InitError> {
 
 /// The reference has had the node since `enid.json` was written: which ENIs and addresses there are, and what is free, it does not know
 /// any more.
-fn retire_stale(store: &Store) -> Result<(), InitError> {
-    let Some(later) = store.reference_is_later() else { return Ok(()) };
+fn retire_own(store: &Store, later: Duration) -> Result<(), InitError> {
     if let Some(aside) = store.retire_own().map_err(step::<StoreError>("journal"))? {
         tracing::warn!(
             seconds = later.as_secs(),

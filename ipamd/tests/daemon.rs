@@ -315,9 +315,6 @@ fn what_the_start_noted_of_settings_is_in_the_status() {
     let [note] = notes.as_array().unwrap().as_slice() else { panic!("{notes}") };
     assert!(note.as_str().unwrap().starts_with("ENABLE_NFTABLES: "), "{note}");
     let shown = node.shown();
-    assert!(
-        shown.contains("settings that do not do what they ask for") && shown.contains("ENABLE_NFTABLES"),
-        "{shown}"
-    );
+    assert!(shown.contains("settings and files that need a look") && shown.contains("ENABLE_NFTABLES"), "{shown}");
     drop(daemon);
 }

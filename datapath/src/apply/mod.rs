@@ -17,6 +17,8 @@
 //! | [`neighbours`] | forget the neighbours of addresses |
 //! | [`garbage`] | delete the dead link group |
 //! | [`uninstall`] | take away what no living pod needs |
+//! | [`takeover`] | read what a node of the reference's has |
+//! | [`hand_back`] | give a node back to the reference with its pods |
 
 pub mod conntrack;
 pub mod egress;

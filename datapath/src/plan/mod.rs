@@ -20,6 +20,7 @@
 //! | [`mss`] | its chain against paths with a smaller MTU |
 //! | [`notrack`] | its chains that keep plain traffic inside the VPC out of connection tracking |
 //! | [`uninstall`] | what goes with us, and what living pods keep |
+//! | [`hand_back`] | live pods as the reference must find them |
 
 pub mod addresses;
 pub mod alias;

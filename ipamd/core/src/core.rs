@@ -323,6 +323,12 @@ impl Core {
         self.facts.as_ref().map_or(0, |facts| crate::backoff::salt(facts.instance_id.as_str()))
     }
 
+    /// Whether an ADD may be answered with an address: an ENI of this boot was proven, and the host is set up.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        self.serving && self.host.applied.is_some()
+    }
+
     /// Records a failure for operators, reports it, and says when to try again.
     pub(crate) fn failed(&mut self, turn: &mut Turn, what: &Purpose, failure: &Failure, attempt: u32) -> BootTime {
         let wait = crate::backoff::delay(failure, attempt, self.salt());

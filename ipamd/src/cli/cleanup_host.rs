@@ -13,8 +13,9 @@ use datapath::apply::ApplyError;
 use datapath::apply::uninstall::{self, Kept};
 use ipamd_core::config::Config;
 
+use crate::cli::{boot_id, print};
 use crate::edge::lock::InstanceLock;
-use crate::edge::{ready, settings};
+use crate::edge::settings;
 use crate::telemetry::chain;
 
 /// What a clean-up did.
@@ -35,18 +36,18 @@ pub(super) struct Cleaned {
 /// hinders only what it is for.
 pub fn run(out: &mut dyn Write, journal: Option<OsString>) -> Result<(), String> {
     let journal = journal.filter(|path| !path.is_empty()).map_or_else(|| Config::default().journal, PathBuf::from);
-    let Cleaned { text, failure, .. } = clean(&journal)?;
-    out.write_all(text.as_bytes()).map_err(|error| format!("writing to standard output: {error}"))?;
+    let folder = journal.parent().unwrap_or(Path::new("/"));
+    let _lock = InstanceLock::of_no_daemon(folder).map_err(|error| chain(&error))?;
+    let Cleaned { text, failure, .. } = clean(folder)?;
+    print(out, &text)?;
     failure.map_or(Ok(()), Err)
 }
 
-/// Removes what is ours and puts settings back.
+/// Removes what is ours and puts settings back. The caller holds the lock of the state folder.
 ///
 /// # Errors
-/// The daemon runs, or everything that could not be removed.
-pub(super) fn clean(journal: &Path) -> Result<Cleaned, String> {
-    let folder = journal.parent().unwrap_or(Path::new("/"));
-    let _lock = InstanceLock::of_no_daemon(folder).map_err(|error| chain(&error))?;
+/// Everything that could not be removed.
+pub(super) fn clean(folder: &Path) -> Result<Cleaned, String> {
     let kept = uninstall::remove(uninstall::Counted::Dependent).map_err(|errors| all(&errors))?;
     let (told, failure) = match put_back(folder, !kept.pods.is_empty() || kept.has_others) {
         Ok((told, errors)) => (told, (!errors.is_empty()).then(|| all(&errors))),
@@ -55,13 +56,13 @@ pub(super) fn clean(journal: &Path) -> Result<Cleaned, String> {
     Ok(Cleaned { text: text(&kept, &told), living_pods: kept.pods.len(), failure })
 }
 
-fn all(errors: &[ApplyError]) -> String {
+pub(super) fn all(errors: &[ApplyError]) -> String {
     errors.iter().map(|error| chain(error)).collect::<Vec<_>>().join("; ")
 }
 
 /// What became of each setting, as lines, and what went wrong with others.
 fn put_back(folder: &Path, is_needed: bool) -> Result<(Vec<String>, Vec<ApplyError>), String> {
-    let boot_id = ready::boot_id().map_err(|error| format!("the boot id cannot be read: {error}"))?;
+    let boot_id = boot_id()?;
     let mut ledger = settings::read(folder, &boot_id).map_err(|error| chain(&error))?;
     let (judged, errors) = ledger.put_back(is_needed);
     let later = ledger.unknown().iter().map(|line| format!("left: {line}, by a later version, which puts it back"));

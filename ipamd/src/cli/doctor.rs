@@ -16,6 +16,8 @@ use std::io::Write;
 use ipamd_core::Config;
 use serde::Serialize;
 
+use crate::cli::print;
+
 mod aws;
 mod kernel;
 mod node;
@@ -69,7 +71,7 @@ pub fn run(config: &Config, json: bool, out: &mut dyn Write) -> Result<(), Strin
     findings.extend(kernel::check(config));
     findings.extend(node::check(config));
     let text = if json { as_json(&findings)? } else { as_text(&findings) };
-    out.write_all(text.as_bytes()).map_err(|error| format!("writing to standard output: {error}"))?;
+    print(out, &text)?;
     match findings.iter().filter(|finding| finding.level == Level::Fail).count() {
         0 => Ok(()),
         1 => Err("1 check failed".to_owned()),

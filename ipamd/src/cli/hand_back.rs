@@ -18,10 +18,10 @@ use ipam_api::{CallError, Client};
 use ipamd_core::config::Config;
 use ipamd_core::{Core, Event, Restored};
 
+use crate::cli::{boot_id, cleanup_host::all, print};
 use crate::clock;
 use crate::edge::host;
 use crate::edge::lock::InstanceLock;
-use crate::edge::ready;
 use crate::edge::store::Store;
 use crate::edge::tombstones::Tombstones;
 use crate::telemetry::chain;
@@ -47,7 +47,7 @@ pub fn run(config: &Config, step: Step, out: &mut dyn Write) -> Result<(), Strin
         Step::Begin => begin(config)?,
         Step::Finish => finish(config)?,
     };
-    out.write_all(text.as_bytes()).map_err(|error| format!("writing to standard output: {error}"))
+    print(out, &text)
 }
 
 /// aws-node's daemon, or one of ours with other settings: both would write the same file.
@@ -55,7 +55,8 @@ fn nobody_serves(config: &Config) -> Result<(), String> {
     match Client::new(&config.socket).is_serving("", SOCKET_BUDGET) {
         Err(CallError::NoDaemon { .. }) => Ok(()),
         _ => Err(format!(
-            "a daemon answers at {}: stop it first; if it is aws-node's, which has the node already, what is left is              `ipamd hand-back --finish`",
+            "a daemon answers at {}: stop it first; if it is aws-node's, which has the node already, what is left is \
+             `ipamd hand-back --finish`",
             config.socket.display()
         )),
     }
@@ -79,8 +80,7 @@ fn begin(config: &Config) -> Result<String, String> {
     told(format!("written: {} with {} pods", config.journal.display(), snapshot.pods.len()));
     let (pods, written) = hand_back::convert().map_err(|error| chain(&error))?;
     told(format!("pods in layout classic: {}, by {} writes to the kernel", pods.len(), written.len()));
-    let kept = uninstall::remove(uninstall::Counted::All)
-        .map_err(|errors| errors.iter().map(|error| chain(error)).collect::<Vec<_>>().join("; "))?;
+    let kept = uninstall::remove(uninstall::Counted::All).map_err(|errors| all(&errors))?;
     for table in kept.objects.iter().filter(|object| object.starts_with("nft table ")) {
         told(format!("kept until aws-node is ready: {table}"));
     }
@@ -94,7 +94,7 @@ fn begin(config: &Config) -> Result<String, String> {
 /// What a start of the daemon would make of journal and kernel; nothing is asked of anybody.
 fn restored(config: &Config, store: &Store) -> Result<Core, String> {
     let kernel = host::observe(&config.veth_prefix).map_err(|error| chain(&error))?;
-    let boot_id = ready::boot_id().map_err(|error| format!("the boot id cannot be read: {error}"))?;
+    let boot_id = boot_id()?;
     let loaded = store.load().map_err(|error| chain(&error))?;
     let found = Restored::read(loaded.reference.as_deref(), loaded.own.as_deref(), kernel, boot_id);
     if let Some(Err(error)) = &found.reference {

@@ -24,12 +24,12 @@ use ipamd_core::Config;
 use ipamd_core::conflist::PLUGIN;
 
 use super::plugin;
-use crate::cli::wait;
+use crate::cli::{boot_id, print, wait};
 use crate::clock;
 use crate::edge::host::{mac, state_folder};
 use crate::edge::lock::InstanceLock;
 use crate::edge::place::{self, Placed};
-use crate::edge::{ready, settings};
+use crate::edge::settings;
 use crate::telemetry::chain;
 
 /// The unit as it is shipped.
@@ -58,8 +58,7 @@ pub struct Options {
 /// # Errors
 /// The first step that failed, with the file and why; those before it are done.
 pub fn run(config: &Config, options: &Options, out: &mut dyn Write) -> Result<(), String> {
-    let mut say =
-        |line: String| writeln!(out, "{line}").map_err(|error| format!("writing to standard output: {error}"));
+    let mut say = |line: String| print(out, &format!("{line}\n"));
     say(install_plugin(config, options)?)?;
     for line in write_settings(config, options.is_dry_run)? {
         say(line)?;
@@ -165,7 +164,7 @@ fn record_and_write(config: &Config, missing: &Plan) -> Result<(), String> {
     let folder = state_folder(config);
     place::make_folder(folder).map_err(|error| chain(&error))?;
     let _lock = InstanceLock::take(folder).map_err(|error| chain(&error))?;
-    let boot_id = ready::boot_id().map_err(|error| format!("the boot id cannot be read: {error}"))?;
+    let boot_id = boot_id()?;
     let unix_seconds = clock::now().unix_nanos / 1_000_000_000;
     let mut ledger = settings::open(folder, &boot_id, unix_seconds).map_err(|error| chain(&error))?;
     host::write_settings(missing, &mut ledger).map_err(|error| chain(&error))

@@ -11,7 +11,7 @@ use ipamd_core::action::{EniPlan, HostPlan};
 use ipamd_core::event::{Failure, FailureClass, InstanceFacts};
 use ipamd_core::ids::{DeviceIndex, EniId, MacAddr};
 
-use crate::cli::wait;
+use crate::cli::{print, wait};
 use crate::edge::host::{eni_setup, host_setup};
 use crate::edge::nat_file::NatFile;
 
@@ -21,7 +21,7 @@ use crate::edge::nat_file::NatFile;
 /// IMDS does not answer, or standard output is closed.
 pub fn run(config: &Config, out: &mut dyn Write) -> Result<(), String> {
     let text = wait(plan(config))?.map_err(|failure| failure.message)?;
-    out.write_all(text.as_bytes()).map_err(|error| format!("writing to standard output: {error}"))
+    print(out, &text)
 }
 
 async fn plan(config: &Config) -> Result<String, Failure> {

@@ -12,7 +12,8 @@ use ipam_api::state::READY;
 use ipamd_core::Config;
 
 use super::ask;
-use crate::edge::{place, ready};
+use crate::cli::boot_id;
+use crate::edge::place;
 use crate::telemetry::chain;
 
 /// How long an answer at the plugin's socket may take: the time limit of the reference's probe.
@@ -56,7 +57,7 @@ fn by_socket(config: &Config) -> Result<(), String> {
 
 fn by_marker(state_folder: &Path) -> Result<(), String> {
     let path = state_folder.join(READY);
-    let boot_id = ready::boot_id().map_err(|error| format!("the boot id cannot be read: {error}"))?;
+    let boot_id = boot_id()?;
     let marker = place::read(&path).map_err(|error| chain(&error))?.unwrap_or_default();
     if String::from_utf8_lossy(&marker).trim() == boot_id {
         Ok(())

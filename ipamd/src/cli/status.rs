@@ -192,7 +192,7 @@ fn failures(snapshot: &Snapshot) -> String {
 
 fn notes(snapshot: &Snapshot) -> String {
     let rows: Vec<_> = snapshot.notes.iter().map(|note| vec![note.clone()]).collect();
-    table("settings that do not do what they ask for", &["what"], &rows)
+    table("settings and files that need a look", &["what"], &rows)
 }
 
 fn journal(snapshot: &Snapshot) -> String {

@@ -22,12 +22,11 @@ use ipamd_core::event::{EniView, Failure, Outcome};
 use ipamd_core::ids::EniId;
 use ipamd_core::{Core, Restored, Snapshot};
 
-use crate::cli::wait;
+use crate::cli::{boot_id, print, wait};
 use crate::clock;
 use crate::edge::facts::ec2_settings;
 use crate::edge::host;
 use crate::edge::lock::InstanceLock;
-use crate::edge::ready;
 use crate::edge::store::Store;
 use crate::telemetry::chain;
 use report::{Adopted, Dropped, Report};
@@ -43,7 +42,7 @@ pub fn run(config: &Config, json: bool, out: &mut dyn Write) -> Result<(), Strin
     let _lock = InstanceLock::of_no_daemon(host::state_folder(config)).map_err(|error| chain(&error))?;
     let report = examine(config)?;
     let text = if json { report.json()? } else { report.text() };
-    out.write_all(text.as_bytes()).map_err(|error| format!("writing to standard output: {error}"))?;
+    print(out, &text)?;
     match report.obstacles.len() {
         0 => Ok(()),
         1 => Err("one thing is in the way of a takeover".to_owned()),
@@ -53,13 +52,9 @@ pub fn run(config: &Config, json: bool, out: &mut dyn Write) -> Result<(), Strin
 
 fn examine(config: &Config) -> Result<Report, String> {
     let view = host::observe(&config.veth_prefix).map_err(|error| chain(&error))?;
-    let boot_id = ready::boot_id().map_err(|error| format!("the boot id cannot be read: {error}"))?;
+    let boot_id = boot_id()?;
     let store = Store::new(&config.journal);
-    let mut loaded = store.load().map_err(|error| chain(&error))?;
-    let has_own = loaded.own.is_some();
-    if store.reference_is_later().is_some() {
-        loaded.own = None;
-    }
+    let loaded = store.load().map_err(|error| chain(&error))?;
     let links: BTreeMap<Ipv4Addr, String> = view.held.iter().map(|held| (held.address, held.link.clone())).collect();
     let restored = Restored::read(loaded.reference.as_deref(), loaded.own.as_deref(), view, boot_id);
     let entries = match &restored.reference {
@@ -67,7 +62,7 @@ fn examine(config: &Config) -> Result<Report, String> {
         _ => Vec::new(),
     };
     let mut report = Report::new(config.layout == Layout::Flat);
-    journals(&mut report, &store, has_own, &restored);
+    journals(&mut report, loaded.out_of_date, &restored);
     let several: Vec<_> = entries.iter().filter(|entry| entry.metadata.interfaces_count > 1).collect();
     if let Some(first) = several.first() {
         report.obstacle(format!(
@@ -101,7 +96,7 @@ fn examine(config: &Config) -> Result<Report, String> {
 }
 
 /// Files that are not as the reference leaves them.
-fn journals(report: &mut Report, store: &Store, has_own: bool, restored: &Restored) {
+fn journals(report: &mut Report, out_of_date: Option<Duration>, restored: &Restored) {
     match &restored.reference {
         Some(Err(error)) => {
             report.obstacle(format!("ipam.json cannot be used ({error}): no pod would be adopted by its key"))
@@ -115,15 +110,13 @@ fn journals(report: &mut Report, store: &Store, has_own: bool, restored: &Restor
                 .to_owned(),
         ),
     }
-    if !has_own {
-        return;
-    }
-    match store.reference_is_later() {
+    match out_of_date {
         Some(later) => report.note(format!(
             "ipam.json was written {} s after enid.json: amazon-vpc-cni-k8s has had the node since; enid.json is out of date, and will be \
              set aside",
             later.as_secs()
         )),
+        None if restored.own.is_none() => {}
         None => report.note("there is an enid.json: the node is Enid's already, and the daemon goes on where it was".to_owned()),
     }
 }

@@ -16,7 +16,7 @@ use ipamd_core::config::Source;
 use ipamd_core::conflist::{self, PLUGIN};
 
 use super::cleanup_host::{self, Cleaned};
-use super::{install, plugin};
+use super::{install, plugin, print};
 use crate::edge::lock::InstanceLock;
 use crate::edge::place;
 use crate::telemetry::chain;
@@ -32,7 +32,10 @@ const CONF_FOLDERS: [&str; 2] = ["/host/etc/cni/net.d", "/etc/cni/net.d"];
 pub fn run(environment: &dyn Source, out: &mut dyn Write) -> Result<(), String> {
     let path = |name: &str| environment.get(name).filter(|path| !path.is_empty()).map(PathBuf::from);
     let journal = path("AWS_VPC_K8S_CNI_BACKING_STORE").unwrap_or_else(|| Config::default().journal);
-    refuse_beside_daemon(journal.parent().unwrap_or(Path::new("/")))?;
+    let state = journal.parent().unwrap_or(Path::new("/"));
+    // To the end: a daemon that starts meanwhile would lose its plugin.
+    let lock = InstanceLock::of_no_daemon(state);
+    let _lock = lock.map_err(|error| format!("{} (systemctl stop enid-ipamd)", chain(&error)))?;
     let folder = path("HOST_CNI_CONFDIR_PATH").unwrap_or_else(conf_folder);
     let program = plugin::folder(path("HOST_CNI_BIN_PATH").as_deref()).join(PLUGIN);
     let mut told = String::new();
@@ -41,7 +44,7 @@ pub fn run(environment: &dyn Source, out: &mut dyn Write) -> Result<(), String> 
         Ok(line) => told.push_str(&line),
         Err(error) => errors.push(error),
     };
-    let living = match cleanup_host::clean(&journal) {
+    let living = match cleanup_host::clean(state) {
         Ok(Cleaned { text, living_pods, failure }) => {
             done(Ok(text));
             failure.into_iter().for_each(|failure| done(Err(failure)));
@@ -56,13 +59,8 @@ pub fn run(environment: &dyn Source, out: &mut dyn Write) -> Result<(), String> 
     done(if is_kept { keep(&list) } else { remove_list(&list) });
     done(if is_kept { keep(&program) } else { remove_plugin(&program) });
     done(remove_unit(Path::new(install::UNIT_PATH)));
-    out.write_all(told.as_bytes()).map_err(|error| format!("writing to standard output: {error}"))?;
+    print(out, &told)?;
     if errors.is_empty() { Ok(()) } else { Err(errors.join("; ")) }
-}
-
-fn refuse_beside_daemon(state_folder: &Path) -> Result<(), String> {
-    let lock = InstanceLock::of_no_daemon(state_folder);
-    lock.map(drop).map_err(|error| format!("{} (systemctl stop enid-ipamd)", chain(&error)))
 }
 
 fn conf_folder() -> PathBuf {

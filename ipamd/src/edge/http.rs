@@ -3,7 +3,7 @@
 //!
 //! | path | answer |
 //! |---|---|
-//! | `/v1/status` | the core's snapshot, with the notes of settings |
+//! | `/v1/status` | the core's snapshot, with the notes of settings and of the configuration list, and how Kubernetes is talked to |
 //! | `/v1/enis` | the reference's shape: cards, ENIs, addresses (key parts that could forge a DEL are blank, as there) |
 //! | `/healthz` | 200 while the driver's loop turns; answered from an atomic, never by the loop |
 //! | `/readyz` | 200 once an address of this boot was proven |

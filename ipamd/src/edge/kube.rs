@@ -180,7 +180,7 @@ impl Edge {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "waits for a file that is not there yet")]
+#[expect(clippy::disallowed_methods, reason = "the edge that waits for what is due, or not there yet")]
 async fn pause(time: Duration) {
     sleep(time).await;
 }

@@ -16,8 +16,6 @@ use ipam_api::state::{BOOT_ID, READY};
 use ipamd_core::Core;
 use tokio::sync::watch;
 
-use crate::clock;
-
 /// The id of this boot, without the newline.
 pub(crate) fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string(BOOT_ID)?.trim().to_owned())
@@ -43,7 +41,7 @@ impl ReadyMarker {
     /// Writes the marker as soon as the core serves.
     pub(crate) fn update(&mut self, core: &Core) {
         let is_known = *self.serving.borrow();
-        if (self.written && is_known) || !core.snapshot(clock::now()).serving {
+        if (self.written && is_known) || !core.is_serving() {
             return;
         }
         if !is_known {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Starts the core's actions: EC2's as a task each, the kernel's on the host thread. Their outcomes come back as events.
+//! Starts the core's actions: EC2's as a task each, the kernel's on the host thread and the flush thread, the container runtime's on a
+//! thread that may block. Their outcomes come back as events.
 //!
 //! Where EC2 must not be asked (ENABLE_IMDS_ONLY_MODE) its reads are answered from instance metadata; the core starts no
 //! other action of EC2's then, and one that it started all the same would fail here.
@@ -78,9 +79,7 @@ impl Runner {
             }
         }
     }
-}
 
-impl Runner {
     /// On a thread of its own: the client's calls block.
     fn list_sandboxes(&self, id: ActionId) {
         let (inbox, socket, started) = (self.inbox.clone(), self.runtime.clone(), clock::boot());

@@ -6,7 +6,11 @@
 //! boot id), so there is no fsync. `enid.json` is written before `ipam.json`: should the process end between the two, the
 //! address of the newest ADD rests instead of being given out twice.
 //!
-//! Invariants: a failed write leaves the old file; a file that did not change is not written; a file that cannot be parsed
+//! Both files are of one age: one that did not change is touched when the other is written, whichever it is, for the clock may go back.
+//! So an `ipam.json` that is later than `enid.json` is somebody else's work, the reference's, and what `enid.json` says of ENIs and of
+//! what is free is out of date: nobody is given that.
+//!
+//! Invariants: a failed write leaves the old file; a file that did not change is touched at most; a file that cannot be parsed
 //! is set aside under a name of its own, never deleted.
 
 #![expect(clippy::disallowed_methods, reason = "the file edge of the journal")]
@@ -52,8 +56,11 @@ struct JournalFile {
 /// The files' contents; `None`: no such file.
 #[derive(Debug, Default)]
 pub(crate) struct Loaded {
+    /// Also `None` when it is out of date.
     pub(crate) own: Option<Vec<u8>>,
     pub(crate) reference: Option<Vec<u8>>,
+    /// How much later the reference has written its file than we ours, which is out of date then.
+    pub(crate) out_of_date: Option<Duration>,
 }
 
 impl Store {
@@ -64,12 +71,14 @@ impl Store {
     }
 
     pub(crate) fn load(&self) -> Result<Loaded, StoreError> {
-        Ok(Loaded { own: self.own.read()?, reference: self.reference.read()? })
+        let out_of_date = self.reference_is_later();
+        let own = if out_of_date.is_some() { None } else { self.own.read()? };
+        Ok(Loaded { own, reference: self.reference.read()?, out_of_date })
     }
 
     /// Makes a checkpoint durable.
     pub(crate) fn write(&mut self, checkpoint: &Checkpoint) -> Result<(), StoreError> {
-        // Of one age always, whatever becomes of the clock: see `reference_is_later`.
+        // Of one age always, whatever becomes of the clock.
         match (self.own.holds(&checkpoint.own_json), self.reference.holds(&checkpoint.reference_json)) {
             (true, false) => self.own.touch()?,
             (false, true) => self.reference.touch()?,
@@ -99,7 +108,7 @@ impl Store {
 
     /// How much later than ours the reference's file was written, when that was somebody else's doing: where we write that file ours
     /// is written, or touched, right before.
-    pub(crate) fn reference_is_later(&self) -> Option<Duration> {
+    fn reference_is_later(&self) -> Option<Duration> {
         let [own, reference] = [&self.own, &self.reference].map(|file| fs::metadata(&file.path)?.modified());
         let later = reference.ok()?.duration_since(own.ok()?).ok()?;
         (later > TOGETHER).then_some(later)

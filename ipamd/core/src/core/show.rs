@@ -23,7 +23,7 @@ impl Core {
         let now = now.boot;
         Snapshot {
             instance: self.facts.clone(),
-            serving: self.serving && self.host.applied.is_some(),
+            serving: self.is_serving(),
             pool: self.show_pool(now),
             why: self.show_why(now),
             supply: self.show_supply(now),

@@ -22,7 +22,7 @@ impl Core {
     pub(super) fn show_supply(&self, now: BootTime) -> SupplySnapshot {
         let refusal = if let Some(undurable) = &self.undurable {
             Some(not_durable(&undurable.message))
-        } else if !self.serving || self.host.applied.is_none() || self.waits_in_vain(now) {
+        } else if !self.is_serving() || self.waits_in_vain(now) {
             Some(self.what_was_waited_for(now))
         } else if self.outlook(now).by(now + BUDGET) > self.waiters.len() {
             None

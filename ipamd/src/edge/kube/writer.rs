@@ -29,7 +29,7 @@ use super::events::{About, Journal, News, Write};
 use super::node::{Node, View};
 use super::report::Told;
 use super::status::{Status, Work};
-use super::{Edge, SharedPods};
+use super::{Edge, SharedPods, pause};
 use crate::clock;
 use crate::inbox::Inbox;
 use crate::telemetry::chain;
@@ -138,7 +138,7 @@ impl Writer {
                 },
                 () = self.bell.notified() => rung = true,
                 seen = self.view.changed() => if seen.is_err() { return },
-                () = pass(wait) => {}
+                () = pause(wait) => {}
             }
         }
     }
@@ -296,8 +296,8 @@ impl Writer {
             Err(_) => (format!("no answer for {} s", CALL.as_secs()), false),
         };
         let failures = self.rests.get(&work).map_or(0, |rest| rest.failures);
-        let rest = if forbidden { FORBIDDEN_REST } else { FIRST_REST * 2_u32.pow(failures.min(6)) };
-        let rest = if forbidden { rest } else { rest.min(LONGEST_REST) };
+        let longer = (FIRST_REST * 2_u32.pow(failures.min(6))).min(LONGEST_REST);
+        let rest = if forbidden { FORBIDDEN_REST } else { longer };
         self.rests.insert(work, Rest { until: clock::boot() + rest, failures: failures + 1 });
         self.status.fails(work, error);
         Err(Failed::Rests)
@@ -361,11 +361,6 @@ fn micros(unix_nanos: i64) -> String {
 fn note(text: &str) -> String {
     let end = (0..=LONGEST_NOTE.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     text[..end].to_owned()
-}
-
-#[expect(clippy::disallowed_methods, reason = "the edge that waits for what is due")]
-async fn pass(time: Duration) {
-    tokio::time::sleep(time).await;
 }
 
 #[cfg(test)]
