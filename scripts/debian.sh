@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# Sourced by scripts that unpack packages of another Debian release than the host's.
+# Sourced by scripts that unpack Debian's packages, of the host's release or of another.
 
 debian_uri() { apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | head -1; }
 
@@ -20,4 +20,27 @@ Dir::State::lists "$2/lists";
 Dir::Cache "$2/cache";
 APT::Sandbox::User "root";
 END
+}
+
+# debian_fetch <folder> <release or -> <package>…: unpacked into <folder>/<release>/root; -: of the host's own release. What went wrong
+# is in <folder>/log.
+debian_fetch() {
+    local folder=$1 release=$2 package
+    shift 2
+    mkdir -p "$folder/$release/packages"
+    (
+        cd "$folder/$release/packages"
+        if [ "$release" = - ]; then
+            apt-get download -qq -o APT::Sandbox::User=root "$@" >>"$folder/log" 2>&1 || {
+                apt-get update -qq >>"$folder/log" 2>&1
+                apt-get download -qq -o APT::Sandbox::User=root "$@" >>"$folder/log" 2>&1
+            }
+        else
+            debian_of "$release" "$folder/$release/apt" 2>>"$folder/log" || exit 1
+            export APT_CONFIG="$folder/$release/apt/apt.conf"
+            apt-get update -qq >>"$folder/log" 2>&1
+            apt-get download -qq "$@" >>"$folder/log" 2>&1
+        fi
+    ) || return 1
+    for package in "$folder/$release"/packages/*.deb; do dpkg -x "$package" "$folder/$release/root"; done
 }

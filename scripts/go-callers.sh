@@ -25,30 +25,16 @@ fail() {
     exit 1
 }
 
-stamp=$(cat scripts/go-callers.sh "$sources"/*/*.go "$sources"/*/*.proto | sha256sum | cut -d' ' -f1)
+stamp=$(cat scripts/{go-callers,debian}.sh "$sources"/*/*.go "$sources"/*/*.proto | sha256sum | cut -d' ' -f1)
 
 is_built() { # is_built <folder>
     [ -x "$1/libcni" ] && [ -x "$1/wire" ] && [ -x "$1/plugins/tuning" ] && [ -x "$1/plugins/bandwidth" ]
 }
 
-fetch() { # fetch <release> <package>…: unpacked into $work/<release>/root
-    local release=$1 package
-    shift
-    mkdir -p "$work/$release/packages"
-    (
-        cd "$work/$release/packages"
-        debian_of "$release" "$work/$release/apt" 2>>"$work/log" || exit 1
-        export APT_CONFIG="$work/$release/apt/apt.conf"
-        apt-get update -qq >>"$work/log" 2>&1
-        apt-get download -qq "$@" >>"$work/log" 2>&1
-    ) || return 1
-    for package in "$work/$release"/packages/*.deb; do dpkg -x "$package" "$work/$release/root"; done
-}
-
 fetch_cni() { # sets cni to the release that has a libcni with GC, and plugins that start here
     local tree=usr/share/gocode/src/github.com/containernetworking/cni
     for cni in forky sid; do
-        fetch "$cni" golang-github-appc-cni-dev containernetworking-plugins || continue
+        debian_fetch "$work" "$cni" golang-github-appc-cni-dev containernetworking-plugins || continue
         grep -q GCNetworkList "$work/$cni/root/$tree/libcni/api.go" 2>>"$work/log" || continue
         "$work/$cni/root/usr/lib/cni/tuning" </dev/null >>"$work/log" 2>&1 && return
     done
@@ -84,12 +70,12 @@ elif ! is_built "$out" || [ "$(cat "$out/stamp" 2>/dev/null)" != "$stamp" ]; the
     [ ! -e "$out" ] || [ -e "$out/stamp" ] || fail "$out is there, but not libcni, wire and plugins/{bandwidth,tuning}"
     command -v apt-get >/dev/null && command -v dpkg >/dev/null || fail "no apt-get to fetch Go and its libraries with"
     mkdir -p "$(dirname "$out")"
-    echo "go-callers: building libcni's and gRPC's callers on Debian's packages into $out (about a minute)" >&2
+    echo "go-callers: building libcni's and gRPC's callers on Debian's packages into $out (about a minute and a half)" >&2
     work=$(mktemp -d "$(cd "$(dirname "$out")" && pwd)/go-callers.XXXXXX")
     # Go makes what it caches read-only.
     trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
-    fetch "${stable[@]}" || fail "Debian trixie's Go or its libraries: $(tail -3 "$work/log")"
-    fetch "${protoc[@]}" || fail "Debian bookworm's protoc: $(tail -3 "$work/log")"
+    debian_fetch "$work" "${stable[@]}" || fail "Debian trixie's Go or its libraries: $(tail -3 "$work/log")"
+    debian_fetch "$work" "${protoc[@]}" || fail "Debian bookworm's protoc: $(tail -3 "$work/log")"
     fetch_cni
     build
     rm -rf "$out"

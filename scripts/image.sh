@@ -9,6 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 profile=${1:-release}
 source scripts/sdk.sh
+source scripts/debian.sh
 out=$ENID_BUILD/enid/image
 limit=25000000
 
@@ -28,15 +29,8 @@ debian() { # debian <folder> <package>…: unpacked into the folder, once
     command -v apt-get >/dev/null && command -v dpkg >/dev/null || fail "no apt-get to fetch $* with"
     mkdir -p "$out"
     work=$(mktemp -d "$out/debian.XXXXXX")
-    (
-        cd "$work"
-        apt-get download -qq -o APT::Sandbox::User=root "$@" >log 2>&1 || {
-            apt-get update -qq >>log 2>&1
-            apt-get download -qq -o APT::Sandbox::User=root "$@" >>log 2>&1
-        }
-    ) || fail "apt-get failed: $(tail -3 "$work/log")"
-    for package in "$work"/*.deb; do dpkg -x "$package" "$work/root"; done
-    mv "$work/root" "$folder"
+    debian_fetch "$work" - "$@" || fail "apt-get failed: $(tail -3 "$work/log")"
+    mv "$work/-/root" "$folder"
     rm -rf "$work"
 }
 

@@ -33,32 +33,11 @@ missing() { # missing <folder>: what does not start, in one line
     [ -x "$1/loopback" ] || printf 'loopback '
 }
 
-fetch() { # fetch <release or -> <package>…: unpacked into $work/<release>
-    local release=$1 package
-    shift
-    mkdir -p "$work/$release/packages"
-    (
-        cd "$work/$release/packages"
-        if [ "$release" = - ]; then
-            apt-get download -qq -o APT::Sandbox::User=root "$@" >>"$work/log" 2>&1 || {
-                apt-get update -qq >>"$work/log" 2>&1
-                apt-get download -qq -o APT::Sandbox::User=root "$@" >>"$work/log" 2>&1
-            }
-        else
-            debian_of "$release" "$work/$release/apt" 2>>"$work/log" || exit 1
-            export APT_CONFIG="$work/$release/apt/apt.conf"
-            apt-get update -qq >>"$work/log" 2>&1
-            apt-get download -qq "$@" >>"$work/log" 2>&1
-        fi
-    ) || return 1
-    for package in "$work/$release"/packages/*.deb; do dpkg -x "$package" "$work/$release/root"; done
-}
-
 take_containerd() { # take_containerd <line> <release>…: of the first one that has it and whose programs start here
     local line=$1 release
     shift
     for release in "$@"; do
-        fetch "$release" containerd || continue
+        debian_fetch "$work" "$release" containerd || continue
         [ "$(major "$work/$release/root/usr/bin/containerd")" = "$line" ] || continue
         mkdir -p "$work/out/containerd-$line"
         cp "$work/$release"/root/usr/bin/{containerd,ctr,$shim} "$work/out/containerd-$line/"
@@ -75,14 +54,14 @@ if [ -n "$(missing "$out")" ]; then
     work=$(mktemp -d "$(cd "$(dirname "$out")" && pwd)/runtimes.XXXXXX")
     trap 'rm -rf "$work"' EXIT
     mkdir "$work/out"
-    fetch - runc containernetworking-plugins busybox-static || fail "apt-get failed: $(tail -3 "$work/log")"
+    debian_fetch "$work" - runc containernetworking-plugins busybox-static || fail "apt-get failed: $(tail -3 "$work/log")"
     cp "$(find "$work/-/root" -path '*sbin/runc' -type f | head -1)" "$work/out/runc"
     cp "$work/-/root/usr/lib/cni/loopback" "$work/out/loopback"
     cp "$(find "$work/-/root" -path '*bin/busybox' -type f | head -1)" "$work/out/busybox"
     take_containerd 1 - bookworm trixie
     take_containerd 2 sid forky
     # And of the libraries that they link, what a slim Debian may lack.
-    fetch bookworm podman conmon libgpgme11 libassuan0 libsubid4 libglib2.0-0 libdevmapper1.02.1 ||
+    debian_fetch "$work" bookworm podman conmon libgpgme11 libassuan0 libsubid4 libglib2.0-0 libdevmapper1.02.1 ||
         fail "apt-get failed: $(tail -3 "$work/log")"
     mkdir -p "$work/out/podman/usr/bin"
     cp "$work"/bookworm/root/usr/bin/{podman,conmon} "$work/out/podman/usr/bin/"

@@ -34,6 +34,15 @@ impl Pod {
     }
 }
 
+/// A pod of each ENI that has some.
+#[must_use]
+pub fn one_of_each(pods: &[Pod]) -> Vec<&Pod> {
+    let mut tables: Vec<u32> = pods.iter().map(|pod| pod.added.table).collect();
+    tables.sort_unstable();
+    tables.dedup();
+    tables.iter().filter_map(|table| pods.iter().find(|pod| pod.added.table == *table)).collect()
+}
+
 /// Starts `count` pods, each with a name of its own, `at_once` at a time; `started` is told of each. Order is not kept.
 ///
 /// # Errors

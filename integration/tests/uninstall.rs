@@ -10,17 +10,9 @@ use std::sync::atomic::AtomicUsize;
 
 use integration::fabric::INTERNET_HOST;
 use integration::node::{Node, RpFilter};
-use integration::pods::{self, Pod};
+use integration::pods::{self, Pod, one_of_each};
 use integration::probe::{EchoServer, reach_both};
 use integration::topology::{NodeSpec, Subnet, Topology, TopologySpec};
-
-/// A pod of each ENI.
-fn one_of_each(pods: &[Pod]) -> Vec<&Pod> {
-    let mut tables: Vec<u32> = pods.iter().map(|pod| pod.added.table).collect();
-    tables.sort_unstable();
-    tables.dedup();
-    tables.iter().filter_map(|table| pods.iter().find(|pod| pod.added.table == *table)).collect()
-}
 
 /// Pods of every ENI of n1 reach each other, a pod of n2 and the internet, and are reached by both nodes and that pod.
 fn packets(topology: &Topology, near: &[Pod], far: &Pod) {

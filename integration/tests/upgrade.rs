@@ -16,7 +16,7 @@ use integration::eventually::pass;
 use integration::fabric::INTERNET_HOST;
 use integration::flows::{Flows, Listening, Path};
 use integration::node::Node;
-use integration::pods::{self, Pod};
+use integration::pods::{self, Pod, one_of_each};
 use integration::topology::{NodeSpec, READY, Subnet, Topology, TopologySpec};
 
 /// Whose program.
@@ -77,10 +77,8 @@ impl Bed {
 
     /// A pod of each ENI talks with a pod of n2 and the internet.
     fn flows(&self, pods: &[Pod]) -> Flows {
-        let tables: BTreeSet<u32> = pods.iter().map(|pod| pod.added.table).collect();
-        let of_enis = tables.iter().filter_map(|table| pods.iter().find(|pod| pod.added.table == *table));
         let mut paths = Vec::new();
-        for pod in of_enis {
+        for pod in one_of_each(pods) {
             let far =
                 [(&self.far.sandbox.netns, self.far.added.address), (self.topology.fabric.internet(), INTERNET_HOST)];
             for (namespace, address) in far {

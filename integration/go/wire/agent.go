@@ -9,7 +9,6 @@ import (
 	"flag"
 	"fmt"
 	"net"
-	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -23,9 +22,6 @@ type policyAgent struct {
 	rpc.UnimplementedNPBackendServer
 	refuses bool
 	delay   time.Duration
-
-	lock sync.Mutex
-	mode map[string]string
 }
 
 // agent asks the daemon for the configuration, as the real one does at its start, and dies like it when there is none that it
@@ -44,7 +40,7 @@ func agent(arguments []string) error {
 		}
 	}
 	server := grpc.NewServer()
-	rpc.RegisterNPBackendServer(server, &policyAgent{refuses: *refuses, delay: *delay, mode: map[string]string{}})
+	rpc.RegisterNPBackendServer(server, &policyAgent{refuses: *refuses, delay: *delay})
 	return serve(server, flags.Arg(0), 0o660)
 }
 
@@ -72,11 +68,6 @@ func (a *policyAgent) EnforceNpToPod(_ context.Context, request *rpc.EnforceNpRe
 	time.Sleep(a.delay)
 	veth := hostVeth(request.K8S_POD_NAMESPACE, request.K8S_POD_NAME)
 	reply := &rpc.EnforceNpReply{Success: veth != "" && !a.refuses}
-	if reply.Success {
-		a.lock.Lock()
-		a.mode[request.K8S_POD_NAMESPACE+"/"+request.K8S_POD_NAME] = request.NETWORK_POLICY_MODE
-		a.lock.Unlock()
-	}
 	e := served("EnforceNpToPod", request, reply, nil)
 	e.HostVeth = veth
 	e.print()
@@ -85,9 +76,6 @@ func (a *policyAgent) EnforceNpToPod(_ context.Context, request *rpc.EnforceNpRe
 
 // DeletePodNp of a pod that it does not have is fine.
 func (a *policyAgent) DeletePodNp(_ context.Context, request *rpc.DeleteNpRequest) (*rpc.DeleteNpReply, error) {
-	a.lock.Lock()
-	delete(a.mode, request.K8S_POD_NAMESPACE+"/"+request.K8S_POD_NAME)
-	a.lock.Unlock()
 	reply := &rpc.DeleteNpReply{Success: true}
 	e := served("DeletePodNp", request, reply, nil)
 	e.HostVeth = hostVeth(request.K8S_POD_NAMESPACE, request.K8S_POD_NAME)

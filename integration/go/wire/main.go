@@ -6,7 +6,7 @@
 //	wire daemon FLAGS SOCKET          the reference's ipamd, for our plugin
 //	wire agent FLAGS SOCKET           the network policy agent, for our plugin, asking our daemon
 //
-// The servers keep state as their originals do, and write a line of JSON for each call that they served to standard output: the
+// The daemon keeps state as its original does. Both servers write a line of JSON for each call that they served to standard output: the
 // method, the request, the answer, and how many bytes of fields they did not know were in the request.
 package main
 

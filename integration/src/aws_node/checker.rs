@@ -8,7 +8,7 @@
 //! | rules to or from the address with table main | exactly one |
 //! | routes to the address, of table main | exactly one, by that veth |
 //! | on a secondary ENI: rules with another table | exactly one; that table's first route is a default with a gateway, its second the route to that gateway on the same link |
-//! | torn down | no such veth (or one that is dying with its sandbox), no rule, no route |
+//! | torn down | no rule, no route (the veth goes with the sandbox, which the caller may still have) |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -18,8 +18,6 @@ use serde_json::Value;
 
 use crate::netns::Namespace;
 use crate::tools::Tools;
-
-use super::enis::is_up;
 
 /// A pod as the suites describe one.
 #[derive(Clone, Copy, Debug)]
@@ -185,4 +183,9 @@ struct Metadata {
     name: String,
     #[serde(rename = "interfacesCount", default)]
     _interfaces: u32,
+}
+
+/// Whether a link of `ip -j` is up.
+fn is_up(link: &Value) -> bool {
+    link["flags"].as_array().is_some_and(|flags| flags.iter().any(|flag| flag == "UP"))
 }

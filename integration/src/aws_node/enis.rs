@@ -8,7 +8,6 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
-use serde_json::Value;
 use vpc_model::EniId;
 
 use crate::eventually::eventually;
@@ -162,9 +161,4 @@ fn call(topology: &Topology, action: &str, parameters: &[(&str, &str)]) -> Resul
 fn element(xml: &str, name: &str) -> String {
     let text = xml.split_once(&format!("<{name}>")).and_then(|(_, rest)| rest.split_once('<'));
     text.map(|(text, _)| text.to_owned()).unwrap_or_default()
-}
-
-/// Whether a link of `ip -j` is up.
-pub(super) fn is_up(link: &Value) -> bool {
-    link["flags"].as_array().is_some_and(|flags| flags.iter().any(|flag| flag == "UP"))
 }

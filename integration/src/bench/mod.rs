@@ -119,13 +119,10 @@ fn size(what: &str, path: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// VmRSS of the daemon's process (proc(5), /proc/pid/status).
+/// Resident memory of the daemon.
 fn memory(what: &str, node: &mut Node) -> Result<(), Box<dyn Error>> {
-    let pid = node.daemon().ok_or("the daemon does not run")?.pid();
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
-    let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse()?;
-    println!("| {what} | {:.1} MB |", megabytes(kilobytes * 1024));
+    let kibibytes = node.daemon().ok_or("the daemon does not run")?.rss_kib()?;
+    println!("| {what} | {:.1} MB |", megabytes(kibibytes * 1024));
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::charts::{chart, container, helm, object, objects, rendered, variable};
+use crate::charts::{container, helm, object, objects, rendered, variable};
 
 /// Everything on at once, with values of every type.
 const EVERYTHING: &str = "
@@ -76,15 +76,11 @@ fn no_container_is_privileged_and_each_has_no_more_than_it_needs() {
         assert!(pod.get(other).is_none(), "{other}");
     }
     let expected = |add: Value| {
-        let mut capabilities = json!({"drop": ["ALL"]});
-        if !add.is_null() {
-            capabilities["add"] = add;
-        }
         json!({
             "allowPrivilegeEscalation": false,
             "readOnlyRootFilesystem": true,
             "runAsUser": 0,
-            "capabilities": capabilities,
+            "capabilities": {"drop": ["ALL"], "add": add},
         })
     };
     assert_eq!(container(daemon_set, "install")["securityContext"], expected(json!(["DAC_OVERRIDE"])));
@@ -185,12 +181,18 @@ fn no_pod_of_ours_goes_where_aws_node_runs() {
 }
 
 #[test]
-fn a_service_called_enid_puts_nothing_into_the_environment() {
-    let objects = rendered("cleanupHost: {nodes: [a]}");
+fn jobs_run_what_they_are_for_and_a_service_called_enid_puts_nothing_into_an_environment() {
+    let objects = rendered("cleanupHost: {nodes: [a]}\nhandBack: {nodes: [b], finish: [c]}");
     for it in objects.iter().filter(|it| it["kind"] == "DaemonSet" || it["kind"] == "Job") {
         assert_eq!(it["spec"]["template"]["spec"]["enableServiceLinks"], json!(false));
     }
-    assert_eq!(objects.iter().filter(|it| it["kind"] == "Job").count(), 1);
+    let jobs = objects.iter().filter(|it| it["kind"] == "Job").map(|it| &it["spec"]["template"]["spec"]);
+    let mut jobs: Vec<_> =
+        jobs.map(|pod| (pod["nodeName"].as_str().unwrap(), &pod["containers"][0]["command"])).collect();
+    jobs.sort_by_key(|(node, _)| *node);
+    let words =
+        [json!(["/ipamd", "cleanup-host"]), json!(["/ipamd", "hand-back"]), json!(["/ipamd", "hand-back", "--finish"])];
+    assert_eq!(jobs, ["a", "b", "c"].into_iter().zip(&words).collect::<Vec<_>>());
 }
 
 #[test]
@@ -242,5 +244,4 @@ fn the_image_is_what_make_image_builds_or_what_is_named() {
         image(&format!("image: {{repository: r.example/e, digest: '{digest}'}}")),
         format!("r.example/e@{digest}")
     );
-    assert!(chart().join("values.schema.json").exists());
 }

@@ -10,10 +10,7 @@ use super::bed::Bed;
 const AT_MOST_KIB: u64 = 6 << 10;
 
 fn rss_kib(bed: &mut Bed) -> u64 {
-    let pid = bed.topology.node_mut("n1").daemon().unwrap().pid();
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
+    bed.topology.node_mut("n1").daemon().unwrap().rss_kib().unwrap()
 }
 
 /// As large as they are with a few containers, probes, volumes and managed fields.

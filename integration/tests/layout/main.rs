@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicUsize;
 
 use integration::fabric::INTERNET_HOST;
 use integration::node::{Node, RpFilter};
-use integration::pods::{self, Pod};
+use integration::pods::{self, Pod, one_of_each};
 use integration::probe::{EchoServer, reach_both};
 use integration::topology::{NodeSpec, Subnet, Topology, TopologySpec};
 
@@ -43,14 +43,6 @@ fn rules_of_classic(topology: &Topology, node: &str, pods: &[Pod]) -> usize {
 /// As many have a rule for their answers, unless the mask is too narrow.
 fn secondary_enis(topology: &Topology, node: &str) -> usize {
     topology.enis(node).unwrap().len() - 1
-}
-
-/// A pod of each ENI that has some.
-fn one_of_each(pods: &[Pod]) -> Vec<&Pod> {
-    let mut tables: Vec<u32> = pods.iter().map(|pod| pod.added.table).collect();
-    tables.sort_unstable();
-    tables.dedup();
-    tables.iter().filter_map(|table| pods.iter().find(|pod| pod.added.table == *table)).collect()
 }
 
 /// Pods of every ENI of both nodes, the nodes and the internet reach each other, and no packet leaves by a wrong ENI.

@@ -11,11 +11,11 @@ use integration::eventually::{eventually, pass};
 use integration::fabric::INTERNET_HOST;
 use integration::flows::{Flows, Listening, Path, Tally};
 use integration::kube_proxy::{KubeProxy as _, Mode, Policy, Service, StandIn};
-use integration::pods::{self, Pod};
+use integration::pods::{self, Pod, one_of_each};
 use integration::topology::{NodeSpec, READY, Subnet, Topology, TopologySpec};
 use serde_json::json;
 
-use crate::{PREFIX_MODE, one_of_each, rules, rules_of_classic, rules_of_flat, secondary_enis};
+use crate::{PREFIX_MODE, rules, rules_of_classic, rules_of_flat, secondary_enis};
 
 const NODE_PORT: u16 = 30_081;
 const HOST_PORT: u16 = 30_082;

@@ -9,7 +9,7 @@ use integration::aws_node::{AwsNode, Entry, Spec};
 use integration::eventually::{eventually, pass};
 use integration::fabric::INTERNET_HOST;
 use integration::flows::Flows;
-use integration::pods::{self, Pod};
+use integration::pods::{self, Pod, one_of_each};
 use integration::probe::{EchoServer, reach_both};
 use integration::sandbox::NetnsPath;
 use integration::topology::READY;
@@ -31,7 +31,7 @@ fn lived_in(spec: &Spec, new: usize) -> (Bed, Vec<Pod>) {
     };
     eventually("enough addresses have rested", READY, rested).unwrap();
     let mut all = pods::start(bed.n1(), new, 6, &AtomicUsize::new(0)).unwrap();
-    assert!(bed.one_of_each(&all).len() > 1, "new pods on several ENIs");
+    assert!(one_of_each(&all).len() > 1, "new pods on several ENIs");
     all.extend(std::mem::take(&mut bed.aws.pods));
     (bed, all)
 }
@@ -47,10 +47,22 @@ fn assert_restorable(bed: &Bed, pods: &[Pod]) {
 fn assert_on_the_internet(bed: &Bed, pods: &[Pod]) {
     let outside = EchoServer::start(bed.topology.fabric.internet()).unwrap();
     let public = bed.topology.instance("n1").unwrap().public_address;
-    for pod in bed.one_of_each(pods) {
+    for pod in one_of_each(pods) {
         let seen = reach_both(&pod.sandbox.netns, SocketAddrV4::new(INTERNET_HOST, outside.port())).unwrap();
         assert_eq!(Some(seen), public, "{} on the internet", pod.added.address);
     }
+}
+
+/// Hands the node back, the daemon stopped, with all that talk meanwhile.
+fn assert_handed_back(bed: &Bed, all: &[Pod], flows: Flows) {
+    let told = hand_back(bed, &[]).unwrap();
+    assert!(told.contains(&format!("with {} pods", all.len())), "{told}");
+    bed.assert_as_the_reference_has_them(all);
+    assert_restorable(bed, all);
+    pass(A_WHILE);
+    assert_nothing_lost(&flows.end());
+    assert_on_the_internet(bed, all);
+    assert_eq!(bed.topology.fabric.drops().unwrap().to_string(), "nothing dropped");
 }
 
 fn there_and_back_and_there_again(spec: &Spec, new: usize) {
@@ -59,14 +71,7 @@ fn there_and_back_and_there_again(spec: &Spec, new: usize) {
     let refused = hand_back(&bed, &[]).unwrap_err();
     assert!(refused.contains("another ipamd holds"), "{refused}");
     assert!(bed.topology.node_mut("n1").stop());
-    let told = hand_back(&bed, &[]).unwrap();
-    assert!(told.contains(&format!("with {} pods", all.len())), "{told}");
-    bed.assert_as_the_reference_has_them(&all);
-    assert_restorable(&bed, &all);
-    pass(A_WHILE);
-    assert_nothing_lost(&flows.end());
-    assert_on_the_internet(&bed, &all);
-    assert_eq!(bed.topology.fabric.drops().unwrap().to_string(), "nothing dropped");
+    assert_handed_back(&bed, &all, flows);
     let left = bed.n1().leftovers().unwrap();
     assert!(left.rules.iter().all(|rule| !rule.contains("158000")), "nothing of layout flat stays: {left}");
     assert!(left.routes.iter().all(|route| !route.contains("158000")), "{left}");
@@ -79,11 +84,7 @@ fn there_and_back_and_there_again(spec: &Spec, new: usize) {
     assert_eq!(bed.n1().leftovers().unwrap().tables, ["ip enid"]);
     let flows = Flows::start(bed.paths(&all));
     bed.aws.set_up_host(&bed.topology, "n1").unwrap();
-    // A daemon that answers there, as aws-node's does by then: n2's.
-    let [own, other] = ["n1", "n2"].map(|name| bed.topology.node(name).variable("ENID_SOCKET").unwrap().to_owned());
-    bed.topology.node_mut("n1").set("ENID_SOCKET", &other);
-    let finished = hand_back(&bed, &["--finish"]).unwrap();
-    bed.topology.node_mut("n1").set("ENID_SOCKET", &own);
+    let finished = bed.as_if_a_daemon_answered(|bed| hand_back(bed, &["--finish"])).unwrap();
     assert!(finished.contains("removed: nft table ip enid"), "{finished}");
     assert!(bed.n1().leftovers().unwrap().tables.is_empty());
     assert_on_the_internet(&bed, &all);
@@ -148,15 +149,8 @@ fn a_node_that_goes_back_at_once_keeps_its_pods_connected() {
     // A DEL that the daemon does not hear of any more.
     let ended = all.remove(0);
     bed.n1().runtime.del(&ended.sandbox, NetnsPath::Given).unwrap();
-    let told = hand_back(&bed, &[]).unwrap();
-    assert!(told.contains(&format!("with {} pods", all.len())), "{told}");
-    bed.assert_as_the_reference_has_them(&all);
-    assert_restorable(&bed, &all);
-    pass(A_WHILE);
-    assert_nothing_lost(&flows.end());
-    assert_on_the_internet(&bed, &all);
+    assert_handed_back(&bed, &all, flows);
     assert_eq!(bed.n1().leftovers().unwrap().tables, ["ip enid"]);
-    assert_eq!(bed.topology.fabric.drops().unwrap().to_string(), "nothing dropped");
 }
 
 #[test]
@@ -164,13 +158,9 @@ fn what_aws_node_may_have_written_is_not_written_over() {
     let mut bed = Bed::build(&ADDRESSES);
     bed.take_over(bed.aws.pods.len());
     assert!(bed.topology.node_mut("n1").stop());
-    // A daemon that answers there: n2's.
-    let [own, other] = ["n1", "n2"].map(|name| bed.topology.node(name).variable("ENID_SOCKET").unwrap().to_owned());
-    bed.topology.node_mut("n1").set("ENID_SOCKET", &other);
     let before = bed.checkpoint();
-    let refused = hand_back(&bed, &[]).unwrap_err();
+    let refused = bed.as_if_a_daemon_answered(|bed| hand_back(bed, &[])).unwrap_err();
     assert!(refused.contains("`ipamd hand-back --finish`"), "{refused}");
-    bed.topology.node_mut("n1").set("ENID_SOCKET", &own);
     assert_eq!(bed.checkpoint(), before);
 
     let journal = bed.n1().state_folder().join("ipam.json");

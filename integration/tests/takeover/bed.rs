@@ -14,7 +14,7 @@ use integration::fabric::INTERNET_HOST;
 use integration::flows::{Listening, Path, Tally};
 use integration::netns::Namespace;
 use integration::node::Node;
-use integration::pods::{self, Pod};
+use integration::pods::{self, Pod, one_of_each};
 use integration::tools::Iptables;
 use integration::topology::{NodeSpec, READY, Subnet, Topology, TopologySpec};
 use serde_json::Value;
@@ -139,20 +139,24 @@ impl Bed {
         enis.iter().flat_map(|eni| eni.secondary.iter().copied()).chain(prefixes).collect()
     }
 
-    pub(crate) fn checkpoint(&self) -> Vec<u8> {
-        fs::read(self.n1().state_folder().join("ipam.json")).unwrap()
+    /// While a daemon answers at n1's socket, as aws-node's would: n2's.
+    pub(crate) fn as_if_a_daemon_answered<T>(&mut self, look: impl FnOnce(&Self) -> T) -> T {
+        let [own, other] =
+            ["n1", "n2"].map(|name| self.topology.node(name).variable("ENID_SOCKET").unwrap().to_owned());
+        self.topology.node_mut("n1").set("ENID_SOCKET", &other);
+        let seen = look(self);
+        self.topology.node_mut("n1").set("ENID_SOCKET", &own);
+        seen
     }
 
-    /// A pod on each ENI that has some.
-    pub(crate) fn one_of_each<'a>(&self, pods: &'a [Pod]) -> Vec<&'a Pod> {
-        let tables: BTreeSet<u32> = pods.iter().map(|pod| pod.added.table).collect();
-        tables.iter().filter_map(|table| pods.iter().find(|pod| pod.added.table == *table)).collect()
+    pub(crate) fn checkpoint(&self) -> Vec<u8> {
+        fs::read(self.n1().state_folder().join("ipam.json")).unwrap()
     }
 
     /// Established on every kind of path, from and to a pod of every ENI: pods of another ENI and of n2, both nodes, the internet.
     pub(crate) fn paths(&self, pods: &[Pod]) -> Vec<Path> {
         let facts = ["n1", "n2"].map(|name| self.topology.instance(name).unwrap());
-        let of_enis = self.one_of_each(pods);
+        let of_enis = one_of_each(pods);
         let mut paths = Vec::new();
         let mut open = |name: String, from: &Namespace, to: &Namespace, address: Ipv4Addr| {
             let server = Listening::start(to, address).unwrap();

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 use std::time::SystemTime;
 
@@ -69,7 +68,7 @@ fn recorded(bed: &Bed) -> (Vec<String>, Vec<String>) {
         "-e",
         "trace=openat,sendto,sendmsg,sendmmsg,renameat2,rename,unlink",
     ]);
-    command.arg("-o").arg(&file).arg(ipamd()).args(["takeover", "--dry-run"]).env_clear();
+    command.arg("-o").arg(&file).arg(&bed.n1().programs()[0]).args(["takeover", "--dry-run"]).env_clear();
     command.envs(libraries.map(|folder| ("LD_LIBRARY_PATH", folder)));
     for variable in [
         "AWS_ENDPOINT_URL_EC2",
@@ -91,17 +90,6 @@ fn recorded(bed: &Bed) -> (Vec<String>, Vec<String>) {
         opens || line.contains("rename") || line.contains("unlink")
     };
     (lines(|line| line.contains("nlmsg_type=")), lines(writes))
-}
-
-fn ipamd() -> std::path::PathBuf {
-    std::env::var_os("ENID_IPAMD").map_or_else(
-        || {
-            let program = std::env::current_exe().unwrap();
-            let debug = program.ancestors().find(|path| path.ends_with("debug")).map(Path::to_path_buf);
-            debug.unwrap().join("ipamd")
-        },
-        Into::into,
-    )
 }
 
 #[test]
@@ -153,13 +141,8 @@ fn what_the_dry_run_says_comes_true_and_it_changes_nothing() {
 #[test]
 fn what_is_in_the_way_is_named_and_fails_the_dry_run() {
     let mut bed = Bed::build(&ADDRESSES);
-    let own_socket = bed.n1().variable("ENID_SOCKET").unwrap().to_owned();
-    let other_socket = bed.topology.node("n2").variable("ENID_SOCKET").unwrap().to_owned();
-    let n1 = bed.topology.node_mut("n1");
-    n1.set("ENID_SOCKET", &other_socket);
-    let answers = refused(&bed);
+    let answers = bed.as_if_a_daemon_answered(refused);
     assert!(answers.contains("a daemon answers at") && answers.contains("one thing is in the way"), "{answers}");
-    bed.topology.node_mut("n1").set("ENID_SOCKET", &own_socket);
     for (variable, value, said) in [
         ("AWS_VPC_K8S_CNI_CONNMARK", "0x100", "mask 0x80 here, and AWS_VPC_K8S_CNI_CONNMARK is 0x100"),
         ("AWS_VPC_K8S_CNI_BACKING_STORE", "/run/enid/n1/state/other.json", "there is no ipam.json, and pods live here"),

@@ -10,7 +10,7 @@ use integration::aws_node::{Entry, Filling, Spec};
 use integration::eventually::{eventually, pass};
 use integration::fabric::INTERNET_HOST;
 use integration::flows::Flows;
-use integration::pods::{self, Pod};
+use integration::pods::{self, Pod, one_of_each};
 use integration::probe::{EchoServer, reach_both};
 use integration::sandbox::NetnsPath;
 use integration::tools::{Iptables, Tools};
@@ -22,7 +22,7 @@ use crate::bed::{A_WHILE, ADDRESSES, Bed, PREFIXES, assert_connections_live, ass
 fn all_reach_all(bed: &Bed, pods: &[Pod]) {
     let outside = EchoServer::start(bed.topology.fabric.internet()).unwrap();
     let public = bed.topology.instance("n1").unwrap().public_address;
-    for pod in bed.one_of_each(pods) {
+    for pod in one_of_each(pods) {
         assert_eq!(pod.reached_from(&bed.far[1].sandbox.netns).unwrap(), bed.far[1].added.address);
         assert_eq!(bed.far[1].reached_from(&pod.sandbox.netns).unwrap(), pod.added.address);
         let seen = reach_both(&pod.sandbox.netns, SocketAddrV4::new(INTERNET_HOST, outside.port())).unwrap();

@@ -280,6 +280,8 @@ mod tests {
         let written = own.metadata().unwrap().modified().unwrap();
         own.set_modified(written - Duration::from_secs(60)).unwrap();
         assert_eq!(store.reference_is_later().map(|later| later.as_secs()), Some(60));
+        let loaded = store.load().unwrap();
+        assert!(loaded.own.is_none() && loaded.reference.is_some() && loaded.out_of_date.is_some());
         assert!(store.retire_own().unwrap().unwrap().exists());
         assert_eq!(names(folder.path()), ["enid.json.out-of-date", "ipam.json"]);
         assert_eq!((store.retire_own().unwrap(), store.reference_is_later()), (None, None));
