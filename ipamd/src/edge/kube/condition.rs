@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the node condition says: pure.
+//! What the Node's conditions say: pure. A [`Wanted`] is what one should show; [`Level`] decides it for [`TYPE`]:
 //!
 //! ```text
 //!          short for 5 s                     enough for 30 s
@@ -16,8 +16,9 @@ use ipamd_core::BootTime;
 use ipamd_core::reason::ReasonCode;
 use ipamd_core::snapshot::SupplySnapshot;
 use serde::Deserialize;
+use serde_json::{Value, json};
 
-/// Its name on the Node.
+/// Whether the next pod gets an address.
 pub(super) const TYPE: &str = "EnidAddressesAvailable";
 
 const SHORT: Duration = Duration::from_secs(5);
@@ -39,23 +40,38 @@ pub(super) struct Shown {
     pub(super) last_transition_time: Option<String>,
 }
 
-/// What it should show.
+/// What one should show. All are named so that `True` is well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
-    pub(super) available: bool,
+    /// Its name on the Node; those of ours begin with [`PREFIX`].
+    pub(super) kind: &'static str,
+    pub(super) holds: bool,
     pub(super) code: ReasonCode,
     pub(super) text: String,
 }
 
+/// Of the names of conditions of ours.
+pub(super) const PREFIX: &str = "Enid";
+
 impl Wanted {
     pub(super) fn status(&self) -> &'static str {
-        if self.available { "True" } else { "False" }
+        if self.holds { "True" } else { "False" }
     }
 
     /// Whether the Node shows it.
     pub(super) fn is(&self, shown: Option<&Shown>) -> bool {
         shown.is_some_and(|shown| {
             shown.status == self.status() && shown.reason == self.code.to_string() && shown.message == self.text
+        })
+    }
+
+    /// The condition as it is written, in place of what is shown.
+    pub(super) fn write(&self, shown: Option<&Shown>, stamp: &str) -> Value {
+        let since = shown.filter(|shown| shown.status == self.status());
+        let since = since.and_then(|shown| shown.last_transition_time.as_deref()).unwrap_or(stamp);
+        json!({
+            "type": self.kind, "status": self.status(), "reason": self.code.to_string(), "message": self.text,
+            "lastHeartbeatTime": stamp, "lastTransitionTime": since,
         })
     }
 }
@@ -81,8 +97,8 @@ impl Level {
     pub(super) fn look(&mut self, supply: &SupplySnapshot, now: BootTime) -> bool {
         let present = read(supply);
         let same = match &self.wanted {
-            None => present.available,
-            Some(wanted) => wanted.available == present.available,
+            None => present.holds,
+            Some(wanted) => wanted.holds == present.holds,
         };
         if same && self.wanted.is_some() {
             self.otherwise = None;
@@ -90,10 +106,10 @@ impl Level {
             return false;
         }
         let since = *self.otherwise.get_or_insert(now);
-        if now < self.turns_at(since, present.available) {
+        if now < self.turns_at(since, present.holds) {
             return false;
         }
-        let changes = self.wanted.is_some() || !present.available;
+        let changes = self.wanted.is_some() || !present.holds;
         self.otherwise = None;
         self.changed = Some(now).filter(|_| changes);
         self.refreshed = now;
@@ -103,7 +119,7 @@ impl Level {
 
     /// When to look again at the latest, if something is going to turn.
     pub(super) fn next(&self) -> Option<BootTime> {
-        let to_available = self.wanted.as_ref().is_some_and(|wanted| !wanted.available);
+        let to_available = self.wanted.as_ref().is_some_and(|wanted| !wanted.holds);
         self.otherwise.map(|since| self.turns_at(since, to_available))
     }
 
@@ -128,9 +144,10 @@ impl Level {
 
 fn read(supply: &SupplySnapshot) -> Wanted {
     match supply.code {
-        Some(code) => Wanted { available: false, code, text: supply.text.clone() },
+        Some(code) => Wanted { kind: TYPE, holds: false, code, text: supply.text.clone() },
         None => Wanted {
-            available: true,
+            kind: TYPE,
+            holds: true,
             code: ReasonCode::AddressesAvailable,
             text: "the next pod gets an address".to_owned(),
         },

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What of our Node decides: is it cordoned, which taints has it, what does its condition show. Pure.
+//! What of our Node decides: is it cordoned, which labels and taints has it, what do its conditions show. Pure.
+
+use std::collections::BTreeMap;
 
 use ipamd_core::config::Taint;
 use kube::core::Object;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::condition::{Shown, TYPE};
+use super::condition::{PREFIX, Shown};
 
 /// What `kubectl cordon` leaves; the reference looks at the taint alone.
 const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
@@ -26,6 +28,8 @@ pub(super) struct NodeSpec {
 #[serde(default)]
 pub(super) struct NodeStatus {
     conditions: Vec<Shown>,
+    /// Quantities by resource.
+    capacity: BTreeMap<String, String>,
 }
 
 /// What is kept of it.
@@ -33,7 +37,12 @@ pub(super) struct NodeStatus {
 pub(super) struct View {
     pub(super) uid: String,
     pub(super) cordoned: bool,
-    pub(super) shown: Option<Shown>,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) annotations: BTreeMap<String, String>,
+    /// What kubelet takes for its `max-pods`; `None`: it did not say so yet.
+    pub(super) max_pods: Option<u32>,
+    /// Conditions of ours, sorted by name.
+    conditions: Vec<Shown>,
     version: Option<String>,
     taints: Vec<Value>,
 }
@@ -41,14 +50,26 @@ pub(super) struct View {
 impl View {
     pub(super) fn of(node: Node) -> Self {
         let NodeSpec { unschedulable, taints } = node.spec;
+        let status = node.status.unwrap_or_default();
+        let mut conditions = status.conditions;
+        conditions.retain(|shown| shown.kind.starts_with(PREFIX));
+        conditions.sort_by(|one, other| one.kind.cmp(&other.kind));
         let cordon = |taint: &Value| taint["key"] == UNSCHEDULABLE && taint["effect"] == "NoSchedule";
         Self {
             uid: node.metadata.uid.unwrap_or_default(),
             cordoned: unschedulable || taints.iter().any(cordon),
-            shown: node.status.unwrap_or_default().conditions.into_iter().find(|shown| shown.kind == TYPE),
+            labels: node.metadata.labels.unwrap_or_default(),
+            annotations: node.metadata.annotations.unwrap_or_default(),
+            max_pods: status.capacity.get("pods").and_then(|pods| pods.parse().ok()),
+            conditions,
             version: node.metadata.resource_version,
             taints,
         }
+    }
+
+    /// What the Node shows for a condition.
+    pub(super) fn shown(&self, kind: &str) -> Option<&Shown> {
+        self.conditions.iter().find(|shown| shown.kind == kind)
     }
 
     /// The merge patch that takes a taint away; `None`: it is not there. A Node that was changed meanwhile refuses it, and the
@@ -65,13 +86,15 @@ impl View {
 
 #[cfg(test)]
 mod tests {
+    use super::super::condition::TYPE;
     use super::*;
 
     fn view(spec: Value) -> View {
         let object = json!({
             "apiVersion": "v1", "kind": "Node", "spec": spec,
             "metadata": { "name": "n1", "uid": "u1", "resourceVersion": "7" },
-            "status": { "conditions": [{ "type": "Ready", "status": "True" }, { "type": TYPE, "status": "True" }] },
+            "status": { "conditions": [{ "type": "Ready", "status": "True" }, { "type": TYPE, "status": "True" }],
+                "capacity": { "pods": "29", "memory": "8Gi" } },
         });
         View::of(serde_json::from_value(object).unwrap())
     }
@@ -91,7 +114,10 @@ mod tests {
         for (spec, wanted) in cases {
             assert_eq!(view(spec.clone()).cordoned, wanted, "{spec}");
         }
-        assert_eq!(view(json!({})).shown.map(|shown| shown.status), Some("True".to_owned()));
+        let view = view(json!({}));
+        assert_eq!(view.shown(TYPE).map(|shown| shown.status.as_str()), Some("True"));
+        assert_eq!(view.shown("Ready"), None, "of ours only");
+        assert_eq!(view.max_pods, Some(29));
     }
 
     #[test]

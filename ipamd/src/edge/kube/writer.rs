@@ -23,7 +23,7 @@ use tokio::sync::{Notify, mpsc, watch as latest};
 use tokio::time::timeout;
 
 use super::annotation::{Annotate, Annotations, KEY};
-use super::condition::{Level, TYPE, Wanted};
+use super::condition::{Level, Wanted};
 use super::demand::Pod;
 use super::events::{About, Journal, News, Write};
 use super::node::{Node, View};
@@ -160,9 +160,9 @@ impl Writer {
         self.looked = now.boot;
         self.proven = snapshot.serving && snapshot.pool.free + snapshot.pool.allocated > 0;
         if self.level.look(&snapshot.supply, now.boot)
-            && let Some(Wanted { available, code, text }) = self.level.wanted().cloned()
+            && let Some(Wanted { holds, code, text, .. }) = self.level.wanted().cloned()
         {
-            self.journal.add(News { about: About::Node, code, warning: !available, text }, now);
+            self.journal.add(News { about: About::Node, code, warning: !holds, text }, now);
         }
         if self.annotates {
             self.annotations.look(&snapshot.pods);
@@ -174,7 +174,7 @@ impl Writer {
     async fn write(&mut self) {
         let view = self.view.borrow_and_update().clone();
         if let Some(view) = &view {
-            self.write_condition(view).await;
+            self.write_conditions(view).await;
             self.remove_taint(view).await;
         }
         if self.annotates && self.may(Work::Annotations) {
@@ -190,25 +190,27 @@ impl Writer {
         }
     }
 
-    async fn write_condition(&mut self, view: &View) {
+    /// What the Node should show, one of each kind.
+    fn wanted(&self) -> impl Iterator<Item = &Wanted> {
+        self.level.wanted().into_iter()
+    }
+
+    /// All conditions that differ, in one call.
+    async fn write_conditions(&mut self, view: &View) {
         let now = clock::now();
         let early = self.condition_written.is_some_and(|at| now.boot < at + CONDITION_APART);
-        let Some(wanted) = self.level.wanted().filter(|wanted| !wanted.is(view.shown.as_ref()) && !early) else {
-            return;
-        };
-        if !self.may(Work::Condition) {
+        if early || !self.may(Work::Condition) {
             return;
         }
         let stamp = rfc3339(now.unix_nanos);
-        let since = view.shown.as_ref().filter(|shown| shown.status == wanted.status());
-        let since = since.and_then(|shown| shown.last_transition_time.clone()).unwrap_or_else(|| stamp.clone());
-        let condition = json!({
-            "type": TYPE, "status": wanted.status(), "reason": wanted.code.to_string(), "message": wanted.text,
-            "lastHeartbeatTime": stamp, "lastTransitionTime": since,
-        });
+        let differ = self.wanted().filter(|wanted| !wanted.is(view.shown(wanted.kind)));
+        let conditions: Vec<Value> = differ.map(|wanted| wanted.write(view.shown(wanted.kind), &stamp)).collect();
+        if conditions.is_empty() {
+            return;
+        }
         self.condition_written = Some(now.boot);
         let api = self.nodes();
-        let patch = Patch::Strategic(json!({ "status": { "conditions": [condition] } }));
+        let patch = Patch::Strategic(json!({ "status": { "conditions": conditions } }));
         let (node, parameters) = (self.node.clone(), PatchParams::default());
         let _ = self.call(Work::Condition, api.patch_status(&node, &parameters, &patch)).await;
     }
