@@ -4,8 +4,9 @@
 use super::error::ApplyError;
 use super::netlink::Socket;
 use super::{nftables, repair};
+use crate::plan::host::is_mark_rule;
 use crate::plan::pods::address_of_rule;
-use crate::plan::{Op, RouteTable, Rule, ids};
+use crate::plan::{Op, Rule, ids};
 
 /// Names of the reference's links of branch ENIs begin so.
 const BRANCH_LINKS: &str = "vlan.eth.";
@@ -47,14 +48,7 @@ pub fn observe() -> Result<Found, ApplyError> {
     })
 }
 
-fn is_mark_rule(rule: &Rule) -> bool {
-    rule.priority == ids::PRIORITY_MARK && rule.mark.is_some() && rule.table == Some(RouteTable::MAIN)
-}
-
 /// Such a rule becomes ours, or is a pod's or an ENI's.
 fn is_of_reference(rule: &Rule) -> bool {
-    let of_one_address = [ids::PRIORITY_TO_POD, ids::PRIORITY_FROM_POD, ids::PRIORITY_FROM_ENI];
-    is_mark_rule(rule)
-        || rule.priority == ids::PRIORITY_EXTERNAL_SERVICE
-        || (of_one_address.contains(&rule.priority) && address_of_rule(rule).is_some())
+    is_mark_rule(rule) || rule.priority == ids::PRIORITY_EXTERNAL_SERVICE || address_of_rule(rule).is_some()
 }

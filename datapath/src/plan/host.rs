@@ -410,5 +410,10 @@ fn nft_diff(wanted: &NftTable, found: Option<&NftState>) -> Option<Op> {
     }
 }
 
+/// Whether it is the rule for marked packets, whoever made it: the reference's has another mask, perhaps, and no protocol.
+pub(crate) fn is_mark_rule(rule: &Rule) -> bool {
+    rule.priority == ids::PRIORITY_MARK && rule.mark.is_some() && rule.table == Some(RouteTable::MAIN)
+}
+
 #[cfg(test)]
 mod tests;

@@ -29,6 +29,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::eni;
+use super::host;
 use super::ids;
 use super::marks;
 use super::model::{Address, Family, LinkRef, LinkSet, Op, Route, Rule};
@@ -121,9 +122,8 @@ pub fn plan(state: &NodeState, addresses: &[(Address, u8)], counted: Counted) ->
 
 /// Not ours, and as the reference makes its own: for marked traffic, for one pod.
 fn is_others((rule, protocol): &(Rule, u8)) -> bool {
-    let of_marks = rule.priority == ids::PRIORITY_MARK && rule.mark.is_some() && rule.table == Some(RouteTable::MAIN);
     let of_pods = [ids::PRIORITY_TO_POD, ids::PRIORITY_FROM_POD].contains(&rule.priority);
-    *protocol != ids::PROTOCOL && (of_marks || (of_pods && pods::address_of_rule(rule).is_some()))
+    *protocol != ids::PROTOCOL && (host::is_mark_rule(rule) || (of_pods && pods::address_of_rule(rule).is_some()))
 }
 
 /// Living pods with their links.
