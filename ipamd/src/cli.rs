@@ -6,13 +6,14 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use ipamd_core::config::{Bind, Source};
+use ipamd_core::config::{Bind, NodeTraits, Source};
 use lexopt::prelude::{Long, Short, Value, ValueExt};
 
 use crate::edge::ready;
 
 mod ask;
 pub mod cleanup_host;
+pub mod config;
 pub mod doctor;
 pub mod hand_back;
 pub mod install;
@@ -33,6 +34,12 @@ usage: ipamd [run]                     run the daemon (configuration: environmen
        ipamd status [-o json] [--address ADDRESS]
                                        what the daemon holds and why; ADDRESS (address:port or unix:/path) is where
                                        it answers, INTROSPECTION_BIND_ADDRESS by default
+       ipamd config [-o json] [--address ADDRESS]
+                                       every variable, its value, and the layer that it comes from: default, environment, a
+                                       class of nodes, an annotation of the node
+       ipamd config --file FILE [--type TYPE] [--zone ZONE] [--label NAME=VALUE …] [-o json]
+                                       the same, off the node, of what FILE (as of ENID_SETTINGS_FILE; - for standard input)
+                                       would come to on such a node; every mistake of the file, and exit code 1
        ipamd install [--plugin FILE] [--systemd] [--dry-run]
                                        put the plugin aws-cni (FILE, or from beside this program) into HOST_CNI_BIN_PATH and
                                        set the node's settings that the daemon may not; --systemd: a unit for it, too;
@@ -73,6 +80,8 @@ pub enum Command {
         /// Where the daemon answers; `None`: as configured.
         address: Option<Bind>,
     },
+    /// Show the configuration, and where it comes from.
+    Config(config::Question),
     /// Install the plugin and the node's settings.
     Install(install::Options),
     /// Remove what an install and the daemon laid down.
@@ -157,8 +166,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, l
             Long("address") => {
                 let text = parser.value()?.string()?;
                 match &mut command {
-                    Some(Command::Status { address, .. }) => *address = Some(bind(&text)?),
-                    _ => return Err("--address belongs to `status`".into()),
+                    Some(Command::Status { address, .. } | Command::Config(config::Question { address, .. })) => {
+                        *address = Some(bind(&text)?);
+                    }
+                    _ => return Err("--address belongs to `status` and `config`".into()),
                 }
             }
             Long("dry-run") => match &mut command {
@@ -177,6 +188,13 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, l
                     options.has_unit = true;
                 }
             }
+            Long(name @ ("file" | "type" | "zone" | "label")) => {
+                let name = name.to_owned();
+                let Some(Command::Config(question)) = &mut command else {
+                    return Err(format!("--{name} belongs to `config`").into());
+                };
+                question.option(&name, parser.value()?.string()?)?;
+            }
             Long(name @ ("instance-type" | "pods" | "with" | "reference" | "svg")) => {
                 let name = name.to_owned();
                 let value = parser.value()?;
@@ -194,10 +212,16 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, l
 /// What `-o` asks for.
 fn as_json(command: &mut Option<Command>, format: &str) -> Result<(), lexopt::Error> {
     match (command, format) {
-        (Some(Command::Status { json, .. } | Command::Takeover { json, .. } | Command::Doctor { json }), "json") => {
-            *json = true
-        }
-        _ => return Err(format!("-o {format}: only `status`, `doctor` and `takeover` have -o json").into()),
+        (
+            Some(
+                Command::Status { json, .. }
+                | Command::Takeover { json, .. }
+                | Command::Doctor { json }
+                | Command::Config(config::Question { json, .. }),
+            ),
+            "json",
+        ) => *json = true,
+        _ => return Err(format!("-o {format}: only `status`, `config`, `doctor` and `takeover` have -o json").into()),
     }
     Ok(())
 }
@@ -212,6 +236,9 @@ fn complete(command: Option<Command>) -> Result<Command, lexopt::Error> {
             if simulation.instance_type.is_empty() || simulation.pods.as_os_str().is_empty() =>
         {
             Err("simulate needs --instance-type and --pods".into())
+        }
+        Some(Command::Config(question)) if question.file.is_none() && question.node != NodeTraits::default() => {
+            Err("--type, --zone and --label need --file: the running daemon knows what its node is".into())
         }
         _ => Ok(command.unwrap_or(Command::Run)),
     }
@@ -232,6 +259,7 @@ fn named(word: &str) -> Result<Command, lexopt::Error> {
     Ok(match word {
         "run" => Command::Run,
         "status" => Command::Status { json: false, address: None },
+        "config" => Command::Config(config::Question::default()),
         "plan-host" => Command::PlanHost,
         "cleanup-host" => Command::CleanupHost,
         "takeover" => Command::Takeover { dry_run: false, json: false },
@@ -299,6 +327,12 @@ mod tests {
         assert_eq!(parsed(&["probe", "ready"]), Ok(Command::Probe(probe::Question::Ready)));
         let options = install::Options { plugin: Some("p".into()), is_dry_run: true, has_unit: true };
         assert_eq!(parsed(&["install", "--plugin", "p", "--systemd", "--dry-run"]), Ok(Command::Install(options)));
+        let words = ["config", "--file", "f", "--type", "m5.large", "--label", "a=b", "-o", "json"];
+        let labels = Some([("a".to_owned(), "b".to_owned())].into());
+        let node = NodeTraits { instance_type: Some("m5.large".to_owned()), zone: None, labels };
+        let question = config::Question { json: true, address: None, file: Some("f".into()), node };
+        assert_eq!(parsed(&words), Ok(Command::Config(question)));
+        assert!(parsed(&["config", "--zone", "a"]).unwrap_err().contains("--file"));
         let words = ["status", "-o", "json", "--address", "unix:/run/x"];
         assert_eq!(parsed(&words), Ok(Command::Status { json: true, address: unix }));
     }

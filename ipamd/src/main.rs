@@ -71,6 +71,7 @@ fn perform(command: Command, config: Config, notes: &[Note]) -> Result<(), Strin
             error.chain()
         }),
         Command::Status { json, address } => cli::status::run(&config, address, json, &mut std::io::stdout().lock()),
+        Command::Config(question) => cli::config::run(&config, &Environment, &question, &mut std::io::stdout().lock()),
         Command::Takeover { json, .. } => cli::takeover::run(&config, json, &mut std::io::stdout().lock()),
         Command::HandBack(step) => cli::hand_back::run(&config, step, &mut std::io::stdout().lock()),
         Command::PlanHost => cli::plan_host::run(&config, &mut std::io::stdout().lock()),

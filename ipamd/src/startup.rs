@@ -7,6 +7,7 @@
 //! | lock | yes | nothing is read or replaced while another daemon lives |
 //! | kernel | yes | living pods testify before anything is given out |
 //! | journal, settings | only when they cannot be read at all | corrupt files are set aside: a node must come up |
+//! | layers | no | what they came to last holds from the first decision on |
 //! | socket | yes | pods are served from here on, with what journal and kernel say |
 //! | Kubernetes, introspection, configuration list, links, facts | no, they try again | remote or optional |
 //!
@@ -38,6 +39,7 @@ use crate::edge::flush::Flusher;
 use crate::edge::host::{self, Host};
 use crate::edge::http::{self, Introspection};
 use crate::edge::kube::{self, Reporter};
+use crate::edge::layers::{self, Board, Layering, NodeWords};
 use crate::edge::links;
 use crate::edge::lock::{InstanceLock, LockError};
 use crate::edge::nat_file::NatFile;
@@ -95,9 +97,12 @@ pub fn run(config: Config, notes: &[Note]) -> Result<(), InitError> {
     let folder = host::state_folder(&config).to_owned();
     std::fs::create_dir_all(&folder).map_err(step("state folder"))?;
     let _lock = InstanceLock::take(&folder).map_err(step::<LockError>("lock"))?;
-    let found = restore(&config, notes)?;
+    let found = restore(&config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(step("runtime"))?;
-    runtime.block_on(serve_until_stopped(config, folder, found))?;
+    let layering = Layering::new(Box::new(Environment), &config, notes, known_facts(&found).as_ref());
+    let config = layering.config().clone();
+    telemetry::set_level(config.log.level);
+    runtime.block_on(serve_until_stopped(config, folder, found, layering))?;
     // Tasks under way (EC2 calls) are in the journal as intents; they are not waited for.
     runtime.shutdown_background();
     tracing::info!("stopped");
@@ -110,11 +115,9 @@ struct Found {
     restored: Restored,
     ledger: Ledger,
     boot_id: String,
-    /// What is different from what settings ask for.
-    notes: Arc<[String]>,
 }
 
-fn restore(config: &Config, notes: &[Note]) -> Result<Found, InitError> {
+fn restore(config: &Config) -> Result<Found, InitError> {
     let kernel = host::observe(&config.veth_prefix).map_err(step("kernel"))?;
     let boot_id = ready::boot_id().map_err(step("boot id"))?;
     let store = Store::new(&config.journal);
@@ -136,8 +139,7 @@ fn restore(config: &Config, notes: &[Note]) -> Result<Found, InitError> {
         tracing::error!(%error, aside = %aside.display(), "ipam.json cannot be used, it was set aside");
     }
     let ledger = settings::open(host::state_folder(config), &boot_id, unix_seconds).map_err(step("settings"))?;
-    let notes = notes.iter().map(ToString::to_string).collect();
-    Ok(Found { store, restored, ledger, boot_id, notes })
+    Ok(Found { store, restored, ledger, boot_id })
 }
 
 /// The reference has had the node since `enid.json` was written: which ENIs and addresses there are, and what is free, it does not know
@@ -159,29 +161,54 @@ fn known_facts(found: &Found) -> Option<InstanceFacts> {
     own.facts.clone().filter(|_| own.boot_id == found.boot_id)
 }
 
+/// What is watched while everything runs, for settings that are others then.
+struct Watching {
+    layering: Layering,
+    words: watch::Receiver<Option<NodeWords>>,
+    nat_file: NatFile,
+    /// The lists of blocks as the variables have them.
+    variables: watch::Sender<NatBlocks>,
+}
+
+impl Watching {
+    fn start(self, edges: &Edges) {
+        let inbox = edges.inbox.clone();
+        tokio::spawn(self.nat_file.watch(self.variables.subscribe(), inbox.clone(), edges.blocks.clone()));
+        let ends = layers::Ends { inbox, blocks: self.variables, reporter: edges.reporter.clone() };
+        tokio::spawn(self.layering.run(edges.facts.subscribe(), self.words, ends));
+    }
+}
+
 /// What the edges share.
 struct Edges {
     inbox: Inbox,
     facts: watch::Sender<Option<InstanceFacts>>,
     blocks: watch::Sender<NatBlocks>,
     heartbeat: Arc<Heartbeat>,
-    notes: Arc<[String]>,
+    settings: Board,
     reporter: Reporter,
     kubernetes: kube::Status,
     conflist: watch::Sender<Vec<String>>,
 }
 
-async fn serve_until_stopped(mut config: Config, folder: PathBuf, found: Found) -> Result<(), InitError> {
+async fn serve_until_stopped(
+    mut config: Config,
+    folder: PathBuf,
+    found: Found,
+    layering: Layering,
+) -> Result<(), InitError> {
     let listener = bind(&config.socket).await.map_err(step::<ServeError>("socket"))?;
     let (inbox, receiver) = Inbox::new();
+    let variables = watch::Sender::new(config.snat.blocks.clone());
     let nat_file = nat_file(&mut config);
-    let (reporter, kubernetes) = kube::start(&config, inbox.clone()).map_err(step::<io::Error>("kube thread"))?;
+    let started = kube::start(&config, inbox.clone(), layering.board());
+    let kube::Ends { reporter, status: kubernetes, words } = started.map_err(step::<io::Error>("kube thread"))?;
     let edges = Edges {
         facts: watch::Sender::new(known_facts(&found)),
         blocks: watch::Sender::new(config.snat.blocks.clone()),
         heartbeat: Arc::new(Heartbeat::default()),
         inbox: inbox.clone(),
-        notes: found.notes.clone(),
+        settings: layering.board(),
         reporter,
         kubernetes,
         conflist: watch::Sender::default(),
@@ -218,9 +245,7 @@ async fn serve_until_stopped(mut config: Config, folder: PathBuf, found: Found) 
     notify::ready(systemd.as_deref());
     watcher::start(inbox.clone()).map_err(step::<io::Error>("watch thread"))?;
     tokio::spawn(links::listen(config.veth_prefix.clone(), inbox.clone()));
-    if let Some(file) = nat_file {
-        tokio::spawn(file.watch(inbox.clone(), edges.blocks));
-    }
+    Watching { layering, words, nat_file, variables }.start(&edges);
     let settings = ec2_settings(&config);
     let provisioning = config.provisioning;
     tokio::spawn(FactsEdge { settings, provisioning, inbox: inbox.clone(), ec2, facts: edges.facts }.run());
@@ -234,10 +259,10 @@ async fn serve_until_stopped(mut config: Config, folder: PathBuf, found: Found) 
 }
 
 /// The watched file, read once: what it says holds from the start.
-fn nat_file(config: &mut Config) -> Option<NatFile> {
-    let mut file = NatFile::new(config.snat.file.clone()?, config.snat.blocks.clone());
+fn nat_file(config: &mut Config) -> NatFile {
+    let mut file = NatFile::new(config.snat.file.clone(), config.snat.blocks.clone());
     config.snat.blocks = file.read().clone();
-    Some(file)
+    file
 }
 
 /// Instance metadata in EC2's place, where EC2 must not be asked.
@@ -268,9 +293,9 @@ fn serve_plugin(config: &Config, listener: UnixListener, edges: &Edges) -> (watc
 
 fn serve_introspection(config: &Config, edges: &Edges) {
     if let Some(bind) = config.introspection.clone() {
-        let (inbox, heartbeat, notes) = (edges.inbox.clone(), edges.heartbeat.clone(), edges.notes.clone());
+        let (inbox, heartbeat, settings) = (edges.inbox.clone(), edges.heartbeat.clone(), edges.settings.clone());
         let (kubernetes, conflist) = (edges.kubernetes.clone(), edges.conflist.subscribe());
-        let state = Introspection { inbox, heartbeat, notes, kubernetes, conflist };
+        let state = Introspection { inbox, heartbeat, settings, kubernetes, conflist };
         tokio::spawn(http::serve(bind, state));
     }
 }

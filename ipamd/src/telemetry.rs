@@ -2,15 +2,15 @@
 //! The log, and the end of the process at a panic.
 //!
 //! Text for people at a terminal, one JSON object a line otherwise. Our own crates log at the configured level, libraries
-//! at `warn`: the SDK's debug lines would drown ours. A file is bounded (`bounded`).
+//! at `warn`: the SDK's debug lines would drown ours. The level can be changed while it runs. A file is bounded (`bounded`).
 
 use std::error::Error;
 use std::io::{self, IsTerminal};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use ipamd_core::config::{LogConfig, LogLevel, LogTarget};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::{EnvFilter, reload};
 
 mod bounded;
 
@@ -34,7 +34,37 @@ where
 {
     let builder = tracing_subscriber::fmt().with_env_filter(filter(level)).with_writer(writer);
     // An installed subscriber (a test's) stays.
-    let _ = if terminal { builder.try_init().ok() } else { builder.json().flatten_event(true).try_init().ok() };
+    if terminal {
+        let builder = builder.with_filter_reloading();
+        let handle = builder.reload_handle();
+        let _ = builder.try_init().map(|()| keep(handle));
+    } else {
+        let builder = builder.json().flatten_event(true).with_filter_reloading();
+        let handle = builder.reload_handle();
+        let _ = builder.try_init().map(|()| keep(handle));
+    }
+}
+
+/// Gives the log another level.
+type Reload = Box<dyn Fn(LogLevel) + Send + Sync>;
+
+/// Of the subscriber that is installed, of which there is one in a process; its type depends on where it writes to.
+static RELOAD: OnceLock<Reload> = OnceLock::new();
+
+fn keep<S: 'static>(handle: reload::Handle<EnvFilter, S>) {
+    let reload = move |level| {
+        if let Err(error) = handle.reload(filter(level)) {
+            tracing::warn!(%error, "the level of the log cannot be changed");
+        }
+    };
+    let _ = RELOAD.set(Box::new(reload));
+}
+
+/// From now on at least this is logged.
+pub(crate) fn set_level(level: LogLevel) {
+    if let Some(reload) = RELOAD.get() {
+        reload(level);
+    }
 }
 
 fn filter(level: LogLevel) -> EnvFilter {

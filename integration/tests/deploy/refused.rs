@@ -37,6 +37,12 @@ fn what_the_schema_does_not_know_is_refused_by_its_name() {
         ("extraEnv: [{nam: x}]", "nam"),
         ("updateStrategy: {type: Recreate}", "type"),
         ("serviceAccount: {annotations: {a: 1}}", "annotations"),
+        ("settings: {classes: [{name: a, settings: {WARM_IP_TARGETS: 5}}]}", "WARM_IP_TARGETS"),
+        ("settings: {classes: [{name: a, settings: {ENID_LAYOUT: flat}}]}", "ENID_LAYOUT"),
+        ("settings: {classes: [{name: a, settings: {WARM_IP_TARGET: five}}]}", "WARM_IP_TARGET"),
+        ("settings: {classes: [{name: a, selector: {zones: []}, settings: {}}]}", "zones"),
+        ("settings: {classes: [{name: a, selector: {instanceType: [x]}, settings: {}}]}", "instanceType"),
+        ("settings: {classes: [{settings: {}}]}", "name"),
     ] {
         let said = refusal(values);
         assert!(said.contains("values don't meet the specifications of the schema"), "{values}: {said}");

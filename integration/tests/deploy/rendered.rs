@@ -18,6 +18,10 @@ enableNetworkPolicy: true
 podMonitor: {create: true, labels: {release: prometheus}, relabelings: [{action: labeldrop, regex: pod}]}
 takeover: {mode: perNode}
 nodeClasses: {classes: {large: {env: {WARM_IP_TARGET: 20}}, small: {}}}
+settings:
+  classes:
+    - {name: big, selector: {instanceTypes: [m5.*], zones: [a], labels: {size: '1'}}, settings: {WARM_IP_TARGET: 20, MAX_ENI: ''}}
+    - {name: all, settings: {ADDITIONAL_ENI_TAGS: {a: b}, ENID_SNAT_INCLUDE_CIDRS: [10.0.0.0/8], IP_COOLDOWN_PERIOD: 86400}}
 cleanupHost: {nodes: [ip-10-0-1-2.ec2.internal, ip-10-0-1-3.ec2.internal]}
 handBack: {nodes: [ip-10-0-1-2.ec2.internal], finish: [ip-10-0-1-3.ec2.internal]}
 serviceAccount: {name: aws-node, annotations: {eks.amazonaws.com/role-arn: 'arn:aws:iam::111122223333:role/enid'}}
@@ -108,9 +112,10 @@ fn host_folders_are_the_references_and_only_those_that_are_written_are_mounted()
         let volumes = daemon_set["spec"]["template"]["spec"]["volumes"].as_array().unwrap();
         let path = |mount: &Value| {
             let volume = volumes.iter().find(|volume| volume["name"] == mount["name"]).unwrap();
-            (volume["hostPath"]["path"].as_str().unwrap().to_owned(), mount["mountPath"].as_str().unwrap().to_owned())
+            let host = volume["hostPath"]["path"].as_str()?;
+            Some((host.to_owned(), mount["mountPath"].as_str().unwrap().to_owned()))
         };
-        list.iter().map(path).collect::<Vec<_>>()
+        list.iter().filter_map(path).collect::<Vec<_>>()
     };
     let pair = |host: &str, inside: &str| (host.to_owned(), inside.to_owned());
     let state = pair("/var/run/aws-node", "/var/run/aws-node");
@@ -212,7 +217,7 @@ fn the_agent_comes_with_the_question_for_it_and_the_daemon_asks_nothing_without_
     let without = rendered("{}");
     let ipamd = container(object(&without, "DaemonSet", "enid"), "ipamd");
     assert_eq!(variable(ipamd, "NETWORK_POLICY_ENFORCING_MODE"), None);
-    assert!(without.iter().all(|it| it["kind"] != "ConfigMap"));
+    assert!(without.iter().all(|it| it["metadata"]["name"] != "amazon-vpc-cni"));
 }
 
 #[test]
@@ -228,6 +233,51 @@ fn the_runtime_is_asked_where_its_socket_is_named() {
     let without = rendered("{}");
     let text = object(&without, "DaemonSet", "enid").to_string();
     assert!(!text.contains("runtime-dir") && !text.contains("ENID_RUNTIME_ENDPOINT"));
+}
+
+#[test]
+fn classes_of_settings_are_a_file_in_the_pod_and_a_change_of_them_starts_no_pod_anew() {
+    let class =
+        "settings: {classes: [{name: large, selector: {labels: {size: large}}, settings: {WARM_IP_TARGET: 20}}]}";
+    let (with, without) = (rendered(class), rendered("{}"));
+    let set = object(&with, "DaemonSet", "enid");
+    assert_eq!(set, object(&without, "DaemonSet", "enid"), "the first class would restart every daemon");
+    let file = variable(container(set, "ipamd"), "ENID_SETTINGS_FILE").unwrap();
+    let mounts = container(set, "ipamd")["volumeMounts"].as_array().unwrap();
+    let mount = mounts.iter().find(|mount| mount["name"] == "settings").unwrap();
+    assert_eq!(mount["readOnly"], json!(true));
+    assert!(mount.get("subPath").is_none(), "kubelet would not follow the ConfigMap");
+    let key = file.strip_prefix(mount["mountPath"].as_str().unwrap()).unwrap().trim_start_matches('/');
+    let volumes = set["spec"]["template"]["spec"]["volumes"].as_array().unwrap();
+    let volume = volumes.iter().find(|volume| volume["name"] == "settings").unwrap();
+    let map = object(&with, "ConfigMap", volume["configMap"]["name"].as_str().unwrap());
+    let settings = objects(map["data"][key].as_str().unwrap(), &[]).unwrap();
+    let wanted = json!([{ "name": "large", "selector": { "labels": { "size": "large" } }, "settings": { "WARM_IP_TARGET": 20 } }]);
+    assert_eq!(settings, [json!({ "classes": wanted })]);
+    let map = object(&without, "ConfigMap", "enid-settings");
+    assert_eq!(map["data"][key], json!("classes: []\n"));
+}
+
+#[test]
+fn what_the_chart_writes_the_daemon_reads() {
+    let ipamd = std::env::var_os("ENID_IPAMD").map(std::path::PathBuf::from);
+    let ipamd = ipamd.or_else(|| Some(integration::tools::build_folder()?.join("enid/bin/ipamd"))).unwrap();
+    for (values, fits) in [("{}", ""), (EVERYTHING, "big")] {
+        let objects = rendered(values);
+        let map =
+            objects.iter().find(|it| it["kind"] == "ConfigMap" && it["data"].get("settings.yaml").is_some()).unwrap();
+        let mut command = std::process::Command::new(&ipamd);
+        // What the tests are built with is none of its variables.
+        command.env_clear();
+        command.args(["config", "--file", "-", "--type", "m5.large", "--zone", "a", "--label", "size=1", "-o", "json"]);
+        let output = crate::charts::run(command, map["data"]["settings.yaml"].as_str().unwrap());
+        assert!(output.status.success(), "{}: {}", ipamd.display(), String::from_utf8_lossy(&output.stderr));
+        let shown: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let classes = shown["classes"].as_array().unwrap();
+        let fitting: Vec<_> =
+            classes.iter().filter(|class| class["fits"] == "yes").map(|class| &class["name"]).collect();
+        assert_eq!(fitting.contains(&&json!("big")), fits == "big", "{shown}");
+    }
 }
 
 #[test]

@@ -9,14 +9,19 @@
 //! because it asks for what we do anyway, or accepted with a [`Note`], or refused by name. None is ignored in silence.
 //!
 //! Names, defaults and meanings are those of amazon-vpc-cni-k8s (README, "CNI Configuration Variables"); its shipped
-//! manifest starts with notes only.
+//! manifest starts with notes only. What lies over the environment (classes of nodes, annotations of the Node) is [`Layers`]'; what of it
+//! all may change while the daemon runs is [`LiveSettings`].
 
 mod fields;
 mod kubernetes;
+mod layers;
+mod live;
 mod markdown;
 mod nat_file;
 mod parse;
 mod read;
+mod settings_file;
+mod shown;
 mod variables;
 
 #[cfg(test)]
@@ -30,9 +35,13 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 pub use kubernetes::{KubernetesConfig, Taint};
+pub use layers::{ANNOTATION, Layers, Origin, Resolved, read_annotations};
+pub use live::LiveSettings;
 pub use markdown::markdown_table;
 pub use nat_file::parse_nat_file;
 pub use parse::parse;
+pub use settings_file::{Class, Fit, Mistake, NodeTraits, Selector, read_settings};
+pub use shown::{ClassSnapshot, ConfigSnapshot, NodeSnapshot, VariableSnapshot};
 pub use variables::{Support, VARIABLES, Variable, Verdict};
 
 /// Where variables come from: the process environment in the daemon, a map in tests.
@@ -131,6 +140,8 @@ pub struct Config {
     pub notrack: bool,
     /// The cluster's own API as pods are told of it (`KUBERNETES_SERVICE_HOST`): one address of the Services' block, as a rule.
     pub service_host: Option<String>,
+    /// The file of classes of nodes, watched (`ENID_SETTINGS_FILE`).
+    pub settings_file: Option<PathBuf>,
     /// How the API server is reached, and what is written there.
     pub kubernetes: KubernetesConfig,
     /// First letters of host veth names (`AWS_VPC_K8S_CNI_VETHPREFIX`).
@@ -426,6 +437,7 @@ impl Default for Config {
             notrack: false,
             service_host: None,
             runtime: None,
+            settings_file: None,
             kubernetes: KubernetesConfig::default(),
             veth_prefix: "eni".to_owned(),
             journal: PathBuf::from("/var/run/aws-node/ipam.json"),

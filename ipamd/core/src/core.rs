@@ -39,6 +39,7 @@ mod record;
 pub(crate) mod repair;
 pub(crate) mod requests;
 mod sandboxes;
+mod settings;
 mod show;
 mod shrinking;
 mod slow;
@@ -233,6 +234,7 @@ impl Core {
             Event::LimitsLearned(limits) => self.limits_learned(turn, limits),
             Event::LimitsUnavailable(failure) => self.limits_unavailable(turn, &failure),
             Event::NatBlocksChanged(blocks) => self.config.snat.blocks = blocks,
+            Event::SettingsChanged(live) => self.settings_changed(turn, *live),
             Event::EnisChanged => self.describe_after = Some(turn.boot()),
             Event::NodeSchedulable(schedulable) => self.schedulable = schedulable,
             Event::PodsBound(pods) => self.announced.bound = pods,

@@ -10,7 +10,7 @@ use instance_limits::InstanceLimits;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use crate::config::NatBlocks;
+use crate::config::{LiveSettings, NatBlocks};
 use crate::ids::{
     ActionId, AllocationKey, AttachmentId, BootTime, DeviceIndex, EniId, InstanceId, MacAddr, PodRef, RequestId,
     SecurityGroupId, SubnetId, VpcId,
@@ -30,6 +30,8 @@ pub enum Event {
     LimitsUnavailable(Failure),
     /// The lists of blocks that decide of translation are others now (`ENID_SNAT_FILE`).
     NatBlocksChanged(NatBlocks),
+    /// What of the configuration may change is otherwise now. Decides from now on; what was decided before goes on.
+    SettingsChanged(Box<LiveSettings>),
     /// Instance metadata shows other ENIs, addresses or prefixes than before: EC2 (or metadata itself, where EC2 is not asked)
     /// is to be read again.
     EnisChanged,

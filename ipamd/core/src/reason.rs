@@ -60,6 +60,10 @@ pub enum ReasonCode {
     NodeCordoned,
     /// Addresses can be given again.
     AddressesAvailable,
+    /// The file of settings, or an annotation of the Node that is one, has a mistake: what was there before holds.
+    ConfigurationInvalid,
+    /// The settings of this node are valid.
+    ConfigurationValid,
 }
 
 impl fmt::Display for ReasonCode {

@@ -50,8 +50,8 @@ pub struct Snapshot {
     /// most a few lines; empty after an ordinary start.
     #[serde(default)]
     pub journal: Vec<String>,
-    /// What is different from what settings ask for, as the start noted it, and what is wrong with the configuration list now; filled
-    /// in by who serves the snapshot.
+    /// What is different from what settings ask for, and what is wrong with them and with the configuration list now; filled in by
+    /// who serves the snapshot.
     #[serde(default)]
     pub notes: Vec<String>,
     /// Subnets that had no /28 when asked for one, by id.

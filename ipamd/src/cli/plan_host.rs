@@ -30,9 +30,7 @@ async fn plan(config: &Config) -> Result<String, Failure> {
     let InstanceFacts { instance_id, instance_type, primary_mac, primary_address, vpc_cidrs, .. } = &facts;
     let mut config = config.clone();
     // As the daemon would read it now.
-    if let Some(path) = config.snat.file.clone() {
-        config.snat.blocks = NatFile::new(path, config.snat.blocks).read().clone();
-    }
+    config.snat.blocks = NatFile::new(config.snat.file.clone(), config.snat.blocks).read().clone();
     let plan = HostPlan {
         primary_mac: *primary_mac,
         primary_address: *primary_address,

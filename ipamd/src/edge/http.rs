@@ -4,6 +4,7 @@
 //! | path | answer |
 //! |---|---|
 //! | `/v1/status` | the core's snapshot, with the notes of settings and of the configuration list, and how Kubernetes is talked to |
+//! | `/v1/config` | every variable, its value, and the layer that it comes from; what is wrong with the layers now |
 //! | `/v1/enis` | the reference's shape: cards, ENIs, addresses (key parts that could forge a DEL are blank, as there) |
 //! | `/healthz` | 200 while the driver's loop turns; answered from an atomic, never by the loop |
 //! | `/readyz` | 200 once an address of this boot was proven |
@@ -20,7 +21,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use ipamd_core::Snapshot;
-use ipamd_core::config::Bind;
+use ipamd_core::config::{Bind, ConfigSnapshot};
 use ipamd_core::snapshot::{AddressSnapshot, EniSnapshot};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, UnixListener};
@@ -29,6 +30,7 @@ use tokio::sync::watch;
 use crate::clock;
 use crate::driver::Heartbeat;
 use crate::edge::kube::Status;
+use crate::edge::layers::Board;
 use crate::inbox::Inbox;
 
 /// Pause before listening is tried again: another process may hold the port.
@@ -39,8 +41,8 @@ const PAUSE: Duration = Duration::from_secs(5);
 pub(crate) struct Introspection {
     pub(crate) inbox: Inbox,
     pub(crate) heartbeat: Arc<Heartbeat>,
-    /// Of settings, from the start.
-    pub(crate) notes: Arc<[String]>,
+    /// What settings have come to.
+    pub(crate) settings: Board,
     pub(crate) kubernetes: Status,
     /// Of the configuration list, as they are now.
     pub(crate) conflist: watch::Receiver<Vec<String>>,
@@ -70,6 +72,7 @@ async fn serve_once(bind: &Bind, router: Router) -> std::io::Result<()> {
 fn router(state: Introspection) -> Router {
     Router::new()
         .route("/v1/status", get(status))
+        .route("/v1/config", get(config))
         .route("/v1/enis", get(enis))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
@@ -78,13 +81,13 @@ fn router(state: Introspection) -> Router {
 }
 
 async fn commands() -> Json<Value> {
-    Json(json!({ "AvailableCommands": ["/v1/status", "/v1/enis", "/healthz", "/readyz"] }))
+    Json(json!({ "AvailableCommands": ["/v1/status", "/v1/config", "/v1/enis", "/healthz", "/readyz"] }))
 }
 
 async fn snapshot(state: &Introspection) -> Result<Snapshot, (StatusCode, &'static str)> {
     let snapshot = state.inbox.snapshot().await;
     let snapshot = snapshot.ok_or((StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping\n"))?;
-    let notes = state.notes.iter().chain(state.conflist.borrow().iter()).cloned().collect();
+    let notes = state.settings.notes().into_iter().chain(state.conflist.borrow().iter().cloned()).collect();
     Ok(Snapshot { notes, kubernetes: state.kubernetes.show(), ..snapshot })
 }
 
@@ -93,6 +96,10 @@ async fn status(State(state): State<Introspection>) -> Response {
         Ok(snapshot) => Json(snapshot).into_response(),
         Err(answer) => answer.into_response(),
     }
+}
+
+async fn config(State(state): State<Introspection>) -> Json<ConfigSnapshot> {
+    Json(state.settings.snapshot())
 }
 
 async fn enis(State(state): State<Introspection>) -> Response {

@@ -8,6 +8,7 @@
 //! ```text
 //!              API server                                       the daemon
 //!  Node ──watch──► node ─────► NodeSchedulable ───────────────────► core
+//!                   └────────► labels, annotations ───────────────► layers
 //!  pods ──watch──► demand ───► PodsBound ─────────────────────────► core
 //!  condition, taint, annotations, events ◄──── writer ◄── snapshot, news (refused ADDs, notices), bell
 //! ```
@@ -38,6 +39,7 @@ use kube::runtime::watcher;
 use tokio::sync::{Notify, watch as latest};
 use tokio::time::sleep;
 
+use crate::edge::layers::{Board, NodeWords};
 use crate::inbox::Inbox;
 use crate::telemetry::chain;
 use demand::{Pod, Pods};
@@ -69,21 +71,31 @@ impl SharedPods {
     }
 }
 
-/// Starts the edge, where there is a node name; gives the ends that the rest of the daemon has of it.
+/// What the rest of the daemon has of the edge.
+pub(crate) struct Ends {
+    pub(crate) reporter: Reporter,
+    pub(crate) status: Status,
+    /// The Node's labels and annotations; `None`: nothing was heard yet.
+    pub(crate) words: latest::Receiver<Option<NodeWords>>,
+}
+
+/// Starts the edge, where there is a node name. `settings`: what the Node's condition says of them.
 ///
 /// # Errors
 /// No thread can be had.
-pub(crate) fn start(config: &Config, inbox: Inbox) -> io::Result<(Reporter, Status)> {
+pub(crate) fn start(config: &Config, inbox: Inbox, settings: Board) -> io::Result<Ends> {
     let status = Status::new(config.kubernetes.node_name.clone());
+    let said = latest::Sender::new(None);
+    let words = said.subscribe();
     let Some(node) = config.kubernetes.node_name.clone() else {
         tracing::info!("MY_NODE_NAME is not set: the Kubernetes API server is not talked to");
-        return Ok((Reporter::default(), status));
+        return Ok(Ends { reporter: Reporter::default(), status, words });
     };
     let (reporter, told) = Reporter::new(status.dropped());
-    let edge = Edge { config: config.clone(), node, inbox, status: status.clone() };
+    let edge = Edge { config: config.clone(), node, inbox, status: status.clone(), settings, said };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build()?;
     std::thread::Builder::new().name("kube".to_owned()).spawn(move || runtime.block_on(edge.run(told)))?;
-    Ok((reporter, status))
+    Ok(Ends { reporter, status, words })
 }
 
 struct Edge {
@@ -91,6 +103,8 @@ struct Edge {
     node: String,
     inbox: Inbox,
     status: Status,
+    settings: Board,
+    said: latest::Sender<Option<NodeWords>>,
 }
 
 impl Edge {
@@ -140,6 +154,12 @@ impl Edge {
                 self.status.cordoned(seen.cordoned);
                 self.inbox.event(Event::NodeSchedulable(!seen.cordoned));
             }
+            let words = NodeWords { labels: seen.labels.clone(), annotations: seen.annotations.clone() };
+            self.said.send_if_modified(|said| {
+                let is_other = said.as_ref() != Some(&words);
+                *said = Some(words);
+                is_other
+            });
             view.send_if_modified(|view| {
                 let changed = view.as_ref() != Some(&seen);
                 *view = Some(seen);

@@ -1,55 +1,59 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The watched file of blocks (`ENID_SNAT_FILE`): reads it every 5 s and tells when what it says is another than before.
+//! The lists of blocks that hold now: the variables', and in place of each the one that the watched file has (`ENID_SNAT_FILE`).
 //!
-//! What it means is the core's ([`parse_nat_file`]). A file that is not there is one without lists: the variables' values
-//! hold. One with a mistake changes nothing, and the mistake is told once. Contents are compared, not times: a mounted
-//! ConfigMap changes by a symbolic link further up, which no event on the file itself tells.
+//! What the file means is the core's ([`parse_nat_file`]). A file that is not there is one without lists: the variables' values
+//! hold. One with a mistake changes nothing, and the mistake is told once. The variables may change, too ([`super::layers`]).
 
-#![expect(clippy::disallowed_methods, reason = "the polling edge: it reads a file and waits")]
-
-use std::io::{self, Read};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use ipamd_core::Event;
 use ipamd_core::config::{NatBlocks, parse_nat_file};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use super::watched_file::{Found, PERIOD, WatchedFile};
 use crate::inbox::Inbox;
 
-/// How often the file is read.
-const PERIOD: Duration = Duration::from_secs(5);
-
-/// More than 50,000 blocks take; a larger file is a mistake.
-const LARGEST_BYTES: u64 = 1 << 20;
-
-/// The file, and what it said last.
+/// The file, if there is to be one, and what it came to last.
 #[derive(Debug)]
 pub(crate) struct NatFile {
-    path: PathBuf,
+    /// `None`: the variables' lists hold.
+    file: Option<WatchedFile>,
     variables: NatBlocks,
-    /// `None`: never read. `Ok(None)`: there was no file. `Err`: why it could not be read.
-    last: Option<Result<Option<String>, String>>,
     blocks: NatBlocks,
 }
 
 impl NatFile {
     /// `variables`: what holds where the file says nothing.
-    pub(crate) fn new(path: PathBuf, variables: NatBlocks) -> Self {
-        Self { path, blocks: variables.clone(), variables, last: None }
+    pub(crate) fn new(path: Option<PathBuf>, variables: NatBlocks) -> Self {
+        Self { file: path.map(WatchedFile::new), blocks: variables.clone(), variables }
     }
 
     /// Reads the file; the lists that hold now.
     pub(crate) fn read(&mut self) -> &NatBlocks {
-        let found = read(&self.path);
-        if self.last.as_ref() == Some(&found) {
-            return &self.blocks;
+        if let Some(file) = &mut self.file
+            && let Some(found) = file.look().cloned()
+        {
+            self.take(&found);
         }
+        &self.blocks
+    }
+
+    /// The variables are others now.
+    fn set_variables(&mut self, variables: NatBlocks) {
+        self.variables = variables;
+        match self.file.as_ref().and_then(|file| file.last().cloned()) {
+            Some(found) => self.take(&found),
+            None => self.blocks = self.variables.clone(),
+        }
+    }
+
+    fn take(&mut self, found: &Found) {
+        let path = self.file.as_ref().map(|file| file.path().display().to_string()).unwrap_or_default();
         // Once, and again when it has gone.
-        if found == Ok(None) {
+        if *found == Ok(None) {
             tracing::warn!(
-                path = %self.path.display(),
+                path,
                 "ENID_SNAT_FILE: there is no such file (yet): what the variables say holds until there is one"
             );
         }
@@ -59,22 +63,31 @@ impl NatFile {
         });
         match parsed {
             Ok(blocks) => {
-                tracing::info!(path = %self.path.display(), ?blocks, "lists of blocks are read");
+                tracing::info!(path, ?blocks, "lists of blocks are read");
                 self.blocks = blocks;
             }
             Err(error) => tracing::error!(
-                path = %self.path.display(), error, blocks = ?self.blocks,
+                path, error, blocks = ?self.blocks,
                 "the file of ENID_SNAT_FILE cannot be used, the lists stay as they were"
             ),
         }
-        self.last = Some(found);
-        &self.blocks
     }
 
     /// Goes on reading; tells the core, and those who ask for the lists, what is new.
-    pub(crate) async fn watch(mut self, inbox: Inbox, blocks: watch::Sender<NatBlocks>) {
+    pub(crate) async fn watch(
+        mut self,
+        mut variables: watch::Receiver<NatBlocks>,
+        inbox: Inbox,
+        blocks: watch::Sender<NatBlocks>,
+    ) {
         loop {
-            sleep(PERIOD).await;
+            tokio::select! {
+                () = pause() => {}
+                Ok(()) = variables.changed() => {
+                    let changed = variables.borrow_and_update().clone();
+                    self.set_variables(changed);
+                }
+            }
             let found = self.read();
             if *found != *blocks.borrow() {
                 blocks.send_replace(found.clone());
@@ -84,22 +97,13 @@ impl NatFile {
     }
 }
 
-/// `None`: there is no file.
-fn read(path: &std::path::Path) -> Result<Option<String>, String> {
-    let text = std::fs::File::open(path).and_then(|file| {
-        let mut text = String::new();
-        file.take(LARGEST_BYTES + 1).read_to_string(&mut text)?;
-        Ok(text)
-    });
-    match text {
-        Ok(text) if text.len() as u64 > LARGEST_BYTES => Err(format!("it has more than {LARGEST_BYTES} bytes")),
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error.to_string()),
-    }
+#[expect(clippy::disallowed_methods, reason = "the polling edge: it waits")]
+async fn pause() {
+    sleep(PERIOD).await;
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "files that a cluster would mount")]
 mod tests {
     use super::*;
 
@@ -111,7 +115,7 @@ mod tests {
     fn the_last_file_without_a_mistake_holds_and_none_means_the_variables() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("snat.json");
-        let mut file = NatFile::new(path.clone(), excluding(&["10.9.0.0/16"]));
+        let mut file = NatFile::new(Some(path.clone()), excluding(&["10.9.0.0/16"]));
         assert_eq!(*file.read(), excluding(&["10.9.0.0/16"]));
         std::fs::write(&path, r#"{"exclude": ["192.168.0.0/16"]}"#).unwrap();
         assert_eq!(*file.read(), excluding(&["192.168.0.0/16"]));
@@ -128,21 +132,18 @@ mod tests {
     }
 
     #[test]
-    fn a_mounted_config_map_is_followed_through_its_links() {
+    fn other_variables_hold_where_the_file_says_nothing() {
+        let mut none = NatFile::new(None, excluding(&["10.9.0.0/16"]));
+        none.set_variables(excluding(&["10.8.0.0/16"]));
+        assert_eq!(*none.read(), excluding(&["10.8.0.0/16"]));
         let folder = tempfile::tempdir().unwrap();
-        for (version, block) in [("1", "10.1.0.0/16"), ("2", "10.2.0.0/16")] {
-            std::fs::create_dir(folder.path().join(version)).unwrap();
-            std::fs::write(folder.path().join(version).join("snat.json"), format!(r#"{{"exclude": ["{block}"]}}"#))
-                .unwrap();
-        }
-        let link = |target: &str, name: &str| std::os::unix::fs::symlink(target, folder.path().join(name)).unwrap();
-        link("1", "..data");
-        link("..data/snat.json", "snat.json");
-        let mut file = NatFile::new(folder.path().join("snat.json"), NatBlocks::default());
-        assert_eq!(*file.read(), excluding(&["10.1.0.0/16"]));
-        // As kubelet does it: a new link, renamed over the old one.
-        link("2", "..data_tmp");
-        std::fs::rename(folder.path().join("..data_tmp"), folder.path().join("..data")).unwrap();
-        assert_eq!(*file.read(), excluding(&["10.2.0.0/16"]));
+        let path = folder.path().join("snat.json");
+        std::fs::write(&path, r#"{"exclude": ["192.168.0.0/16"]}"#).unwrap();
+        let mut file = NatFile::new(Some(path.clone()), excluding(&["10.9.0.0/16"]));
+        file.read();
+        file.set_variables(excluding(&["10.8.0.0/16"]));
+        assert_eq!(*file.read(), excluding(&["192.168.0.0/16"]));
+        std::fs::write(&path, "{}").unwrap();
+        assert_eq!(*file.read(), excluding(&["10.8.0.0/16"]));
     }
 }

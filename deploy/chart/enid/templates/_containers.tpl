@@ -38,7 +38,7 @@
 {{- $values := .root.Values -}}
 {{- $first := dict }}
 {{- if $values.nodeAgent.enabled }}{{ $_ := set $first "NETWORK_POLICY_ENFORCING_MODE" "standard" }}{{ end }}
-{{- $last := dict "HOST_CNI_CONFDIR_PATH" "/host/etc/cni/net.d" }}
+{{- $last := dict "HOST_CNI_CONFDIR_PATH" "/host/etc/cni/net.d" "ENID_SETTINGS_FILE" "/etc/enid/settings/settings.yaml" }}
 {{- with $values.runtimeSocket }}{{ $_ := set $last "ENID_RUNTIME_ENDPOINT" . }}{{ end }}
 {{- $env := concat (list $first) .env (list $last) -}}
 - name: ipamd
@@ -85,6 +85,8 @@
     - {name: run-dir, mountPath: /var/run/aws-node}
     # Only written to when AWS_VPC_K8S_CNI_LOG_FILE says so.
     - {name: log-dir, mountPath: /host/var/log/aws-routed-eni}
+    # The folder, not the file: only so does kubelet follow the ConfigMap.
+    - {name: settings, mountPath: /etc/enid/settings, readOnly: true}
     {{- with $values.runtimeSocket }}
     # The folder, not the socket: a runtime that starts again makes a new one.
     - {name: runtime-dir, mountPath: {{ dir . }}, readOnly: true}

@@ -69,6 +69,9 @@ spec:
           hostPath: {path: /var/log/aws-routed-eni, type: DirectoryOrCreate}
         - name: run-dir
           hostPath: {path: /var/run/aws-node, type: DirectoryOrCreate}
+        # No annotation has its checksum: the daemon reads it again and again, and no pod is to be started anew for it.
+        - name: settings
+          configMap: {name: {{ include "enid.fullname" $root }}-settings}
         {{- with $values.runtimeSocket }}
         - name: runtime-dir
           hostPath: {path: {{ dir . }}, type: Directory}

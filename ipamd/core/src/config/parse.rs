@@ -67,6 +67,7 @@ fn read_config(reader: &mut Reader<'_>) -> Config {
         notrack: reader.boolean("ENID_NOTRACK", false),
         service_host: reader.text("KUBERNETES_SERVICE_HOST"),
         runtime: fields::runtime(reader),
+        settings_file: fields::optional_path(reader, "ENID_SETTINGS_FILE"),
         kubernetes: kubernetes::read(reader),
         veth_prefix: fields::veth_prefix(reader, &default.veth_prefix),
         journal: fields::path(reader, "AWS_VPC_K8S_CNI_BACKING_STORE", default.journal),

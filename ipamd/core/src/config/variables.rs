@@ -20,6 +20,15 @@ pub struct Variable {
     pub doc: &'static str,
     /// How far it is supported.
     pub support: Support,
+    /// Whether a layer above the environment may set it, and a change takes effect while the daemon runs ([`super::LiveSettings`]).
+    pub is_live: bool,
+}
+
+impl Variable {
+    /// A row whose variable may change while the daemon runs: everybody who reads it looks at what it is then.
+    const fn live(self) -> Self {
+        Self { is_live: true, ..self }
+    }
 }
 
 /// How far a variable is supported.
@@ -78,7 +87,7 @@ const fn row(
     doc: &'static str,
 ) -> Variable {
     let (kind, default, unit) = shape;
-    Variable { name, kind, default, unit, doc, support }
+    Variable { name, kind, default, unit, doc, support, is_live: false }
 }
 
 const BOOL_FALSE: (&str, &str, &str) = ("boolean", "false", "");
@@ -98,43 +107,50 @@ pub const VARIABLES: &[Variable] = &[
         ("whole number", "", "ENIs"),
         Honoured,
         "Spare ENIs' worth of free addresses to keep; not used when an address target is set. No target set: the pool adapts.",
-    ),
+    )
+    .live(),
     row(
         "WARM_IP_TARGET",
         ("whole number", "0", "addresses"),
         Honoured,
         "Free addresses to keep, cooling ones not counted; takes the place of WARM_ENI_TARGET when not 0.",
-    ),
+    )
+    .live(),
     row(
         "MINIMUM_IP_TARGET",
         ("whole number", "0", "addresses"),
         Honoured,
         "Floor on all addresses held; takes the place of WARM_ENI_TARGET when not 0.",
-    ),
+    )
+    .live(),
     row(
         "WARM_PREFIX_TARGET",
         ("whole number", "", "prefixes"),
         Honoured,
         "Free /28 prefixes to keep in prefix mode; not used when an address target is set.",
-    ),
+    )
+    .live(),
     row(
         "MAX_ENI",
         ("whole number", "", "ENIs"),
         Honoured,
         "Cap on ENIs, the primary one counted; not set: the instance type's limit alone.",
-    ),
+    )
+    .live(),
     row(
         "ENID_MAX_PODS",
         ("whole number", "", "pods"),
         Honoured,
         "Addresses at which warm targets stop growing the pool; waiting pods are served beyond it.",
-    ),
+    )
+    .live(),
     row(
         "IP_COOLDOWN_PERIOD",
         ("whole number", "30", "seconds"),
         Honoured,
         "How long a released address rests before another pod gets it; survives restarts.",
-    ),
+    )
+    .live(),
     row(
         "MANAGE_UNTAGGED_ENI",
         BOOL_TRUE,
@@ -146,20 +162,23 @@ pub const VARIABLES: &[Variable] = &[
         BOOL_FALSE,
         Honoured,
         "Whether the pool grows and shrinks while the node is cordoned, which the API server tells.",
-    ),
+    )
+    .live(),
     row(
         "ENABLE_SUBNET_DISCOVERY",
         BOOL_TRUE,
         Honoured,
         "Make new ENIs in any subnet of VPC and zone that its tags offer; excluded subnets serve no new pod.",
-    ),
-    row("DISABLE_LEAKED_ENI_CLEANUP", BOOL_FALSE, Honoured, "Stop the sweep of leaked ENIs."),
+    )
+    .live(),
+    row("DISABLE_LEAKED_ENI_CLEANUP", BOOL_FALSE, Honoured, "Stop the sweep of leaked ENIs.").live(),
     row(
         "ENID_LEAKED_ENI_AGE",
         ("whole number", "300", "seconds"),
         Honoured,
         "How old a leaked ENI must be, and how far apart (0.4 of it) it must be seen unattached twice, before it is deleted; at least 5.",
-    ),
+    )
+    .live(),
     row(
         "DISABLE_NETWORK_RESOURCE_PROVISIONING",
         BOOL_FALSE,
@@ -177,7 +196,8 @@ pub const VARIABLES: &[Variable] = &[
         BOOL_FALSE,
         Honoured,
         "Assign /28 prefixes instead of single addresses, where the instance type and the subnet have them.",
-    ),
+    )
+    .live(),
     row(
         "ENABLE_IPv4",
         BOOL_TRUE,
@@ -247,13 +267,15 @@ pub const VARIABLES: &[Variable] = &[
         ("comma list of IPv4 blocks", "", ""),
         Honoured,
         "Further destinations reached with the pod's own address.",
-    ),
+    )
+    .live(),
     row(
         "ENID_SNAT_INCLUDE_CIDRS",
         ("comma list of IPv4 blocks", "", ""),
         Honoured,
         "The only destinations outside the VPC that are reached with the node's address; excluded ones are left out. Not set: all.",
-    ),
+    )
+    .live(),
     row(
         "ENID_RUNTIME_ENDPOINT",
         ("path", "", ""),
@@ -267,6 +289,12 @@ pub const VARIABLES: &[Variable] = &[
         Honoured,
         "JSON file with lists exclude, include and external_services, each in place of its variable; looked at every 5 s, \
          established connections go on.",
+    ),
+    row(
+        "ENID_SETTINGS_FILE",
+        ("path", "", ""),
+        Honoured,
+        "YAML or JSON file of settings by class of nodes (docs/settings.md), over the environment; looked at every 5 s.",
     ),
     row(
         "AWS_VPC_K8S_CNI_RANDOMIZESNAT",
@@ -310,7 +338,8 @@ pub const VARIABLES: &[Variable] = &[
         ("comma list of IPv4 blocks", "", ""),
         Honoured,
         "Blocks routed by the main table for every pod.",
-    ),
+    )
+    .live(),
     row("AWS_VPC_ENI_MTU", ("whole number", "9001", "bytes"), Honoured, "MTU of every ENI, 576 to 9001."),
     row(
         "POD_MTU",
@@ -361,7 +390,7 @@ pub const VARIABLES: &[Variable] = &[
         ByValue(&[("true", Same), ("*", Noted("nftables is always used"))]),
         "Deprecated; no effect in the reference either.",
     ),
-    row("ADDITIONAL_ENI_TAGS", ("JSON object of texts", "{}", ""), Honoured, "Further tags of ENIs that serve pods."),
+    row("ADDITIONAL_ENI_TAGS", ("JSON object of texts", "{}", ""), Honoured, "Further tags of ENIs that serve pods.").live(),
     row(
         "CLUSTER_NAME",
         TEXT,
@@ -444,7 +473,8 @@ pub const VARIABLES: &[Variable] = &[
         ("debug, info, warn, error or fatal", "info", ""),
         Honoured,
         "Least level that is logged.",
-    ),
+    )
+    .live(),
     row("AWS_VPC_K8S_CNI_LOG_FILE", ("stdout, stderr or path", "stderr", ""), Honoured, "Where the log goes."),
     row(
         "AWS_VPC_K8S_PLUGIN_LOG_FILE",

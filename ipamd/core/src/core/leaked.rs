@@ -75,6 +75,15 @@ pub(crate) struct Sweep {
     attempts: u32,
 }
 
+impl Sweep {
+    /// By another age: what is marked, or was to be deleted, was by the old one. A call under way ends as it will.
+    pub(super) fn begin_anew(&mut self) {
+        self.jobs.clear();
+        self.marked.clear();
+        self.due = None;
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Job {
     /// With the lease, and whether the ENI tells its age.

@@ -17,6 +17,7 @@ mod property;
 mod repair;
 mod restart;
 mod sandboxes;
+mod settings;
 mod supply;
 mod unstuck;
 mod upkeep;

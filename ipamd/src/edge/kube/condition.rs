@@ -18,8 +18,12 @@ use ipamd_core::snapshot::SupplySnapshot;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::edge::layers::{self, Verdict};
+
 /// Whether the next pod gets an address.
 pub(super) const TYPE: &str = "EnidAddressesAvailable";
+/// Whether the file of settings and the Node's annotations that are settings have no mistake.
+pub(super) const SETTINGS: &str = "EnidConfigurationValid";
 
 const SHORT: Duration = Duration::from_secs(5);
 const ENOUGH: Duration = Duration::from_secs(30);
@@ -74,6 +78,14 @@ impl Wanted {
             "lastHeartbeatTime": stamp, "lastTransitionTime": since,
         })
     }
+}
+
+/// What the Node should show of its settings. `verdict`: `None` where nothing but the environment is in use; then nothing is shown, unless
+/// something is there from a time when it was otherwise.
+pub(super) fn of_settings(verdict: Option<Verdict>, is_shown: bool) -> Option<Wanted> {
+    let Verdict { is_valid, text } = verdict.or_else(|| is_shown.then(|| layers::verdict(&[])))?;
+    let code = if is_valid { ReasonCode::ConfigurationValid } else { ReasonCode::ConfigurationInvalid };
+    Some(Wanted { kind: SETTINGS, holds: is_valid, code, text })
 }
 
 /// What the pool was, as far as it decides.
@@ -206,6 +218,16 @@ mod tests {
         level.look(&full(), at(40));
         assert!(!level.look(&full(), at(65)));
         assert!(level.look(&full(), at(66)));
+    }
+
+    #[test]
+    fn settings_are_shown_where_there_are_any_or_something_is_there_still() {
+        let wrong = layers::verdict(&["the file: no such key `x`".to_owned()]);
+        let shown = of_settings(Some(wrong), false).unwrap();
+        assert_eq!((shown.status(), shown.code), ("False", ReasonCode::ConfigurationInvalid));
+        assert!(shown.text.starts_with("the file: no such key `x`"), "{}", shown.text);
+        assert_eq!(of_settings(None, false), None);
+        assert_eq!(of_settings(None, true).map(|wanted| wanted.code), Some(ReasonCode::ConfigurationValid));
     }
 
     #[test]

@@ -23,7 +23,7 @@ use tokio::sync::{Notify, mpsc, watch as latest};
 use tokio::time::timeout;
 
 use super::annotation::{Annotate, Annotations, KEY};
-use super::condition::{Level, Wanted};
+use super::condition::{self, Level, Wanted};
 use super::demand::Pod;
 use super::events::{About, Journal, News, Write};
 use super::node::{Node, View};
@@ -31,6 +31,7 @@ use super::report::Told;
 use super::status::{Status, Work};
 use super::{Edge, SharedPods, pause};
 use crate::clock;
+use crate::edge::layers::Board;
 use crate::inbox::Inbox;
 use crate::telemetry::chain;
 
@@ -81,6 +82,9 @@ pub(super) struct Writer {
     pods: SharedPods,
     journal: Journal,
     level: Level,
+    board: Board,
+    /// What the Node should show of its settings.
+    settings: Option<Wanted>,
     annotations: Annotations,
     /// An address of this boot is there, and an ENI that it was proven on.
     proven: bool,
@@ -109,6 +113,8 @@ impl Writer {
             pods,
             journal: Journal::new(clock::boot()),
             level: Level::default(),
+            board: edge.settings.clone(),
+            settings: None,
             annotations: Annotations::default(),
             proven: false,
             rests: BTreeMap::new(),
@@ -164,10 +170,24 @@ impl Writer {
         {
             self.journal.add(News { about: About::Node, code, warning: !holds, text }, now);
         }
+        self.look_at_settings(now);
         if self.annotates {
             self.annotations.look(&snapshot.pods);
         }
         self.status.given_up(self.journal.dropped());
+    }
+
+    /// An event when they become wrong, when they are wrong otherwise, and when they are right again.
+    fn look_at_settings(&mut self, now: Now) {
+        let is_shown = self.view.borrow().as_ref().is_some_and(|view| view.shown(condition::SETTINGS).is_some());
+        let wanted = condition::of_settings(self.board.verdict(), is_shown);
+        let was_right = self.settings.as_ref().is_none_or(|settings| settings.holds);
+        if let Some(Wanted { holds, code, text, .. }) = wanted.clone().filter(|wanted| !(was_right && wanted.holds))
+            && wanted != self.settings
+        {
+            self.journal.add(News { about: About::Node, code, warning: !holds, text }, now);
+        }
+        self.settings = wanted;
     }
 
     /// All that is due now, as far as it is not resting.
@@ -192,7 +212,7 @@ impl Writer {
 
     /// What the Node should show, one of each kind.
     fn wanted(&self) -> impl Iterator<Item = &Wanted> {
-        self.level.wanted().into_iter()
+        self.level.wanted().into_iter().chain(&self.settings)
     }
 
     /// All conditions that differ, in one call.
@@ -346,6 +366,7 @@ fn action(about: &About, code: ReasonCode) -> &'static str {
         (About::Node, ReasonCode::HostRepaired | ReasonCode::HostContested | ReasonCode::OrphansSwept) => {
             "RepairNetwork"
         }
+        (About::Node, ReasonCode::ConfigurationInvalid | ReasonCode::ConfigurationValid) => "ReadSettings",
         (About::Node, _) => "ManageAddresses",
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::world::{Fault, World, key, warm_addresses, warm_enis};
-use crate::config::{AddressMode, Config, Layout};
+use crate::config::{AddressMode, Config, Layout, LiveSettings, SubnetChoice};
 use crate::event::{Event, FailureClass};
 use crate::ids::RequestId;
 
@@ -60,6 +60,10 @@ enum Blow {
     },
     /// The daemon is started again in the other mode.
     SwitchMode,
+    /// Settings change while it runs.
+    Change {
+        live: LiveSettings,
+    },
     /// Someone attaches an ENI.
     Stranger,
     /// The next EC2 reads show what was true now.
@@ -110,6 +114,7 @@ fn blows() -> impl Strategy<Value = Blow> {
         1 => (0_usize..20).prop_map(|left| Blow::Subnet { left }),
         1 => any::<bool>().prop_map(|whole| Blow::Fragment { whole }),
         1 => Just(Blow::SwitchMode),
+        2 => changes().prop_map(|live| Blow::Change { live }),
         1 => Just(Blow::Stranger),
         1 => Just(Blow::Lag),
     ]
@@ -133,6 +138,22 @@ fn configs() -> impl Strategy<Value = Config> {
         address_mode,
         layout,
         ..config
+    })
+}
+
+/// Any values of all that may change while the daemon runs.
+fn changes() -> impl Strategy<Value = LiveSettings> {
+    let most = proptest::option::of(1_u32..40);
+    let age = proptest::option::of(5_u64..400);
+    (configs(), most, any::<[bool; 3]>(), age).prop_map(|(config, max_pods, [cordoned, tagged, with_tag], age)| {
+        LiveSettings {
+            max_pods,
+            provisions_when_cordoned: cordoned,
+            subnets: if tagged { SubnetChoice::Tagged } else { SubnetChoice::Primary },
+            additional_eni_tags: with_tag.then(|| ("team".to_owned(), "a".to_owned())).into_iter().collect(),
+            leaked_eni_age: age.map(Duration::from_secs),
+            ..config.live()
+        }
     })
 }
 
@@ -172,6 +193,7 @@ fn strike(world: &mut World, blow: &Blow, strangers: &mut u32) {
             };
             world.reconfigure(Config { address_mode, ..world.config.clone() });
         }
+        Blow::Change { live } => world.set_live(live.clone()),
         Blow::Stranger => {
             if *strangers == 0 && world.free_index().is_some() {
                 *strangers += 1;

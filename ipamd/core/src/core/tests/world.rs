@@ -99,6 +99,8 @@ pub(super) struct World {
     /// The zone's other subnets.
     pub(super) siblings: BTreeMap<SubnetId, subnets::Sibling>,
     pub(super) max_enis: usize,
+    /// ENIs that there were when the limit was lowered beneath them; never more from then on.
+    pub(super) above_limit: u32,
     pub(super) per_eni: usize,
     pub(super) faults: BTreeMap<&'static str, VecDeque<Fault>>,
     pub(super) link_delay: Duration,
@@ -235,6 +237,7 @@ impl World {
             zone_hidden: false,
             siblings: BTreeMap::new(),
             max_enis: limits.max_enis_on_default_card() as usize,
+            above_limit: 0,
             per_eni: limits.secondary_slots_per_eni() as usize,
             faults: BTreeMap::new(),
             link_delay: Duration::from_millis(500),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{BOOT, World, key, kind_name};
 use crate::Snapshot;
-use crate::config::Config;
+use crate::config::{Config, LiveSettings};
 use crate::core::Core;
 use crate::event::{Event, Garbage};
 use crate::ids::{AllocationKey, BootTime, PodRef, RequestId};
@@ -212,6 +212,20 @@ impl World {
         self.restart(|_| true);
         let facts = self.facts.clone();
         self.feed(Event::FactsLearned(facts));
+    }
+
+    /// Other settings, the daemon going on: who has an address has it still.
+    pub(in crate::core::tests) fn set_live(&mut self, live: LiveSettings) {
+        let held = |world: &Self| world.core.store.allocations().map(|(at, _, held)| (at, held.key.clone())).collect();
+        let before: Vec<_> = held(self);
+        self.above_limit = self.snapshot().pool.enis;
+        self.config.take_live(live.clone());
+        self.feed(Event::SettingsChanged(Box::new(live)));
+        let after: Vec<_> = held(self);
+        assert!(
+            before.iter().all(|one| after.contains(one)),
+            "a change of settings took an address: {before:?} {after:?}"
+        );
     }
 
     pub(in crate::core::tests) fn snapshot(&self) -> Snapshot {

@@ -64,7 +64,10 @@ impl World {
             // One that a lagging read hid comes back as one too many, and must be on its way out at once.
             let leaving = snapshot.enis.iter().filter(|eni| matches!(eni.state.as_str(), "Detaching" | "Deleting"));
             let back = if self.has_lagged { u32::try_from(leaving.count()).expect("few") } else { 0 };
-            let fits = snapshot.pool.enis.saturating_sub(back) <= max.max(1);
+            let enis = snapshot.pool.enis.saturating_sub(back);
+            // Those that a limit was lowered beneath go in their own time, and none comes.
+            self.above_limit = self.above_limit.min(enis);
+            let fits = enis <= max.max(1).max(self.above_limit);
             assert!(fits || self.core.learned_enis.is_some(), "{reason}: {snapshot:?}");
         }
         for eni in &snapshot.enis {
