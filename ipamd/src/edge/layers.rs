@@ -18,6 +18,7 @@
 mod board;
 mod record;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use ipamd_core::config::{
@@ -41,8 +42,8 @@ use record::{Record, RecordFile};
 /// What a Node says of itself that layers are made of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct NodeWords {
-    pub(crate) labels: std::collections::BTreeMap<String, String>,
-    pub(crate) annotations: std::collections::BTreeMap<String, String>,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) annotations: BTreeMap<String, String>,
 }
 
 /// Those who are told of changes.
@@ -91,7 +92,7 @@ impl Layering {
         notes: &[config::Note],
         facts: Option<&InstanceFacts>,
     ) -> Self {
-        let record = RecordFile::beside(&config.journal);
+        let mut record = RecordFile::beside(&config.journal);
         let mut parts = record.read();
         if config.kubernetes.node_name.is_none() {
             (parts.labels, parts.annotations) = Default::default();
@@ -163,7 +164,7 @@ impl Layering {
                     let said = node.borrow_and_update().clone();
                     said.iter().for_each(|words| self.take_node(words));
                 }
-                () = pause() => self.take_file(),
+                () = pause() => if !self.take_file() { continue },
             }
             self.settle();
             self.show(&mistakes);
@@ -215,11 +216,13 @@ impl Layering {
         }
     }
 
-    /// Reads the file; nothing when it says what it said.
-    fn take_file(&mut self) {
-        if let Some(found) = self.file.as_mut().and_then(|file| file.look().cloned()) {
-            self.take_found(&found);
+    /// Reads the file; whether it says something else than before.
+    fn take_file(&mut self) -> bool {
+        let found = self.file.as_mut().and_then(|file| file.look().cloned());
+        if let Some(found) = &found {
+            self.take_found(found);
         }
+        found.is_some()
     }
 
     fn take_file_again(&mut self) {

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #![expect(clippy::disallowed_methods, reason = "files that a cluster would mount")]
-use std::collections::BTreeMap;
-
 use ipamd_core::config::{Note, Origin, parse};
 
 use super::*;

@@ -66,7 +66,7 @@ impl World {
             let back = if self.has_lagged { u32::try_from(leaving.count()).expect("few") } else { 0 };
             let enis = snapshot.pool.enis.saturating_sub(back);
             // Those that a limit was lowered beneath go in their own time, and none comes.
-            self.above_limit = self.above_limit.min(enis);
+            self.above_limit = self.above_limit.min(snapshot.pool.enis);
             let fits = enis <= max.max(1).max(self.above_limit);
             assert!(fits || self.core.learned_enis.is_some(), "{reason}: {snapshot:?}");
         }
