@@ -39,7 +39,7 @@ use crate::edge::flush::Flusher;
 use crate::edge::host::{self, Host};
 use crate::edge::http::{self, Introspection};
 use crate::edge::kube::{self, Reporter};
-use crate::edge::layers::{self, Board, Layering, NodeWords};
+use crate::edge::layers::{self, Board, Layering, NodeWords, RecordFile};
 use crate::edge::links;
 use crate::edge::lock::{InstanceLock, LockError};
 use crate::edge::nat_file::NatFile;
@@ -99,7 +99,8 @@ pub fn run(config: Config, notes: &[Note]) -> Result<(), InitError> {
     let _lock = InstanceLock::take(&folder).map_err(step::<LockError>("lock"))?;
     let found = restore(&config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(step("runtime"))?;
-    let layering = Layering::new(Box::new(Environment), &config, notes, known_facts(&found).as_ref());
+    let record = RecordFile::beside(&config.journal);
+    let layering = Layering::new(Box::new(Environment), &config, record, known_facts(&found).as_ref());
     let config = layering.config().clone();
     telemetry::set_level(config.log.level);
     runtime.block_on(serve_until_stopped(config, folder, found, layering))?;

@@ -11,8 +11,9 @@ use ipamd_core::action::{EniPlan, HostPlan};
 use ipamd_core::event::{Failure, FailureClass, InstanceFacts};
 use ipamd_core::ids::{DeviceIndex, EniId, MacAddr};
 
-use crate::cli::{print, wait};
+use crate::cli::{Environment, print, wait};
 use crate::edge::host::{eni_setup, host_setup};
+use crate::edge::layers::{Layering, RecordFile};
 use crate::edge::nat_file::NatFile;
 
 /// Prints the plan.
@@ -28,8 +29,9 @@ async fn plan(config: &Config) -> Result<String, Failure> {
     let imds = Imds::new();
     let facts = imds.facts().await?;
     let InstanceFacts { instance_id, instance_type, primary_mac, primary_address, vpc_cidrs, .. } = &facts;
-    let mut config = config.clone();
     // As the daemon would read it now.
+    let record = RecordFile::only_read(&config.journal);
+    let mut config = Layering::new(Box::new(Environment), config, record, Some(&facts)).config().clone();
     config.snat.blocks = NatFile::new(config.snat.file.clone(), config.snat.blocks).read().clone();
     let plan = HostPlan {
         primary_mac: *primary_mac,

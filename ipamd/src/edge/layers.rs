@@ -37,7 +37,8 @@ use crate::telemetry;
 
 pub(crate) use board::{Board, Verdict, verdict};
 use board::{Shown, told};
-use record::{Record, RecordFile};
+use record::Record;
+pub(crate) use record::RecordFile;
 
 /// What a Node says of itself that layers are made of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -89,10 +90,9 @@ impl Layering {
     pub(crate) fn new(
         environment: Box<dyn Source + Send>,
         config: &Config,
-        notes: &[config::Note],
+        mut record: RecordFile,
         facts: Option<&InstanceFacts>,
     ) -> Self {
-        let mut record = RecordFile::beside(&config.journal);
         let mut parts = record.read();
         if config.kubernetes.node_name.is_none() {
             (parts.labels, parts.annotations) = Default::default();
@@ -101,7 +101,7 @@ impl Layering {
         // The environment alone has no mistake, or there would be no daemon.
         let alone = bare.resolve(&*environment).unwrap_or_else(|_| Resolved {
             config: config.clone(),
-            notes: notes.to_vec(),
+            notes: Vec::new(),
             values: Default::default(),
         });
         let file = config.settings_file.clone().map(WatchedFile::new);

@@ -33,14 +33,21 @@ pub(super) struct Record {
 
 /// Where they are kept.
 #[derive(Debug)]
-pub(super) struct RecordFile {
+pub(crate) struct RecordFile {
     path: PathBuf,
     written: Option<Record>,
+    is_only_read: bool,
 }
 
 impl RecordFile {
-    pub(super) fn beside(journal: &Path) -> Self {
-        Self { path: journal.with_file_name(NAME), written: None }
+    /// The daemon's.
+    pub(crate) fn beside(journal: &Path) -> Self {
+        Self { path: journal.with_file_name(NAME), written: None, is_only_read: false }
+    }
+
+    /// For a command that looks and changes nothing.
+    pub(crate) fn only_read(journal: &Path) -> Self {
+        Self { is_only_read: true, ..Self::beside(journal) }
     }
 
     pub(super) fn read(&mut self) -> Record {
@@ -63,6 +70,9 @@ impl RecordFile {
 
     /// Writes it if it is another. A record of nothing is not made.
     pub(super) fn write(&mut self, record: &Record) {
+        if self.is_only_read {
+            return;
+        }
         let nothing = Record { instance_id: record.instance_id.clone(), ..Record::default() };
         if self.written.as_ref() == Some(record) || self.written.is_none() && *record == nothing {
             return;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #![expect(clippy::disallowed_methods, reason = "files that a cluster would mount")]
-use ipamd_core::config::{Note, Origin, parse};
+use ipamd_core::config::{Origin, parse};
 
 use super::*;
 
@@ -30,8 +30,9 @@ impl Place {
 
     /// A start of the daemon.
     fn start(&self, facts: Option<&InstanceFacts>) -> Layering {
-        let (config, notes): (Config, Vec<Note>) = parse(&self.environment).unwrap();
-        Layering::new(Box::new(self.environment.clone()), &config, &notes, facts)
+        let (config, _) = parse(&self.environment).unwrap();
+        let record = RecordFile::beside(&config.journal);
+        Layering::new(Box::new(self.environment.clone()), &config, record, facts)
     }
 }
 
@@ -163,6 +164,23 @@ fn without_an_api_server_to_talk_to_nothing_of_the_node_s_is_kept() {
     first.settle();
     place.environment.remove("MY_NODE_NAME");
     assert_eq!(warm(&place.start(None)), of("2", Origin::Environment));
+}
+
+#[test]
+fn a_command_that_only_looks_sees_what_the_daemon_has_and_records_nothing() {
+    let place = Place::new();
+    place.write(LARGE);
+    let mut daemon = place.start(Some(&facts("i-1")));
+    daemon.take_node(&words(&[("size", "large")], &[]));
+    daemon.settle();
+    let record = place.folder.path().join("layers.json");
+    let before = std::fs::read(&record).unwrap();
+    place.write("classes: [{name: all, settings: {MAX_ENI: 3}}]");
+    let (config, _) = parse(&place.environment).unwrap();
+    let only_read = RecordFile::only_read(&config.journal);
+    let looking = Layering::new(Box::new(place.environment.clone()), &config, only_read, Some(&facts("i-1")));
+    assert_eq!(looking.config().max_enis, Some(3));
+    assert_eq!(std::fs::read(&record).unwrap(), before);
 }
 
 #[test]
