@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test layouts fill decision scale compare simulate soak kill explore build binaries plugin lint fmt fmt-check clippy check-deps limits proto bless bench check check-slim tools localstack moto kube-proxy network-managers runtimes go-callers vm test-vm charts manifests image test-image test-upgrade
+.PHONY: help demo test layouts fill decision scale compare simulate soak kill explore build binaries plugin lint fmt fmt-check clippy check-deps limits proto bless bench check check-slim tools localstack moto kube-proxy network-managers runtimes go-callers vm test-vm charts kubernetes manifests image test-image test-upgrade test-cluster
 
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 # In a shell that sourced scripts/sdk.sh this is the folder of one SDK: make chooses anew.
@@ -27,6 +27,7 @@ export ENID_VM ?= $(ENID_BUILD)/enid/vm
 export ENID_RUNTIMES ?= $(ENID_BUILD)/enid/runtimes
 export ENID_CHARTS ?= $(ENID_BUILD)/enid/charts
 export ENID_GO_CALLERS ?= $(ENID_BUILD)/enid/go-callers
+export ENID_KUBERNETES ?= $(ENID_BUILD)/enid/kubernetes
 
 # Everyday work compiles a slim aws-sdk-ec2; SDK=full takes the crate as published, as a plain `cargo build` does.
 export SDK ?= slim
@@ -46,23 +47,28 @@ demo: binaries plugin tools ## two emulated nodes, real daemon, real plugin, 259
 	$(call say,demo)
 	@$(sdk); "$$CARGO_TARGET_DIR/debug/enid-demo"
 
-# The image takes a build of the daemon of its own, the virtual machine is amd64's.
-left_out := binary(image)
+# The image takes a build of the daemon of its own, a whole Kubernetes minutes to be built; the virtual machine is amd64's.
+left_out := binary(image) | binary(cluster)
 ifeq ($(shell uname -m),x86_64)
 vm_of_test := vm
 else
 left_out += | binary(vm)
 endif
 
-test: build plugin tools localstack moto kube-proxy network-managers runtimes go-callers charts $(vm_of_test) ## every test but the image's and those beside an earlier version (needs root)
+test: build plugin tools localstack moto kube-proxy network-managers runtimes go-callers charts $(vm_of_test) ## every test but the image's, a whole Kubernetes' and those beside an earlier version (needs root)
 	$(call say,tests)
 	$(call say,LEFT OUT: the image (make test-image builds it and tests it))
+	$(call say,LEFT OUT: a whole Kubernetes (make test-cluster builds one and lives on two nodes of it))
 	$(if $(vm_of_test),,$(call say,LEFT OUT: the tests on Linux 6.1 (their virtual machine needs amd64 and this is $(shell uname -m))))
 	@$(sdk); scripts/nextest.sh run --profile all --test-threads $$((2 * $$(nproc))) --config "$$ENID_SDK" --workspace --all-targets -E 'not (package(integration) & ($(left_out)))'
 
 test-image: build plugin tools runtimes ## the image: what is in it, and the daemon in it on an emulated node (needs root; builds a static debug daemon)
 	$(call say,the image)
 	@archive=$$(scripts/image.sh dev | tail -1); $(sdk); ENID_IMAGE=$$archive scripts/nextest.sh run --config "$$ENID_SDK" --workspace --all-targets -E 'package(integration) & binary(image)'
+
+test-cluster: build plugin tools runtimes kube-proxy charts kubernetes ## a real Kubernetes on two nodes of the emulated VPC (needs root; builds Kubernetes 1.20 the first time, 8 minutes)
+	$(call say,a real Kubernetes)
+	@$(sdk); scripts/nextest.sh run --config "$$ENID_SDK" --workspace --all-targets -E 'package(integration) & binary(cluster)'
 
 test-vm: build vm ## all of the datapath's tests on Linux 6.1, in a small virtual machine (`make test` runs some there)
 	$(call say,the datapath on Linux 6.1)
@@ -140,6 +146,9 @@ runtimes: ## unpack containerd 1.x and 2.x, podman, runc and busybox for tests (
 charts: ## install helm, kubectl, hadolint and Kubernetes' schemas into the build folder (amd64)
 	@scripts/charts.sh
 
+kubernetes: ## build API server, controller manager, scheduler and kubelet 1.20.2 from Debian's source into the build folder (the first time 8 minutes)
+	@scripts/kubernetes.sh
+
 manifests: charts ## render the chart into deploy/manifests/enid.yaml
 	@scripts/manifests.sh >deploy/manifests/enid.yaml.new && mv deploy/manifests/enid.yaml.new deploy/manifests/enid.yaml
 
@@ -191,4 +200,4 @@ bless: ## rewrite golden files from what the code prints now; read the diff
 bench: binaries tools ## measure the host network, ADD and DEL: docs/host-network.md (needs root; builds a release daemon; ONLY="calls packets")
 	@scripts/bench.sh $(ONLY)
 
-check: lint test ## all that CI runs; apart are test-image and test-upgrade
+check: lint test ## all that CI runs; apart are test-image, test-cluster and test-upgrade

@@ -6,6 +6,7 @@
 
 pub mod aws_node;
 pub mod bench;
+pub mod cluster;
 pub mod control;
 pub mod counters;
 pub mod demo;

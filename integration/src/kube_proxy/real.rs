@@ -173,9 +173,13 @@ impl Drop for Real {
 }
 
 fn arguments(api: SocketAddrV4, node: &str) -> Vec<String> {
+    let to_api = [&format!("--master=http://{api}"), "--kube-api-content-type=application/json"].map(str::to_owned);
+    to_api.into_iter().chain(own_arguments(node)).collect()
+}
+
+/// What a kube-proxy of a test is told wherever its API server is: as the node called so, in iptables mode.
+pub(crate) fn own_arguments(node: &str) -> Vec<String> {
     let arguments = [
-        &format!("--master=http://{api}"),
-        "--kube-api-content-type=application/json",
         &format!("--hostname-override={node}"),
         "--proxy-mode=iptables",
         // Every change at once: by default one a second.

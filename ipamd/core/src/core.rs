@@ -154,7 +154,7 @@ pub struct Core {
     pub(crate) undurable: Option<Undurable>,
     /// When to be woken at the latest.
     pub(crate) wake: Option<BootTime>,
-    /// Whether some ENI was proven since the start.
+    /// Whether some ENI with addresses was proven since the start.
     pub(crate) serving: bool,
 }
 
@@ -260,6 +260,7 @@ impl Core {
     fn finish(&mut self, mut turn: Turn) -> Effects {
         self.wake = None;
         self.advance(&mut turn);
+        self.serving |= self.has_addresses();
         let durable = self.undurable.is_none();
         let changed = self.store.take_changed() | std::mem::take(&mut self.changed);
         turn.fx.persist = changed && durable;
@@ -325,7 +326,8 @@ impl Core {
         self.facts.as_ref().map_or(0, |facts| crate::backoff::salt(facts.instance_id.as_str()))
     }
 
-    /// Whether an ADD may be answered with an address: an ENI of this boot was proven, and the host is set up.
+    /// Whether an ADD may be answered with an address: an ENI of this boot that has some was proven, and the host is set up.
+    /// Once true it stays so.
     #[must_use]
     pub fn is_serving(&self) -> bool {
         self.serving && self.host.applied.is_some()

@@ -13,7 +13,7 @@ mod pod;
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipam_api::client::RuntimeClient;
@@ -46,6 +46,28 @@ impl Line {
             Self::One => "containerd-1",
             Self::Two => "containerd-2",
         }
+    }
+}
+
+/// A program that runs beside containerd, in its namespaces: it ends with it.
+#[derive(Debug)]
+pub struct Beside {
+    /// What waits for the program.
+    running: Running,
+    pid: Pid,
+}
+
+impl Beside {
+    /// SIGKILL to the program.
+    pub fn kill(&mut self) {
+        machine::kill(self.pid);
+        self.running.wait(Duration::from_secs(10));
+    }
+
+    /// Whether it has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.running.has_ended()
     }
 }
 
@@ -173,6 +195,29 @@ impl Containerd {
         let (runc, cgroup) = (self.packages.join("runc").display().to_string(), format!("/{}/{name}", self.cgroup));
         let words = ["run", "--rm", "--cni", "--runc-binary", &runc, "--cgroup", &cgroup];
         self.ctr(&[&words[..], &[BUSYBOX, name, "/bin/sh", "-c", line]].concat())
+    }
+
+    /// Starts a program beside it, in its process and mount namespaces, as kubelet is: words, PATH, log.
+    ///
+    /// # Errors
+    /// containerd is not running, or the program cannot be started.
+    pub fn run_beside(&self, words: Vec<String>, path: &str, log: &Path) -> Result<Beside, RuntimesError> {
+        let (running, pid) = self.machine()?.run(words, path, log)?;
+        Ok(Beside { running, pid })
+    }
+
+    /// Runs a script of the shell to its end beside it: what it printed.
+    ///
+    /// # Errors
+    /// It fails.
+    pub fn output_beside(&self, script: &str) -> Result<String, RuntimesError> {
+        self.machine()?.output(&["/bin/bash", "-ec", script].map(str::to_owned), &[("PATH", PATH)])
+    }
+
+    /// Name of the cgroup, in every controller's tree, in which its pods are to be and which goes with it.
+    #[must_use]
+    pub fn cgroup(&self) -> &str {
+        &self.cgroup
     }
 
     /// Runs a command of ctr among the CRI's containers: what it printed.

@@ -141,7 +141,6 @@ impl Core {
         let Phase::Configuring(attempt) = &mut eni.phase else { return };
         let failure = match outcome {
             Ok(Outcome::EniConfigured) => {
-                self.serving = true;
                 eni.steering.proven = std::mem::take(&mut eni.steering.proving);
                 if let Some(asked_at) = eni.asked_at.take() {
                     self.adaptive.eni_took(now.since(asked_at));

@@ -35,6 +35,16 @@ impl Core {
         })
     }
 
+    /// Whether an ENI in service has addresses that pods have or may get. A cordoned node gets none before it is uncordoned, and is
+    /// not called unfit for that.
+    pub(super) fn has_addresses(&self) -> bool {
+        let waits_for_none = self.may_write() && !self.may_scale();
+        self.enis.values().filter(|eni| eni.gives_back()).any(|eni| {
+            let tally = self.store.tally(&eni.eni_id);
+            waits_for_none || tally.busy() > 0 || (eni.gives_out() && tally.total() > 0)
+        })
+    }
+
     fn waits_in_vain(&self, now: BootTime) -> bool {
         self.waiters.iter().any(|waiter| now.since(waiter.since) >= LATE)
     }

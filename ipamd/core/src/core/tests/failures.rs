@@ -219,6 +219,37 @@ fn a_host_that_cannot_be_set_up_gives_nothing_out() {
 }
 
 #[test]
+fn a_node_serves_only_when_it_has_an_address_to_give_and_goes_on_serving_without() {
+    let mut world = World::unborn("m5.large", warm_enis(1));
+    for _ in 0..3 {
+        world.fault("assign", Fault::Before(FailureClass::Denied));
+    }
+    let facts = world.facts.clone();
+    world.feed(Event::FactsLearned(facts));
+    world.run_seconds(2);
+    let shown = world.snapshot();
+    assert!(shown.enis.iter().any(|eni| eni.state.starts_with("Ready")), "{:?}", shown.enis);
+    assert_eq!((shown.serving, shown.pool.total), (false, 0), "an ENI that is set up is not an address");
+    world.run_seconds(600);
+    assert!(world.snapshot().serving);
+    let requests: Vec<_> = (0..27).map(|pod| world.add(&format!("pod{pod}"))).collect();
+    world.run_seconds(30);
+    world.assert_served(&requests);
+    assert!(world.snapshot().serving, "a full node is no less fit");
+}
+
+#[test]
+fn a_cordoned_node_without_an_address_is_not_called_unfit() {
+    let mut world = World::unborn("m5.large", warm_enis(1));
+    world.feed(Event::NodeSchedulable(false));
+    let facts = world.facts.clone();
+    world.feed(Event::FactsLearned(facts));
+    world.run_seconds(30);
+    let shown = world.snapshot();
+    assert_eq!((shown.serving, shown.pool.total), (true, 0));
+}
+
+#[test]
 fn changed_vpc_blocks_are_written_to_the_host_again() {
     let mut world = World::new("m5.large", warm_enis(1));
     world.run_seconds(10);
