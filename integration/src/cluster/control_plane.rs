@@ -139,9 +139,9 @@ fn etcd(folder: &Path) -> Vec<String> {
 }
 
 fn api_server(place: &Place<'_>) -> Result<Vec<String>, ClusterError> {
-    // The daemon's requests, each once, when it has been answered.
+    // The daemon's requests, as soon as they are answered: a watch is when it starts.
     let policy = json!({
-        "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived", "ResponseStarted"],
+        "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
         "rules": [{ "level": "Metadata", "users": [ACCOUNT] }, { "level": "None" }],
     });
     let policy_file = place.folder.join("audit-policy.json");
@@ -183,6 +183,8 @@ fn controller_manager(place: &Place<'_>) -> Result<Vec<String>, ClusterError> {
     let mut arguments = client(place, "controller-manager")?;
     arguments.push(flag("service-account-private-key-file", &place.authority.path("sa.key")));
     arguments.push(flag("root-ca-file", &place.authority.path("ca.crt")));
+    // It makes this folder, which is /usr's by default.
+    arguments.push(flag("flex-volume-plugin-dir", &place.folder.join("volume-plugins")));
     // Addresses of pods are the daemon's business.
     arguments.extend(["--use-service-account-credentials=true", "--allocate-node-cidrs=false"].map(str::to_owned));
     Ok(arguments)

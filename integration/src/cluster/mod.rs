@@ -183,6 +183,12 @@ impl Cluster {
         &self.control.api
     }
 
+    /// Which Kubernetes it is: 20 of 1.20.
+    #[must_use]
+    pub fn minor(&self) -> u32 {
+        self.programs.minor
+    }
+
     /// Names of the nodes.
     #[must_use]
     pub fn nodes(&self) -> Vec<String> {

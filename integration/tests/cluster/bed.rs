@@ -10,6 +10,7 @@ use integration::topology::{NodeSpec, READY, Subnet};
 use serde_json::{Value, json};
 
 use crate::charts::{object, rendered};
+use crate::workloads::{asks, seen};
 
 /// How long something may take that several programs do one after another, on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
@@ -159,6 +160,11 @@ impl Bed {
     /// Runs a command line that may take a moment to succeed.
     pub(crate) fn runs(&self, pod: &Pod, line: &str) -> String {
         self.wait(&format!("`{line}` in {}", pod.name), READY, || self.run(pod, line))
+    }
+
+    /// Asks a server's page from a pod: the address that it saw, and its name.
+    pub(crate) fn asks(&self, pod: &Pod, host: Ipv4Addr, port: u16) -> Result<(Ipv4Addr, String), String> {
+        seen(&self.run(pod, &asks(host, port))?)
     }
 
     /// The pod's address is one that EC2 has assigned to an ENI of its node.

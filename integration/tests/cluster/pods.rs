@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Pods of a Deployment: where their addresses come from, whom they reach, how they see each other, and what is left of them.
 
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
 use integration::runtimes::CALL;
+use integration::topology::READY;
 use serde_json::json;
 
 use crate::bed::{Bed, DEPLOYMENTS, PATIENCE, Pod, SERVICES};
-use crate::workloads::{WEB, deployment, page, service};
+use crate::workloads::{WEB, deployment, service};
 
 /// Of each node's pods the first.
 fn one_each(pods: &[Pod]) -> [&Pod; 2] {
@@ -25,8 +29,8 @@ fn pods_of_a_deployment_have_addresses_of_their_nodes_enis_and_see_each_others()
     assert_eq!(pods.iter().filter(|pod| pod.node == "n1").count(), 4, "{pods:?}");
     for from in one_each(&pods) {
         for to in pods.iter().filter(|to| to.name != from.name) {
-            let said = bed.runs(from, &page(&to.address.unwrap().to_string(), WEB));
-            assert_eq!(said, format!("{}\n{}", from.address.unwrap(), to.name), "{} asks {}", from.node, to.node);
+            let seen = bed.wait(&format!("{} answers", to.name), READY, || bed.asks(from, to.address.unwrap(), WEB));
+            assert_eq!(seen, (from.address.unwrap(), to.name.clone()), "{} asks {}", from.node, to.node);
         }
     }
 }
@@ -38,18 +42,17 @@ fn a_cluster_ip_service_answers_by_real_kube_proxy_from_a_pod_on_each_node() {
     bed.create(DEPLOYMENTS, &deployment("asker", 2, None));
     bed.create(SERVICES, &service("web"));
     let shown = bed.cluster.api().get(&format!("{SERVICES}/web")).unwrap();
-    let address = shown["spec"]["clusterIP"].as_str().unwrap();
+    let address: Ipv4Addr = shown["spec"]["clusterIP"].as_str().unwrap().parse().unwrap();
     let (servers, askers) = (bed.wait_pods("web", 4), bed.wait_pods("asker", 2));
     for asker in one_each(&askers) {
         // The API server's own Service: by kube-proxy to an address of the VPC, outside of both nodes.
         bed.runs(asker, "nc -w 3 10.96.0.1 443 </dev/null");
-        bed.runs(asker, &page(address, 80));
-        let mut answered = std::collections::BTreeSet::new();
+        bed.wait("the Service answers", READY, || bed.asks(asker, address, 80));
+        let mut answered = BTreeSet::new();
         for _ in 0..40 {
-            let said = bed.run(asker, &page(address, 80)).unwrap_or_else(|said| panic!("{said}"));
-            let (seen, server) = said.split_once('\n').unwrap();
-            assert_eq!(seen, asker.address.unwrap().to_string(), "a server sees the pod, not its node");
-            answered.insert(server.to_owned());
+            let (seen, server) = bed.asks(asker, address, 80).unwrap_or_else(|said| panic!("{said}"));
+            assert_eq!(seen, asker.address.unwrap(), "a server sees the pod, not its node");
+            answered.insert(server);
         }
         let on = |node: &str| servers.iter().any(|it| it.node == node && answered.contains(&it.name));
         assert!(on("n1") && on("n2"), "{} gets answers of {answered:?} only", asker.node);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! When a node becomes Ready.
 
+use std::path::Path;
 use std::time::Duration;
 
 use integration::cluster::machine_settings;
@@ -16,7 +17,7 @@ const SEVERAL_LOOKS: Duration = Duration::from_secs(12);
 
 #[test]
 fn a_node_turns_ready_only_when_an_add_would_succeed() {
-    let before = machine_settings().unwrap();
+    let (before, folders) = (machine_settings().unwrap(), folders());
     let mut bed = Bed::new();
     bed.grant();
     // Pods that wait for a node.
@@ -51,4 +52,10 @@ fn a_node_turns_ready_only_when_an_add_would_succeed() {
         bed.warnings().into_iter().filter(|warning| warning.contains("FailedCreatePodSandBox")).collect();
     assert!(refused.is_empty(), "Ready was a promise: {refused:?}");
     assert_eq!(machine_settings().unwrap(), before, "kubelet has changed what is the whole machine's");
+    assert_eq!(self::folders(), folders, "something was left in the machine's folders");
+}
+
+/// Which of the folders that programs of Kubernetes make are on the machine.
+fn folders() -> [bool; 4] {
+    ["/usr/libexec/kubernetes", "/var/lib/kubelet", "/var/log/pods", "/var/log/containers"].map(|it| Path::new(it).exists())
 }

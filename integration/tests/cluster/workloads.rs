@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What runs in the cluster: servers that say whom they see, and clients that keep a connection. All of it is busybox.
 
+use std::net::Ipv4Addr;
+
 use integration::cluster::IMAGE;
 use serde_json::{Value, json};
 
@@ -12,11 +14,19 @@ pub(crate) const ECHO: u16 = 9000;
 /// A server: a web server whose page is the address that it sees and its own name, and an echo.
 const SERVE: &str = "b=/bin/busybox; $b mkdir -p /www/cgi-bin\n\
     { echo '#!/bin/sh'; echo 'echo \"Content-Type: text/plain\"; echo; echo $REMOTE_ADDR; cat /etc/hostname'; } >/www/cgi-bin/seen\n\
-    $b chmod 755 /www/cgi-bin/seen; nc -lk -p 9000 -e cat & exec httpd -f -p 8080 -h /www";
+    $b chmod 755 /www/cgi-bin/seen; nc -ll -p 9000 -e cat & exec httpd -f -p 0.0.0.0:8080 -h /www";
 
-/// The page.
-pub(crate) fn page(host: &str, port: u16) -> String {
-    format!("wget -q -T 3 -O - http://{host}:{port}/cgi-bin/seen")
+/// Asks for the page, in a shell. (busybox's wget dies of a time-out option.)
+pub(crate) fn asks(host: Ipv4Addr, port: u16) -> String {
+    format!("printf 'GET /cgi-bin/seen HTTP/1.0\\r\\n\\r\\n' | nc -w 3 {host} {port}")
+}
+
+/// What the page said: the address that the server saw, and the server's name.
+pub(crate) fn seen(answer: &str) -> Result<(Ipv4Addr, String), String> {
+    let body = answer.replace('\r', "");
+    let mut lines = body.split_once("\n\n").map(|(_, body)| body.lines()).ok_or_else(|| format!("no page: {answer:?}"))?;
+    let address = lines.next().unwrap_or_default().parse().map_err(|error| format!("{error}: {answer:?}"))?;
+    Ok((address, lines.next().unwrap_or_default().to_owned()))
 }
 
 /// A template of pods that serve, and are ready when kubelet gets their page; on one node, or spread evenly over all.

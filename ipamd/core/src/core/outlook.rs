@@ -320,7 +320,10 @@ impl Core {
                 refusal(ReasonCode::AllCooling, cause, Some(wait))
             }
             None => {
-                let mut cause = format!("every address this node may hold is in use ({})", self.numbers(now));
+                let all = self.store.all();
+                let spoken_for = if all.allocated < all.total() { ", or goes to an ADD that came before" } else { "" };
+                let numbers = self.numbers(now);
+                let mut cause = format!("every address this node may hold is in use{spoken_for} ({numbers})");
                 if let Some((enis, _)) = self.learned_enis.filter(|(_, until)| now < *until) {
                     cause.push_str(&format!(
                         "; EC2 attaches no more than {enis} ENIs (AttachmentLimitExceeded): on many types volumes take the \
