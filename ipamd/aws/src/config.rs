@@ -1,23 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How the AWS clients are built: one place for behaviour version, HTTP client, time limits, retries and endpoints.
 //!
-//! The SDK's own environment stays in force (credentials chain, `AWS_ENDPOINT_URL[_EC2]`,
-//! `AWS_EC2_METADATA_SERVICE_ENDPOINT`, proxies); ours is passed in as [`Settings`]. The HTTP client is given explicitly
-//! everywhere: without the SDK's default one, `imds::Client` panics at its first use when it is not.
+//! The SDK's own environment stays in force (sources of credentials, `AWS_ENDPOINT_URL[_EC2]`, `AWS_ENDPOINT_URL_STS`,
+//! `AWS_EC2_METADATA_SERVICE_ENDPOINT`); ours is passed in as [`Settings`]. The HTTP client is given explicitly everywhere:
+//! without the SDK's default one, `imds::Client` panics at its first use when it is not.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
-use aws_smithy_http_client::proxy::ProxyConfig;
-use aws_smithy_http_client::tls::{Provider, TlsContext, rustls_provider::CryptoMode};
-use aws_smithy_http_client::{Builder, ConnectorBuilder};
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_smithy_http_client::Builder;
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use ipamd_core::config::Proxies;
 use ipamd_core::ids::BootTime;
 
-use crate::trust;
+use crate::credentials::Sources;
+use crate::{route, trust};
 
 /// Limit of making a connection, name resolution and TLS included; the SDK's own default is 3.1 s.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -37,6 +40,8 @@ pub struct Settings {
     pub ec2_endpoint: Option<String>,
     /// `AWS_CA_BUNDLE`: the certificate authorities that are trusted, in place of the system's.
     pub ca_bundle: Option<PathBuf>,
+    /// `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`.
+    pub proxies: Proxies,
     /// The clock that the core's times come from.
     pub clock: fn() -> BootTime,
 }
@@ -45,17 +50,6 @@ pub struct Settings {
 #[derive(Debug, thiserror::Error)]
 #[error("building the AWS clients: {0}")]
 pub struct ConnectError(pub(crate) String);
-
-/// The HTTP client of EC2 and the credentials chain: rustls on ring, proxies from the environment.
-pub(crate) fn http_client(tls: TlsContext) -> SharedHttpClient {
-    Builder::new().build_with_connector_fn(move |settings, components| {
-        let mut builder = ConnectorBuilder::default();
-        builder.set_connector_settings(settings.cloned());
-        builder.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
-        builder.set_proxy_config(Some(ProxyConfig::from_env()));
-        builder.tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(tls.clone()).build()
-    })
-}
 
 /// The HTTP client of IMDS, which is link-local: no proxy.
 pub(crate) fn imds_http_client() -> SharedHttpClient {
@@ -84,22 +78,36 @@ fn credentials_timeouts(http_timeout: Duration) -> TimeoutConfig {
     timeouts(http_timeout.mul_f64(CREDENTIALS_SHARE))
 }
 
-/// The shared configuration: credentials chain, region, endpoints.
-pub(crate) async fn sdk_config(settings: &Settings, region: &str) -> Result<SdkConfig, ConnectError> {
+/// The shared configuration: sources of credentials, region, endpoints; and the sources, to be asked what signs.
+pub(crate) async fn sdk_config(settings: &Settings, region: &str) -> Result<(SdkConfig, Sources), ConnectError> {
     let name = concat!("enid-", env!("CARGO_PKG_VERSION"));
     let app_name = AppName::new(name).map_err(|error| ConnectError(format!("application name {name}: {error}")))?;
     let tls = trust::tls_context(settings.ca_bundle.as_deref())?;
-    let with = |limits: TimeoutConfig| {
-        aws_config::defaults(BehaviorVersion::v2026_01_12())
-            .http_client(http_client(tls.clone()))
-            .region(Region::new(region.to_owned()))
-            .app_name(app_name.clone())
-            .retry_config(retries())
-            .timeout_config(limits)
+    let client = route::http_client(&tls, &settings.proxies)?;
+    let region = Region::new(region.to_owned());
+    let loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .http_client(client.clone())
+        .region(region.clone())
+        .app_name(app_name)
+        .retry_config(retries())
+        .timeout_config(timeouts(settings.http_timeout));
+    let shared = loader.no_credentials().load().await;
+    let (fips, dual_stack) = (shared.use_fips(), shared.use_dual_stack());
+    let limits = credentials_timeouts(settings.http_timeout);
+    let patience = limits.operation_timeout().unwrap_or(settings.http_timeout);
+    let of_sources = move || {
+        ProviderConfig::without_region()
+            .with_http_client(client.clone())
+            .with_region(Some(region.clone()))
+            .with_behavior_version(Some(BehaviorVersion::v2026_01_12()))
+            .with_use_fips(fips)
+            .with_use_dual_stack(dual_stack)
+            .with_retry_config(retries())
+            .with_timeout_config(limits.clone())
     };
-    let chain = with(credentials_timeouts(settings.http_timeout)).load().await;
-    let credentials = chain.credentials_provider().ok_or_else(|| ConnectError("no credentials chain".to_owned()))?;
-    Ok(with(timeouts(settings.http_timeout)).credentials_provider(credentials).load().await)
+    let sources = Sources::new(of_sources, patience);
+    let provider = SharedCredentialsProvider::new(sources.clone());
+    Ok((shared.into_builder().credentials_provider(provider).build(), sources))
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ use ipnet::Ipv4Net;
 use moka::future::Cache;
 
 use crate::config::{ConnectError, Settings, sdk_config};
+use crate::credentials::Sources;
 use crate::intercept::{BucketInterceptor, ThrottledCallsAreNotRetried};
 use crate::throttle::Throttle;
 use crate::{limits, view};
@@ -47,6 +48,8 @@ const INSTANCE_TYPE_TTL: Duration = Duration::from_secs(24 * 3600);
 pub struct Ec2 {
     client: Client,
     throttle: Throttle,
+    /// Of credentials; `None`: those of a test.
+    sources: Option<Sources>,
     /// Of the action that is run; that of a look until one is.
     priority: Priority,
     subnets: Cache<SubnetQuery, Vec<SubnetView>>,
@@ -56,12 +59,18 @@ pub struct Ec2 {
 impl Ec2 {
     /// A client for the EC2 of `region`, with the credentials chain of the environment. Calls nothing yet.
     pub async fn connect(settings: &Settings, region: &str) -> Result<Self, ConnectError> {
-        let shared = sdk_config(settings, region).await?;
+        let (shared, sources) = sdk_config(settings, region).await?;
         let mut config = aws_sdk_ec2::config::Builder::from(&shared);
         if let Some(endpoint) = &settings.ec2_endpoint {
             config = config.endpoint_url(endpoint);
         }
-        Ok(Self::new(config, settings))
+        Ok(Self { sources: Some(sources), ..Self::new(config, settings) })
+    }
+
+    /// The source of the credentials that signed last; `None`: nothing was signed.
+    #[must_use]
+    pub fn credentials_source(&self) -> Option<String> {
+        self.sources.as_ref().and_then(Sources::in_use)
     }
 
     fn new(config: aws_sdk_ec2::config::Builder, settings: &Settings) -> Self {
@@ -71,6 +80,7 @@ impl Ec2 {
         Self {
             client: Client::from_conf(config.build()),
             throttle,
+            sources: None,
             priority: Priority::Describe,
             subnets: Cache::builder().max_capacity(64).time_to_live(SUBNET_TTL).build(),
             instance_types: Cache::builder().max_capacity(8).time_to_live(INSTANCE_TYPE_TTL).build(),

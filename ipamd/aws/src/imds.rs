@@ -179,6 +179,11 @@ impl Imds {
     }
 }
 
+/// A client for keys of the instance role, with a token of its own; `limit`: of one read.
+pub(crate) fn credentials_client(limit: Duration) -> Client {
+    Imds::builder().operation_timeout(limit).build()
+}
+
 impl Default for Imds {
     fn default() -> Self {
         Self::new()

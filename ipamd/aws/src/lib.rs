@@ -16,10 +16,12 @@
 //! ```
 
 mod config;
+mod credentials;
 mod ec2;
 mod imds;
 mod intercept;
 mod limits;
+mod route;
 mod throttle;
 mod trust;
 mod view;

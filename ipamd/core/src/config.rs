@@ -19,6 +19,7 @@ mod live;
 mod markdown;
 mod nat_file;
 mod parse;
+mod proxy;
 mod read;
 mod settings_file;
 mod shown;
@@ -40,6 +41,7 @@ pub use live::LiveSettings;
 pub use markdown::markdown_table;
 pub use nat_file::parse_nat_file;
 pub use parse::parse;
+pub use proxy::{Proxies, ProxyUrl, Route};
 pub use settings_file::{Class, Fit, Mistake, NodeTraits, Selector, read_settings};
 pub use shown::{ClassSnapshot, ConfigSnapshot, NodeSnapshot, VariableSnapshot};
 pub use variables::{Support, VARIABLES, Variable, Verdict};
@@ -165,6 +167,8 @@ pub struct Config {
     pub imds_endpoint: Option<String>,
     /// PEM file of the certificate authorities that AWS's endpoints are trusted by (`AWS_CA_BUNDLE`); `None`: the system's.
     pub ca_bundle: Option<PathBuf>,
+    /// Through which proxies AWS's endpoints are reached (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`).
+    pub proxies: Proxies,
     /// What is laid down for the container runtime.
     pub cni: CniFiles,
     /// How the plugin is to ask the network policy agent (`NETWORK_POLICY_ENFORCING_MODE`), as it was written; `None`: not at all.
@@ -448,6 +452,7 @@ impl Default for Config {
             ec2_endpoint: None,
             imds_endpoint: None,
             ca_bundle: None,
+            proxies: Proxies::default(),
             cni: CniFiles::default(),
             policy_mode: None,
         }

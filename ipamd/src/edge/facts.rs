@@ -39,6 +39,7 @@ pub(crate) fn ec2_settings(config: &Config) -> Settings {
         http_timeout: config.http_timeout,
         ec2_endpoint: config.ec2_endpoint.clone(),
         ca_bundle: config.ca_bundle.clone(),
+        proxies: config.proxies.clone(),
         clock: clock::boot,
     }
 }

@@ -15,6 +15,7 @@ use ipamd_core::event::{Failure, FailureClass};
 
 use super::Ec2;
 use crate::chain;
+use crate::credentials::causes;
 
 impl Ec2 {
     /// The failure behind an SDK error; one that is throttled says when our own bucket lets the next request go.
@@ -65,6 +66,9 @@ fn lost<E: Error + 'static>(action: &str, sent: Sent, code: &str, error: &E) -> 
 
 /// The request could not be sent, or the connection broke on the way.
 fn undelivered<E: Error + 'static>(action: &str, sent: Sent, error: &E) -> Failure {
+    if let Some(credentials) = cause_of(error) {
+        return unsigned(action, credentials);
+    }
     let (class, code) = match never_left(error) {
         Some(found) => found,
         None if sent == Sent::Read => (FailureClass::Transient, "ConnectionLost"),
@@ -73,18 +77,33 @@ fn undelivered<E: Error + 'static>(action: &str, sent: Sent, error: &E) -> Failu
     Failure { class, code: code.to_owned(), message: full_text(action, error), retry_after: None }
 }
 
-/// Looks for a cause that proves that nothing was sent: no credentials, or no connection.
+/// No credentials, so nothing was sent. What a source answers may pass; what is not there or not right, stands.
+fn unsigned(action: &str, error: &CredentialsError) -> Failure {
+    let (class, code) = match error {
+        CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => {
+            (FailureClass::Denied, "NoCredentials")
+        }
+        _ => (FailureClass::Transient, "CredentialsUnavailable"),
+    };
+    let message = format!("{action}: {code}: no AWS credentials to sign with: {}", causes(error));
+    Failure { class, code: code.to_owned(), message, retry_after: None }
+}
+
+fn cause_of<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// Looks for a cause that proves that nothing was sent: no connection.
 fn never_left(error: &(dyn Error + 'static)) -> Option<(FailureClass, &'static str)> {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if let Some(credentials) = error.downcast_ref::<CredentialsError>() {
-            return Some(match credentials {
-                CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => {
-                    (FailureClass::Denied, "NoCredentials")
-                }
-                _ => (FailureClass::Transient, "CredentialsUnavailable"),
-            });
-        }
         if let Some(io) = error.downcast_ref::<std::io::Error>() {
             use std::io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
             if matches!(io.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable) {

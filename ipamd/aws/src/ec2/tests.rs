@@ -122,7 +122,7 @@ fn clock() -> BootTime {
 }
 
 fn client(endpoint: &str, http_timeout: Duration) -> Ec2 {
-    let settings = Settings { http_timeout, ec2_endpoint: None, ca_bundle: None, clock };
+    let settings = Settings { http_timeout, ec2_endpoint: None, ca_bundle: None, proxies: Default::default(), clock };
     let config = aws_sdk_ec2::Config::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
         .http_client(http_client(TlsContext::default()))

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::read::{Reader, parse_bool};
 use super::variables::{Support, VARIABLES, Variable, Verdict};
-use super::{Config, ConfigError, Note, Source, SubnetChoice, UntaggedEnis, fields, kubernetes};
+use super::{Config, ConfigError, Note, Source, SubnetChoice, UntaggedEnis, fields, kubernetes, proxy};
 
 /// Longest cooldown that is taken: a day. More is a mistake of unit.
 const LONGEST_COOLDOWN_SECONDS: u32 = 86_400;
@@ -34,6 +34,7 @@ fn read_config(reader: &mut Reader<'_>) -> Config {
     let eni_mtu = reader.number("AWS_VPC_ENI_MTU", 576, 9001).unwrap_or(default.eni_mtu);
     let (pod_mtu, external_mtu) = fields::mtus(reader, eni_mtu);
     let seconds = |number: u32| Duration::from_secs(u64::from(number));
+    let imds_endpoint = fields::url(reader, &["AWS_EC2_METADATA_SERVICE_ENDPOINT"]);
     Config {
         address_mode: fields::address_mode(reader, warm),
         warm,
@@ -78,7 +79,8 @@ fn read_config(reader: &mut Reader<'_>) -> Config {
             .number("HTTP_TIMEOUT", 10, LONGEST_HTTP_TIMEOUT_SECONDS)
             .map_or(default.http_timeout, seconds),
         ec2_endpoint: fields::url(reader, &["AWS_EC2_ENDPOINT", "AWS_ENDPOINT_URL_EC2", "AWS_ENDPOINT_URL"]),
-        imds_endpoint: fields::url(reader, &["AWS_EC2_METADATA_SERVICE_ENDPOINT"]),
+        proxies: proxy::read(reader, imds_endpoint.as_deref()),
+        imds_endpoint,
         ca_bundle: fields::optional_path(reader, "AWS_CA_BUNDLE"),
         cni: fields::cni_files(reader, default.cni),
         policy_mode: fields::policy_mode(reader),

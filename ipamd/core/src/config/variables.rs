@@ -432,6 +432,42 @@ pub const VARIABLES: &[Variable] = &[
     row("AWS_EC2_METADATA_SERVICE_ENDPOINT", ("URL", "", ""), Honoured, "Base URL of the instance metadata service."),
     row("AWS_REGION", TEXT, Elsewhere, "Read by the AWS SDK; the daemon takes the region from instance metadata."),
     row(
+        "AWS_ENDPOINT_URL_STS",
+        ("URL", "", ""),
+        Elsewhere,
+        "Read by the AWS SDK: base URL of STS, which gives web identities their keys.",
+    ),
+    row(
+        "AWS_ROLE_ARN",
+        TEXT,
+        Elsewhere,
+        "Read by the AWS SDK: the role of a web identity; EKS sets it (IRSA, docs/credentials.md).",
+    ),
+    row(
+        "AWS_ROLE_SESSION_NAME",
+        TEXT,
+        Elsewhere,
+        "Read by the AWS SDK: what the role's session is called in CloudTrail.",
+    ),
+    row(
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        ("path", "", ""),
+        Elsewhere,
+        "Read by the AWS SDK: the token of a web identity; EKS sets it.",
+    ),
+    row(
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+        ("URL", "", ""),
+        Elsewhere,
+        "Read by the AWS SDK: where an agent on the node gives keys; EKS sets it (Pod Identity, docs/credentials.md).",
+    ),
+    row(
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+        ("path", "", ""),
+        Elsewhere,
+        "Read by the AWS SDK: the token for that agent; EKS sets it.",
+    ),
+    row(
         "HTTP_TIMEOUT",
         ("whole number", "10", "seconds"),
         Honoured,
@@ -448,6 +484,19 @@ pub const VARIABLES: &[Variable] = &[
         ("path", "", ""),
         Honoured,
         "PEM file of the certificate authorities by which AWS's endpoints are trusted, in place of the system's.",
+    ),
+    row(
+        "HTTPS_PROXY",
+        ("URL", "", ""),
+        Honoured,
+        "Proxy to AWS's endpoints over https, such as http://10.0.0.5:3128; https_proxy where it is not set (docs/credentials.md).",
+    ),
+    row("HTTP_PROXY", ("URL", "", ""), Honoured, "The same for endpoints over http; http_proxy where it is not set."),
+    row(
+        "NO_PROXY",
+        ("comma list", "", ""),
+        Honoured,
+        "Names, addresses and blocks that are reached without a proxy, as Go reads it; metadata and loopback always are.",
     ),
     row(
         "AWS_VPC_K8S_CNI_BACKING_STORE",

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How the API server is reached: a kubeconfig, else the pod's service account; at the cluster's endpoint, else at the Service.
 //!
+//! Never through a proxy, as it is in the VPC or near it: HTTPS_PROXY is for AWS's endpoints. A `proxy-url` in a kubeconfig is refused.
+//!
 //! Not `kube::Config::infer`, which would read the environment a second time, and take `~/.kube/config` on a machine of ours.
 
 use std::path::{Path, PathBuf};
@@ -46,8 +48,15 @@ async fn settings(config: &Config, account: &Path) -> Result<Option<kube::Config
     if let Some(path) = &config.kubernetes.kubeconfig {
         let failed = |source| ClientError::Kubeconfig { path: path.clone(), source };
         let file = Kubeconfig::read_from(path).map_err(failed)?;
+        let own_proxy =
+            file.clusters.iter().filter_map(|named| named.cluster.as_ref()).any(|it| it.proxy_url.is_some());
         let read = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
-        return read.map(Some).map_err(failed);
+        let mut read = read.map_err(failed)?;
+        if !own_proxy {
+            // The environment's is for AWS's endpoints; kube takes it, and makes no client then.
+            read.proxy_url = None;
+        }
+        return Ok(Some(read));
     }
     let (token, certificates) = (account.join("token"), account.join("ca.crt"));
     let Some(url) = url(config).filter(|_| token.is_file()) else { return Ok(None) };

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Whose keys sign our calls: the sources that AWS SDKs know, in their order, each asked anew when keys are due.
+//!
+//! Decides which source is asked and how its failure is told. Keys are kept, and renewed before they expire, by the SDK's cache,
+//! which calls in here for that; files of tokens are read then, so a rotated one counts from the next time on. Not the SDK's own
+//! chain: that one names no source in its errors, reaches metadata through the proxy, and keeps a metadata token that is refused.
+//!
+//! Invariant: a source that is configured and fails ends the search. Keys of another one, with other rights, are never taken in
+//! its place.
+//!
+//! ```text
+//! environment ─none─► profile ─none─► web identity ─none─► container ─none─► instance role ─none─► NoCredentials, all named
+//!      └──────────────────┴──── keys, or a failure that names the source ───────────┴───────────────────┘
+//! ```
+//!
+//! Source: AWS SDKs and Tools reference guide, "Standardized credential providers".
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aws_config::ecs::EcsCredentialsProvider;
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
+use aws_config::imds::credentials::ImdsCredentialsProvider;
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
+use aws_config::web_identity_token::WebIdentityTokenCredentialsProvider;
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, Result as Provided, future};
+
+use crate::imds::credentials_client;
+
+/// A place that keys may come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Environment,
+    Profile,
+    WebIdentity,
+    Container,
+    InstanceRole,
+}
+
+/// In the order in which they are asked.
+const SOURCES: [Source; 5] =
+    [Source::Environment, Source::Profile, Source::WebIdentity, Source::Container, Source::InstanceRole];
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Environment => "environment keys (AWS_ACCESS_KEY_ID)",
+            Self::Profile => "profile (AWS_PROFILE, ~/.aws)",
+            Self::WebIdentity => "web identity (AWS_ROLE_ARN, AWS_WEB_IDENTITY_TOKEN_FILE)",
+            Self::Container => "container credentials (AWS_CONTAINER_CREDENTIALS_FULL_URI)",
+            Self::InstanceRole => "instance role (metadata)",
+        })
+    }
+}
+
+/// What signs, and until when; for the log and the doctor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct InUse {
+    source: Source,
+    access_key: String,
+}
+
+/// The sources. Clones share what they remember.
+#[derive(Clone)]
+pub(crate) struct Sources {
+    /// Makes what the SDK's sources are built from; anew for each search, so that nothing of an earlier one is kept.
+    config: Arc<dyn Fn() -> ProviderConfig + Send + Sync>,
+    limit: std::time::Duration,
+    in_use: Arc<Mutex<Option<InUse>>>,
+    /// The last keys of the instance role: metadata that does not answer must not end their use.
+    of_role: Arc<Mutex<Option<Credentials>>>,
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources").field("in_use", &self.in_use).finish_non_exhaustive()
+    }
+}
+
+impl Sources {
+    /// `limit`: of a whole search at instance metadata; the other sources have theirs in what `config` makes.
+    pub(crate) fn new(config: impl Fn() -> ProviderConfig + Send + Sync + 'static, limit: std::time::Duration) -> Self {
+        Self { config: Arc::new(config), limit, in_use: Arc::default(), of_role: Arc::default() }
+    }
+
+    /// The source of the keys that signed last; `None`: nothing was signed.
+    pub(crate) fn in_use(&self) -> Option<String> {
+        let in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
+        in_use.as_ref().map(|in_use| in_use.source.to_string())
+    }
+
+    async fn search(&self) -> Provided {
+        let config = (self.config)();
+        let mut without = Vec::new();
+        for source in SOURCES {
+            match self.ask(source, &config).await {
+                Ok(keys) => {
+                    self.note(source, &keys);
+                    return Ok(keys);
+                }
+                Err(error @ CredentialsError::CredentialsNotLoaded(_)) => {
+                    without.push(format!("{source}: {}", causes(&error)));
+                }
+                Err(error) => return Err(named(source, &error)),
+            }
+        }
+        Err(CredentialsError::not_loaded(format!("no source has any: {}", without.join("; "))))
+    }
+
+    async fn ask(&self, source: Source, config: &ProviderConfig) -> Provided {
+        match source {
+            Source::Environment => EnvironmentVariableCredentialsProvider::new().provide_credentials().await,
+            Source::Profile => {
+                ProfileFileCredentialsProvider::builder().configure(config).build().provide_credentials().await
+            }
+            Source::WebIdentity => {
+                WebIdentityTokenCredentialsProvider::builder().configure(config).build().provide_credentials().await
+            }
+            Source::Container => {
+                EcsCredentialsProvider::builder().configure(config).build().provide_credentials().await
+            }
+            Source::InstanceRole => self.instance_role().await,
+        }
+    }
+
+    async fn instance_role(&self) -> Provided {
+        let client = credentials_client(self.limit);
+        let answer = ImdsCredentialsProvider::builder().imds_client(client).build().provide_credentials().await;
+        let mut last = self.of_role.lock().unwrap_or_else(PoisonError::into_inner);
+        match (answer, last.as_ref()) {
+            (Ok(keys), _) => {
+                *last = Some(keys.clone());
+                Ok(keys)
+            }
+            (Err(error), Some(keys)) => {
+                tracing::warn!(error = crate::chain(&error), "metadata gives no new keys, the old ones stay");
+                Ok(keys.clone())
+            }
+            (Err(error), None) => Err(error),
+        }
+    }
+
+    /// Tells of keys that are not those of last time.
+    fn note(&self, source: Source, keys: &Credentials) {
+        let now = InUse { source, access_key: keys.access_key_id().to_owned() };
+        let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
+        if in_use.as_ref() == Some(&now) {
+            return;
+        }
+        let expires = keys.expiry().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok()).map(|at| at.as_secs());
+        tracing::info!(source = %source, access_key = now.access_key, expires_unix = expires, "AWS credentials");
+        *in_use = Some(now);
+    }
+}
+
+impl ProvideCredentials for Sources {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(self.search())
+    }
+
+    fn fallback_on_interrupt(&self) -> Option<Credentials> {
+        self.of_role.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The failure of a source that is configured. What can pass stays apart from what cannot.
+fn named(source: Source, error: &CredentialsError) -> CredentialsError {
+    let text = format!("{source}: {}", causes(error));
+    match error {
+        CredentialsError::InvalidConfiguration(_) => CredentialsError::invalid_configuration(text),
+        _ => CredentialsError::provider_error(text),
+    }
+}
+
+/// What is below an error of credentials, in one line; the error itself says only that there are none.
+pub(crate) fn causes(error: &CredentialsError) -> String {
+    let nothing = || match error {
+        CredentialsError::CredentialsNotLoaded(_) => "nothing is set".to_owned(),
+        _ => error.to_string(),
+    };
+    let below = std::error::Error::source(error).map_or_else(nothing, crate::chain);
+    below.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_names_its_source_and_its_cause_and_stays_what_it_is() {
+        let passing = named(Source::WebIdentity, &CredentialsError::provider_error("STS is away\n  for now"));
+        assert!(matches!(passing, CredentialsError::ProviderError(_)));
+        let text = causes(&passing);
+        assert!(text.starts_with("web identity (AWS_ROLE_ARN") && text.ends_with(": STS is away for now"), "{text}");
+        let standing = named(Source::Container, &CredentialsError::invalid_configuration("an odd address"));
+        assert!(matches!(standing, CredentialsError::InvalidConfiguration(_)));
+        assert!(causes(&standing).contains("AWS_CONTAINER_CREDENTIALS_FULL_URI"));
+        assert_eq!(causes(&CredentialsError::not_loaded_no_source()), "nothing is set");
+    }
+}
