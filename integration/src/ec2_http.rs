@@ -2,7 +2,8 @@
 //! The EC2 query API over HTTP.
 //!
 //! Takes a request apart (form body or query string, `Action`, who signed it) and gives the model's answer when it is due.
-//! What it answers is the model's decision; signatures are not checked, only that one that is there is for EC2.
+//! What it answers is the model's decision. Signatures are not computed anew: of one that is there, the access key and the session
+//! token go to the model, and its scope must be EC2.
 //!
 //! Invariant: the effect of a call is at its arrival; only the answer is late. A caller who gives up changes nothing.
 //!
@@ -21,6 +22,9 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use vpc_model::{Caller, Delivery, Ec2Error};
 
 use crate::emulator::Shared;
+
+/// Carries the session token of temporary keys.
+const SECURITY_TOKEN: &str = "x-amz-security-token";
 
 /// Answers every path: the query protocol has only one.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
@@ -62,7 +66,7 @@ async fn answer(
 }
 
 /// The parameters: the form of a POST, the query string of a GET.
-fn read_pairs(method: &Method, uri: &Uri, body: &[u8]) -> Result<Vec<(String, String)>, Ec2Error> {
+pub(crate) fn read_pairs(method: &Method, uri: &Uri, body: &[u8]) -> Result<Vec<(String, String)>, Ec2Error> {
     let form = match *method {
         Method::POST => body,
         Method::GET => uri.query().unwrap_or_default().as_bytes(),
@@ -84,7 +88,10 @@ fn caller(headers: &HeaderMap) -> Result<Caller, Ec2Error> {
     let mut scope = credential.split([',', ' ']).next().unwrap_or_default().split('/');
     let access_key = scope.next().filter(|key| !key.is_empty()).ok_or_else(incomplete)?;
     match scope.nth(2) {
-        Some("ec2") => Ok(Caller { access_key: Some(access_key.to_owned()) }),
+        Some("ec2") => {
+            let token = headers.get(SECURITY_TOKEN).and_then(|token| token.to_str().ok()).map(str::to_owned);
+            Ok(Caller { access_key: Some(access_key.to_owned()), session_token: token })
+        }
         other => {
             let text = format!("Credential should be scoped to correct service: 'ec2' (it is {other:?}).");
             Err(Ec2Error::new("SignatureDoesNotMatch", text))
@@ -103,7 +110,7 @@ fn refusal(error: &Ec2Error) -> Response {
     xml(StatusCode::BAD_REQUEST, body)
 }
 
-fn xml(status: StatusCode, body: String) -> Response {
+pub(crate) fn xml(status: StatusCode, body: String) -> Response {
     let kind = (header::CONTENT_TYPE, HeaderValue::from_static("text/xml;charset=UTF-8"));
     (status, [kind], body).into_response()
 }

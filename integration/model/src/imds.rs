@@ -30,9 +30,6 @@ pub use tokens::{MAX_TOKEN_TTL, TokenError, Tokens};
 /// The image of every instance.
 pub const IMAGE_ID: &str = "ami-0a1b2c3d4e5f60718";
 
-/// How long test credentials are good for.
-const CREDENTIALS_LIFE: Duration = Duration::from_secs(6 * 3_600);
-
 /// One instance, as its metadata service sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImdsView {
@@ -65,6 +62,10 @@ pub struct ImdsView {
 pub struct RoleView {
     /// Its name.
     pub name: String,
+    /// The access key.
+    pub access_key: String,
+    /// The session token.
+    pub session_token: String,
     /// When the credentials were made, ISO 8601.
     pub updated: String,
     /// When they expire, ISO 8601.
@@ -174,7 +175,6 @@ impl Vpc {
         let enis: Vec<ImdsEni> = shown.filter_map(|eni| self.imds_eni(&eni)).collect();
         let is_primary = |eni: &&ImdsEni| eni.device_index == 0 && eni.network_card == 0;
         let primary = enis.iter().find(is_primary).and_then(|eni| eni.addresses.first().copied());
-        let hour = Duration::from_secs(now.as_secs() / 3_600 * 3_600);
         Some(ImdsView {
             instance_id: instance.id.to_string(),
             instance_type: instance.instance_type.clone(),
@@ -185,11 +185,7 @@ impl Vpc {
             availability_zone_id: self.zone_id(&instance.availability_zone),
             hostname: primary.map(|address| self.private_dns_name(address)).unwrap_or_default(),
             launched: crate::timestamp::iso(self.unix_seconds(instance.launched)),
-            role: instance.role.clone().map(|name| RoleView {
-                name,
-                updated: crate::timestamp::iso(self.unix_seconds(hour)),
-                expires: crate::timestamp::iso(self.unix_seconds(hour + CREDENTIALS_LIFE)),
-            }),
+            role: instance.role.clone().map(|name| self.role_view(&instance.id, name, now)),
             enis,
         })
     }

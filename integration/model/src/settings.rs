@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::keys::KeySettings;
+
 /// Everything that can be turned.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -26,6 +28,8 @@ pub struct Settings {
     pub quotas: Quotas,
     /// Which free address or prefix EC2 picks.
     pub choice: AddressChoice,
+    /// Whose access keys EC2 takes.
+    pub keys: KeySettings,
 }
 
 /// How long things take, in milliseconds.

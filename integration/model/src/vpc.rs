@@ -8,7 +8,7 @@
 //! its own time. `now` never goes back (an older one counts as the newest seen).
 //!
 //! ```text
-//! ec2(call, now): settle(now) ─► action known? ─► names known? ─► fault before? ─► throttle ─► dry run? ─► act ─► fault after?
+//! ec2(call, now): settle(now) ─► keys taken? ─► action known? ─► names known? ─► fault before? ─► throttle ─► dry run? ─► act ─► fault after?
 //! advance(now):   settle(now) ─► the events for the packet fabric since the last time
 //! ```
 //!
@@ -28,6 +28,7 @@ use crate::events::FabricEvent;
 use crate::faults::{Delivery, Effect, Fault, Faults};
 use crate::iam::Policy;
 use crate::ids::{EniId, IdSource, InstanceId, SecurityGroupId, SubnetId, VpcId};
+use crate::keys::Keys;
 use crate::params::Params;
 use crate::settings::Settings;
 use crate::state::{Eni, Instance, SecurityGroup, Subnet, VpcRecord};
@@ -40,11 +41,13 @@ pub const API_VERSION: &str = "2016-11-15";
 /// Most calls that the log remembers.
 const LOG_LENGTH: usize = 20_000;
 
-/// Who calls, as far as the request says. Nothing depends on it but the log.
+/// Who calls, as far as the request says. Nothing depends on it but the log, unless keys are checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Caller {
     /// The access key of the request's signature; `None`: the request is not signed.
     pub access_key: Option<String>,
+    /// The session token that came with it.
+    pub session_token: Option<String>,
 }
 
 /// The answer to a call.
@@ -93,6 +96,7 @@ pub struct Vpc {
     pub(crate) blindness: Blindness,
     /// What callers may do; `None`: everything.
     pub(crate) policy: Option<Policy>,
+    pub(crate) keys: Keys,
     pub(crate) ids: IdSource,
     pub(crate) vpcs: BTreeMap<VpcId, VpcRecord>,
     pub(crate) subnets: BTreeMap<SubnetId, Subnet>,
@@ -122,6 +126,7 @@ impl Vpc {
             faults: Faults::default(),
             blindness: Blindness::default(),
             policy: None,
+            keys: Keys::default(),
             ids: IdSource::new(seed),
             vpcs: BTreeMap::new(),
             subnets: BTreeMap::new(),
@@ -148,7 +153,7 @@ impl Vpc {
         let outcome = match &fault {
             Some(fault) if fault.effect == Effect::Before => Err(injected(fault)),
             Some(fault) if fault.effect == Effect::Empty => Ok(Xml::inside(|_| {})),
-            _ => self.admit_and_act(action, params),
+            _ => self.check_keys(caller).and_then(|()| self.admit_and_act(action, params)),
         };
         let outcome = match (&fault, outcome) {
             (Some(fault), Ok(_)) if fault.effect == Effect::After => Err(injected(fault)),
@@ -294,7 +299,13 @@ impl Vpc {
         self.act(action, &params, now)
     }
 
-    fn record(&mut self, caller: &Caller, action: &str, params: &[(String, String)], error: Option<&Ec2Error>) {
+    pub(crate) fn record(
+        &mut self,
+        caller: &Caller,
+        action: &str,
+        params: &[(String, String)],
+        error: Option<&Ec2Error>,
+    ) {
         if self.log.len() == LOG_LENGTH {
             self.log.pop_front();
         }

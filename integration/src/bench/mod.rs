@@ -7,6 +7,7 @@
 //! | `calls` | ADD and DEL by pods present ([`calls`]); a node of 250 pods programmed and repaired ([`program`]) |
 //! | `packets` | a packet by pods present and layout ([`packets`]) |
 //! | `snat` | source address translation by packet and connection ([`snat`]) |
+//! | `sandboxes` | RunPodSandbox and StopPodSandbox of a real containerd, beside `ptp` ([`sandboxes`]); only when it is named |
 //! | `families` | attaching a pod by the family of its address; `scripts/bench.sh` runs `datapath/examples/families.rs` |
 //!
 //! The floor (`cni-floor`) is one static process that plumbs a pod with the fewest kernel operations and makes one gRPC call to
@@ -28,6 +29,7 @@ mod meter;
 mod packets;
 mod peers;
 mod program;
+mod sandboxes;
 mod snat;
 
 use std::error::Error;
@@ -46,19 +48,26 @@ const AT_ONCE: usize = FULL;
 /// What a section prints, or why it did not.
 type Section = fn() -> Result<(), Box<dyn Error>>;
 
-const SECTIONS: [(&str, Section); 4] =
-    [("fill", filling), ("calls", calls::run), ("packets", packets::run), ("snat", snat::run)];
+const SECTIONS: [(&str, Section); 5] = [
+    ("fill", filling),
+    ("calls", calls::run),
+    ("packets", packets::run),
+    ("snat", snat::run),
+    (SANDBOXES, sandboxes::run),
+];
+/// Needs the runtimes' packages, which the others do not.
+const SANDBOXES: &str = "sandboxes";
 
-/// Runs the named sections, or all, and prints the figures.
+/// Runs the named sections, or all but `sandboxes`, and prints the figures.
 ///
 /// # Errors
 /// Something could not be started, a call failed, or there is no such section.
 pub fn run(names: &[String]) -> Result<(), Box<dyn Error>> {
     if let Some(unknown) = names.iter().find(|name| SECTIONS.iter().all(|(known, _)| known != name)) {
-        return Err(format!("no section is called {unknown}: fill, calls, packets and snat are").into());
+        return Err(format!("no section is called {unknown}: fill, calls, packets, snat and sandboxes are").into());
     }
     for (name, section) in SECTIONS {
-        if names.is_empty() || names.iter().any(|wanted| wanted == name) {
+        if (names.is_empty() && name != SANDBOXES) || names.iter().any(|wanted| wanted == name) {
             // Each in a world of its own, which the thread that makes it is in.
             let ran = std::thread::scope(|scope| scope.spawn(|| section().map_err(|error| error.to_string())).join());
             ran.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;

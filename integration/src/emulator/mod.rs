@@ -155,6 +155,22 @@ impl Emulator {
         self.serve(listener, crate::imds_http::router(Arc::new(source)))
     }
 
+    /// Serves STS on this socket.
+    ///
+    /// # Errors
+    /// The socket cannot be used.
+    pub fn serve_sts(&self, listener: TcpListener) -> io::Result<()> {
+        self.serve(listener, crate::keys_http::sts(Arc::clone(&self.shared)))
+    }
+
+    /// Serves the agent of EKS Pod Identity on this socket.
+    ///
+    /// # Errors
+    /// The socket cannot be used.
+    pub fn serve_pod_identity(&self, listener: TcpListener) -> io::Result<()> {
+        self.serve(listener, crate::keys_http::pod_identity(Arc::clone(&self.shared)))
+    }
+
     /// Serves the control API on this socket.
     ///
     /// # Errors

@@ -72,6 +72,8 @@ fn what_the_daemon_takes_the_chart_takes() {
     for values in [
         "env: {WARM_IP_TARGET: '5', WARM_ENI_TARGET: 0}",
         "env: {ENABLE_PREFIX_DELEGATION: 'T', ENABLE_IPv6: 'F', ENABLE_IPv4: true}",
+        "env: {HTTPS_PROXY: 'http://user:word@10.0.0.5:3128', HTTP_PROXY: '10.0.0.5:3128', NO_PROXY: '.internal,10.0.0.0/8'}",
+        "env: {AWS_ENDPOINT_URL_STS: 'https://sts.us-east-1.amazonaws.com', AWS_ROLE_SESSION_NAME: enid}",
         "env: {ENID_LAYOUT: Classic, AWS_VPC_K8S_CNI_LOGLEVEL: DEBUG}",
         "env: {AWS_VPC_K8S_CNI_CONNMARK: '0x80', ADDITIONAL_ENI_TAGS: '{}'}",
         "global: {anything: 1}",

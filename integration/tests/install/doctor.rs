@@ -103,6 +103,56 @@ fn ec2_that_is_away_is_told_once() {
     only(n1, "fail", "ec2", "EC2 endpoint");
 }
 
+/// What systemd reads for the daemon, read for a command that is run by hand: the AWS SDK's variables among it.
+#[test]
+fn the_units_file_fills_what_the_environment_lacks() {
+    let mut topology = healthy();
+    let n1 = topology.node_mut("n1");
+    let right = n1.variable("AWS_ENDPOINT_URL_EC2").unwrap().to_owned();
+    let write = |text: &str| {
+        fs::create_dir_all("/etc/enid").unwrap();
+        fs::write("/etc/enid/ipamd.env", text).unwrap();
+    };
+    write("# where EC2 is\nAWS_ENDPOINT_URL_EC2=\"http://127.0.0.1:9\"\n");
+    assert_eq!(ills(n1), [], "the environment goes first");
+    n1.unset("AWS_ENDPOINT_URL_EC2");
+    only(n1, "fail", "ec2", "EC2 endpoint");
+    write(&format!("AWS_ENDPOINT_URL_EC2={right}\n"));
+    assert_eq!(ills(n1), []);
+    let role = "AWS_ROLE_ARN=arn:aws:iam::111122223333:role/cni\nAWS_WEB_IDENTITY_TOKEN_FILE='/run/no such/token'\n";
+    write(&format!("AWS_ENDPOINT_URL_EC2={right}\n{role}"));
+    only(n1, "fail", "ec2", "web identity");
+    for command in [&["doctor"][..], &["status"], &["probe", "live"], &["install", "--dry-run"]] {
+        write("WARM_IP_TARGET=5\nexport MAX_ENI=2\n");
+        let refused = n1.ask(command).unwrap_err().to_string();
+        assert!(
+            refused.contains("/etc/enid/ipamd.env, line 2: ") && refused.contains("export"),
+            "{command:?}: {refused}"
+        );
+        write("MAX_ENI=none\n");
+        let refused = n1.ask(command).unwrap_err().to_string();
+        assert!(refused.contains("MAX_ENI=`none`"), "{command:?}: {refused}");
+        let told: Vec<&str> = refused.lines().filter(|line| line.contains("settings are read from")).collect();
+        assert_eq!(told.len(), 1, "{command:?}: {refused}");
+    }
+    // The way back is not barred by a mistake in the file.
+    let said = n1.ask(&["uninstall"]).unwrap();
+    assert!(said.contains("/opt/cni/bin/aws-cni"), "{said}");
+}
+
+#[test]
+fn the_list_that_is_looked_at_is_the_one_that_the_daemon_would_write() {
+    let mut topology = healthy();
+    let template = topology.world.folder("template").unwrap().join("list");
+    let n1 = topology.node_mut("n1");
+    n1.set("ENID_CONFLIST_TEMPLATE", template.to_str().unwrap());
+    only(n1, "fail", "conflist", "there is no template");
+    fs::write(&template, "{\"plugins\": [{\"type\": \"aws-cni\", \"mtu\": \"__SPEED__\"}]}").unwrap();
+    only(n1, "fail", "conflist", "__SPEED__");
+    fs::write(&template, "{\"plugins\": [{\"type\": \"aws-cni\"}, {\"type\": \"tuning\"}]}").unwrap();
+    assert_eq!(ills(n1), []);
+}
+
 #[test]
 fn a_type_that_is_not_in_the_table_is_named_and_so_is_a_full_subnet() {
     let spec = NodeSpec { limits_of: Some("m5.large".to_owned()), ..NodeSpec::new("n1", "m99.large", Subnet::A) };

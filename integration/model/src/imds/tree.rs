@@ -123,9 +123,9 @@ fn role_items(view: &ImdsView) -> Option<(String, String)> {
         "Code": "Success",
         "LastUpdated": role.updated,
         "Type": "AWS-HMAC",
-        "AccessKeyId": format!("ASIA{:.16}", view.instance_id.trim_start_matches("i-").to_uppercase()),
+        "AccessKeyId": role.access_key,
         "SecretAccessKey": "emulated-secret-that-nothing-checks",
-        "Token": "emulated-session-token",
+        "Token": role.session_token,
         "Expiration": role.expires,
     });
     Some((format!("{info:#}"), format!("{credentials:#}")))

@@ -93,7 +93,7 @@ fn all_nodes_of_an_account_share_each_bucket() {
     let mut world = World::new();
     let (id, now) = (world.primary("large").to_string(), world.now);
     let mut describe = |node: u32, params: &[(&str, &str)]| {
-        let caller = Caller { access_key: Some(format!("ASIA{node}")) };
+        let caller = Caller { access_key: Some(format!("ASIA{node}")), session_token: None };
         let params: Vec<_> = params.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
         world.vpc.ec2(&caller, "DescribeNetworkInterfaces", &params, now).status
     };

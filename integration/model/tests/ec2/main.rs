@@ -15,6 +15,7 @@ mod iam;
 mod imds;
 mod interface_types;
 mod invariants;
+mod keys;
 mod refusals;
 mod reservations;
 mod tags;

@@ -128,6 +128,8 @@ impl ForeignEc2 {
         let hour = now / 3_600 * 3_600;
         view.role = Some(RoleView {
             name: "node".to_owned(),
+            access_key: format!("ASIA{:.16}", view.instance_id.trim_start_matches("i-").to_uppercase()),
+            session_token: "emulated-session-token".to_owned(),
             updated: vpc_model::iso_time(hour),
             expires: vpc_model::iso_time(hour + CREDENTIALS_LIFE.as_secs()),
         });
