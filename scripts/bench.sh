@@ -31,6 +31,9 @@ else
     export ENID_IPAMD=$CARGO_TARGET_DIR/release/ipamd
 fi
 export ENID_CNI_FLOOR=$build/enid/cni-floor
+case " ${sections[*]} " in
+    *" sandboxes "*) ENID_RUNTIMES=$(scripts/runtimes.sh) && export ENID_RUNTIMES ;;
+esac
 ENID_CNI_PEERS=$(scripts/tools.sh peers)/usr/lib/cni/ptp
 export ENID_CNI_PEERS
 exec "$CARGO_TARGET_DIR/debug/enid-bench" "${sections[@]}"

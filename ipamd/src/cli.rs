@@ -15,6 +15,7 @@ mod ask;
 pub mod cleanup_host;
 pub mod config;
 pub mod doctor;
+pub mod env_file;
 pub mod hand_back;
 pub mod install;
 pub mod plan_host;
@@ -64,6 +65,8 @@ usage: ipamd [run]                     run the daemon (configuration: environmen
                                        for ten minutes after the last
        ipamd version                   print the version
        ipamd --help                    print this
+
+settings: of the environment; commands that are run by hand read /etc/enid/ipamd.env, too, for what is not set there
 
 exit codes: 0 done, 1 could not be done, 64 wrong command line or configuration
 ";

@@ -13,7 +13,11 @@ const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
     let arguments = std::env::args_os().skip(1);
-    match cli::parse(arguments) {
+    let command = cli::parse(arguments);
+    if command.as_ref().is_ok_and(reads_file) && !settings_of_the_node(&command) {
+        return ExitCode::from(USAGE);
+    }
+    match command {
         Ok(Command::Help) => print(cli::HELP),
         // An uninstall must not fail for a mistake in the environment.
         Ok(Command::CleanupHost) => ended(cleanup_host()),
@@ -26,6 +30,22 @@ fn main() -> ExitCode {
             ExitCode::from(USAGE)
         }
     }
+}
+
+/// Whether a command is about the daemon of this node, and not the daemon itself.
+fn reads_file(command: &Command) -> bool {
+    !matches!(command, Command::Run | Command::Help | Command::Version | Command::Simulate(_))
+}
+
+/// Takes the daemon's settings for those that the environment lacks; whether all of them can be read, or need not be.
+#[expect(unsafe_code, reason = "the environment of a process that has one thread")]
+fn settings_of_the_node(command: &Result<Command, lexopt::Error>) -> bool {
+    let found = cli::env_file::look();
+    found.told.iter().for_each(|told| complain(&format!("ipamd: {told}")));
+    found.mistakes.iter().for_each(|mistake| complain(&format!("ipamd: {mistake}")));
+    // SAFETY: nothing has started a thread yet.
+    unsafe { cli::env_file::fill(&found.variables) };
+    found.mistakes.is_empty() || matches!(command, Ok(Command::CleanupHost | Command::Uninstall))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one variable that an uninstall needs")]

@@ -121,8 +121,8 @@ impl Conflist {
     }
 }
 
-/// Writes the list into `folder`, unless it says the same.
-pub(crate) fn write(folder: &Path, config: &Config) -> Result<Done, ConflistError> {
+/// The list that the settings ask for, by the operator's template where there is one.
+pub(crate) fn wanted(config: &Config) -> Result<serde_json::Value, ConflistError> {
     let wanted = match &config.cni.template {
         None => conflist::wanted(config, None),
         Some(path) => {
@@ -131,7 +131,12 @@ pub(crate) fn write(folder: &Path, config: &Config) -> Result<Done, ConflistErro
         }
     };
     let template = || config.cni.template.clone().unwrap_or_default();
-    let wanted = wanted.map_err(|source| ConflistError::Template { path: template(), source })?;
+    wanted.map_err(|source| ConflistError::Template { path: template(), source })
+}
+
+/// Writes the list into `folder`, unless it says the same.
+pub(crate) fn write(folder: &Path, config: &Config) -> Result<Done, ConflistError> {
+    let wanted = wanted(config)?;
     let path = folder.join(conflist::NAME);
     let found = place::read(&path)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     let (mut list, mut others, mut aside) = (wanted.clone(), Vec::new(), None);

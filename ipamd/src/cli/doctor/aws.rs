@@ -142,6 +142,7 @@ async fn after_facts(config: &Config, facts: &InstanceFacts, findings: &mut Vec<
         }
         verdicts.push((action, verdict));
     }
+    findings.extend(ec2.credentials_source().map(|source| Finding::ok("credentials", source)));
     findings.extend(permissions(&verdicts));
     let query = match config.subnets {
         SubnetChoice::Primary => SubnetQuery::Id(facts.subnet_id.clone()),
@@ -197,7 +198,7 @@ fn instance(facts: &InstanceFacts, limits: Option<Result<(), Failure>>) -> Vec<F
 fn unreachable(failure: &Failure) -> Finding {
     let todo = match failure.code.as_str() {
         "NoCredentials" | "CredentialsUnavailable" => {
-            "give the instance a role (instance profile), or the container one (web identity, Pod Identity)"
+            "give the instance a role (instance profile), or the container one (web identity, Pod Identity): docs/credentials.md"
         }
         "NoConnection" | "Timeout" | "ConnectionLost" => {
             "let the node reach the EC2 endpoint of its region: NAT, a VPC endpoint for ec2 with its security group, or a proxy"

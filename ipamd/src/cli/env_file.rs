@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The daemon's settings for a command that is run by hand: `/etc/enid/ipamd.env`, which systemd reads for the daemon, and what the unit
+//! itself sets. Without them `ipamd doctor` would look at another daemon than the one that runs.
+//!
+//! Reads the file as systemd does (names, comments, quotes, a backslash at the end of a line), with one difference: systemd passes
+//! over a line that it cannot read, which here is an error with its number.
+//!
+//! Invariant: a variable of the environment is never changed. The daemon itself (`ipamd run`) reads no file: systemd has done so.
+//!
+//! ```text
+//! environment ── wins over ──► /etc/enid/ipamd.env ── wins over ──► Environment= of the unit
+//! ```
+//!
+//! Source: systemd.exec(5), "EnvironmentFile=".
+#![expect(clippy::disallowed_methods, reason = "reads two files, and sets what is not set")]
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::ErrorKind;
+use std::iter::Peekable;
+use std::path::Path;
+use std::str::Chars;
+
+use super::install::{UNIT_PATH, is_unit};
+
+/// The file that the unit names.
+pub const FILE: &str = "/etc/enid/ipamd.env";
+
+/// A line of the unit that sets variables.
+const UNIT_SETS: &str = "Environment=";
+
+/// A line that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {problem}")]
+pub struct Mistake {
+    /// Its number, from 1.
+    pub line: usize,
+    /// What is wrong, and what is allowed.
+    pub problem: String,
+}
+
+/// What was found, and what an operator is to know of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// The variables that can be read.
+    pub variables: BTreeMap<String, String>,
+    /// Where they are from; `None`: neither file is there.
+    pub told: Option<String>,
+    /// What cannot be read, each with its place.
+    pub mistakes: Vec<String>,
+}
+
+/// Looks at the file and the unit.
+#[must_use]
+pub fn look() -> Found {
+    look_at(Path::new(FILE), Path::new(UNIT_PATH))
+}
+
+fn look_at(file: &Path, unit: &Path) -> Found {
+    let mut found = Found::default();
+    let mut places = Vec::new();
+    if let Some(text) = std::fs::read(unit).ok().filter(|text| is_unit(text)) {
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let lines: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix(UNIT_SETS)).collect();
+        // A drop-in of an operator's can hold what this reader does not know; that is not the command's business.
+        found.variables.extend(parse(&lines.join("\n")).unwrap_or_default());
+        places.push(unit.display().to_string());
+    }
+    match std::fs::read_to_string(file) {
+        Ok(text) => {
+            let (variables, mistakes) = read(&text);
+            found.variables.extend(variables);
+            found.mistakes.extend(mistakes.iter().map(|mistake| format!("{}, {mistake}", file.display())));
+            places.push(file.display().to_string());
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        // Whoever may not read it is not root, and asks for the status at most.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            places.push(format!("not {}, which this user may not read", file.display()));
+        }
+        Err(error) => found.mistakes.push(format!("{} cannot be read: {error}", file.display())),
+    }
+    if !places.is_empty() {
+        found.told = Some(format!("settings are read from {}, too; the environment goes first", places.join(" and ")));
+    }
+    found
+}
+
+/// Sets in this process what its environment lacks.
+///
+/// # Safety
+/// No other thread may run: the environment is everybody's.
+#[expect(unsafe_code, reason = "the AWS SDK reads the environment of the process")]
+pub unsafe fn fill(variables: &BTreeMap<String, String>) {
+    for (name, value) in variables.iter().filter(|(name, _)| std::env::var_os(name).is_none()) {
+        // SAFETY: the caller's promise.
+        unsafe { std::env::set_var(name, value) };
+    }
+}
+
+/// The variables of a file's text.
+///
+/// # Errors
+/// Every line that cannot be read.
+pub fn parse(text: &str) -> Result<BTreeMap<String, String>, Vec<Mistake>> {
+    let (variables, mistakes) = read(text);
+    if mistakes.is_empty() { Ok(variables) } else { Err(mistakes) }
+}
+
+/// The variables that can be read, and the mistakes beside them.
+fn read(text: &str) -> (BTreeMap<String, String>, Vec<Mistake>) {
+    let mut reader = Reader { rest: text.chars().peekable(), line: 1 };
+    let (mut variables, mut mistakes) = (BTreeMap::new(), Vec::new());
+    while let Some(first) = reader.rest.peek().copied() {
+        let line = reader.line;
+        if first.is_whitespace() {
+            reader.next();
+        } else if ['#', ';'].contains(&first) {
+            reader.comment();
+        } else {
+            match reader.assignment() {
+                // Nothing that ends a text for the kernel can be in a variable.
+                Ok((name, value)) if is_name(&name) && !value.contains('\0') => {
+                    variables.insert(name, value);
+                }
+                Ok((name, _)) => {
+                    let allowed = "letters, digits and _ are allowed, with no `export` before them, and NUL nowhere";
+                    mistakes.push(Mistake { line, problem: format!("{name:?} is no name of a variable; {allowed}") });
+                }
+                Err(problem) => mistakes.push(Mistake { line, problem }),
+            }
+        }
+    }
+    (variables, mistakes)
+}
+
+fn is_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    !name.is_empty() && name.bytes().all(plain) && !name.as_bytes()[0].is_ascii_digit()
+}
+
+struct Reader<'a> {
+    rest: Peekable<Chars<'a>>,
+    line: usize,
+}
+
+impl fmt::Debug for Reader<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Reader at line {}", self.line)
+    }
+}
+
+impl Reader<'_> {
+    fn next(&mut self) -> Option<char> {
+        let next = self.rest.next();
+        self.line += usize::from(next == Some('\n'));
+        next
+    }
+
+    /// To the end of the line; a backslash before it makes the next one part of the comment.
+    fn comment(&mut self) {
+        while let Some(letter) = self.next() {
+            match letter {
+                '\n' => return,
+                '\\' => drop(self.next()),
+                _ => {}
+            }
+        }
+    }
+
+    fn assignment(&mut self) -> Result<(String, String), String> {
+        let mut name = String::new();
+        loop {
+            match self.next() {
+                Some('=') => break,
+                Some('\n') | None => {
+                    return Err(format!("{:?} is no NAME=value", name.trim()));
+                }
+                Some(letter) => name.push(letter),
+            }
+        }
+        Ok((name.trim().to_owned(), self.value()?))
+    }
+
+    /// Quoted parts, one after the other, or plain text to the end of the line.
+    fn value(&mut self) -> Result<String, String> {
+        let mut value = String::new();
+        loop {
+            match self.rest.peek().copied() {
+                Some(quote @ ('"' | '\'')) => {
+                    self.next();
+                    self.quoted(quote, &mut value)?;
+                }
+                Some('\n') | None => return Ok(value),
+                Some(blank) if blank.is_whitespace() => drop(self.next()),
+                Some(_) => return Ok(self.plain(value)),
+            }
+        }
+    }
+
+    fn quoted(&mut self, quote: char, value: &mut String) -> Result<(), String> {
+        loop {
+            match self.next() {
+                None => return Err(format!("no {quote} ends what {quote} begins")),
+                Some(letter) if letter == quote => return Ok(()),
+                Some('\\') if quote == '"' => match self.next() {
+                    Some('\n') | None => {}
+                    Some(letter @ ('"' | '\\' | '`' | '$')) => value.push(letter),
+                    Some(letter) => value.extend(['\\', letter]),
+                },
+                Some(letter) => value.push(letter),
+            }
+        }
+    }
+
+    /// A backslash takes the next letter as it is; before the end of a line it joins the next one. Blanks at the end go.
+    fn plain(&mut self, mut value: String) -> String {
+        let mut kept = value.len();
+        loop {
+            match self.next() {
+                Some('\n') | None => break,
+                Some('\\') => match self.next() {
+                    Some('\n') | None => {}
+                    Some(letter) => {
+                        value.push(letter);
+                        kept = value.len();
+                    }
+                },
+                Some(letter) => {
+                    value.push(letter);
+                    kept = if letter.is_whitespace() { kept } else { value.len() };
+                }
+            }
+        }
+        value.truncate(kept);
+        value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variables(text: &str) -> Vec<(String, String)> {
+        parse(text).unwrap().into_iter().collect()
+    }
+
+    #[test]
+    fn a_file_is_read_as_systemd_reads_it() {
+        for (text, value) in [
+            ("A=plain", "plain"),
+            (" A = two words \t\n", "two words"),
+            ("A=", ""),
+            ("A=b # no comment", "b # no comment"),
+            ("A=\"in double\" ", "in double"),
+            ("A='in single \\ $'", "in single \\ $"),
+            ("A=\"a\\\"b\\\\c\\$d\\e\"", "a\"b\\c$d\\e"),
+            ("A=\"one\"' two'", "one two"),
+            ("A=\"one\"two", "onetwo"),
+            ("A=one \\\n  two", "one   two"),
+            ("A=a\\ b\\\\", "a b\\"),
+            ("A=\"two\nlines\"", "two\nlines"),
+            ("A=x=y", "x=y"),
+            ("A={\"team\":\"a\"}", "{\"team\":\"a\"}"),
+            ("A=it's", "it's"),
+            ("# A=no\n; A=no\n\n# goes on \\\nA=no\nA=yes\r\n", "yes"),
+            ("A=first\nA=last", "last"),
+        ] {
+            assert_eq!(variables(text), [("A".to_owned(), value.to_owned())], "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_read_is_told_with_its_number_and_the_others_count() {
+        let text = "# settings\nWARM_IP_TARGET=5\nMAX_ENI\nexport A=b\n2B=c\n\nD=\"no end\nE=f\n";
+        let (variables, mistakes) = read(text);
+        assert_eq!(variables.into_keys().collect::<Vec<_>>(), ["WARM_IP_TARGET"]);
+        let lines: Vec<usize> = mistakes.iter().map(|mistake| mistake.line).collect();
+        assert_eq!(lines, [3, 4, 5, 7]);
+        for (mistake, said) in mistakes.iter().zip(["\"MAX_ENI\" is no NAME=value", "export A", "2B", "no \" ends"]) {
+            assert!(mistake.to_string().contains(said), "{mistake}");
+        }
+    }
+
+    #[test]
+    fn the_file_goes_before_the_unit_and_who_may_not_read_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, unit) = (folder.path().join("ipamd.env"), folder.path().join("unit"));
+        assert_eq!(look_at(&file, &unit), Found::default());
+        std::fs::write(&unit, include_str!("../../../deploy/systemd/enid-ipamd.service")).unwrap();
+        let found = look_at(&file, &unit);
+        assert_eq!(
+            found.variables.into_iter().collect::<Vec<_>>(),
+            [("HOST_CNI_CONFDIR_PATH".to_owned(), "/etc/cni/net.d".to_owned())]
+        );
+        std::fs::write(&file, "HOST_CNI_CONFDIR_PATH=/other\nA=b\nC").unwrap();
+        let found = look_at(&file, &unit);
+        assert_eq!(found.variables.get("HOST_CNI_CONFDIR_PATH").map(String::as_str), Some("/other"));
+        let told = found.told.unwrap();
+        assert!(told.contains("ipamd.env") && told.contains("unit") && !told.contains('\n'), "{told}");
+        assert!(found.mistakes[0].contains("ipamd.env, line 3: "), "{:?}", found.mistakes);
+        std::fs::write(&file, [0xff, 0xfe]).unwrap();
+        assert!(look_at(&file, &unit).mistakes[0].contains("cannot be read"));
+    }
+}
