@@ -197,7 +197,7 @@ bless: ## rewrite golden files from what the code prints now; read the diff
 	@ENID_BLESS=1 cargo test -q -p datapath --lib plan::
 	@ENID_BLESS=1 cargo test -q -p ipamd-core --test readme --test chart
 
-bench: binaries tools ## measure the host network, ADD and DEL: docs/host-network.md (needs root; builds a release daemon; ONLY="calls packets")
+bench: binaries tools ## measure the host network, ADD and DEL: docs/host-network.md (needs root; builds a release daemon; ONLY="calls packets"; ONLY=sandboxes for a real containerd beside ptp)
 	@scripts/bench.sh $(ONLY)
 
 check: lint test ## all that CI runs; apart are test-image, test-cluster and test-upgrade

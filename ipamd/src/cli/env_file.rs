@@ -5,7 +5,8 @@
 //! Reads the file as systemd does (names, comments, quotes, a backslash at the end of a line), with one difference: systemd passes
 //! over a line that it cannot read, which here is an error with its number.
 //!
-//! Invariant: a variable of the environment is never changed. The daemon itself (`ipamd run`) reads no file: systemd has done so.
+//! Invariant: a variable of the environment is never changed. The daemon itself (`ipamd run`) reads no file, nor does what systemd starts
+//! before it (`ipamd install` of the unit): systemd has done so, and a line that it passed over must not keep a node from starting.
 //!
 //! ```text
 //! environment ── wins over ──► /etc/enid/ipamd.env ── wins over ──► Environment= of the unit
@@ -50,10 +51,19 @@ pub struct Found {
     pub mistakes: Vec<String>,
 }
 
-/// Looks at the file and the unit.
+/// Looks at the file and the unit; at neither in a process that systemd has started, and set up.
 #[must_use]
 pub fn look() -> Found {
+    if is_of_systemd(std::env::var("SYSTEMD_EXEC_PID").ok().as_deref(), std::process::id()) {
+        return Found::default();
+    }
     look_at(Path::new(FILE), Path::new(UNIT_PATH))
+}
+
+/// Whether systemd has started this process itself: its children inherit the variable, with a number that is not theirs
+/// (systemd.exec(5), "$SYSTEMD_EXEC_PID").
+fn is_of_systemd(variable: Option<&str>, own: u32) -> bool {
+    variable.and_then(|text| text.parse().ok()) == Some(own)
 }
 
 fn look_at(file: &Path, unit: &Path) -> Found {
@@ -280,6 +290,12 @@ mod tests {
         for (mistake, said) in mistakes.iter().zip(["\"MAX_ENI\" is no NAME=value", "export A", "2B", "no \" ends"]) {
             assert!(mistake.to_string().contains(said), "{mistake}");
         }
+    }
+
+    #[test]
+    fn what_systemd_has_set_up_reads_nothing_again() {
+        assert!(is_of_systemd(Some("7"), 7));
+        assert!(![Some("8"), Some(""), None].into_iter().any(|variable| is_of_systemd(variable, 7)));
     }
 
     #[test]
