@@ -14,12 +14,16 @@
 //! Source: `data/instance-limits.csv`, whose README says where every column comes from. `make limits` regenerates
 //! `src/table.rs` from it, and a test fails when the two disagree.
 
+mod capacity;
 mod limits;
 mod max_pods;
+mod near;
 mod table;
 
+pub use capacity::{Capacity, Use};
 pub use limits::{CardLimits, Hypervisor, InstanceLimits, Trunking};
-pub use max_pods::{max_pods_prefixes, max_pods_secondary_ips, pod_addresses};
+pub use max_pods::{HOST_NETWORK_PODS, max_pods_prefixes, max_pods_secondary_ips, pod_addresses};
+pub use near::near;
 
 /// The limits of an instance type, such as `m5.large`, exactly as EC2 spells it. `None`: not in the table; ask EC2.
 #[must_use]

@@ -9,9 +9,9 @@
 use crate::InstanceLimits;
 
 /// Pods that use the host network on every EKS node: the CNI daemon and kube-proxy.
-const HOST_NETWORK_PODS: u32 = 2;
+pub const HOST_NETWORK_PODS: u32 = 2;
 /// Addresses in a /28.
-const ADDRESSES_PER_PREFIX: u32 = 16;
+pub(crate) const ADDRESSES_PER_PREFIX: u32 = 16;
 /// EKS's recommendation for types below [`LARGE_VCPUS`].
 const RECOMMENDED_SMALL: u32 = 110;
 /// EKS's recommendation from [`LARGE_VCPUS`] on.
@@ -38,10 +38,14 @@ pub fn max_pods_prefixes(limits: &InstanceLimits) -> Option<u32> {
     if !limits.takes_prefixes() {
         return None;
     }
-    let cap = match limits.vcpus {
+    let addresses = pod_addresses(limits, limits.max_enis_on_default_card()) * ADDRESSES_PER_PREFIX;
+    Some(recommended_most(limits.vcpus).min(addresses + HOST_NETWORK_PODS))
+}
+
+/// The most pods that EKS recommends for so many vCPUs.
+pub(crate) fn recommended_most(vcpus: Option<u16>) -> u32 {
+    match vcpus {
         Some(vcpus) if vcpus >= LARGE_VCPUS => RECOMMENDED_LARGE,
         Some(_) | None => RECOMMENDED_SMALL,
-    };
-    let addresses = pod_addresses(limits, limits.max_enis_on_default_card()) * ADDRESSES_PER_PREFIX;
-    Some(cap.min(addresses + HOST_NETWORK_PODS))
+    }
 }

@@ -7,6 +7,7 @@ mod generate;
 #[path = "describe.rs"]
 mod describe;
 
+mod capacity;
 mod merging;
 
 fn limits(instance_type: &str) -> &'static InstanceLimits {

@@ -18,6 +18,7 @@ pub mod doctor;
 pub mod env_file;
 pub mod hand_back;
 pub mod install;
+pub mod max_pods;
 pub mod plan_host;
 mod plugin;
 pub mod probe;
@@ -57,6 +58,9 @@ usage: ipamd [run]                     run the daemon (configuration: environmen
                                        the way; writes nothing
        ipamd hand-back [--finish]      the way back, once the daemon is stopped: living pods as amazon-vpc-cni-k8s has them, and
                                        ipam.json; --finish, once that is ready: what has translated for them until then goes
+       ipamd max-pods [TYPE [--prefixes] [--custom-networking] [--trunk] [--max-eni N]] [-o json]
+                                       how many pods a node of an instance type can hold, and why; without TYPE: this node,
+                                       by its daemon
        ipamd simulate --instance-type TYPE --pods FILE [--with 'NAME=value …'] [--reference 'NAME=value …'] [--svg FILE]
                                        what settings would cost on a trace of pods: addresses held, waits, EC2 calls; one
                                        column each --with (this daemon) and --reference (amazon-vpc-cni-k8s, as a model), both
@@ -109,6 +113,8 @@ pub enum Command {
     },
     /// Give the node back to the reference.
     HandBack(hand_back::Step),
+    /// Tell how many pods a node can hold.
+    MaxPods(max_pods::Question),
     /// Simulate settings on a trace of pods.
     Simulate(simulate::Simulation),
     /// Print the version.
@@ -159,7 +165,11 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, l
             Long("version") | Short('V') => return Ok(Command::Version),
             Value(word) if command.is_none() => {
                 let word = word.string()?;
-                command = Some(if word == "probe" { Command::Probe(question(&mut parser)?) } else { named(&word)? });
+                command = Some(match word.as_str() {
+                    "probe" => Command::Probe(question(&mut parser)?),
+                    "max-pods" => Command::MaxPods(max_pods::question(&mut parser)?),
+                    _ => named(&word)?,
+                });
             }
             Short('o') | Long("output") => as_json(&mut command, &parser.value()?.string()?)?,
             Long("finish") => match &mut command {

@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         Ok(Command::CleanupHost) => ended(cleanup_host()),
         Ok(Command::Uninstall) => ended(cli::uninstall::run(&Environment, &mut std::io::stdout().lock())),
         Ok(Command::Simulate(simulation)) => simulate(&simulation),
+        Ok(Command::MaxPods(question)) => max_pods(&question),
         Ok(Command::Version) => print(concat!("ipamd ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(command) => configured(command),
         Err(error) => {
@@ -64,6 +65,14 @@ fn configured(command: Command) -> ExitCode {
     ended(perform(command, config, &notes))
 }
 
+/// Of a type it is told anywhere, whatever the environment says; of this node by its daemon, at the address that is configured.
+fn max_pods(question: &cli::max_pods::Question) -> ExitCode {
+    match &question.instance_type {
+        Some(name) => ended(cli::max_pods::of_type(question, name, &mut std::io::stdout().lock())),
+        None => configured(Command::MaxPods(question.clone())),
+    }
+}
+
 fn simulate(simulation: &cli::simulate::Simulation) -> ExitCode {
     match simulation.columns() {
         Ok(columns) => ended(cli::simulate::run(simulation, &columns, &mut std::io::stdout().lock())),
@@ -98,6 +107,7 @@ fn perform(command: Command, config: Config, notes: &[Note]) -> Result<(), Strin
         Command::Install(options) => cli::install::run(&config, &options, &mut std::io::stdout().lock()),
         Command::Doctor { json } => cli::doctor::run(&config, json, &mut std::io::stdout().lock()),
         Command::Probe(question) => cli::probe::run(&config, question),
+        Command::MaxPods(question) => cli::max_pods::of_node(&question, &config, &mut std::io::stdout().lock()),
         Command::CleanupHost | Command::Uninstall | Command::Simulate(_) | Command::Help | Command::Version => Ok(()),
     }
 }

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::patch::{Part, Patch};
 use super::refusal::Refusal;
-use super::resource::Resource;
+use super::resource::{NODES, Resource};
 use super::selector::Selector;
 
 /// So many changes are remembered. etcd remembers those of five minutes.
@@ -140,7 +140,7 @@ impl Store {
         Ok(self.write(key, object))
     }
 
-    /// Changes an object: its status alone, or all but that.
+    /// Changes an object: its status alone, or all but that. A Node's metadata goes with either (kubelet annotates by the status).
     ///
     /// # Errors
     /// It is not there, or is not the one that the patch means.
@@ -157,7 +157,13 @@ impl Store {
         let mut object = present.clone();
         patch.apply(&mut object);
         match part {
-            Part::Status => object = json_with(present.clone(), "status", object["status"].take()),
+            Part::Status => {
+                let mut whole = json_with(present.clone(), "status", object["status"].take());
+                if *key.resource == NODES {
+                    whole["metadata"] = object["metadata"].take();
+                }
+                object = whole;
+            }
             Part::Object => object = json_with(object, "status", present["status"].clone()),
         }
         object["metadata"]["resourceVersion"] = present["metadata"]["resourceVersion"].clone();

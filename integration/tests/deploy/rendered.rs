@@ -11,7 +11,7 @@ env: {WARM_IP_TARGET: 1000000, ANNOTATE_POD_IP: true, AWS_VPC_K8S_CNI_RANDOMIZES
 extraEnv:
   - {name: AWS_CA_BUNDLE, value: /ca/bundle.pem}
   - {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
-features: {annotatePodIP: true, startupTaint: true, customNetworking: true, podENI: true}
+features: {annotatePodIP: true, startupTaint: true, fullTaint: true, customNetworking: true, podENI: true}
 init: {sysctls: true, env: {HTTP_TIMEOUT: 20}, resources: {requests: {cpu: 10m}}}
 nodeAgent: {enabled: true, image: {repository: localhost/agent}, resources: {requests: {cpu: 25m}}}
 enableNetworkPolicy: true

@@ -7,16 +7,23 @@ use serde_json::Value;
 
 use crate::charts::{object, rendered};
 
-/// `group/resource verb`, of all rules of the role.
+/// `group/resource verb`, of all rules of the cluster's role.
 fn rights(values: &str) -> BTreeSet<String> {
+    rights_of(values, "ClusterRole")
+}
+
+/// The same of a role of this kind; of a rule for one object, its name in brackets.
+fn rights_of(values: &str, kind: &str) -> BTreeSet<String> {
     let objects = rendered(values);
     let list = |value: &Value| -> Vec<String> {
         value.as_array().into_iter().flatten().map(|it| it.as_str().unwrap().to_owned()).collect()
     };
     let mut rights = BTreeSet::new();
-    for rule in object(&objects, "ClusterRole", "enid")["rules"].as_array().unwrap() {
+    for rule in object(&objects, kind, "enid")["rules"].as_array().unwrap() {
+        let names: String = list(&rule["resourceNames"]).iter().map(|name| format!("[{name}]")).collect();
         for group in list(&rule["apiGroups"]) {
             for resource in list(&rule["resources"]) {
+                let resource = format!("{resource}{names}");
                 rights.extend(list(&rule["verbs"]).iter().map(|verb| format!("{group}/{resource} {verb}")));
             }
         }
@@ -40,6 +47,7 @@ fn each_feature_adds_its_own_rights_and_no_others() {
         ("nodeCondition: true", vec!["/nodes/status patch"]),
         ("annotatePodIP: true", vec!["/pods patch"]),
         ("startupTaint: true", vec!["/nodes patch"]),
+        ("fullTaint: true", vec!["/nodes patch"]),
         (
             "customNetworking: true",
             vec![
@@ -70,9 +78,26 @@ fn each_feature_adds_its_own_rights_and_no_others() {
 }
 
 #[test]
+fn the_election_has_rights_to_its_own_lease_alone_and_to_make_one_in_the_releases_namespace() {
+    let leases = ["leases create", "leases[enid-sweeper] get", "leases[enid-sweeper] patch"];
+    let wanted: BTreeSet<String> = leases.iter().map(|right| format!("coordination.k8s.io/{right}")).collect();
+    assert_eq!(rights_of("{}", "Role"), wanted);
+    let objects = rendered("{}");
+    let (role, binding) = (object(&objects, "Role", "enid"), object(&objects, "RoleBinding", "enid"));
+    for it in [role, binding, &binding["subjects"][0]] {
+        assert_eq!(it["metadata"]["namespace"].as_str().or(it["namespace"].as_str()), Some("kube-system"));
+    }
+    let daemon_set = object(&objects, "DaemonSet", "enid").to_string();
+    assert!(daemon_set.contains("MY_POD_NAMESPACE") && daemon_set.contains("metadata.namespace"));
+    let without = rendered("features: {sweeper: false}");
+    assert!(without.iter().all(|it| it["kind"] != "Role" && it["kind"] != "RoleBinding"));
+}
+
+#[test]
 fn without_the_api_there_is_no_role_and_no_token() {
     let objects = rendered("features: {kubernetes: false}");
-    assert!(objects.iter().all(|it| it["kind"] != "ClusterRole" && it["kind"] != "ClusterRoleBinding"));
+    let kinds = ["ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"];
+    assert!(objects.iter().all(|it| kinds.iter().all(|kind| it["kind"] != *kind)));
     let pod = &object(&objects, "DaemonSet", "enid")["spec"]["template"]["spec"];
     assert_eq!(pod["automountServiceAccountToken"], false);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One node, an API server at its loopback that knows it, and a kubeconfig that names it.
+//! One node or more, an API server at their loopback that knows them, and a kubeconfig that names it.
 
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::time::Duration;
@@ -31,20 +31,25 @@ pub(crate) struct Bed {
 impl Bed {
     /// Nothing started yet, nobody at the address of the API server.
     pub(crate) fn new() -> Self {
-        let topology = Topology::build(&TopologySpec::one("m5.large")).unwrap();
+        Self::of(&TopologySpec::one("m5.large"))
+    }
+
+    pub(crate) fn of(spec: &TopologySpec) -> Self {
+        let topology = Topology::build(spec).unwrap();
         let mut bed = Self { topology, api: KubeApi::default() };
-        bed.api
-            .put(&NODES, None, json!({ "metadata": { "name": "n1" }, "spec": {}, "status": { "conditions": [] } }))
-            .unwrap();
-        let path = bed.node().log().with_file_name("kubeconfig");
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "c",
             "clusters": [{ "name": "c", "cluster": { "server": format!("http://{AT}") } }],
             "users": [{ "name": "u", "user": {} }],
             "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "u" } }],
         });
-        std::fs::write(&path, config.to_string()).unwrap();
-        bed.topology.node_mut("n1").set("KUBECONFIG", &path.to_string_lossy());
+        for node in &mut bed.topology.nodes {
+            let object = json!({ "metadata": { "name": node.name }, "spec": {}, "status": { "conditions": [] } });
+            bed.api.put(&NODES, None, object).unwrap();
+            let path = node.log().with_file_name("kubeconfig");
+            std::fs::write(&path, config.to_string()).unwrap();
+            node.set("KUBECONFIG", &path.to_string_lossy());
+        }
         bed
     }
 
@@ -59,9 +64,11 @@ impl Bed {
 
     /// The API server comes.
     pub(crate) fn open(&self) {
-        let listener = self.node().netns.run(|| TcpListener::bind(AT)).unwrap().unwrap();
         let _inside = self.topology.runtime.enter();
-        serve(listener, self.api.router()).unwrap();
+        for node in &self.topology.nodes {
+            let listener = node.netns.run(|| TcpListener::bind(AT)).unwrap().unwrap();
+            serve(listener, self.api.router()).unwrap();
+        }
     }
 
     pub(crate) fn start(&mut self, settings: &[(&str, &str)]) {
@@ -116,6 +123,11 @@ impl Bed {
         self.api.patch(&node_key(), Part::Object, &Patch::merge(change)).unwrap();
     }
 
+    /// What kubelet says in the Node's status.
+    pub(crate) fn change_status(&self, change: Value) {
+        self.api.patch(&node_key(), Part::Status, &Patch::merge(change)).unwrap();
+    }
+
     pub(crate) fn shown_node(&self) -> Value {
         self.api.read(|store| store.get(&node_key()).unwrap().clone())
     }
@@ -145,13 +157,12 @@ impl Bed {
     }
 
     pub(crate) fn condition(&self) -> Option<Value> {
+        self.condition_of(CONDITION)
+    }
+
+    pub(crate) fn condition_of(&self, kind: &str) -> Option<Value> {
         let node = self.shown_node();
-        node["status"]["conditions"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .find(|condition| condition["type"] == CONDITION)
-            .cloned()
+        node["status"]["conditions"].as_array().unwrap().iter().find(|condition| condition["type"] == kind).cloned()
     }
 
     pub(crate) fn wait_condition(&self, status: &str, within: Duration) -> Value {

@@ -8,9 +8,12 @@
 mod annotation;
 mod away;
 mod bed;
+mod capacity;
 mod condition;
 mod cordon;
 mod demand;
+mod full;
 mod memory;
 mod rights;
+mod sweeper;
 mod taint;

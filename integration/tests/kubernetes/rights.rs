@@ -30,13 +30,17 @@ fn documented() -> BTreeSet<(String, String, String)> {
 #[test]
 fn the_documented_rights_are_those_that_are_used() {
     let documented = documented();
-    assert!(documented.len() >= 9, "{documented:?}");
+    assert!(documented.len() >= 12, "{documented:?}");
     let mut bed = Bed::new();
     bed.change_node(json!({ "spec": { "taints": [{ "key": "enid.dev/starting", "effect": "NoExecute" }] } }));
     bed.open();
     bed.start(&[
         ("ANNOTATE_POD_IP", "true"),
         ("ENID_STARTUP_TAINT", "enid.dev/starting:NoExecute"),
+        ("ENID_FULL_TAINT", "enid.dev/full:NoSchedule"),
+        ("ENID_EXTENDED_RESOURCE", "enid.dev/address"),
+        ("CLUSTER_NAME", "blue"),
+        ("ENID_LEAKED_ENI_AGE", "10"),
         ("MAX_ENI", "1"),
         ("WARM_IP_TARGET", "1"),
     ]);

@@ -23,6 +23,7 @@
 mod advance;
 mod announced;
 mod calls;
+mod capacity;
 mod drive;
 mod ended;
 mod flush;
@@ -238,7 +239,7 @@ impl Core {
             Event::EnisChanged => self.describe_after = Some(turn.boot()),
             Event::NodeSchedulable(schedulable) => self.schedulable = schedulable,
             Event::PodsBound(pods) => self.announced.bound = pods,
-            Event::SweeperElected(elected) => self.sweeper_elected(turn.boot(), elected),
+            Event::SweeperElected(elected) => self.sweeper_elected(turn, elected),
             Event::AddRequested { request, key, pod, deadline } => {
                 self.add_requested(turn, key, pod, crate::waiters::Call { request, deadline });
             }

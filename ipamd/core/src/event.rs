@@ -11,6 +11,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{LiveSettings, NatBlocks};
+use crate::election::Elected;
 use crate::ids::{
     ActionId, AllocationKey, AttachmentId, BootTime, DeviceIndex, EniId, InstanceId, MacAddr, PodRef, RequestId,
     SecurityGroupId, SubnetId, VpcId,
@@ -40,8 +41,8 @@ pub enum Event {
     /// The pods that are bound to this node and want an address of their own (host network and finished ones left out), all
     /// of them each time: what is announced and has no address yet is demand. Never said: demand is what asks.
     PodsBound(BTreeSet<PodRef>),
-    /// Whether this node is the one that sweeps leaked ENIs for its cluster. Never said: nobody elects one.
-    SweeperElected(bool),
+    /// Which node sweeps leaked ENIs for its cluster. Never said: nobody elects one.
+    SweeperElected(Elected),
     /// An ADD call. The daemon must answer before `deadline`.
     AddRequested {
         /// Names the call in the reply.

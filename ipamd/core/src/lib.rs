@@ -15,6 +15,7 @@
 //!     ├─ planner                 how much is missing or too much, and what to ask for (pure functions)
 //!     └─ reads, backoff, tags    what is known since when, when to try again, whose an ENI is
 //!   repair                       what must be in the kernel at any time, and what a look found
+//!   election                     which of many nodes does a thing for all of them
 //!   ec2                          error codes as classes, the request bucket; for the EC2 edge and the simulation
 //!   checkpoint, restore          state to bytes; bytes and kernel to state
 //!   snapshot                     the state for `ipamd status`
@@ -27,6 +28,7 @@ pub mod config;
 pub mod conflist;
 pub mod core;
 pub mod ec2;
+pub mod election;
 pub mod event;
 #[doc(hidden)]
 pub mod faults;

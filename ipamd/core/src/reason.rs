@@ -64,6 +64,10 @@ pub enum ReasonCode {
     ConfigurationInvalid,
     /// The settings of this node are valid.
     ConfigurationValid,
+    /// kubelet's max-pods is more than pods can have addresses here.
+    MaxPodsTooHigh,
+    /// It is not.
+    MaxPodsFits,
 }
 
 impl fmt::Display for ReasonCode {

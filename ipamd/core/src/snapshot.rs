@@ -69,6 +69,36 @@ pub struct Snapshot {
     /// How it stands with the API server; filled in by who serves the snapshot.
     #[serde(default)]
     pub kubernetes: KubernetesSnapshot,
+    /// How many pods can have an address of their own; `None`: the limits of the instance type are not known.
+    #[serde(default)]
+    pub capacity: Option<CapacitySnapshot>,
+    /// Who looks for leaked ENIs.
+    #[serde(default)]
+    pub sweep: SweepSnapshot,
+}
+
+/// How many pods can have an address of their own on this node, in all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CapacitySnapshot {
+    /// What the instance type allows, with MAX_ENI and without ENIs that serve no pods.
+    pub addresses: u32,
+    /// The same, and no more than ENID_MAX_PODS.
+    pub limit: u32,
+    /// Of these, what is here or the subnets had when they were last seen.
+    pub now: u32,
+    /// How `addresses` comes about: `3 ENIs x 9 addresses`.
+    pub formula: String,
+}
+
+/// Who looks for leaked ENIs, and whether it can.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SweepSnapshot {
+    /// For the whole cluster: `this node`, `another node`, `nobody` (each node does, seldom), or `off`.
+    pub sweeper: String,
+    /// EC2 refused the last call of a sweep to this node's role.
+    pub is_denied: bool,
 }
 
 /// Whether an ADD that comes now gets an address inside its budget, as far as is known.

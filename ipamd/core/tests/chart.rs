@@ -21,6 +21,7 @@ const NOT_TO_BE_SET: [&str; 8] = [
     "KUBERNETES_SERVICE_PORT",
     "MY_NODE_NAME",
     "MY_POD_NAME",
+    "MY_POD_NAMESPACE",
 ];
 
 /// The schema of a variable's value: as strict as the table is about it. What is more than its type is the daemon's to judge.

@@ -5,7 +5,7 @@ use std::io::Write;
 
 use ipamd_core::config::{Bind, WarmTargets};
 use ipamd_core::event::{LostConnections, TrackedConnections};
-use ipamd_core::snapshot::{EniSnapshot, KubernetesSnapshot, PoolSnapshot};
+use ipamd_core::snapshot::{CapacitySnapshot, EniSnapshot, KubernetesSnapshot, PoolSnapshot, SweepSnapshot};
 use ipamd_core::{Config, Snapshot};
 
 use super::ask::get;
@@ -72,6 +72,10 @@ fn summary(snapshot: &Snapshot) -> String {
         );
         format!("tracked  {count} connections of {max} at most (conntrack); {lost}\n")
     });
+    let holds =
+        snapshot.capacity.as_ref().map_or_else(String::new, |CapacitySnapshot { limit, now, formula, .. }| {
+            format!("pods     {limit} can have an address ({formula}), {now} with what the subnets have now\n")
+        });
     let bound = snapshot.why.bound_by.map(|code| format!(" [{code}]")).unwrap_or_default();
     format!(
         "node     {node}\n\
@@ -79,13 +83,25 @@ fn summary(snapshot: &Snapshot) -> String {
          pool     {total} addresses: {allocated} used, {free} free, {cooling} cooling, {held} held, {leaving} leaving, \
          {coming} coming\n\
          ENIs     {} of {most}, {each} addresses each\n\
-         target   {} ({wanted} free); missing {shortfall}, too many {surplus}\n\
-         why      {}{bound}\n{tracked}{}",
+         {holds}target   {} ({wanted} free); missing {shortfall}, too many {surplus}\n\
+         why      {}{bound}\n{tracked}{}{}",
         pool.enis,
         target(pool.targets),
         snapshot.why.text,
+        sweep(snapshot),
         kubernetes(snapshot),
     )
+}
+
+/// Nothing of a daemon that does not know of it.
+fn sweep(snapshot: &Snapshot) -> String {
+    let SweepSnapshot { sweeper, is_denied } = &snapshot.sweep;
+    if sweeper.is_empty() {
+        return String::new();
+    }
+    let denied = if *is_denied { "; its role may not" } else { "" };
+    let whose = if sweeper == "nobody" { " for the cluster, every node seldom" } else { "" };
+    format!("leaks    swept by {sweeper}{whose}{denied}\n")
 }
 
 /// Nothing of a daemon that does not know of it.

@@ -3,20 +3,23 @@
 //!
 //! It has a thread and a runtime of its own: a list of 700 pods takes tens of milliseconds to read, for which no ADD should wait.
 //! The rest of the daemon rings a bell and puts news into a bounded queue ([`report`]); it takes the core's state as everyone
-//! does, by a snapshot. What is decided is pure: [`demand`], [`node`], [`condition`], [`events`], [`annotation`].
+//! does, by a snapshot. What is decided is pure: [`demand`], [`node`], [`condition`], [`capacity`], [`events`],
+//! [`annotation`].
 //!
 //! ```text
 //!              API server                                       the daemon
 //!  Node ──watch──► node ─────► NodeSchedulable ───────────────────► core
 //!                   └────────► labels, annotations ───────────────► layers
 //!  pods ──watch──► demand ───► PodsBound ─────────────────────────► core
-//!  condition, taint, annotations, events ◄──── writer ◄── snapshot, news (refused ADDs, notices), bell
+//!  conditions, taints, capacity, annotations, events ◄── writer ◄── snapshot, news (refused ADDs, notices), bell
+//!  Lease ◄──polled──► sweeper ► SweeperElected ──────────────────► core
 //! ```
 //!
 //! States: `off` (no `MY_NODE_NAME`, or nothing that says how to connect), `connecting`, `connected` ([`status`]). Every right that
 //! is missing makes its own feature rest, and no other: docs/kubernetes.md has the table.
 
 mod annotation;
+mod capacity;
 mod client;
 mod condition;
 mod demand;
@@ -24,6 +27,7 @@ mod events;
 mod node;
 mod report;
 mod status;
+mod sweeper;
 mod watch;
 mod writer;
 
@@ -46,6 +50,7 @@ use demand::{Pod, Pods};
 use node::{Node, View};
 use report::Told;
 use status::Work;
+use sweeper::Sweeper;
 use watch::{News, follow};
 use writer::Writer;
 
@@ -116,8 +121,9 @@ impl Edge {
         };
         let view = latest::Sender::new(None);
         let writer = Writer::new(&self, client.clone(), told, (view.subscribe(), pods.clone()));
+        let sweeper = Sweeper::new(&self, client.clone());
         let node = self.watch_node(client.clone(), &view);
-        tokio::join!(node, self.watch_pods(client, &pods), writer.run());
+        tokio::join!(node, self.watch_pods(client, &pods), writer.run(), sweeper::run(sweeper));
     }
 
     /// `None`: nothing says how to connect, and nothing is going to.

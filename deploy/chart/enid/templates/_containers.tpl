@@ -52,6 +52,8 @@
     {{- end }}
     - name: MY_POD_NAME
       valueFrom: {fieldRef: {apiVersion: v1, fieldPath: metadata.name}}
+    - name: MY_POD_NAMESPACE
+      valueFrom: {fieldRef: {apiVersion: v1, fieldPath: metadata.namespace}}
     {{- include "enid.env" $env | trim | nindent 4 }}
     {{- with $values.extraEnv }}
     {{- toYaml . | nindent 4 }}

@@ -94,6 +94,8 @@ pub(super) fn note_idle(reader: &mut Reader<'_>, config: &Config) {
         ("ADDITIONAL_ENI_TAGS", !full, "where ENIs are someone else's to make"),
         ("ANNOTATE_POD_IP", config.kubernetes.annotates_pods && nameless, "without MY_NODE_NAME"),
         ("ENID_STARTUP_TAINT", nameless, "without MY_NODE_NAME"),
+        ("ENID_FULL_TAINT", nameless, "without MY_NODE_NAME"),
+        ("ENID_EXTENDED_RESOURCE", nameless, "without MY_NODE_NAME"),
         ("WARM_ENI_TARGET", addresses, "with WARM_IP_TARGET or MINIMUM_IP_TARGET"),
         ("WARM_PREFIX_TARGET", addresses && by_prefixes, "with WARM_IP_TARGET or MINIMUM_IP_TARGET"),
     ] {

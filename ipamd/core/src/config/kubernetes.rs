@@ -24,6 +24,12 @@ pub struct KubernetesConfig {
     pub annotates_pods: bool,
     /// The taint that the node was started with (`ENID_STARTUP_TAINT`).
     pub startup_taint: Option<Taint>,
+    /// The taint of a node that has no address for the next pod (`ENID_FULL_TAINT`).
+    pub full_taint: Option<Taint>,
+    /// The resource of the Node that counts addresses for pods (`ENID_EXTENDED_RESOURCE`).
+    pub extended_resource: Option<String>,
+    /// Where the daemon's own objects are (`MY_POD_NAMESPACE`); `None`: in kube-system.
+    pub namespace: Option<String>,
 }
 
 /// A taint of a node, whatever its value.
@@ -37,31 +43,68 @@ pub struct Taint {
 
 /// Effects that Kubernetes knows (documentation, "Taints and Tolerations").
 const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
+/// Without the one that ends pods: a full node is not an ill one.
+const FULL_EFFECTS: [&str; 2] = ["NoSchedule", "PreferNoSchedule"];
 
 pub(super) fn read(reader: &mut Reader<'_>) -> KubernetesConfig {
     let port = reader.number("KUBERNETES_SERVICE_PORT", 1, 65_535);
+    let startup_taint = taint(reader, "ENID_STARTUP_TAINT", &EFFECTS);
+    let full_taint = full_taint(reader, startup_taint.as_ref());
     KubernetesConfig {
         node_name: reader.text("MY_NODE_NAME"),
         kubeconfig: optional_path(reader, "KUBECONFIG"),
         endpoint: reader.text("CLUSTER_ENDPOINT"),
         service_port: port.and_then(|port| u16::try_from(port).ok()),
         annotates_pods: reader.boolean("ANNOTATE_POD_IP", false),
-        startup_taint: startup_taint(reader),
+        startup_taint,
+        full_taint,
+        extended_resource: extended_resource(reader),
+        namespace: reader.text("MY_POD_NAMESPACE"),
     }
 }
 
-fn startup_taint(reader: &mut Reader<'_>) -> Option<Taint> {
-    const NAME: &str = "ENID_STARTUP_TAINT";
-    let text = reader.text(NAME)?;
-    let taint = text.split_once(':').filter(|(key, effect)| is_key(key) && EFFECTS.contains(effect));
+/// Two of one name would be put on and taken off by turns.
+fn full_taint(reader: &mut Reader<'_>, startup: Option<&Taint>) -> Option<Taint> {
+    const NAME: &str = "ENID_FULL_TAINT";
+    let full = taint(reader, NAME, &FULL_EFFECTS)?;
+    if startup == Some(&full) {
+        reader.error(NAME, &format!("{}:{}", full.key, full.effect), "is ENID_STARTUP_TAINT too: it must be another");
+        return None;
+    }
+    Some(full)
+}
+
+fn taint(reader: &mut Reader<'_>, name: &'static str, effects: &[&str]) -> Option<Taint> {
+    let text = reader.text(name)?;
+    let taint = text.split_once(':').filter(|(key, effect)| is_key(key) && effects.contains(effect));
     if taint.is_none() {
         reader.error(
-            NAME,
+            name,
             &text,
-            format!("a key and one of {}, as in a.b/c:NoSchedule, are allowed", EFFECTS.join(", ")),
+            format!("a key and one of {}, as in a.b/c:NoSchedule, are allowed", effects.join(", ")),
         );
     }
     taint.map(|(key, effect)| Taint { key: key.to_owned(), effect: effect.to_owned() })
+}
+
+/// As Kubernetes asks of extended resources (documentation, "Advertise Extended Resources for a Node").
+fn extended_resource(reader: &mut Reader<'_>) -> Option<String> {
+    const NAME: &str = "ENID_EXTENDED_RESOURCE";
+    let text = reader.text(NAME)?;
+    let plain = |part: &str, also: &[u8]| {
+        let inside = |byte: u8| byte.is_ascii_alphanumeric() || also.contains(&byte);
+        let ends = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+        part.len() <= 63 && part.bytes().all(inside) && ends(part.as_bytes().first()) && ends(part.as_bytes().last())
+    };
+    let fits = text.split_once('/').is_some_and(|(domain, name)| {
+        let reserved =
+            domain == "kubernetes.io" || domain.ends_with(".kubernetes.io") || domain.starts_with("requests.");
+        !reserved && plain(domain, b"-.") && plain(name, b"-_.")
+    });
+    if !fits {
+        reader.error(NAME, &text, "a domain of one's own and a name, as in enid.dev/address, are allowed");
+    }
+    Some(text).filter(|_| fits)
 }
 
 /// Not all that Kubernetes asks of a key: one that it would refuse is on no node, so nothing is removed.
@@ -88,27 +131,38 @@ mod tests {
             ("KUBERNETES_SERVICE_PORT", "6443"),
             ("ANNOTATE_POD_IP", "true"),
             ("ENID_STARTUP_TAINT", "enid.dev/starting:NoSchedule"),
+            ("ENID_FULL_TAINT", "enid.dev/full:PreferNoSchedule"),
+            ("ENID_EXTENDED_RESOURCE", "enid.dev/address"),
+            ("MY_POD_NAMESPACE", "network"),
         ]))
         .unwrap();
         assert_eq!(notes, []);
-        let taint = Taint { key: "enid.dev/starting".to_owned(), effect: "NoSchedule".to_owned() };
+        let taint = |key: &str, effect: &str| Some(Taint { key: key.to_owned(), effect: effect.to_owned() });
         let wanted = KubernetesConfig {
             node_name: Some("ip-10-0-0-1.ec2.internal".to_owned()),
             kubeconfig: Some(PathBuf::from("/etc/enid/kubeconfig")),
             endpoint: None,
             service_port: Some(6443),
             annotates_pods: true,
-            startup_taint: Some(taint),
+            startup_taint: taint("enid.dev/starting", "NoSchedule"),
+            full_taint: taint("enid.dev/full", "PreferNoSchedule"),
+            extended_resource: Some("enid.dev/address".to_owned()),
+            namespace: Some("network".to_owned()),
         };
         assert_eq!(config.kubernetes, wanted);
     }
 
     #[test]
     fn without_a_node_name_what_would_be_written_is_named() {
-        let (_, notes) =
-            parse(&source(&[("ANNOTATE_POD_IP", "true"), ("ENID_STARTUP_TAINT", "a/b:NoExecute")])).unwrap();
+        let (_, notes) = parse(&source(&[
+            ("ANNOTATE_POD_IP", "true"),
+            ("ENID_STARTUP_TAINT", "a/b:NoExecute"),
+            ("ENID_FULL_TAINT", "a/b:NoSchedule"),
+            ("ENID_EXTENDED_RESOURCE", "a.b/c"),
+        ]))
+        .unwrap();
         let named: Vec<_> = notes.iter().map(|note| note.variable).collect();
-        assert_eq!(named, ["ANNOTATE_POD_IP", "ENID_STARTUP_TAINT"]);
+        assert_eq!(named, ["ANNOTATE_POD_IP", "ENID_STARTUP_TAINT", "ENID_FULL_TAINT", "ENID_EXTENDED_RESOURCE"]);
     }
 
     #[test]
@@ -116,6 +170,31 @@ mod tests {
         for wrong in ["enid.dev/starting", ":NoSchedule", "a:noschedule", "a=b:NoSchedule", "a b:NoSchedule"] {
             let errors = parse(&source(&[("ENID_STARTUP_TAINT", wrong)])).expect_err(wrong);
             assert_eq!(errors[0].variable, "ENID_STARTUP_TAINT", "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_full_node_ends_no_pod_and_its_taint_is_not_that_of_the_start() {
+        let wrong = |pairs: &[(&str, &str)]| parse(&source(pairs)).expect_err("a mistake").remove(0);
+        let error = wrong(&[("ENID_FULL_TAINT", "enid.dev/full:NoExecute")]);
+        assert_eq!(error.variable, "ENID_FULL_TAINT");
+        assert!(error.problem.contains("NoSchedule, PreferNoSchedule,"), "{error}");
+        let both = [("ENID_STARTUP_TAINT", "a/b:NoSchedule"), ("ENID_FULL_TAINT", "a/b:NoSchedule")];
+        let error = wrong(&both);
+        assert!(error.variable == "ENID_FULL_TAINT" && error.problem.contains("ENID_STARTUP_TAINT"), "{error}");
+    }
+
+    #[test]
+    fn an_extended_resource_has_a_domain_that_is_not_kubernetes() {
+        for right in ["enid.dev/address", "a.b-c.example/pod_IPs.v4"] {
+            let (config, _) = parse(&source(&[("ENID_EXTENDED_RESOURCE", right), ("MY_NODE_NAME", "n")])).expect(right);
+            assert_eq!(config.kubernetes.extended_resource.as_deref(), Some(right));
+        }
+        for wrong in
+            ["address", "/address", "enid.dev/", "a/b/c", "kubernetes.io/x", "node.kubernetes.io/x", "a b/c", "-a/b"]
+        {
+            let errors = parse(&source(&[("ENID_EXTENDED_RESOURCE", wrong)])).expect_err(wrong);
+            assert_eq!(errors[0].variable, "ENID_EXTENDED_RESOURCE", "{wrong}");
         }
     }
 }

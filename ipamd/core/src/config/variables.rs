@@ -421,6 +421,18 @@ pub const VARIABLES: &[Variable] = &[
         Honoured,
         "Taint that the node was started with, such as enid.dev/starting:NoSchedule; removed once an address is proven.",
     ),
+    row(
+        "ENID_FULL_TAINT",
+        ("key:effect", "", ""),
+        Honoured,
+        "Taint that the node gets while it has no address for the next pod, such as enid.dev/full:NoSchedule; effects NoSchedule and PreferNoSchedule.",
+    ),
+    row(
+        "ENID_EXTENDED_RESOURCE",
+        ("domain/name", "", ""),
+        Honoured,
+        "Extended resource of the node, such as enid.dev/address: how many pods can have an address, for pods that ask for one in their limits.",
+    ),
     row("AWS_EC2_ENDPOINT", ("URL", "", ""), Honoured, "Base URL of EC2."),
     row(
         "AWS_ENDPOINT_URL_EC2",
@@ -600,6 +612,12 @@ pub const VARIABLES: &[Variable] = &[
     ),
     row("MY_NODE_NAME", TEXT, Honoured, "Name of the Kubernetes node; not set: the API server is not talked to."),
     row("MY_POD_NAME", TEXT, Elsewhere, "Target of the reference's events; ours are about the node and its pods."),
+    row(
+        "MY_POD_NAMESPACE",
+        ("text", "kube-system", ""),
+        Honoured,
+        "Namespace of the Lease enid-sweeper, by which the cluster's nodes elect one that sweeps leaked ENIs; needs CLUSTER_NAME.",
+    ),
     row("USE_CLOUDWATCH", TEXT, Elsewhere, "Read by cni-metrics-helper only."),
     row("USE_PROMETHEUS", TEXT, Elsewhere, "Read by cni-metrics-helper only."),
     row("METRIC_UPDATE_INTERVAL", TEXT, Elsewhere, "Read by cni-metrics-helper only."),

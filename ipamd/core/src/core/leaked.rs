@@ -24,15 +24,17 @@
 //! by 9:00; 40 calls an hour for the whole cluster. Where nobody elects, every node sweeps, seldom: the pause is 288 ages (24 h),
 //! longer in proportion to the addresses in use in the zone (a stand-in for the number of nodes that sweep, known from
 //! DescribeSubnets), a week at most. 1,000 nodes with 15 addresses each: 15,000 / 1,536 = 9 times 24 h, cut to a week: 6
-//! calls an hour for the account. A node that is not elected looks as seldom, for what was made for itself only. A node's
-//! first sweep comes soon after its start: what it left itself is its own business most of all.
+//! calls an hour for the account. A node that is not elected looks as seldom, for what was made for itself only. An elected
+//! one is so for a time that it is told, and starts no call beyond it. A node's first sweep comes soon after its start: what it left itself is its own business most of all.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::action::{ActionKind, CLIENT_TOKEN_TAG};
-use crate::event::{EniView, Failure, Outcome};
+use crate::election::Elected;
+use crate::event::{EniView, Failure, FailureClass, Outcome};
 use crate::ids::{BootTime, EniId, InstanceId};
+use crate::snapshot::SweepSnapshot;
 use crate::tags::{self, CLUSTER_TAG, INSTANCE_TAG};
 
 use super::ended::unexpected;
@@ -64,8 +66,8 @@ const LEASE_AGES: u32 = 4;
 /// Where the sweep is.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sweep {
-    /// Whether this node sweeps for the cluster; `None`: nobody elects.
-    elected: Option<bool>,
+    /// Which node sweeps for the cluster.
+    elected: Elected,
     /// `None`: not planned yet.
     due: Option<BootTime>,
     running: bool,
@@ -73,6 +75,8 @@ pub(crate) struct Sweep {
     marked: BTreeMap<EniId, String>,
     jobs: VecDeque<Job>,
     attempts: u32,
+    /// EC2 refused the last call of the sweep for lack of rights.
+    is_denied: bool,
 }
 
 impl Sweep {
@@ -131,25 +135,56 @@ enum Verdict {
 }
 
 impl Core {
-    pub(super) fn sweeper_elected(&mut self, now: BootTime, elected: bool) {
-        if self.sweep.elected == Some(elected) {
+    pub(super) fn sweeper_elected(&mut self, turn: &mut Turn, elected: Elected) {
+        let before = std::mem::replace(&mut self.sweep.elected, elected);
+        if std::mem::discriminant(&before) == std::mem::discriminant(&elected) {
             return;
         }
-        self.sweep.elected = Some(elected);
         self.sweep.jobs.clear();
         self.sweep.marked.clear();
-        if elected {
-            self.sweep.due = Some(now);
+        match elected {
+            Elected::ThisNode { .. } => {
+                self.sweep.due = Some(turn.boot());
+                turn.info("this node is elected: it looks for leaked ENIs of the whole cluster");
+            }
+            Elected::AnotherNode | Elected::Nobody => {
+                if matches!(before, Elected::ThisNode { .. }) {
+                    self.sweep.due = Some(turn.boot() + self.pause());
+                    turn.info("this node does not look for leaked ENIs of the cluster any more");
+                }
+            }
+        }
+    }
+
+    /// An election that is over by our own clock is over, whoever has yet to hear of it.
+    fn check_election(&mut self, turn: &mut Turn) {
+        if let Elected::ThisNode { until } = self.sweep.elected {
+            if until <= turn.boot() {
+                self.sweeper_elected(turn, Elected::AnotherNode);
+            } else {
+                self.alarm(until);
+            }
         }
     }
 
     /// The cluster that this node sweeps for; `None`: only for itself.
     fn swept_cluster(&self) -> Option<&str> {
-        self.config.cluster_name.as_deref().filter(|_| self.sweep.elected != Some(false))
+        self.config.cluster_name.as_deref().filter(|_| self.sweep.elected != Elected::AnotherNode)
+    }
+
+    pub(super) fn show_sweep(&self) -> SweepSnapshot {
+        let sweeper = match (self.config.leaked_eni_age, self.sweep.elected) {
+            (None, _) => "off",
+            (Some(_), Elected::Nobody) => "nobody",
+            (Some(_), Elected::ThisNode { .. }) => "this node",
+            (Some(_), Elected::AnotherNode) => "another node",
+        };
+        SweepSnapshot { sweeper: sweeper.to_owned(), is_denied: self.sweep.is_denied }
     }
 
     pub(super) fn drive_sweep(&mut self, turn: &mut Turn) {
         let Some(age) = self.config.leaked_eni_age else { return };
+        self.check_election(turn);
         let Some(facts) = self.facts.as_ref().filter(|_| self.learned && self.may_write()) else { return };
         let now = turn.boot();
         if self.sweep.running {
@@ -188,7 +223,7 @@ impl Core {
     fn pause(&self) -> Duration {
         let times = u32::try_from(self.zone.held.unwrap_or(0) / HELD_PER_PAUSE).unwrap_or(u32::MAX);
         let age = self.config.leaked_eni_age.unwrap_or_default();
-        if self.sweep.elected == Some(true) && self.config.cluster_name.is_some() {
+        if matches!(self.sweep.elected, Elected::ThisNode { .. }) && self.config.cluster_name.is_some() {
             return age * ELECTED_PAUSE_TENTHS / 10;
         }
         let pause = (age * PAUSE_AGES).saturating_mul(times.max(1)).min(LONGEST_PAUSE);
@@ -202,6 +237,7 @@ impl Core {
             Ok(Outcome::LeakedEnisDescribed { enis, living }) => (enis, living),
             other => {
                 let failure = other.err().unwrap_or_else(unexpected);
+                self.sweep.is_denied = failure.class == FailureClass::Denied;
                 self.sweep.attempts += 1;
                 let attempts = self.sweep.attempts;
                 let retry = self.failed(turn, what, &failure, attempts);
@@ -260,6 +296,7 @@ impl Core {
         outcome: Result<Outcome, Failure>,
     ) {
         self.sweep.running = false;
+        self.sweep.is_denied = matches!(&outcome, Err(failure) if failure.class == FailureClass::Denied);
         if let Err(failure) = outcome {
             let retry = self.failed(turn, what, &failure, 1);
             self.sweep.marked.remove(id);

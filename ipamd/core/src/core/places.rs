@@ -147,6 +147,7 @@ impl Core {
             subnet.standing = None;
         }
         let mut held = 0;
+        let counts: Vec<(SubnetId, u32)> = views.iter().map(|view| (view.subnet_id.clone(), view.available)).collect();
         for view in views {
             // The network address, the router, DNS, one reserved and the broadcast address are nobody's (VPC user guide).
             let size = 1_u32.checked_shl(u32::from(32 - view.cidr.prefix_len())).unwrap_or(u32::MAX);
@@ -158,6 +159,7 @@ impl Core {
             subnet.cidr = Some(view.cidr);
         }
         self.zone.held = Some(held);
+        counts.into_iter().for_each(|(id, free)| self.subnet_counted(&id, free));
         let of = |standing| self.subnets.values().filter(|subnet| subnet.standing == Some(standing)).count();
         let (usable, excluded) = (of(Standing::Usable), of(Standing::Excluded));
         turn.debug(format!("the zone has {usable} usable subnets and {excluded} excluded ones"));

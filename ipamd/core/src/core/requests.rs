@@ -345,6 +345,8 @@ impl Core {
         {
             subnet.exhausted = None;
             subnet.exhaustions = 0;
+            // It gives again, and how much nobody has said.
+            subnet.counted = None;
         }
     }
 
@@ -396,8 +398,9 @@ impl Core {
                     exhausted.left = Some(available);
                     turn.info(format!("{id} has {available} free addresses left"));
                 }
-                if subnet.cidr != Some(cidr) {
-                    subnet.cidr = Some(cidr);
+                let is_new = subnet.cidr.replace(cidr) != Some(cidr);
+                self.subnet_counted(id, available);
+                if is_new {
                     self.touch();
                 }
                 return;

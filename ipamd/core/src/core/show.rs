@@ -42,6 +42,8 @@ impl Core {
             repair: self.show_repair(now),
             connections: self.connections.last,
             kubernetes: KubernetesSnapshot::default(),
+            capacity: self.show_capacity(now),
+            sweep: self.show_sweep(),
         }
     }
 

@@ -202,6 +202,17 @@ pub(crate) struct Subnet {
     pub(crate) read_not_before: BootTime,
     pub(crate) read_attempts: u32,
     pub(crate) prefixes: PrefixSupply,
+    /// What there was for us when it was last described.
+    pub(crate) counted: Option<Counted>,
+}
+
+/// A subnet's addresses as EC2 counted them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Counted {
+    /// Free ones,
+    pub(crate) free: u32,
+    /// and those that ENIs of ours held then, their primary ones too: what we hold later is of both.
+    pub(crate) held: u32,
 }
 
 /// What is known of a subnet's /28s. EC2 shows nobody how fragmented a subnet is: only asking tells.

@@ -4,6 +4,7 @@
 mod adaptive;
 mod adds;
 mod announced;
+mod capacity;
 mod drift;
 mod failures;
 mod flush;

@@ -8,8 +8,8 @@
 //! | with an address in its status | no: its ADD is done |
 //! | else | yes, until its ADD comes (that is the core's to see) |
 //!
-//! Of a pod only what is needed is kept: name and uid while it is demand, name, uid and annotation of every pod where pods are
-//! annotated. A list replaces everything, so what a watch missed mends itself.
+//! Pods on the host's network that are not finished are counted: they are of kubelet's max-pods, too. Of a pod only what is needed
+//! is kept: name and uid while it is demand, name, uid and annotation of every pod where pods are annotated. A list replaces everything, so what a watch missed mends itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,40 +51,58 @@ pub(super) struct Kept {
 pub(super) struct Pods {
     keeps_all: bool,
     known: BTreeMap<PodRef, Kept>,
-    /// A list that is coming in.
-    listing: Option<BTreeMap<PodRef, Kept>>,
+    /// Those on the host's network.
+    on_host: BTreeSet<PodRef>,
+    /// A list that is coming in: both of the above.
+    listing: Option<(BTreeMap<PodRef, Kept>, BTreeSet<PodRef>)>,
+}
+
+/// What is to be kept of a pod.
+enum Read {
+    Nothing,
+    OnHost,
+    Pod(Kept),
 }
 
 impl Pods {
     /// `keeps_all`: also of those that are no demand, for their annotation.
     pub(super) fn new(keeps_all: bool) -> Self {
-        Self { keeps_all, known: BTreeMap::new(), listing: None }
+        Self { keeps_all, known: BTreeMap::new(), on_host: BTreeSet::new(), listing: None }
     }
 
     /// Takes what the watch tells; whether anything that is kept is different.
     pub(super) fn apply(&mut self, event: Event<Pod>) -> bool {
         match event {
             Event::Init => {
-                self.listing = Some(BTreeMap::new());
+                self.listing = Some(Default::default());
                 false
             }
             Event::InitApply(pod) => {
-                if let (Some((name, Some(kept))), Some(listing)) = (self.read(&pod), &mut self.listing) {
-                    listing.insert(name, kept);
+                let read = self.read(&pod);
+                if let (Some(name), Some((known, on_host))) = (name(&pod), &mut self.listing) {
+                    keep(known, on_host, name, read);
                 }
                 false
             }
             Event::InitDone => {
-                let listed = self.listing.take().unwrap_or_default();
-                std::mem::replace(&mut self.known, listed) != self.known
+                let (known, on_host) = self.listing.take().unwrap_or_default();
+                let differs = known != self.known || on_host != self.on_host;
+                (self.known, self.on_host) = (known, on_host);
+                differs
             }
-            Event::Apply(pod) => match self.read(&pod) {
-                Some((name, Some(kept))) => self.known.insert(name, kept.clone()) != Some(kept),
-                Some((name, None)) => self.known.remove(&name).is_some(),
-                None => false,
-            },
-            Event::Delete(pod) => name(&pod).is_some_and(|name| self.known.remove(&name).is_some()),
+            Event::Apply(pod) => {
+                let read = self.read(&pod);
+                name(&pod).is_some_and(|name| keep(&mut self.known, &mut self.on_host, name, read))
+            }
+            Event::Delete(pod) => {
+                name(&pod).is_some_and(|name| keep(&mut self.known, &mut self.on_host, name, Read::Nothing))
+            }
         }
+    }
+
+    /// How many are on the host's network.
+    pub(super) fn on_host(&self) -> u32 {
+        u32::try_from(self.on_host.len()).unwrap_or(u32::MAX)
     }
 
     /// Nobody tells of pods any more: what was known is no demand.
@@ -113,18 +131,29 @@ impl Pods {
         self.known.get(pod)
     }
 
-    fn read(&self, pod: &Pod) -> Option<(PodRef, Option<Kept>)> {
+    fn read(&self, pod: &Pod) -> Read {
         let status = pod.status.as_ref();
         let finished = status.is_some_and(|status| matches!(status.phase.as_str(), "Succeeded" | "Failed"));
         let served = status.is_some_and(|status| !status.pod_ip.is_empty());
         let leaving = pod.metadata.deletion_timestamp.is_some();
+        if pod.spec.host_network {
+            return if finished { Read::Nothing } else { Read::OnHost };
+        }
         let kept = Kept {
             uid: pod.metadata.uid.clone().unwrap_or_default(),
-            is_demand: !(pod.spec.host_network || finished || served || leaving),
+            is_demand: !(finished || served || leaving),
             annotation: pod.metadata.annotations.as_ref().and_then(|all| all.get(KEY)).cloned(),
         };
-        let kept = Some(kept).filter(|kept| kept.is_demand || self.keeps_all && !pod.spec.host_network);
-        Some((name(pod)?, kept))
+        if kept.is_demand || self.keeps_all { Read::Pod(kept) } else { Read::Nothing }
+    }
+}
+
+/// Whether anything is different by it.
+fn keep(known: &mut BTreeMap<PodRef, Kept>, on_host: &mut BTreeSet<PodRef>, name: PodRef, read: Read) -> bool {
+    match read {
+        Read::OnHost => on_host.insert(name),
+        Read::Pod(kept) => known.insert(name, kept.clone()) != Some(kept),
+        Read::Nothing => known.remove(&name).is_some() | on_host.remove(&name),
     }
 }
 
@@ -167,8 +196,9 @@ mod tests {
         for (pod, wanted) in cases {
             let mut pods = Pods::new(false);
             let name = pod.metadata.name.clone().unwrap();
-            assert_eq!(pods.apply(Event::Apply(pod)), wanted, "{name}");
-            assert_eq!(pods.bound().len(), usize::from(wanted), "{name}");
+            let counts = pod.spec.host_network;
+            assert_eq!(pods.apply(Event::Apply(pod)), wanted || counts, "{name}");
+            assert_eq!((pods.bound().len(), pods.on_host()), (usize::from(wanted), u32::from(counts)), "{name}");
             assert_eq!(pods.known.len(), usize::from(wanted), "nothing else is kept");
         }
     }
@@ -191,6 +221,23 @@ mod tests {
         pods.apply(Event::Apply(waiting("d")));
         pods.forget_demand();
         assert_eq!(names(&pods), [""; 0]);
+    }
+
+    #[test]
+    fn pods_on_the_hosts_network_are_counted_until_they_are_finished_or_gone() {
+        let mut pods = Pods::new(true);
+        let host = |name: &str, phase: &str| pod(name, json!({ "hostNetwork": true }), json!({ "phase": phase }));
+        pods.apply(Event::Init);
+        for name in ["proxy", "node", "job"] {
+            pods.apply(Event::InitApply(host(name, "Running")));
+        }
+        assert_eq!(pods.on_host(), 0);
+        assert!(pods.apply(Event::InitDone));
+        assert_eq!(pods.on_host(), 3);
+        assert!(!pods.apply(Event::Apply(host("node", "Running"))), "nothing new");
+        assert!(pods.apply(Event::Apply(host("job", "Succeeded"))));
+        assert!(pods.apply(Event::Delete(host("node", "Running"))));
+        assert_eq!((pods.on_host(), pods.bound().len(), pods.known.len()), (1, 0, 0));
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub(super) struct View {
     pub(super) annotations: BTreeMap<String, String>,
     /// What kubelet takes for its `max-pods`; `None`: it did not say so yet.
     pub(super) max_pods: Option<u32>,
+    /// Resources that are not Kubernetes' own, with their quantities.
+    pub(super) extended: BTreeMap<String, String>,
     /// Conditions of ours, sorted by name.
     conditions: Vec<Shown>,
     version: Option<String>,
@@ -50,7 +52,9 @@ pub(super) struct View {
 impl View {
     pub(super) fn of(node: Node) -> Self {
         let NodeSpec { unschedulable, taints } = node.spec;
-        let status = node.status.unwrap_or_default();
+        let mut status = node.status.unwrap_or_default();
+        let max_pods = status.capacity.get("pods").and_then(|pods| pods.parse().ok());
+        status.capacity.retain(|name, _| name.contains('/'));
         let mut conditions = status.conditions;
         conditions.retain(|shown| shown.kind.starts_with(PREFIX));
         conditions.sort_by(|one, other| one.kind.cmp(&other.kind));
@@ -60,7 +64,8 @@ impl View {
             cordoned: unschedulable || taints.iter().any(cordon),
             labels: node.metadata.labels.unwrap_or_default(),
             annotations: node.metadata.annotations.unwrap_or_default(),
-            max_pods: status.capacity.get("pods").and_then(|pods| pods.parse().ok()),
+            max_pods,
+            extended: status.capacity,
             conditions,
             version: node.metadata.resource_version,
             taints,
@@ -75,13 +80,36 @@ impl View {
     /// The merge patch that takes a taint away; `None`: it is not there. A Node that was changed meanwhile refuses it, and the
     /// watch tells what there is now.
     pub(super) fn without(&self, taint: &Taint) -> Option<Value> {
-        let is_meant =
-            |present: &&Value| present["key"] == taint.key.as_str() && present["effect"] == taint.effect.as_str();
-        self.taints.iter().find(is_meant)?;
-        let left: Vec<&Value> = self.taints.iter().filter(|present| !is_meant(present)).collect();
+        if !self.has(taint) {
+            return None;
+        }
+        let left: Vec<&Value> = self.taints.iter().filter(|present| !is(present, taint)).collect();
         let left = if left.is_empty() { Value::Null } else { json!(left) };
-        Some(json!({ "metadata": { "resourceVersion": self.version }, "spec": { "taints": left } }))
+        Some(self.taints_patch(left))
     }
+
+    /// The merge patch that puts a taint on; `None`: it is there. As [`Self::without`] otherwise.
+    pub(super) fn with(&self, taint: &Taint) -> Option<Value> {
+        if self.has(taint) {
+            return None;
+        }
+        let ours = json!({ "key": taint.key, "effect": taint.effect });
+        let all: Vec<&Value> = self.taints.iter().chain([&ours]).collect();
+        Some(self.taints_patch(json!(all)))
+    }
+
+    fn has(&self, taint: &Taint) -> bool {
+        self.taints.iter().any(|present| is(present, taint))
+    }
+
+    fn taints_patch(&self, taints: Value) -> Value {
+        json!({ "metadata": { "resourceVersion": self.version }, "spec": { "taints": taints } })
+    }
+}
+
+/// Whatever its value.
+fn is(present: &Value, taint: &Taint) -> bool {
+    present["key"] == taint.key.as_str() && present["effect"] == taint.effect.as_str()
 }
 
 #[cfg(test)]
@@ -130,5 +158,27 @@ mod tests {
         assert_eq!(patch["spec"]["taints"], json!([other, executes]));
         assert_eq!(patch["metadata"]["resourceVersion"], "7");
         assert_eq!(view(json!({ "taints": [starting] })).without(&ours).unwrap()["spec"]["taints"], Value::Null);
+    }
+
+    #[test]
+    fn a_taint_is_put_on_beside_the_others_once() {
+        let full = Taint { key: "enid.dev/full".to_owned(), effect: "NoSchedule".to_owned() };
+        let other = taint("a/b", "NoSchedule");
+        let patch = view(json!({ "taints": [other] })).with(&full).unwrap();
+        assert_eq!(patch["spec"]["taints"], json!([other, { "key": "enid.dev/full", "effect": "NoSchedule" }]));
+        assert_eq!(patch["metadata"]["resourceVersion"], "7");
+        assert_eq!(view(json!({ "taints": [taint("enid.dev/full", "NoSchedule")] })).with(&full), None);
+        assert!(view(json!({})).with(&full).is_some());
+    }
+
+    #[test]
+    fn of_capacity_pods_and_extended_resources_are_kept() {
+        let object = json!({
+            "apiVersion": "v1", "kind": "Node", "spec": {}, "metadata": { "name": "n1" },
+            "status": { "capacity": { "pods": "58", "cpu": "2", "enid.dev/address": "27" } },
+        });
+        let view = View::of(serde_json::from_value(object).unwrap());
+        assert_eq!(view.max_pods, Some(58));
+        assert_eq!(view.extended, [("enid.dev/address".to_owned(), "27".to_owned())].into());
     }
 }

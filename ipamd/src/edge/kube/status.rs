@@ -22,6 +22,9 @@ pub(super) enum Work {
     Events,
     Annotations,
     Taint,
+    FullTaint,
+    Capacity,
+    Sweeper,
 }
 
 impl Work {
@@ -34,6 +37,9 @@ impl Work {
             Self::Events => "writing events",
             Self::Annotations => "annotating pods",
             Self::Taint => "removing the start-up taint",
+            Self::FullTaint => "tainting the full node",
+            Self::Capacity => "publishing how many pods the node can have",
+            Self::Sweeper => "electing the node that sweeps leaked ENIs",
         }
     }
 

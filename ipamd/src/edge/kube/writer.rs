@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What is written to the API server, one call after the other: the condition, the taint, annotations, events.
+//! What is written to the API server, one call after the other: conditions, taints, capacity, annotations, events.
 //!
 //! Decides nothing: it takes a snapshot when the bell rings (no more than three a second) or something is due, asks the pure parts
 //! what differs, and writes that. A call that fails makes its feature rest, longer each time in a row, 10 min where the right is
@@ -23,6 +23,7 @@ use tokio::sync::{Notify, mpsc, watch as latest};
 use tokio::time::timeout;
 
 use super::annotation::{Annotate, Annotations, KEY};
+use super::capacity::{Figures, Fits};
 use super::condition::{self, Level, Wanted};
 use super::demand::Pod;
 use super::events::{About, Journal, News, Write};
@@ -42,6 +43,8 @@ const LOOKS_APART: Duration = Duration::from_millis(300);
 const LOOKS_AT_LEAST: Duration = Duration::from_secs(5);
 /// Between two writes of the condition.
 const CONDITION_APART: Duration = Duration::from_secs(10);
+/// Between two writes of the full node's taint: what the watch shows may be older.
+const TAINT_APART: Duration = Duration::from_secs(2);
 /// How long a feature rests after a failure: doubling, from the first to the longest.
 const FIRST_REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(60);
@@ -74,6 +77,7 @@ pub(super) struct Writer {
     node: String,
     annotates: bool,
     startup_taint: Option<Taint>,
+    full_taint: Option<Taint>,
     inbox: Inbox,
     status: Status,
     news: mpsc::Receiver<News>,
@@ -85,12 +89,15 @@ pub(super) struct Writer {
     board: Board,
     /// What the Node should show of its settings.
     settings: Option<Wanted>,
+    fits: Fits,
+    figures: Figures,
     annotations: Annotations,
     /// An address of this boot is there, and an ENI that it was proven on.
     proven: bool,
     rests: BTreeMap<Work, Rest>,
     looked: BootTime,
     condition_written: Option<BootTime>,
+    taint_written: Option<BootTime>,
 }
 
 impl Writer {
@@ -105,6 +112,7 @@ impl Writer {
             node: edge.node.clone(),
             annotates: edge.config.kubernetes.annotates_pods,
             startup_taint: edge.config.kubernetes.startup_taint.clone(),
+            full_taint: edge.config.kubernetes.full_taint.clone(),
             inbox: edge.inbox.clone(),
             status: edge.status.clone(),
             news: told.news,
@@ -115,11 +123,14 @@ impl Writer {
             level: Level::default(),
             board: edge.settings.clone(),
             settings: None,
+            fits: Fits::default(),
+            figures: Figures::new(edge.config.kubernetes.extended_resource.clone()),
             annotations: Annotations::default(),
             proven: false,
             rests: BTreeMap::new(),
             looked: BootTime::default(),
             condition_written: None,
+            taint_written: None,
         }
     }
 
@@ -165,12 +176,19 @@ impl Writer {
     fn look(&mut self, snapshot: &Snapshot, now: Now) {
         self.looked = now.boot;
         self.proven = snapshot.serving && snapshot.pool.free + snapshot.pool.allocated > 0;
-        if self.level.look(&snapshot.supply, now.boot)
-            && let Some(Wanted { holds, code, text, .. }) = self.level.wanted().cloned()
-        {
+        let mut changes = Vec::new();
+        if self.level.look(&snapshot.supply, now.boot) {
+            changes.extend(self.level.wanted().cloned());
+        }
+        let on_host = self.pods.lock().on_host();
+        if self.view.borrow().as_ref().is_some_and(|view| self.fits.look(snapshot, view, on_host, now.boot)) {
+            changes.extend(self.fits.wanted().cloned());
+        }
+        for Wanted { holds, code, text, .. } in changes {
             self.journal.add(News { about: About::Node, code, warning: !holds, text }, now);
         }
         self.look_at_settings(now);
+        self.figures.look(snapshot);
         if self.annotates {
             self.annotations.look(&snapshot.pods);
         }
@@ -194,8 +212,10 @@ impl Writer {
     async fn write(&mut self) {
         let view = self.view.borrow_and_update().clone();
         if let Some(view) = &view {
+            self.publish_capacity(view).await;
             self.write_conditions(view).await;
             self.remove_taint(view).await;
+            self.taint_full(view).await;
         }
         if self.annotates && self.may(Work::Annotations) {
             let due = self.annotations.due(&self.pods.lock());
@@ -212,7 +232,16 @@ impl Writer {
 
     /// What the Node should show, one of each kind.
     fn wanted(&self) -> impl Iterator<Item = &Wanted> {
-        self.level.wanted().into_iter().chain(&self.settings)
+        self.level.wanted().into_iter().chain(&self.settings).chain(self.fits.wanted())
+    }
+
+    /// Annotations of a Node may go with its status, so no right is needed but that of the condition.
+    async fn publish_capacity(&mut self, view: &View) {
+        let now = clock::boot();
+        let Some(patch) = self.figures.due(view, now).filter(|_| self.may(Work::Capacity)) else { return };
+        self.figures.wrote(now);
+        let (api, node, parameters) = (self.nodes(), self.node.clone(), PatchParams::default());
+        let _ = self.call(Work::Capacity, api.patch_status(&node, &parameters, &Patch::Merge(patch))).await;
     }
 
     /// All conditions that differ, in one call.
@@ -246,6 +275,20 @@ impl Writer {
                 effect = taint.effect,
                 "an address is proven: the start-up taint is removed"
             );
+        }
+    }
+
+    /// As the condition says, so it goes on and off no oftener.
+    async fn taint_full(&mut self, view: &View) {
+        let now = clock::boot();
+        let early = self.taint_written.is_some_and(|at| now < at + TAINT_APART);
+        let Some(taint) = self.full_taint.clone().filter(|_| !early && self.may(Work::FullTaint)) else { return };
+        let Some(full) = self.level.wanted().map(|wanted| !wanted.holds) else { return };
+        let Some(patch) = (if full { view.with(&taint) } else { view.without(&taint) }) else { return };
+        self.taint_written = Some(now);
+        let (api, node, parameters) = (self.nodes(), self.node.clone(), PatchParams::default());
+        if self.call(Work::FullTaint, api.patch(&node, &parameters, &Patch::Merge(patch))).await.is_ok() {
+            tracing::info!(node, key = taint.key, effect = taint.effect, full, "the taint of a full node follows");
         }
     }
 
@@ -376,7 +419,7 @@ fn series(write: &Write) -> Value {
 }
 
 /// As the API reads times of this kind: with six digits of a second.
-fn micros(unix_nanos: i64) -> String {
+pub(super) fn micros(unix_nanos: i64) -> String {
     let micros = unix_nanos.rem_euclid(1_000_000_000) / 1_000;
     format!("{}.{micros:06}Z", rfc3339(unix_nanos).trim_end_matches('Z'))
 }

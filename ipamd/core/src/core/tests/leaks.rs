@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::world::{FakeEni, Fault, World, tags, warm_addresses, warm_enis};
 use crate::config::Config;
+use crate::election::Elected;
 use crate::event::{Event, FailureClass};
-use crate::ids::Now;
+use crate::ids::{BootTime, Now};
 use crate::tags::{CREATED_AT_TAG, parse_rfc3339};
 
 const CLUSTER: &str = "cluster.k8s.amazonaws.com/name";
@@ -14,6 +15,8 @@ const INSTANCE: &str = "node.k8s.amazonaws.com/instance_id";
 const LEASE: &str = "enid.dev/leaked-seen-by";
 /// The default of ENID_LEAKED_ENI_AGE.
 const AGE: u64 = 300;
+/// Elected, and nobody else ever is.
+const FOR_EVER: Elected = Elected::ThisNode { until: BootTime(Duration::MAX) };
 
 fn blue(config: Config) -> Config {
     Config { cluster_name: Some("blue".into()), cooldown: Duration::from_secs(1), ..config }
@@ -76,7 +79,7 @@ fn sweeper(now: Now) -> World {
     world.facts.instance_id = "i-9".into();
     let facts = world.facts.clone();
     world.feed(Event::FactsLearned(facts));
-    world.feed(Event::SweeperElected(true));
+    world.feed(Event::SweeperElected(FOR_EVER));
     world.run(now.boot.since(world.now.boot));
     assert_eq!(world.now.unix_nanos, now.unix_nanos);
     world
@@ -127,18 +130,18 @@ fn only_the_node_that_is_elected_sweeps_for_the_cluster() {
     }
     let facts = world.facts.clone();
     world.feed(Event::FactsLearned(facts));
-    world.feed(Event::SweeperElected(false));
+    world.feed(Event::SweeperElected(Elected::AnotherNode));
     world.run_seconds(48 * 3_600);
     assert!(world.count("leaked") <= 3, "looks for its own now and then");
     assert_eq!(world.count("delete"), 0);
-    world.feed(Event::SweeperElected(true));
+    world.feed(Event::SweeperElected(FOR_EVER));
     world.run_seconds(AGE);
     assert_eq!(world.count("delete"), 3);
     let looks = world.count("leaked");
     world.run_seconds(3_600);
     assert!((35..=45).contains(&(world.count("leaked") - looks)), "{} an hour", world.count("leaked") - looks);
     let looks = world.count("leaked");
-    world.feed(Event::SweeperElected(false));
+    world.feed(Event::SweeperElected(Elected::AnotherNode));
     world.run_seconds(24 * 3_600);
     assert!(world.count("leaked") - looks <= 1, "one that was under way");
 }
@@ -156,5 +159,60 @@ fn a_sweeper_that_may_not_mark_looks_no_oftener_for_it() {
     (0..2_000).for_each(|_| world.fault("tag", Fault::Before(FailureClass::Denied)));
     world.run_seconds(24 * 3_600);
     assert!(world.count("leaked") <= 4, "{} looks in a day", world.count("leaked"));
+    assert_eq!(world.count("delete"), 0);
+}
+
+/// A node whose cluster has three ENIs of an instance that is gone.
+fn with_leaks() -> World {
+    let mut world = World::unborn("m5.large", blue(warm_enis(0)));
+    for number in 0..3 {
+        world.attach_stranger(&format!("eni-{number}-leaked"), 50 + number, |view| {
+            view.attachment = None;
+            view.description = "aws-K8S-i-2".into();
+            view.tags = tags(&[(INSTANCE, "i-2"), (CLUSTER, "blue"), (CREATED_AT_TAG, "2025-01-01T00:00:00Z")]);
+        });
+    }
+    let facts = world.facts.clone();
+    world.feed(Event::FactsLearned(facts));
+    world
+}
+
+#[test]
+fn an_election_ends_by_the_nodes_own_clock_though_nobody_tells_it() {
+    let mut world = with_leaks();
+    world.run_seconds(5);
+    let until = world.now.boot + Duration::from_secs(100);
+    world.feed(Event::SweeperElected(Elected::ThisNode { until }));
+    world.run_seconds(99);
+    let (looks, marks) = (world.count("leaked"), world.count("tag"));
+    assert!(looks >= 1 && marks >= 3, "{looks} looks, {marks} marks");
+    // The second look, which would delete, is 120 s after the first.
+    world.run_seconds(3_600);
+    assert_eq!((world.count("leaked"), world.count("delete")), (looks, 0));
+    assert_eq!(world.snapshot().sweep.sweeper, "another node");
+}
+
+#[test]
+fn a_renewed_election_goes_on_where_it_was() {
+    let mut world = with_leaks();
+    for _ in 0..6 {
+        let until = world.now.boot + Duration::from_secs(120);
+        world.feed(Event::SweeperElected(Elected::ThisNode { until }));
+        world.run_seconds(60);
+    }
+    assert_eq!(world.count("delete"), 3);
+    assert!(world.count("leaked") <= 5, "{} looks in 6 min", world.count("leaked"));
+    assert_eq!(world.snapshot().sweep.sweeper, "this node");
+    world.feed(Event::SweeperElected(Elected::Nobody));
+    assert_eq!(world.snapshot().sweep.sweeper, "nobody");
+}
+
+#[test]
+fn a_sweeper_without_the_right_to_says_so() {
+    let mut world = with_leaks();
+    (0..50).for_each(|_| world.fault("tag", Fault::Before(FailureClass::Denied)));
+    world.feed(Event::SweeperElected(FOR_EVER));
+    world.run_seconds(30);
+    assert!(world.snapshot().sweep.is_denied);
     assert_eq!(world.count("delete"), 0);
 }

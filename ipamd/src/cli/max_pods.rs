@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `ipamd max-pods`: how many pods a node of an instance type can hold, for who sets kubelet's max-pods before there is a node.
+//!
+//! With a type it needs nothing but the table of limits. Without one it asks the daemon of this node, which knows besides what
+//! other ENIs there are. The formula is `instance_limits`'.
+
+use std::io::Write;
+
+use instance_limits::{Capacity, HOST_NETWORK_PODS, InstanceLimits, Use, lookup, near};
+use ipamd_core::config::Bind;
+use ipamd_core::{Config, Snapshot};
+use lexopt::prelude::{Long, Short, Value, ValueExt};
+use serde_json::json;
+
+use super::ask::get;
+use super::print;
+
+/// What was asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Question {
+    /// `None`: this node's.
+    pub instance_type: Option<String>,
+    prefixes: bool,
+    custom_networking: bool,
+    trunk: bool,
+    max_enis: Option<u32>,
+    json: bool,
+}
+
+impl Question {
+    fn how(&self) -> Use {
+        Use {
+            prefixes: self.prefixes,
+            max_enis: self.max_enis,
+            idle_enis: u32::from(self.custom_networking) + u32::from(self.trunk),
+        }
+    }
+
+    fn has_mode(&self) -> bool {
+        self.how() != Use::default()
+    }
+}
+
+/// Reads the words after `max-pods`.
+///
+/// # Errors
+/// A word or option that there is not, or a mode without an instance type.
+pub(super) fn question(parser: &mut lexopt::Parser) -> Result<Question, lexopt::Error> {
+    let mut question = Question::default();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Value(word) if question.instance_type.is_none() => question.instance_type = Some(word.string()?),
+            Long("prefixes") => question.prefixes = true,
+            Long("custom-networking") => question.custom_networking = true,
+            Long("trunk") => question.trunk = true,
+            Long("max-eni") => {
+                let text = parser.value()?.string()?;
+                let number = text.parse().ok().filter(|number| *number > 0);
+                question.max_enis = Some(number.ok_or_else(|| format!("--max-eni {text}: a whole number from 1 on"))?);
+            }
+            Short('o') | Long("output") => match parser.value()?.string()?.as_str() {
+                "json" => question.json = true,
+                other => return Err(format!("-o {other}: there is -o json").into()),
+            },
+            other => return Err(other.unexpected()),
+        }
+    }
+    if question.instance_type.is_none() && question.has_mode() {
+        return Err(
+            "max-pods without an instance type asks this node's daemon, which knows its mode: name a type".into()
+        );
+    }
+    Ok(question)
+}
+
+/// Prints the answer for a type.
+///
+/// # Errors
+/// There is no such type in the table, with those that may be meant; or standard output is closed.
+pub fn of_type(question: &Question, instance_type: &str, out: &mut dyn Write) -> Result<(), String> {
+    let Some(limits) = lookup(instance_type) else {
+        let near = near(instance_type);
+        let meant = if near.is_empty() { String::new() } else { format!(": is it {}?", near.join(", ")) };
+        return Err(format!("no instance type `{instance_type}` in the table{meant}"));
+    };
+    print(out, &answer(question, (instance_type, limits)))
+}
+
+fn answer(question: &Question, (name, limits): (&str, &InstanceLimits)) -> String {
+    let capacity = Capacity::of(limits, question.how());
+    let (addresses, max_pods) = (capacity.addresses(), capacity.max_pods());
+    let recommended = capacity.recommended(limits.vcpus);
+    if question.json {
+        let answer = json!({
+            "instanceType": name, "maxPods": max_pods, "recommended": recommended, "addresses": addresses,
+            "enis": capacity.enis, "slotsPerEni": capacity.slots_per_eni, "addressesPerSlot": capacity.addresses_per_slot,
+        });
+        return format!("{answer:#}\n");
+    }
+    let mut text =
+        format!("{max_pods}\n{name}: {capacity} = {addresses} addresses, and 2 pods on the host's network\n");
+    if recommended < max_pods {
+        let vcpus = limits.vcpus.map_or("an unknown number of".to_owned(), |vcpus| vcpus.to_string());
+        text.push_str(&format!("EKS recommends {recommended} at most for a type with {vcpus} vCPUs\n"));
+    }
+    if question.prefixes && !limits.takes_prefixes() {
+        text.push_str(&format!(
+            "{name} takes no prefixes (only Nitro and bare metal do): single addresses are counted\n"
+        ));
+    }
+    text
+}
+
+/// Prints the answer of this node's daemon.
+///
+/// # Errors
+/// The daemon is not there, does not know yet, or standard output is closed.
+pub fn of_node(question: &Question, config: &Config, out: &mut dyn Write) -> Result<(), String> {
+    let bind: Option<&Bind> = config.introspection.as_ref();
+    let bind = bind.ok_or("introspection is disabled (DISABLE_INTROSPECTION): name an instance type")?;
+    let body = get(bind, "/v1/status")?;
+    let snapshot: Snapshot =
+        serde_json::from_str(&body).map_err(|error| format!("the daemon's answer cannot be read: {error}"))?;
+    print(out, &node_answer(question, &snapshot)?)
+}
+
+fn node_answer(question: &Question, snapshot: &Snapshot) -> Result<String, String> {
+    const UNKNOWN: &str = "the daemon does not know the limits of this instance type yet: name the type";
+    let (capacity, instance) = (snapshot.capacity.as_ref().ok_or(UNKNOWN)?, snapshot.instance.as_ref().ok_or(UNKNOWN)?);
+    let max_pods = capacity.addresses.saturating_add(HOST_NETWORK_PODS);
+    let name = &instance.instance_type;
+    if question.json {
+        let answer = json!({
+            "instanceType": name, "maxPods": max_pods, "addresses": capacity.addresses,
+            "limit": capacity.limit, "now": capacity.now,
+        });
+        return Ok(format!("{answer:#}\n"));
+    }
+    Ok(format!(
+        "{max_pods}\n{name}: {} = {} addresses, and 2 pods on the host's network; {} of the addresses by the settings, {} by what \
+         the subnets have now\n",
+        capacity.formula, capacity.addresses, capacity.limit, capacity.now
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::*;
+
+    fn asked(words: &[&str]) -> Result<Question, String> {
+        let mut parser = lexopt::Parser::from_args(words.iter().map(OsString::from));
+        question(&mut parser).map_err(|error| error.to_string())
+    }
+
+    fn said(words: &[&str]) -> Result<String, String> {
+        let question = asked(words)?;
+        let name = question.instance_type.clone().unwrap();
+        let mut out = Vec::new();
+        of_type(&question, &name, &mut out)?;
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    /// Rows of the EKS user guide and of `max-pods-calculator.sh`; `instance_limits` has more, with their sources.
+    #[test]
+    fn the_first_line_is_the_number_and_what_follows_says_how_it_comes_about() {
+        for (words, number, part) in [
+            (&["m5.large"][..], "29", "m5.large: 3 ENIs x 9 addresses = 27 addresses, and 2 pods"),
+            (&["m5.large", "--custom-networking"], "20", "2 ENIs x 9 addresses"),
+            (&["--prefixes", "m5.large"], "434", "EKS recommends 110 at most for a type with 2 vCPUs"),
+            (&["m5.large", "--prefixes", "--custom-networking"], "290", "EKS recommends 110"),
+            (&["m5.large", "--trunk", "--max-eni", "2"], "11", "1 ENI x 9 addresses"),
+            (&["d3.xlarge", "--prefixes", "--custom-networking"], "98", "3 ENIs x 2 prefixes x 16"),
+            (&["m4.large", "--prefixes"], "20", "m4.large takes no prefixes"),
+        ] {
+            let text = said(words).unwrap();
+            assert_eq!(text.lines().next(), Some(number), "{words:?}");
+            assert!(text.contains(part), "{words:?}: {text}");
+        }
+    }
+
+    #[test]
+    fn machines_get_the_same_as_json() {
+        let text = said(&["m5.large", "--prefixes", "-o", "json"]).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let wanted = json!({
+            "instanceType": "m5.large", "maxPods": 434, "recommended": 110, "addresses": 432,
+            "enis": 3, "slotsPerEni": 9, "addressesPerSlot": 16,
+        });
+        assert_eq!(value, wanted);
+    }
+
+    #[test]
+    fn an_unknown_type_is_an_error_with_near_names() {
+        let error = said(&["m5.larg"]).unwrap_err();
+        assert!(error.contains("`m5.larg`") && error.contains("is it m5.large"), "{error}");
+        assert_eq!(said(&["pentium"]).unwrap_err(), "no instance type `pentium` in the table");
+    }
+
+    #[test]
+    fn wrong_words_are_named() {
+        for (words, part) in [
+            (&["--prefixes"][..], "name a type"),
+            (&["m5.large", "m5.large"], "m5.large"),
+            (&["m5.large", "--max-eni", "0"], "--max-eni 0"),
+            (&["m5.large", "-o", "yaml"], "-o yaml"),
+            (&["m5.large", "--frob"], "frob"),
+        ] {
+            let error = asked(words).unwrap_err();
+            assert!(error.contains(part), "{words:?}: {error}");
+        }
+        assert_eq!(asked(&[]), Ok(Question::default()));
+    }
+}

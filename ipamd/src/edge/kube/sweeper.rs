@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Takes part in the election of the one node that sweeps leaked ENIs for its cluster: the calls that [`Election`] asks for, on one
+//! Lease that is read now and then, never watched.
+//!
+//! Decides nothing of it: when to look, when to take over and how long to believe is the core's `election`, what an elected node
+//! does is its `leaked`. Here is what the API server makes of a call. There is an election where the cluster has a name and its leaked
+//! ENIs are swept by us; a node takes part once it knows who it is. Where the Lease cannot be read or written, nobody is
+//! elected, and every node sweeps seldom on its own.
+//!
+//! A node whose role may not sweep gives the Lease up, and stands aside for a dozen looks.
+//!
+//! ```text
+//! {kind: Lease, metadata: {name: enid-sweeper, namespace: MY_POD_NAMESPACE},
+//!  spec: {holderIdentity: <node>_<boot>, leaseDurationSeconds: 180, renewTime: …, leaseTransitions: 3}}
+//! ```
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use ipamd_core::election::{Answer, Call, Elected, Election, Lease as Held, Pace};
+use ipamd_core::{Config, Event};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::{Api, GetParams, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::status::{Status, Work};
+use super::writer::micros;
+use super::{Edge, pause};
+use crate::clock;
+use crate::edge::ready;
+use crate::inbox::Inbox;
+use crate::telemetry::chain;
+
+const NAME: &str = "enid-sweeper";
+const NAMESPACE: &str = "kube-system";
+/// The most that one call may take.
+const CALL: Duration = Duration::from_secs(10);
+/// Until the node knows who it is.
+const UNBORN: Duration = Duration::from_secs(1);
+/// Looks that a node stands aside for which may not sweep.
+const ASIDE_LOOKS: u32 = 12;
+
+/// A node's part.
+pub(super) struct Sweeper {
+    api: Api<Lease>,
+    me: String,
+    pace: Pace,
+    salt: u64,
+    inbox: Inbox,
+    status: Status,
+    /// Of the Lease as it was read last.
+    transitions: i32,
+}
+
+/// Runs until the daemon ends, where there is something to elect.
+pub(super) async fn run(sweeper: Option<Sweeper>) {
+    if let Some(sweeper) = sweeper {
+        sweeper.run().await;
+    }
+}
+
+/// How quick it is; `None`: there is nothing to elect.
+fn pace(config: &Config) -> Option<Pace> {
+    let age = config.leaked_eni_age.filter(|_| config.cluster_name.is_some() && config.provisioning.is_full())?;
+    Some(Pace::of_age(age))
+}
+
+impl Sweeper {
+    pub(super) fn new(edge: &Edge, client: kube::Client) -> Option<Self> {
+        let pace = pace(&edge.config)?;
+        let namespace = edge.config.kubernetes.namespace.as_deref().unwrap_or(NAMESPACE);
+        // Two machines that call themselves alike are two all the same.
+        let boot = ready::boot_id().unwrap_or_default();
+        let me = format!("{}_{}", edge.node, boot.get(..8).unwrap_or(&boot));
+        let mut hasher = DefaultHasher::new();
+        me.hash(&mut hasher);
+        Some(Self {
+            api: Api::namespaced(client, namespace),
+            me,
+            pace,
+            salt: hasher.finish(),
+            inbox: edge.inbox.clone(),
+            status: edge.status.clone(),
+            transitions: 0,
+        })
+    }
+
+    async fn run(mut self) {
+        loop {
+            match self.inbox.snapshot().await {
+                None => return,
+                Some(snapshot) if snapshot.instance.is_some() => break,
+                Some(_) => pause(UNBORN).await,
+            }
+        }
+        let mut election = Election::new(self.me.clone(), self.pace, self.salt, clock::boot());
+        let mut told = Elected::Nobody;
+        loop {
+            let elected = election.elected(clock::boot());
+            if elected != told {
+                self.inbox.event(Event::SweeperElected(elected));
+                told = elected;
+            }
+            pause(election.due().since(clock::boot())).await;
+            let Some(snapshot) = self.inbox.snapshot().await else { return };
+            let now = clock::boot();
+            if snapshot.sweep.is_denied && matches!(election.elected(now), Elected::ThisNode { .. }) {
+                tracing::warn!("this node's role may not sweep leaked ENIs: another node is to do it");
+                election.stand_down(now + self.pace.look * ASIDE_LOOKS, now);
+                self.inbox.event(Event::SweeperElected(Elected::AnotherNode));
+                told = Elected::AnotherNode;
+            }
+            let is_holder = matches!(election.elected(now), Elected::ThisNode { .. });
+            let sent = clock::boot();
+            let call = election.call(sent);
+            let answer = self.make(&call, is_holder).await;
+            election.ended(&call, answer, (sent, clock::boot()));
+        }
+    }
+
+    /// One call. A holder that looks must see its own write, others may see what is in the API server's cache.
+    async fn make(&mut self, call: &Call, is_holder: bool) -> Answer {
+        let stamp = micros(clock::now().unix_nanos);
+        let fresh = if is_holder { GetParams::default() } else { GetParams::any() };
+        let patch = PatchParams::default();
+        let outcome = match call {
+            Call::Look => self.within(self.api.get_with(NAME, &fresh)).await,
+            Call::Create => match serde_json::from_value(self.made(&stamp)) {
+                Ok(lease) => self.within(self.api.create(&PostParams::default(), &lease)).await,
+                Err(error) => Outcome::Said(Err(kube::Error::SerdeError(error))),
+            },
+            Call::Renew { version, takes_over } => {
+                let patched = Patch::Merge(self.renewed(version, *takes_over, &stamp));
+                self.within(self.api.patch(NAME, &patch, &patched)).await
+            }
+            Call::GiveUp { version } => {
+                let patched = Patch::Merge(given_up(version, &stamp));
+                self.within(self.api.patch(NAME, &patch, &patched)).await
+            }
+        };
+        self.answer(call, outcome)
+    }
+
+    async fn within(&self, call: impl Future<Output = kube::Result<Lease>>) -> Outcome {
+        timeout(CALL.min(self.pace.renew), call).await.map_or(Outcome::Silence, Outcome::Said)
+    }
+
+    fn answer(&mut self, call: &Call, outcome: Outcome) -> Answer {
+        let error = match outcome {
+            Outcome::Said(Ok(lease)) => {
+                self.status.works(Work::Sweeper);
+                let spec = lease.spec.unwrap_or_default();
+                self.transitions = spec.lease_transitions.unwrap_or(0);
+                let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+                return Answer::Lease(Held {
+                    version: lease.metadata.resource_version.unwrap_or_default(),
+                    holder: spec.holder_identity.unwrap_or_default(),
+                    duration: Duration::from_secs(seconds.unwrap_or(0)),
+                });
+            }
+            Outcome::Said(Err(kube::Error::Api(status))) if status.code == 409 => {
+                self.status.works(Work::Sweeper);
+                return Answer::Conflict;
+            }
+            // Of a Create: there is no such namespace.
+            Outcome::Said(Err(kube::Error::Api(status))) if status.code == 404 && *call != Call::Create => {
+                self.status.works(Work::Sweeper);
+                return Answer::Missing;
+            }
+            Outcome::Said(Err(kube::Error::Api(status))) => format!("{} ({})", status.message, status.code),
+            Outcome::Said(Err(error)) => chain(&error),
+            Outcome::Silence => "no answer in time".to_owned(),
+        };
+        self.status.fails(Work::Sweeper, error);
+        Answer::Failed
+    }
+
+    fn made(&self, stamp: &str) -> Value {
+        json!({ "metadata": { "name": NAME }, "spec": self.spec(stamp, Some(0)) })
+    }
+
+    fn renewed(&self, version: &str, takes_over: bool, stamp: &str) -> Value {
+        let transitions = takes_over.then(|| self.transitions.saturating_add(1));
+        json!({ "metadata": { "resourceVersion": version }, "spec": self.spec(stamp, transitions) })
+    }
+
+    /// `transitions`: it is another node's from now on.
+    fn spec(&self, stamp: &str, transitions: Option<i32>) -> Value {
+        let mut spec = json!({
+            "holderIdentity": self.me, "leaseDurationSeconds": self.pace.duration.as_secs(), "renewTime": stamp,
+        });
+        if let Some(transitions) = transitions {
+            spec["acquireTime"] = json!(stamp);
+            spec["leaseTransitions"] = json!(transitions);
+        }
+        spec
+    }
+}
+
+fn given_up(version: &str, stamp: &str) -> Value {
+    json!({ "metadata": { "resourceVersion": version }, "spec": { "holderIdentity": "", "renewTime": stamp } })
+}
+
+/// What became of a call.
+enum Outcome {
+    Said(kube::Result<Lease>),
+    Silence,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_an_election_where_a_cluster_with_a_name_is_swept_by_us() {
+        let named = Config { cluster_name: Some("blue".to_owned()), ..Config::default() };
+        assert_eq!(pace(&named).map(|pace| pace.duration), Some(Duration::from_secs(180)));
+        let others = [
+            Config::default(),
+            Config { leaked_eni_age: None, ..named.clone() },
+            Config { provisioning: ipamd_core::config::Provisioning::Disabled, ..named.clone() },
+            Config { provisioning: ipamd_core::config::Provisioning::ImdsOnly, ..named },
+        ];
+        assert!(others.iter().all(|config| pace(config).is_none()));
+    }
+}
