@@ -170,9 +170,19 @@ impl Topology {
     /// # Errors
     /// Not root, a program or binary is missing, or the kernel refuses.
     pub fn build(spec: &TopologySpec) -> Result<Self, TopologyError> {
+        Self::build_with(spec, |_| {})
+    }
+
+    /// The same, with whatever else the VPC is to have: further subnets, security groups.
+    ///
+    /// # Errors
+    /// As [`Self::build`]; what was added does not fit.
+    pub fn build_with(spec: &TopologySpec, change: impl FnOnce(&mut VpcConfig)) -> Result<Self, TopologyError> {
+        let mut config = config(spec);
+        change(&mut config);
         let rp_filter = spec.nodes.iter().map(|node| (node.name.clone(), node.rp_filter)).collect();
         let choices = Choices { seed: SEED, rp_filter, ..Choices::default() };
-        let RunningVpc { emulator, runtime, fabric, instances, world } = RunningVpc::build(config(spec), &choices)?;
+        let RunningVpc { emulator, runtime, fabric, instances, world } = RunningVpc::build(config, &choices)?;
         let nodes = instances.iter().map(|booted| Node::new(&world, &booted.netns, booted.endpoints));
         let nodes = nodes.collect::<Result<_, _>>()?;
         Ok(Self { nodes, emulator, fabric, runtime, world })

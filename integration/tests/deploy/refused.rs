@@ -57,6 +57,7 @@ fn values_that_need_each_other_are_refused_with_what_to_do() {
     for (values, named) in [
         ("env: {ANNOTATE_POD_IP: true}".to_owned(), "features.annotatePodIP"),
         ("nodeClasses: {classes: {a: {env: {ANNOTATE_POD_IP: 'T'}}}}".to_owned(), "features.annotatePodIP"),
+        ("env: {AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG: true}".to_owned(), "features.customNetworking"),
         ("features: {kubernetes: false, startupTaint: true}".to_owned(), "features.startupTaint"),
         ("env: {ENID_FULL_TAINT: 'a/b:NoSchedule'}".to_owned(), "features.fullTaint"),
         (

@@ -50,11 +50,7 @@ fn each_feature_adds_its_own_rights_and_no_others() {
         ("fullTaint: true", vec!["/nodes patch"]),
         (
             "customNetworking: true",
-            vec![
-                "crd.k8s.amazonaws.com/eniconfigs get",
-                "crd.k8s.amazonaws.com/eniconfigs list",
-                "crd.k8s.amazonaws.com/eniconfigs watch",
-            ],
+            vec!["crd.k8s.amazonaws.com/eniconfigs list", "crd.k8s.amazonaws.com/eniconfigs watch"],
         ),
         (
             "podENI: true",

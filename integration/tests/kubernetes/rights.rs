@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::AtomicUsize;
 
 use integration::kube_http::Right;
+use integration::kube_http::resource::ENI_CONFIGS;
 use integration::pods;
 use serde_json::json;
 
@@ -30,9 +31,13 @@ fn documented() -> BTreeSet<(String, String, String)> {
 #[test]
 fn the_documented_rights_are_those_that_are_used() {
     let documented = documented();
-    assert!(documented.len() >= 12, "{documented:?}");
+    assert!(documented.len() >= 14, "{documented:?}");
     let mut bed = Bed::new();
     bed.change_node(json!({ "spec": { "taints": [{ "key": "enid.dev/starting", "effect": "NoExecute" }] } }));
+    // One ENI besides the primary one, which has none of the pods then.
+    let subnet = bed.topology.emulator.with_model(|vpc, _| vpc.subnet_named("b").unwrap().id.to_string());
+    let eni_config = json!({ "metadata": { "name": "default" }, "spec": { "subnet": subnet } });
+    bed.api.put(&ENI_CONFIGS, None, eni_config).unwrap();
     bed.open();
     bed.start(&[
         ("ANNOTATE_POD_IP", "true"),
@@ -41,7 +46,8 @@ fn the_documented_rights_are_those_that_are_used() {
         ("ENID_EXTENDED_RESOURCE", "enid.dev/address"),
         ("CLUSTER_NAME", "blue"),
         ("ENID_LEAKED_ENI_AGE", "10"),
-        ("MAX_ENI", "1"),
+        ("AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG", "true"),
+        ("MAX_ENI", "2"),
         ("WARM_IP_TARGET", "1"),
     ]);
     bed.bind_pod("a", json!({}));

@@ -170,6 +170,8 @@ impl fmt::Display for Fill {
 pub enum SubnetQuery {
     /// One subnet.
     Id(SubnetId),
+    /// These, wherever they are: those that there are, the others left out.
+    Named(Vec<SubnetId>),
     /// All of a VPC and an Availability Zone.
     Zone {
         /// The VPC.

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::InstanceFacts;
 use crate::ids::{AllocationKey, AttachmentId, DeviceIndex, EniId, MacAddr, PodRef, SecurityGroupId, SubnetId};
 use crate::planner::guess::Guess;
+use crate::pod_network::PodNetwork;
 
 #[cfg(test)]
 mod tests;
@@ -170,6 +171,19 @@ pub struct OwnJournal {
     /// Subnets of the zone as their tags had them, sorted by id; what stands when EC2 does not answer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub places: Vec<PlaceRecord>,
+    /// Custom networking: the API server's last word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_network: Option<PodNetworkRecord>,
+}
+
+/// What was said of the node's ENIConfig.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodNetworkRecord {
+    /// When it was first said, since boot.
+    pub since_nanos: u64,
+    /// The word.
+    pub said: PodNetwork,
 }
 
 /// What was observed of this node's ADDs and ENIs.
@@ -268,6 +282,9 @@ pub struct PlaceRecord {
     pub cidr: Ipv4Net,
     /// Whether pods can be there.
     pub standing: PlaceStanding,
+    /// Its tags, with custom networking; any order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<(String, String)>,
 }
 
 /// What a subnet's tags say of it (`kubernetes.io/role/cni` and the cluster's).
@@ -381,6 +398,9 @@ pub struct CreateRecord {
     pub subnet_id: SubnetId,
     /// Groups asked for.
     pub security_group_ids: Vec<SecurityGroupId>,
+    /// The ENIConfig that said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eni_config: Option<String>,
     /// Secondary addresses asked for.
     pub secondary_addresses: u32,
     /// Prefixes asked for, in their place; absent in files of versions without prefixes.

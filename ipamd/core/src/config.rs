@@ -35,7 +35,7 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-pub use kubernetes::{KubernetesConfig, Taint};
+pub use kubernetes::{EniConfigKeys, KubernetesConfig, Taint};
 pub use layers::{ANNOTATION, Layers, Origin, Resolved, read_annotations};
 pub use live::LiveSettings;
 pub use markdown::markdown_table;
@@ -110,7 +110,8 @@ pub struct Config {
     pub cluster_name: Option<String>,
     /// Further tags of new ENIs (`ADDITIONAL_ENI_TAGS`).
     pub additional_eni_tags: BTreeMap<String, String>,
-    /// Where new ENIs are made: in the zone's tagged subnets, or in the primary ENI's alone (`ENABLE_SUBNET_DISCOVERY`).
+    /// Where new ENIs are made: in the zone's tagged subnets, in the primary ENI's alone (`ENABLE_SUBNET_DISCOVERY`), or in the
+    /// ENIConfig's (`AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG`).
     pub subnets: SubnetChoice,
     /// Whose business ENIs and addresses are (`DISABLE_NETWORK_RESOURCE_PROVISIONING`, `ENABLE_IMDS_ONLY_MODE`).
     pub provisioning: Provisioning,
@@ -245,6 +246,8 @@ pub enum SubnetChoice {
     Tagged,
     /// In the primary ENI's subnet; no subnet's tags are looked at.
     Primary,
+    /// In those that the node's ENIConfig names (`AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG`); the primary ENI gets no more addresses.
+    EniConfig,
 }
 
 /// Whose business ENIs and addresses are.

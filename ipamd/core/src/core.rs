@@ -35,6 +35,7 @@ mod limits;
 mod outlook;
 mod patience;
 mod places;
+pub(crate) mod pod_network;
 mod pool;
 mod record;
 pub(crate) mod repair;
@@ -105,6 +106,7 @@ pub struct Core {
     pub(crate) waited: bool,
     pub(crate) subnets: BTreeMap<SubnetId, Subnet>,
     pub(crate) zone: Zone,
+    pub(crate) pod_networking: pod_network::PodNetworking,
     /// Limits that nobody tells, as far as EC2's refusals have taught them.
     pub(crate) guess: Option<Guess>,
     pub(crate) sweep: leaked::Sweep,
@@ -239,6 +241,7 @@ impl Core {
             Event::EnisChanged => self.describe_after = Some(turn.boot()),
             Event::NodeSchedulable(schedulable) => self.schedulable = schedulable,
             Event::PodsBound(pods) => self.announced.bound = pods,
+            Event::PodNetworkChanged(said) => self.pod_network_changed(turn, said),
             Event::SweeperElected(elected) => self.sweeper_elected(turn, elected),
             Event::AddRequested { request, key, pod, deadline } => {
                 self.add_requested(turn, key, pod, crate::waiters::Call { request, deadline });

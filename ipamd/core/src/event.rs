@@ -16,6 +16,7 @@ use crate::ids::{
     ActionId, AllocationKey, AttachmentId, BootTime, DeviceIndex, EniId, InstanceId, MacAddr, PodRef, RequestId,
     SecurityGroupId, SubnetId, VpcId,
 };
+use crate::pod_network::PodNetwork;
 use crate::repair::{KernelChange, RepairReport};
 
 /// Something that happened.
@@ -41,6 +42,9 @@ pub enum Event {
     /// The pods that are bound to this node and want an address of their own (host network and finished ones left out), all
     /// of them each time: what is announced and has no address yet is demand. Never said: demand is what asks.
     PodsBound(BTreeSet<PodRef>),
+    /// Custom networking: what the API server says of this node's ENIConfig. Never said: nobody knows yet, and the last word of
+    /// this boot holds.
+    PodNetworkChanged(PodNetwork),
     /// Which node sweeps leaked ENIs for its cluster. Never said: nobody elects one.
     SweeperElected(Elected),
     /// An ADD call. The daemon must answer before `deadline`.
@@ -236,6 +240,8 @@ pub struct AttachmentView {
 pub struct SubnetView {
     /// The subnet.
     pub subnet_id: SubnetId,
+    /// Its VPC.
+    pub vpc_id: VpcId,
     /// Its block.
     pub cidr: Ipv4Net,
     /// Free addresses as EC2 counts them.

@@ -18,6 +18,7 @@
 //!   election                     which of many nodes does a thing for all of them
 //!   ec2                          error codes as classes, the request bucket; for the EC2 edge and the simulation
 //!   checkpoint, restore          state to bytes; bytes and kernel to state
+//!   pod_network                  custom networking: what the API server says of the node's ENIConfig
 //!   snapshot                     the state for `ipamd status`
 //! ```
 
@@ -35,6 +36,7 @@ pub mod faults;
 pub mod ids;
 mod lifecycle;
 mod planner;
+pub mod pod_network;
 mod reads;
 pub mod reason;
 pub mod repair;

@@ -233,6 +233,8 @@ pub(crate) struct Eni {
     pub(crate) was_attached: bool,
     /// Whether it was reported as stuck.
     pub(crate) stuck_reported: bool,
+    /// The ENIConfig that it was made for, by its tag; its groups follow that.
+    pub(crate) eni_config: Option<String>,
     /// Its subnet is excluded: what is free on it is not given out.
     pub(crate) excluded: bool,
     pub(crate) upkeep: Upkeep,
@@ -308,6 +310,7 @@ impl Eni {
             asked_at: None,
             was_attached: view.attachment.is_some(),
             stuck_reported: false,
+            eni_config: crate::tags::eni_config(view).map(str::to_owned),
             excluded: false,
             upkeep: Upkeep::default(),
             steering: Steering::new(now),
@@ -384,6 +387,8 @@ pub(crate) struct Request {
     pub(crate) token: String,
     pub(crate) subnet_id: SubnetId,
     pub(crate) security_group_ids: Vec<SecurityGroupId>,
+    /// The ENIConfig that said so.
+    pub(crate) eni_config: Option<String>,
     /// What it is created with.
     pub(crate) fill: Fill,
     pub(crate) device_index: DeviceIndex,

@@ -42,6 +42,10 @@ pub enum ReasonCode {
     LimitsUnknown,
     /// No subnet of the zone is usable for pods by its tags.
     NoUsableSubnet,
+    /// Custom networking: the node's ENIConfig is not there, cannot be read, or nobody has said yet which it is.
+    EniConfigMissing,
+    /// Custom networking: what the node's ENIConfig says cannot be used, wholly or in part.
+    EniConfigFaulty,
     /// ENIs and addresses are someone else's business by configuration.
     ProvisioningDisabled,
     /// The kernel did not forget a released address's connections in time: it is given out all the same.

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::WarmTargets;
 use crate::event::{FailureClass, InstanceFacts, TrackedConnections};
-use crate::ids::{DeviceIndex, EniId, MacAddr, PodRef, RouteTable, SubnetId};
+use crate::ids::{DeviceIndex, EniId, MacAddr, PodRef, RouteTable, SecurityGroupId, SubnetId};
+use crate::pod_network::EniConfigName;
 use crate::reason::ReasonCode;
 use crate::repair::RepairKind;
 
@@ -57,6 +58,9 @@ pub struct Snapshot {
     /// Subnets that had no /28 when asked for one, by id.
     #[serde(default)]
     pub prefix_refusals: Vec<PrefixRefusalSnapshot>,
+    /// Custom networking; `None`: it is off.
+    #[serde(default)]
+    pub pod_network: Option<PodNetworkSnapshot>,
     /// Where EC2's word differs from ours.
     #[serde(default)]
     pub drift: DriftSnapshot,
@@ -109,6 +113,42 @@ pub struct SupplySnapshot {
     pub code: Option<ReasonCode>,
     /// Why, with the numbers; empty when it gets one.
     pub text: String,
+}
+
+/// Custom networking: which ENIConfig the node has, and what its subnets are worth now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodNetworkSnapshot {
+    /// The ENIConfig; `None`: nobody has said yet which it is.
+    pub eni_config: Option<EniConfigName>,
+    /// For how long that, and what it says, has been so.
+    pub for_ms: u64,
+    /// Groups of new ENIs; empty while there are none to be made.
+    pub security_group_ids: Vec<SecurityGroupId>,
+    /// What it says of subnets, in its order; those that tags stand for one by one.
+    pub subnets: Vec<PodSubnetSnapshot>,
+    /// Why no ENI is made for pods; `None`: they are.
+    pub problem: Option<String>,
+}
+
+/// A subnet of an ENIConfig.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodSubnetSnapshot {
+    /// The subnet; `None`: the entry means none.
+    pub subnet_id: Option<SubnetId>,
+    /// The entry: an id, tags, or a field that cannot be understood.
+    pub entry: String,
+    /// Lower ones are used first.
+    pub order: u32,
+    /// Its share among those of its order.
+    pub weight: u32,
+    /// Free addresses as EC2 last counted them, what was asked for since taken off; `None`: not known.
+    pub free: Option<u32>,
+    /// ENIs of ours there, those asked for among them.
+    pub enis: u32,
+    /// `usable`, or what keeps it from being used.
+    pub standing: String,
 }
 
 /// How it stands with the API server.

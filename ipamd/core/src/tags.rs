@@ -2,7 +2,7 @@
 //! Tags and description of ENIs: what ours carry, and whose an ENI is by its tags.
 //!
 //! Keys are the reference's (amazon-vpc-cni-k8s, `pkg/awsutils`), so that either daemon knows the other's ENIs, plus the
-//! client token of the create call. The verdict on an attached ENI, first match wins:
+//! client token of the create call and the name of the ENIConfig. The verdict on an attached ENI, first match wins:
 //!
 //! | sign | verdict |
 //! |---|---|
@@ -27,6 +27,8 @@ pub const INSTANCE_TAG: &str = "node.k8s.amazonaws.com/instance_id";
 pub(crate) const CREATED_AT_TAG: &str = "node.k8s.amazonaws.com/createdAt";
 /// Tag that says `true` on ENIs to be left alone.
 pub(crate) const NO_MANAGE_TAG: &str = "node.k8s.amazonaws.com/no_manage";
+/// Tag with the name of the ENIConfig that an ENI was made for: its security groups follow that one.
+pub const ENI_CONFIG_TAG: &str = "enid.dev/eni-config";
 /// Tag with the name of the cluster that an ENI belongs to.
 pub const CLUSTER_TAG: &str = "cluster.k8s.amazonaws.com/name";
 const OWNER_TAG: &str = "eks:eni:owner";
@@ -95,14 +97,26 @@ pub(crate) fn client_token(view: &EniView) -> Option<&str> {
     view.tags.iter().find(|(name, _)| name == CLIENT_TOKEN_TAG).map(|(_, value)| value.as_str())
 }
 
-/// Tags of a new ENI, sorted by key. `created_at`: RFC 3339.
-pub fn of_new_eni(config: &Config, facts: &InstanceFacts, token: &str, created_at: &str) -> Vec<(String, String)> {
+/// The ENIConfig that an ENI was made for.
+pub(crate) fn eni_config(view: &EniView) -> Option<&str> {
+    view.tags.iter().find(|(name, _)| name == ENI_CONFIG_TAG).map(|(_, value)| value.as_str())
+}
+
+/// Tags of a new ENI, sorted by key. `made`: when, in RFC 3339, and for which ENIConfig.
+pub fn of_new_eni(
+    config: &Config,
+    facts: &InstanceFacts,
+    token: &str,
+    made: (&str, Option<&str>),
+) -> Vec<(String, String)> {
+    let (created_at, eni_config) = made;
     let mut tags = BTreeMap::from([
         (INSTANCE_TAG.to_owned(), facts.instance_id.to_string()),
         (CREATED_AT_TAG.to_owned(), created_at.to_owned()),
     ]);
     tags.extend(of_the_cluster(config));
     tags.insert(CLIENT_TOKEN_TAG.to_owned(), token.to_owned());
+    tags.extend(eni_config.map(|name| (ENI_CONFIG_TAG.to_owned(), name.to_owned())));
     tags.into_iter().collect()
 }
 

@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use std::str::FromStr;
 
 use ipamd_core::event::{AttachmentView, EniView, SubnetView};
-use ipamd_core::ids::{AttachmentId, DeviceIndex, EniId, InstanceId, SubnetId};
+use ipamd_core::ids::{AttachmentId, DeviceIndex, EniId, InstanceId, SubnetId, VpcId};
 use ipnet::Ipv4Net;
 use roxmltree::{Document, Node};
 
@@ -146,6 +146,7 @@ pub fn subnets(xml: &str) -> Result<Vec<SubnetView>, Unreadable> {
         .map(|node| {
             Ok(SubnetView {
                 subnet_id: SubnetId(value(node, "subnetId")?),
+                vpc_id: VpcId(value(node, "vpcId")?),
                 cidr: value(node, "cidrBlock")?,
                 available: value(node, "availableIpAddressCount")?,
                 availability_zone: value(node, "availabilityZone")?,

@@ -5,7 +5,9 @@ use std::io::Write;
 
 use ipamd_core::config::{Bind, WarmTargets};
 use ipamd_core::event::{LostConnections, TrackedConnections};
-use ipamd_core::snapshot::{CapacitySnapshot, EniSnapshot, KubernetesSnapshot, PoolSnapshot, SweepSnapshot};
+use ipamd_core::snapshot::{
+    CapacitySnapshot, EniSnapshot, KubernetesSnapshot, PodSubnetSnapshot, PoolSnapshot, SweepSnapshot,
+};
 use ipamd_core::{Config, Snapshot};
 
 use super::ask::get;
@@ -35,6 +37,7 @@ pub fn render(snapshot: &Snapshot) -> String {
     let sections = [
         summary(snapshot),
         enis(snapshot),
+        pod_network(snapshot),
         others(snapshot),
         pods(snapshot),
         waiters(snapshot),
@@ -150,6 +153,31 @@ fn enis(snapshot: &Snapshot) -> String {
     let rows: Vec<_> = snapshot.enis.iter().map(row).collect();
     let head = ["id", "device", "state", "primary", "addresses", "prefixes", "used", "cooling", "free", "last failure"];
     table("ENIs", &head, &rows)
+}
+
+fn pod_network(snapshot: &Snapshot) -> String {
+    let Some(network) = &snapshot.pod_network else { return String::new() };
+    let row = |subnet: &PodSubnetSnapshot| {
+        vec![
+            subnet.subnet_id.as_ref().map_or("-".to_owned(), ToString::to_string),
+            subnet.entry.clone(),
+            subnet.order.to_string(),
+            subnet.weight.to_string(),
+            subnet.free.map_or("?".to_owned(), |free| free.to_string()),
+            subnet.enis.to_string(),
+            subnet.standing.clone(),
+        ]
+    };
+    let name = network.eni_config.as_ref().map_or("an ENIConfig that nobody has named yet".to_owned(), |name| {
+        format!("{name}, as it is for {}", time(network.for_ms))
+    });
+    let groups = network.security_group_ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let groups = if groups.is_empty() { String::new() } else { format!("; groups {groups}") };
+    let problem = network.problem.as_ref().map(|problem| format!("\n{problem}")).unwrap_or_default();
+    let rows: Vec<_> = network.subnets.iter().map(row).collect();
+    let head = ["subnet", "entry", "order", "weight", "free", "ENIs", "standing"];
+    let title = format!("new ENIs by {name}{groups}{problem}");
+    if rows.is_empty() { format!("{title}\n") } else { table(&title, &head, &rows) }
 }
 
 fn others(snapshot: &Snapshot) -> String {

@@ -3,14 +3,15 @@
 //!
 //! It has a thread and a runtime of its own: a list of 700 pods takes tens of milliseconds to read, for which no ADD should wait.
 //! The rest of the daemon rings a bell and puts news into a bounded queue ([`report`]); it takes the core's state as everyone
-//! does, by a snapshot. What is decided is pure: [`demand`], [`node`], [`condition`], [`capacity`], [`events`],
-//! [`annotation`].
+//! does, by a snapshot. What is decided is pure: [`demand`], [`node`], [`eni_config`], [`condition`], [`capacity`],
+//! [`events`], [`annotation`].
 //!
 //! ```text
 //!              API server                                       the daemon
 //!  Node ──watch──► node ─────► NodeSchedulable ───────────────────► core
 //!                   └────────► labels, annotations ───────────────► layers
 //!  pods ──watch──► demand ───► PodsBound ─────────────────────────► core
+//!  ENIConfig ─watch─► eni_config ─► PodNetworkChanged ────────────► core      with custom networking; the one that the Node names
 //!  conditions, taints, capacity, annotations, events ◄── writer ◄── snapshot, news (refused ADDs, notices), bell
 //!  Lease ◄──polled──► sweeper ► SweeperElected ──────────────────► core
 //! ```
@@ -23,6 +24,7 @@ mod capacity;
 mod client;
 mod condition;
 mod demand;
+mod eni_config;
 mod events;
 mod node;
 mod report;
@@ -35,10 +37,12 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ipamd_core::config::SubnetChoice;
+use ipamd_core::pod_network::{EniConfigName, PodNetwork};
 use ipamd_core::{Config, Event};
 use k8s_openapi::api::core::v1;
 use kube::Api;
-use kube::api::ApiResource;
+use kube::api::{ApiResource, DynamicObject};
 use kube::runtime::watcher;
 use tokio::sync::{Notify, watch as latest};
 use tokio::time::sleep;
@@ -123,7 +127,8 @@ impl Edge {
         let writer = Writer::new(&self, client.clone(), told, (view.subscribe(), pods.clone()));
         let sweeper = Sweeper::new(&self, client.clone());
         let node = self.watch_node(client.clone(), &view);
-        tokio::join!(node, self.watch_pods(client, &pods), writer.run(), sweeper::run(sweeper));
+        let eni_config = self.watch_eni_config(client.clone(), view.subscribe());
+        tokio::join!(node, self.watch_pods(client, &pods), eni_config, writer.run(), sweeper::run(sweeper));
     }
 
     /// `None`: nothing says how to connect, and nothing is going to.
@@ -203,6 +208,60 @@ impl Edge {
             }
         };
         follow(api, (Work::WatchPods, format!("spec.nodeName={}", self.node)), &self.status, take).await;
+    }
+
+    /// Follows the ENIConfig that the Node names, and another one as soon as it names that. What an API server that is away said
+    /// last goes on counting.
+    async fn watch_eni_config(&self, client: kube::Client, mut view: latest::Receiver<Option<View>>) {
+        if self.config.subnets != SubnetChoice::EniConfig {
+            return;
+        }
+        let keys = &self.config.kubernetes.eni_config_keys;
+        let mut name = None;
+        loop {
+            let present = view.borrow_and_update().as_ref().map(|view| eni_config::name_of(view, keys));
+            if present == name {
+                if view.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            name = present;
+            let Some(named) = name.clone() else { continue };
+            tracing::info!("the node has {named}");
+            let another = async {
+                let is_another =
+                    |view: &Option<View>| view.as_ref().is_some_and(|view| eni_config::name_of(view, keys) != named);
+                view.wait_for(is_another).await.map(drop)
+            };
+            tokio::select! {
+                () = self.follow_eni_config(client.clone(), &named) => {}
+                ended = another => if ended.is_err() { return },
+            }
+        }
+    }
+
+    async fn follow_eni_config(&self, client: kube::Client, named: &EniConfigName) {
+        let tell = |said: PodNetwork| self.inbox.event(Event::PodNetworkChanged(said));
+        if !eni_config::is_name(&named.name) {
+            tell(eni_config::absent(named.clone()));
+            return std::future::pending().await;
+        }
+        let api: Api<DynamicObject> = Api::all_with(client, &eni_config::resource());
+        let mut listed = false;
+        let take = |news: News<DynamicObject>| match news {
+            News::Event(watcher::Event::Init) => listed = false,
+            News::Event(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
+                listed = true;
+                tell(eni_config::read(named.clone(), &object.data));
+            }
+            News::Event(watcher::Event::InitDone) if listed => {}
+            News::Event(watcher::Event::InitDone | watcher::Event::Delete(_)) => {
+                tell(eni_config::absent(named.clone()))
+            }
+            News::Failing(_) => {}
+        };
+        follow(api, (Work::WatchEniConfig, format!("metadata.name={}", named.name)), &self.status, take).await;
     }
 }
 

@@ -94,6 +94,7 @@ impl Ec2 {
         let action = "DescribeSubnets";
         let filters = match query {
             SubnetQuery::Id(id) => vec![filter("subnet-id", [id.to_string()])],
+            SubnetQuery::Named(ids) => vec![filter("subnet-id", ids.iter().map(ToString::to_string))],
             SubnetQuery::Zone { vpc_id, availability_zone } => {
                 vec![filter("vpc-id", [vpc_id.to_string()]), filter("availability-zone", [availability_zone.clone()])]
             }
@@ -108,7 +109,7 @@ impl Ec2 {
         views.sort_by(|a, b| a.subnet_id.cmp(&b.subnet_id));
         match query {
             SubnetQuery::Id(id) if views.is_empty() => Err(incomplete(action, format!("no {id} in the answer"))),
-            SubnetQuery::Id(_) | SubnetQuery::Zone { .. } => Ok(views),
+            SubnetQuery::Id(_) | SubnetQuery::Named(_) | SubnetQuery::Zone { .. } => Ok(views),
         }
     }
 
@@ -144,6 +145,7 @@ fn subnet_view(subnet: &Subnet) -> Result<SubnetView, String> {
     let (cidr, available) = cidr.zip(available).ok_or_else(|| format!("{id} without block or free addresses"))?;
     Ok(SubnetView {
         subnet_id: id.into(),
+        vpc_id: subnet.vpc_id().unwrap_or_default().into(),
         cidr,
         available,
         availability_zone: subnet.availability_zone().unwrap_or_default().to_owned(),

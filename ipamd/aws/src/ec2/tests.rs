@@ -556,6 +556,26 @@ async fn the_subnets_of_a_zone_come_with_their_tags() {
 }
 
 #[tokio::test]
+async fn subnets_that_are_named_come_with_vpc_and_zone_and_those_that_there_are_not_are_left_out() {
+    let params = [
+        ("Filter.1.Name", "subnet-id"),
+        ("Filter.1.Value.1", "subnet-1"),
+        ("Filter.1.Value.2", "subnet-2"),
+        ("MaxResults", "1000"),
+    ];
+    let content = "<subnetSet><item><subnetId>subnet-2</subnetId><vpcId>vpc-9</vpcId><cidrBlock>10.0.2.0/24</cidrBlock>\
+        <availableIpAddressCount>7</availableIpAddressCount><availabilityZone>us-east-1b</availabilityZone></item></subnetSet>";
+    let bench = Bench::new(vec![ok("DescribeSubnets", &params, content)]).await;
+    let named = SubnetQuery::Named(vec!["subnet-1".into(), "subnet-2".into()]);
+    let Outcome::SubnetsDescribed(views) = bench.run(ActionKind::DescribeSubnets(named)).await else {
+        panic!("not read")
+    };
+    let [view] = views.as_slice() else { panic!("{views:?}") };
+    assert_eq!((view.vpc_id.as_str(), view.availability_zone.as_str()), ("vpc-9", "us-east-1b"));
+    bench.finish();
+}
+
+#[tokio::test]
 async fn limits_of_an_unlisted_type_come_from_ec2_once() {
     let content = "<instanceTypeSet><item><instanceType>m9.new</instanceType><bareMetal>false</bareMetal>\
         <hypervisor>nitro</hypervisor><vCpuInfo><defaultVCpus>2</defaultVCpus></vCpuInfo><networkInfo>\

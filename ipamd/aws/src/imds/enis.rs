@@ -9,7 +9,7 @@
 use std::net::Ipv4Addr;
 
 use ipamd_core::event::{AttachmentView, EniView, Failure, SubnetView};
-use ipamd_core::ids::{AttachmentId, DeviceIndex, EniId, InstanceId, MacAddr, SecurityGroupId, SubnetId};
+use ipamd_core::ids::{AttachmentId, DeviceIndex, EniId, InstanceId, MacAddr, SecurityGroupId, SubnetId, VpcId};
 
 use super::{Imds, unreadable};
 
@@ -37,6 +37,7 @@ impl Imds {
             }
             return Ok(Some(SubnetView {
                 subnet_id: subnet_id.clone(),
+                vpc_id: VpcId(self.required(&format!("{MACS}{mac}/vpc-id")).await?),
                 cidr: self.parsed(&format!("{MACS}{mac}/subnet-ipv4-cidr-block")).await?,
                 available: 0,
                 availability_zone: self.required("placement/availability-zone").await?,

@@ -10,16 +10,17 @@ use std::time::Duration;
 use super::read::Reader;
 use super::{
     AddressMode, Bind, CniFiles, Config, Layout, LogConfig, LogLevel, LogTarget, NatBlocks, PortChoice, Provisioning,
-    SnatConfig, WarmTargets,
+    SnatConfig, SubnetChoice, WarmTargets,
 };
 use crate::action::PREFIX_ADDRESSES;
 
+const CUSTOM_NETWORKING: &str = "AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG";
 /// More addresses than any instance can hold; keeps sums far from overflow.
 const MOST_ADDRESSES: u32 = 65_535;
 /// More ENIs than any instance can hold.
 const MOST_ENIS: u32 = 1_000;
-/// EC2: 50 tags a resource (EC2 user guide, "Tag restrictions"); ours take up to five.
-const MOST_ADDITIONAL_TAGS: usize = 45;
+/// EC2: 50 tags a resource (EC2 user guide, "Tag restrictions"); ours take up to six.
+const MOST_ADDITIONAL_TAGS: usize = 44;
 /// EC2 user guide, "Tag restrictions".
 const LONGEST_TAG_KEY: usize = 127;
 const LONGEST_TAG_VALUE: usize = 255;
@@ -78,6 +79,7 @@ pub(super) fn note_idle(reader: &mut Reader<'_>, config: &Config) {
     let addresses = matches!(config.warm, WarmTargets::Addresses { .. });
     let by_prefixes = matches!(config.address_mode, AddressMode::Prefixes { .. });
     let nameless = config.kubernetes.node_name.is_none();
+    let custom = config.subnets == SubnetChoice::EniConfig;
     const NO_CONFLIST: &str = "without HOST_CNI_CONFDIR_PATH: no configuration list is written";
     let usual = CniFiles::default();
     let other_log = config.cni.plugin_log != usual.plugin_log;
@@ -92,6 +94,9 @@ pub(super) fn note_idle(reader: &mut Reader<'_>, config: &Config) {
         ("ENABLE_BANDWIDTH_PLUGIN", config.cni.conf_folder.is_none() && config.cni.has_bandwidth, NO_CONFLIST),
         ("DISABLE_POD_V6", config.cni.conf_folder.is_none() && config.cni.disables_pod_ipv6, NO_CONFLIST),
         ("ADDITIONAL_ENI_TAGS", !full, "where ENIs are someone else's to make"),
+        (CUSTOM_NETWORKING, custom && !full, "where ENIs are someone else's to make"),
+        ("ENI_CONFIG_ANNOTATION_DEF", !custom, "without AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG"),
+        ("ENI_CONFIG_LABEL_DEF", !custom, "without AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG"),
         ("ANNOTATE_POD_IP", config.kubernetes.annotates_pods && nameless, "without MY_NODE_NAME"),
         ("ENID_STARTUP_TAINT", nameless, "without MY_NODE_NAME"),
         ("ENID_FULL_TAINT", nameless, "without MY_NODE_NAME"),
@@ -102,6 +107,17 @@ pub(super) fn note_idle(reader: &mut Reader<'_>, config: &Config) {
         if idle && reader.text(name).is_some() {
             reader.note(name, format!("has no effect {because}"));
         }
+    }
+}
+
+/// Settings that would leave every pod without an address together.
+pub(super) fn refuse_clashes(reader: &mut Reader<'_>, config: &Config) {
+    let nameless = config.kubernetes.node_name.is_none() && config.provisioning.is_full();
+    if config.subnets == SubnetChoice::EniConfig && nameless {
+        let value = reader.text(CUSTOM_NETWORKING).unwrap_or_default();
+        let problem =
+            "needs MY_NODE_NAME: the Node says which ENIConfig is meant, and without it no pod would get an address";
+        reader.error(CUSTOM_NETWORKING, &value, problem);
     }
 }
 
@@ -122,6 +138,18 @@ pub(super) fn provisioning(reader: &mut Reader<'_>) -> Provisioning {
         Provisioning::Disabled
     } else {
         Provisioning::Full
+    }
+}
+
+/// Custom networking goes before discovery, as in the reference.
+pub(super) fn subnets(reader: &mut Reader<'_>) -> SubnetChoice {
+    let discovers = reader.boolean("ENABLE_SUBNET_DISCOVERY", true);
+    if reader.boolean(CUSTOM_NETWORKING, false) {
+        SubnetChoice::EniConfig
+    } else if discovers {
+        SubnetChoice::Tagged
+    } else {
+        SubnetChoice::Primary
     }
 }
 

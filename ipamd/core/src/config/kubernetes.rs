@@ -22,6 +22,8 @@ pub struct KubernetesConfig {
     pub service_port: Option<u16>,
     /// Whether pods are annotated with their address (`ANNOTATE_POD_IP`).
     pub annotates_pods: bool,
+    /// Where the Node names its ENIConfig.
+    pub eni_config_keys: EniConfigKeys,
     /// The taint that the node was started with (`ENID_STARTUP_TAINT`).
     pub startup_taint: Option<Taint>,
     /// The taint of a node that has no address for the next pod (`ENID_FULL_TAINT`).
@@ -30,6 +32,22 @@ pub struct KubernetesConfig {
     pub extended_resource: Option<String>,
     /// Where the daemon's own objects are (`MY_POD_NAMESPACE`); `None`: in kube-system.
     pub namespace: Option<String>,
+}
+
+/// Keys of the Node whose value is the name of its ENIConfig; the annotation goes first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EniConfigKeys {
+    /// `ENI_CONFIG_ANNOTATION_DEF`.
+    pub annotation: String,
+    /// `ENI_CONFIG_LABEL_DEF`.
+    pub label: String,
+}
+
+impl Default for EniConfigKeys {
+    fn default() -> Self {
+        let key = "k8s.amazonaws.com/eniConfig".to_owned();
+        Self { annotation: key.clone(), label: key }
+    }
 }
 
 /// A taint of a node, whatever its value.
@@ -56,10 +74,26 @@ pub(super) fn read(reader: &mut Reader<'_>) -> KubernetesConfig {
         endpoint: reader.text("CLUSTER_ENDPOINT"),
         service_port: port.and_then(|port| u16::try_from(port).ok()),
         annotates_pods: reader.boolean("ANNOTATE_POD_IP", false),
+        eni_config_keys: eni_config_keys(reader),
         startup_taint,
         full_taint,
         extended_resource: extended_resource(reader),
         namespace: reader.text("MY_POD_NAMESPACE"),
+    }
+}
+
+fn eni_config_keys(reader: &mut Reader<'_>) -> EniConfigKeys {
+    let usual = EniConfigKeys::default();
+    let mut key = |name: &str, usual: String| match reader.text(name) {
+        Some(text) if !is_key(&text) => {
+            reader.error(name, &text, "the key of a label or annotation, as in a.b/c, is allowed");
+            usual
+        }
+        text => text.unwrap_or(usual),
+    };
+    EniConfigKeys {
+        annotation: key("ENI_CONFIG_ANNOTATION_DEF", usual.annotation),
+        label: key("ENI_CONFIG_LABEL_DEF", usual.label),
     }
 }
 
@@ -144,6 +178,7 @@ mod tests {
             endpoint: None,
             service_port: Some(6443),
             annotates_pods: true,
+            eni_config_keys: EniConfigKeys::default(),
             startup_taint: taint("enid.dev/starting", "NoSchedule"),
             full_taint: taint("enid.dev/full", "PreferNoSchedule"),
             extended_resource: Some("enid.dev/address".to_owned()),

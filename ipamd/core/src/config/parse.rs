@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::read::{Reader, parse_bool};
 use super::variables::{Support, VARIABLES, Variable, Verdict};
-use super::{Config, ConfigError, Note, Source, SubnetChoice, UntaggedEnis, fields, kubernetes, proxy};
+use super::{Config, ConfigError, Note, Source, UntaggedEnis, fields, kubernetes, proxy};
 
 /// Longest cooldown that is taken: a day. More is a mistake of unit.
 const LONGEST_COOLDOWN_SECONDS: u32 = 86_400;
@@ -20,6 +20,7 @@ pub fn parse(source: &dyn Source) -> Result<(Config, Vec<Note>), Vec<ConfigError
     let mut reader = Reader::new(source);
     let config = read_config(&mut reader);
     fields::note_idle(&mut reader, &config);
+    fields::refuse_clashes(&mut reader, &config);
     for variable in VARIABLES {
         judge(&mut reader, variable);
     }
@@ -48,11 +49,7 @@ fn read_config(reader: &mut Reader<'_>) -> Config {
         },
         cluster_name: reader.text("CLUSTER_NAME"),
         additional_eni_tags: fields::additional_tags(reader),
-        subnets: if reader.boolean("ENABLE_SUBNET_DISCOVERY", true) {
-            SubnetChoice::Tagged
-        } else {
-            SubnetChoice::Primary
-        },
+        subnets: fields::subnets(reader),
         provisioning: fields::provisioning(reader),
         provisions_when_cordoned: reader.boolean("AWS_MANAGE_ENIS_NON_SCHEDULABLE", false),
         leaked_eni_age: fields::leaked_eni_age(reader, default.leaked_eni_age),

@@ -110,7 +110,6 @@ fn a_variable_of_the_plugin_is_no_mistake() {
 #[test]
 fn every_setting_that_means_another_network_is_refused() {
     for (name, value) in [
-        ("AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG", "1"),
         ("ENABLE_POD_ENI", "TRUE"),
         ("ENABLE_MULTI_NIC", "t"),
         ("ENABLE_IPv6", "true"),
@@ -133,6 +132,34 @@ fn places_and_modes_are_read() {
     assert_eq!(parsed(&[("ENID_LEAKED_ENI_AGE", "60")]).leaked_eni_age, Some(Duration::from_secs(60)));
     assert_eq!(parsed(&[("ENID_LEAKED_ENI_AGE", "60"), ("DISABLE_LEAKED_ENI_CLEANUP", "true")]).leaked_eni_age, None);
     assert!(parse(&source(&[("ENID_LEAKED_ENI_AGE", "4")])).is_err());
+}
+
+#[test]
+fn custom_networking_goes_before_discovery_and_needs_a_node_name() {
+    const CUSTOM: (&str, &str) = ("AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG", "true");
+    const NODE: (&str, &str) = ("MY_NODE_NAME", "n1");
+    let config =
+        parsed(&[CUSTOM, NODE, ("ENABLE_SUBNET_DISCOVERY", "true"), ("ENI_CONFIG_LABEL_DEF", "topology/zone")]);
+    assert_eq!(config.subnets, SubnetChoice::EniConfig);
+    let keys = &config.kubernetes.eni_config_keys;
+    assert_eq!((keys.annotation.as_str(), keys.label.as_str()), ("k8s.amazonaws.com/eniConfig", "topology/zone"));
+    let errors = parse(&source(&[CUSTOM])).expect_err("nobody says which ENIConfig");
+    assert_eq!((errors.len(), errors[0].variable.as_str()), (1, CUSTOM.0));
+    assert!(errors[0].problem.contains("MY_NODE_NAME"), "{}", errors[0].problem);
+    let errors = parse(&source(&[CUSTOM, NODE, ("ENI_CONFIG_ANNOTATION_DEF", "a b")])).expect_err("no key");
+    assert_eq!(errors[0].variable, "ENI_CONFIG_ANNOTATION_DEF");
+}
+
+#[test]
+fn custom_networking_where_nothing_is_made_or_its_keys_without_it_are_noted() {
+    let noted = |pairs: &[(&str, &str)]| {
+        let (_, notes) = parse(&source(pairs)).expect("accepted");
+        notes.into_iter().map(|note| note.variable).collect::<Vec<_>>()
+    };
+    const CUSTOM: (&str, &str) = ("AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG", "true");
+    assert_eq!(noted(&[CUSTOM, ("ENABLE_IMDS_ONLY_MODE", "true")]), [CUSTOM.0]);
+    assert_eq!(noted(&[CUSTOM, ("DISABLE_NETWORK_RESOURCE_PROVISIONING", "true")]), [CUSTOM.0]);
+    assert_eq!(noted(&[("ENI_CONFIG_LABEL_DEF", "a/b")]), ["ENI_CONFIG_LABEL_DEF"]);
 }
 
 #[test]

@@ -98,7 +98,6 @@ const TEXT: (&str, &str, &str) = ("text", "", "");
 const MUST_BE_FALSE: &[(&str, Verdict)] =
     &[("false", Same), ("*", Refused("not supported yet; only false is allowed"))];
 const ANY: &[(&str, Verdict)] = &[("*", Same)];
-const NO_EFFECT: &[(&str, Verdict)] = &[("*", Noted("has no effect yet"))];
 
 /// Every variable, sorted by group as in the reference's documentation.
 pub const VARIABLES: &[Variable] = &[
@@ -229,11 +228,21 @@ pub const VARIABLES: &[Variable] = &[
     row(
         "AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG",
         BOOL_FALSE,
-        ByValue(MUST_BE_FALSE),
-        "Custom networking through ENIConfig.",
+        Honoured,
+        "Make ENIs in the subnets, and with the security groups, of the ENIConfig that the Node names; the primary ENI gets no pods' addresses.",
     ),
-    row("ENI_CONFIG_ANNOTATION_DEF", TEXT, ByValue(NO_EFFECT), "Node annotation that names the ENIConfig."),
-    row("ENI_CONFIG_LABEL_DEF", TEXT, ByValue(NO_EFFECT), "Node label that names the ENIConfig."),
+    row(
+        "ENI_CONFIG_ANNOTATION_DEF",
+        ("text", "k8s.amazonaws.com/eniConfig", ""),
+        Honoured,
+        "Node annotation that names the ENIConfig; goes before the label.",
+    ),
+    row(
+        "ENI_CONFIG_LABEL_DEF",
+        ("text", "k8s.amazonaws.com/eniConfig", ""),
+        Honoured,
+        "Node label that names the ENIConfig; without either it is `default`.",
+    ),
     row(
         "ENABLE_POD_ENI",
         BOOL_FALSE,

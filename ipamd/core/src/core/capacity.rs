@@ -62,10 +62,11 @@ impl Core {
         }
     }
 
-    /// ENIs that hold a place, give no pod an address and do not leave: other people's, and those in excluded subnets that cannot be
-    /// detached.
+    /// ENIs that hold a place, give no pod an address and do not leave: other people's, those in excluded subnets that cannot be
+    /// detached, and with custom networking the primary one, whatever it still has.
     fn idle_enis(&self) -> u32 {
-        let stays = |eni: &&Eni| eni.excluded && (eni.primary || !eni.created);
+        let idle = |eni: &Eni| eni.excluded || (eni.primary && self.has_pod_network());
+        let stays = |eni: &&Eni| idle(eni) && (eni.primary || !eni.created);
         count(self.enis.values().filter(stays).count()) + self.staying_others()
     }
 

@@ -39,6 +39,7 @@ impl Core {
             Purpose::Describe => self.describe_ended(turn, &purpose, outcome),
             Purpose::Subnet { subnet_id } => self.subnet_ended(turn, &purpose, subnet_id, outcome),
             Purpose::Zone => self.zone_ended(turn, &purpose, outcome),
+            Purpose::PodSubnets { subnet_ids } => self.pod_subnets_ended(turn, &purpose, subnet_ids, outcome),
             Purpose::Groups { eni_id, groups } => self.groups_ended(turn, &purpose, (eni_id, groups), outcome),
             Purpose::Tags { eni_id } => self.tags_ended(turn, &purpose, eni_id, outcome),
             Purpose::Sweep => self.sweep_ended(turn, &purpose, outcome),

@@ -41,7 +41,8 @@ impl Core {
         let mut outlook = Outlook::default();
         // Not enough is known to say no: whatever is missing may come, but not before it is tried again.
         let guessing = self.guess.is_some_and(|guess| guess.is_open());
-        if !self.learned || !self.places_known() || self.facts.is_none() || self.limits.is_none() || guessing {
+        let unknown = !self.learned || !self.places_known() || self.facts.is_none() || self.limits.is_none();
+        if unknown || guessing || (self.pod_network_pending() && self.has_free_slot(now)) {
             let from = if self.facts.is_some() && !self.learned { self.describe.not_before } else { now };
             outlook.add(from, u32::MAX);
         }
@@ -137,6 +138,9 @@ impl Core {
         if let Some(refusal) = self.why_not_scaled() {
             return refusal;
         }
+        if let Some(refusal) = self.no_pod_network(now) {
+            return refusal;
+        }
         if let Some((failure, at)) = self.resting_failure(now).filter(|(_, at)| *at > deadline) {
             return of_failure(&failure, at.since(now));
         }
@@ -160,7 +164,10 @@ impl Core {
         if let Some((failure, at)) = self.resting_failure(now) {
             return of_failure(&failure, at.since(now));
         }
-        if let Some(refusal) = self.pending(now).or_else(|| self.exhausted(now)).or_else(|| self.stuck(now)) {
+        let nowhere = || self.no_pod_network(now).filter(|_| self.rooms(now).is_empty());
+        if let Some(refusal) =
+            self.pending(now).or_else(nowhere).or_else(|| self.exhausted(now)).or_else(|| self.stuck(now))
+        {
             return refusal;
         }
         if let Some(refusal) = self.why_not_scaled() {
@@ -298,10 +305,19 @@ impl Core {
         Some(refusal(ReasonCode::EniStuck, cause, None))
     }
 
+    fn has_free_slot(&self, now: BootTime) -> bool {
+        self.slots(now).is_some_and(|slots| slots > self.slots_taken())
+    }
+
+    /// No ENI can be made for what the ENIConfig says, or does not say, though the instance has a place for one.
+    fn no_pod_network(&self, now: BootTime) -> Option<Refusal> {
+        let refusal = self.why_no_pod_network(now).filter(|_| self.has_free_slot(now))?;
+        Some(Refusal { cause: format!("{} ({})", refusal.cause, self.numbers(now)), ..refusal })
+    }
+
     /// Everything the limits allow is taken.
     fn full(&self, now: BootTime) -> Refusal {
-        let slot_free = self.slots(now).is_some_and(|slots| slots > self.slots_taken());
-        if slot_free && self.place_of_new_eni(now, 1).is_none() {
+        if self.has_free_slot(now) && self.place_of_new_eni(now, 1).is_none() {
             let cause = format!(
                 "no subnet of the zone is usable for pods: tag one with kubernetes.io/role/cni=1 ({})",
                 self.numbers(now)
@@ -367,7 +383,7 @@ fn resting_until(eni: &Eni) -> Option<BootTime> {
     attempt.earliest()
 }
 
-fn of_failure(failure: &Failure, wait: std::time::Duration) -> Refusal {
+pub(super) fn of_failure(failure: &Failure, wait: std::time::Duration) -> Refusal {
     let code = match failure.class {
         FailureClass::Throttled => ReasonCode::Ec2Throttled,
         FailureClass::Denied => ReasonCode::Ec2Denied,

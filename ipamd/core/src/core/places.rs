@@ -11,6 +11,8 @@
 //!     └─ failed: the journal's standings, else the primary subnet; tried again after 10 min at the earliest
 //! ```
 //!
+//! With custom networking the ENIConfig says which subnets there are to choose from (`pod_network`), and tags exclude nothing.
+//!
 //! Addresses of excluded subnets go the same way as a surplus does, three witnesses asked; pods there stay.
 
 use std::time::Duration;
@@ -21,7 +23,7 @@ use crate::config::SubnetChoice;
 use crate::event::{Failure, FailureClass, Outcome, SubnetView};
 use crate::ids::{BootTime, EniId, SubnetId};
 use crate::lifecycle::{Assign, DrainReason, Eni, Phase, RELEASE_AGE, Termination, TryState};
-use crate::planner::place::{self, Patience, Place};
+use crate::planner::place::{self, Patience, Place, Share};
 use crate::reason::{ReasonCode, Refusal};
 use crate::store::Slot;
 
@@ -67,18 +69,29 @@ impl Core {
         None
     }
 
+    /// Whether tags say where ENIs are made, and which subnets serve no new pod.
     fn discovers(&self) -> bool {
         self.config.subnets == SubnetChoice::Tagged && self.may_write()
     }
 
-    /// Whether it is known, as far as it can be, which subnets may serve.
+    /// Whether the zone's subnets are looked at.
+    fn reads_zone(&self) -> bool {
+        self.config.subnets != SubnetChoice::Primary && self.may_write()
+    }
+
+    /// Whether it is known, as far as it can be, where ENIs may be made.
     pub(super) fn places_known(&self) -> bool {
+        self.zone.known || !self.reads_zone()
+    }
+
+    /// Whether it is known, as far as it can be, which subnets serve no new pod.
+    pub(super) fn exclusions_known(&self) -> bool {
         self.zone.known || !self.discovers()
     }
 
     /// Reads the zone when that is due.
     pub(super) fn drive_zone(&mut self, turn: &mut Turn) {
-        if !self.discovers() || self.zone.read.running.is_some() {
+        if !self.reads_zone() || self.zone.read.running.is_some() {
             return;
         }
         let Some(facts) = &self.facts else { return };
@@ -92,11 +105,14 @@ impl Core {
                 (last + IDLE_LOOK).max(looked_at_enis.map_or(last, |looked| self.verify_due(looked)))
             }
         };
-        let at = wanted.max(self.zone.read.not_before);
+        let for_pods = self.zone.read.last.and_then(|last| self.zone_wanted_for_pods(last));
+        let at = for_pods.map_or(wanted, |at| at.min(wanted)).max(self.zone.read.not_before);
         if turn.boot() < at {
             self.alarm(at);
             return;
         }
+        // That it had not been read for long is no reason then.
+        self.zone.used |= for_pods.is_some_and(|at| at < wanted);
         let id = self.start(turn, Purpose::Zone, ActionKind::DescribeSubnets(query));
         self.zone.read.running = Some((id, turn.boot()));
     }
@@ -104,7 +120,7 @@ impl Core {
     /// Whether the zone is due to be read for its age alone by then: it takes the turn of a look at the ENIs.
     pub(super) fn zone_is_next(&self, by: BootTime) -> bool {
         let old = self.zone.read.last.is_some_and(|last| last + IDLE_LOOK <= by);
-        self.discovers() && old && !self.zone.used && self.zone.read.failure.is_none()
+        self.reads_zone() && old && !self.zone.used && self.zone.read.failure.is_none()
     }
 
     pub(super) fn zone_ended(&mut self, turn: &mut Turn, what: &Purpose, outcome: Result<Outcome, Failure>) {
@@ -132,8 +148,9 @@ impl Core {
         self.zone.read.attempts += 1;
         let attempts = self.zone.read.attempts;
         let retry = self.failed(turn, what, &failure, attempts);
-        // Optional for growth: the last good answer stands, so there is no hurry.
-        self.zone.read.failed(failure, retry.max(now + AFTER_FAILURE));
+        // Optional for growth as a rule: the last good answer stands, so there is no hurry.
+        let at = if self.pod_network_pending() { retry } else { retry.max(now + AFTER_FAILURE) };
+        self.zone.read.failed(failure, at);
     }
 
     /// A description of the zone has the primary ENI's subnet.
@@ -146,7 +163,7 @@ impl Core {
         for subnet in self.subnets.values_mut() {
             subnet.standing = None;
         }
-        let mut held = 0;
+        let (mut held, keeps_tags) = (0, self.has_pod_network());
         let counts: Vec<(SubnetId, u32)> = views.iter().map(|view| (view.subnet_id.clone(), view.available)).collect();
         for view in views {
             // The network address, the router, DNS, one reserved and the broadcast address are nobody's (VPC user guide).
@@ -157,13 +174,14 @@ impl Core {
             subnet.standing = Some(standing);
             subnet.free = view.available;
             subnet.cidr = Some(view.cidr);
+            subnet.tags = if keeps_tags { view.tags } else { Vec::new() };
         }
         self.zone.held = Some(held);
         counts.into_iter().for_each(|(id, free)| self.subnet_counted(&id, free));
         let of = |standing| self.subnets.values().filter(|subnet| subnet.standing == Some(standing)).count();
         let (usable, excluded) = (of(Standing::Usable), of(Standing::Excluded));
         turn.debug(format!("the zone has {usable} usable subnets and {excluded} excluded ones"));
-        if usable == 0 {
+        if usable == 0 && self.discovers() {
             turn.error("no subnet of the zone is usable for pods by its tags: no ENI will be made");
         }
         self.touch();
@@ -189,6 +207,9 @@ impl Core {
 
     /// Whether a new ENI may be made in that subnet.
     pub(super) fn is_usable_place(&self, id: &SubnetId) -> bool {
+        if self.has_pod_network() && self.may_write() {
+            return self.pod_places().contains_key(id);
+        }
         let primary = self.facts.as_ref().is_some_and(|facts| facts.subnet_id == *id);
         if !self.discovers() {
             return primary;
@@ -198,15 +219,36 @@ impl Core {
     }
 
     fn places(&self, now: BootTime) -> Vec<Place> {
-        let usable = self.subnets.iter().filter(|(id, _)| self.is_usable_place(id));
-        usable
-            .map(|(id, subnet)| Place {
-                subnet_id: id.clone(),
-                free: subnet.free,
-                patience: self.patience(id, subnet, now),
-                fits: self.ask(id, now).slot == self.mode(),
-            })
-            .collect()
+        if self.has_pod_network() && self.may_write() {
+            let chosen = self.pod_places();
+            let place = |(id, (order, weight)): (&SubnetId, &(u32, u32))| {
+                let share = Share { weight: *weight, enis: self.secondary_enis_in(id) };
+                Place { order: *order, share: Some(share), ..self.place(id, now) }
+            };
+            return chosen.iter().map(place).collect();
+        }
+        let usable = self.subnets.keys().filter(|id| self.is_usable_place(id));
+        usable.map(|id| self.place(id, now)).collect()
+    }
+
+    fn place(&self, id: &SubnetId, now: BootTime) -> Place {
+        let subnet = self.subnets.get(id);
+        Place {
+            subnet_id: id.clone(),
+            free: subnet.map_or(0, |subnet| subnet.free),
+            patience: subnet.map_or(Patience::Ready, |subnet| self.patience(id, subnet, now)),
+            fits: self.ask(id, now).slot == self.mode(),
+            order: 0,
+            share: None,
+        }
+    }
+
+    /// ENIs of ours in a subnet, the primary one left out, and those asked for there.
+    pub(super) fn secondary_enis_in(&self, id: &SubnetId) -> u32 {
+        let ours = |eni: &&Eni| eni.subnet_id == *id && !eni.primary && eni.phase.takes_slot();
+        let made = self.enis.values().filter(ours).count();
+        let asked = self.requests.values().filter(|request| request.subnet_id == *id).count();
+        u32::try_from(made + asked).unwrap_or(u32::MAX)
     }
 
     fn patience(&self, id: &SubnetId, subnet: &Subnet, now: BootTime) -> Patience {

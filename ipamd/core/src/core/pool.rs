@@ -362,7 +362,9 @@ impl Core {
         for eni in self.enis.values() {
             // EC2 assigns to an ENI whether it is attached or not.
             let serves = eni.gives_out() || eni.is_coming(now);
-            if !serves {
+            // With custom networking its subnet is the node's, not the pods': what it has is used, and no more asked for.
+            let closed = eni.primary && self.has_pod_network();
+            if !serves || closed {
                 continue;
             }
             let cap = eni.learned_cap.filter(|(_, until)| now < *until).map_or(per_eni, |(cap, _)| Slots(cap));

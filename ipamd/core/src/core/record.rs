@@ -4,8 +4,8 @@
 use crate::action::{Fill, PREFIX_ADDRESSES};
 use crate::checkpoint::{
     AdaptiveRecord, AddressRecord, Checkpoint, CreateRecord, DepartedRecord, EniLimitRecord, EniRecord, EniStage,
-    OWN_VERSION, OwnJournal, PlaceRecord, PrefixRecord, REFERENCE_VERSION, ReferenceAllocation, ReferenceJournal,
-    ReferenceMetadata, UnassignedRecord, encode,
+    OWN_VERSION, OwnJournal, PlaceRecord, PodNetworkRecord, PrefixRecord, REFERENCE_VERSION, ReferenceAllocation,
+    ReferenceJournal, ReferenceMetadata, UnassignedRecord, encode,
 };
 use crate::ids::{BootTime, EniId};
 use crate::lifecycle::{DetachStep, Eni, Phase, Termination};
@@ -79,12 +79,21 @@ impl Core {
             limits: self.record_limits(),
             learned_enis: self.learned_enis.map(|(enis, until)| EniLimitRecord { enis, until_nanos: nanos(until) }),
             places: self.record_places(),
+            pod_network: self.record_pod_network(),
         }
     }
 
+    fn record_pod_network(&self) -> Option<PodNetworkRecord> {
+        let since_nanos = nanos(self.pod_networking.since);
+        self.pod_networking.said.clone().map(|said| PodNetworkRecord { since_nanos, said })
+    }
+
     fn record_places(&self) -> Vec<PlaceRecord> {
-        let known = self.subnets.iter().filter_map(|(id, subnet)| Some((id, subnet.cidr?, subnet.standing?)));
-        known.map(|(id, cidr, standing)| PlaceRecord { subnet_id: id.clone(), cidr, standing }).collect()
+        let known =
+            self.subnets.iter().filter_map(|(id, subnet)| Some((id, subnet.cidr?, subnet.standing?, &subnet.tags)));
+        known
+            .map(|(id, cidr, standing, tags)| PlaceRecord { subnet_id: id.clone(), cidr, standing, tags: tags.clone() })
+            .collect()
     }
 
     fn record_eni(&self, eni: &Eni) -> EniRecord {
@@ -175,6 +184,7 @@ fn record_create(request: &crate::lifecycle::Request) -> CreateRecord {
         token: request.token.clone(),
         subnet_id: request.subnet_id.clone(),
         security_group_ids: request.security_group_ids.clone(),
+        eni_config: request.eni_config.clone(),
         secondary_addresses,
         prefixes,
         device_index: request.device_index,

@@ -41,13 +41,16 @@ impl Core {
             (Fill::Prefixes(_), Slot::Single) => Fill::Addresses(wanted.addresses().min(self.slots_per_eni()?.0)),
             (wanted, Slot::Single | Slot::Prefix) => wanted,
         };
+        let security_group_ids = self.groups_of_new_eni()?.to_vec();
+        let eni_config = self.pod_policy().map(|policy| policy.eni_config.name.clone());
         let facts = self.facts.as_ref()?;
         self.next_serial += 1;
         let token = format!("{}-{}-{}", facts.instance_id, self.token_stem, self.next_serial);
         let request = Request {
             token: token.clone(),
             subnet_id: place.subnet_id.clone(),
-            security_group_ids: facts.security_group_ids.clone(),
+            security_group_ids,
+            eni_config,
             fill,
             device_index: self.free_device_index(),
             created_at: tags::rfc3339(turn.now.unix_nanos),
@@ -98,7 +101,7 @@ impl Core {
             fill: request.fill,
             client_token: token.to_owned(),
             description: tags::description(facts),
-            tags: tags::of_new_eni(&self.config, facts, token, &request.created_at),
+            tags: tags::of_new_eni(&self.config, facts, token, (&request.created_at, request.eni_config.as_deref())),
         };
         let purpose = Purpose::Create { token: token.to_owned(), fill: request.fill };
         let id = self.start(turn, purpose, kind);
@@ -196,6 +199,7 @@ impl Core {
         eni.created = true;
         eni.asked_at = Some(request.since).filter(|_| !request.maybe_created);
         eni.upkeep.groups = Some(request.security_group_ids);
+        eni.eni_config = request.eni_config;
         let (addresses, prefixes) = (view.secondary_addresses.len(), view.prefixes.len());
         turn.info(format!("ENI {} was created with {addresses} addresses and {prefixes} prefixes", view.eni_id));
         self.enis.insert(view.eni_id.clone(), eni);
@@ -247,8 +251,8 @@ impl Core {
 
     /// Whether it asks for a subnet or groups that new ENIs do not get any more.
     fn is_outdated(&self, request: &Request) -> bool {
-        let groups = self.facts.as_ref().map(|facts| &facts.security_group_ids);
-        groups.is_some_and(|groups| *groups != request.security_group_ids) || !self.is_usable_place(&request.subnet_id)
+        let groups = self.groups_of_new_eni();
+        groups.is_some_and(|groups| groups != request.security_group_ids) || !self.is_usable_place(&request.subnet_id)
     }
 
     /// Whether an ENI that was detached a moment ago may still have its slot in EC2.

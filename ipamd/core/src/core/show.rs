@@ -38,6 +38,7 @@ impl Core {
             journal: self.journal_report.clone(),
             notes: Vec::new(),
             prefix_refusals: self.show_refusals(now),
+            pod_network: self.show_pod_network(now),
             drift: self.show_drift(),
             repair: self.show_repair(now),
             connections: self.connections.last,
@@ -318,6 +319,6 @@ fn retry_in(state: TryState, now: BootTime) -> Option<u64> {
     }
 }
 
-fn millis(time: Duration) -> u64 {
+pub(super) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

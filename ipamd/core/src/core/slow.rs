@@ -59,6 +59,7 @@ fn is_remote(purpose: &Purpose) -> bool {
         | Purpose::Delete { .. }
         | Purpose::Describe
         | Purpose::Zone
+        | Purpose::PodSubnets { .. }
         | Purpose::Groups { .. }
         | Purpose::Tags { .. }
         | Purpose::Sweep

@@ -43,6 +43,7 @@ pub(crate) enum Purpose {
     Describe,
     Subnet { subnet_id: SubnetId },
     Zone,
+    PodSubnets { subnet_ids: Vec<SubnetId> },
     Groups { eni_id: EniId, groups: Vec<SecurityGroupId> },
     Tags { eni_id: EniId },
     Sweep,
@@ -72,6 +73,7 @@ impl Purpose {
             Self::Describe => "describe",
             Self::Subnet { .. } => "subnet",
             Self::Zone => "zone",
+            Self::PodSubnets { .. } => "pod-subnets",
             Self::Groups { .. } => "security-groups",
             Self::Tags { .. } => "tags",
             Self::Sweep => "leaked-enis",
@@ -102,6 +104,10 @@ impl fmt::Display for Purpose {
             Self::Describe => f.write_str("reading the instance's ENIs from EC2"),
             Self::Subnet { subnet_id } => write!(f, "reading {subnet_id} from EC2"),
             Self::Zone => f.write_str("reading the zone's subnets from EC2"),
+            Self::PodSubnets { subnet_ids } => {
+                let ids: Vec<&str> = subnet_ids.iter().map(SubnetId::as_str).collect();
+                write!(f, "looking up {}, which the zone does not have", ids.join(", "))
+            }
             Self::Groups { eni_id, .. } => write!(f, "setting the security groups of {eni_id}"),
             Self::Tags { eni_id } => write!(f, "adding tags to {eni_id}"),
             Self::Sweep => f.write_str("looking for leaked ENIs in EC2"),
@@ -191,6 +197,8 @@ pub(crate) struct Subnet {
     pub(crate) cidr: Option<Ipv4Net>,
     /// What its tags say of it; `None`: the zone's last description does not have it.
     pub(crate) standing: Option<Standing>,
+    /// Its tags as that description had them; kept with custom networking only, which may choose by them.
+    pub(crate) tags: Vec<(String, String)>,
     /// Free addresses as EC2 last counted them, what was asked for since taken off; 0 when never described.
     pub(crate) free: u32,
     pub(crate) exhausted: Option<Exhausted>,

@@ -12,6 +12,7 @@ mod garbage;
 mod leaks;
 mod patience;
 mod places;
+mod pod_network;
 mod pool;
 mod prefixes;
 mod property;

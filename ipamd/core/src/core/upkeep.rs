@@ -3,7 +3,9 @@
 //!
 //! Every secondary ENI that serves has the primary ENI's security groups: what it was made with, or was seen with when it
 //! was first described, is compared with what instance metadata says of the primary one, and set once when that differs.
-//! What somebody sets by hand afterwards stays until the primary ENI's groups change. Tags that a description lacks or has
+//! With custom networking an ENI that was made for the ENIConfig of the node (its tag says so) has that one's groups instead,
+//! and every other one keeps what it was made with (`pod_network`).
+//! What somebody sets by hand afterwards stays until the wanted groups change. Tags that a description lacks or has
 //! with other values are added; none is removed. Which tags: `tags::wanted`.
 //!
 //! One call at a time, and none while a pod waits: nobody's address hangs on it. Tags are added some time in the ten minutes
@@ -39,6 +41,9 @@ impl Core {
     pub(super) fn note_upkeep(&mut self, view: &EniView, now: BootTime) {
         let Some(facts) = &self.facts else { return };
         let Some(eni) = self.enis.get_mut(&view.eni_id) else { return };
+        if let Some(name) = tags::eni_config(view).filter(|name| eni.eni_config.as_deref() != Some(*name)) {
+            eni.eni_config = Some(name.to_owned());
+        }
         if eni.upkeep.groups.is_none() && !view.security_group_ids.is_empty() {
             eni.upkeep.groups = Some(view.security_group_ids.clone());
         }
@@ -91,11 +96,12 @@ impl Core {
             Phase::Configuring(_) | Phase::Ready => {}
             Phase::Attaching(_) | Phase::Draining(_) | Phase::Detaching(_) | Phase::Deleting(_) => return None,
         }
-        let wanted = &self.facts.as_ref()?.security_group_ids;
         let set = |groups: &[SecurityGroupId]| groups.iter().cloned().collect::<BTreeSet<_>>();
-        let differs = eni.upkeep.groups.as_ref().is_some_and(|groups| set(groups) != set(wanted));
-        if differs && !eni.primary && !wanted.is_empty() {
-            return Some(Chore::Groups(wanted.clone()));
+        let differs = |wanted: &&[SecurityGroupId]| {
+            !wanted.is_empty() && eni.upkeep.groups.as_ref().is_some_and(|groups| set(groups) != set(wanted))
+        };
+        if let Some(wanted) = self.groups_wanted(eni).filter(differs) {
+            return Some(Chore::Groups(wanted.to_vec()));
         }
         let missing = &eni.upkeep.missing_tags;
         (!missing.is_empty()).then(|| Chore::Tags(missing.clone()))
@@ -113,7 +119,7 @@ impl Core {
             None => {
                 if let Some(eni) = self.enis.get_mut(id) {
                     eni.upkeep.groups = Some(groups.to_vec());
-                    turn.info(format!("ENI {id} has the primary ENI's {} security groups", groups.len()));
+                    turn.info(format!("ENI {id} has other security groups now, {} of them", groups.len()));
                 }
                 self.upkeep_done(id);
             }

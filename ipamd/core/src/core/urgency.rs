@@ -31,6 +31,7 @@ impl Core {
             | Purpose::Describe
             | Purpose::Subnet { .. }
             | Purpose::Zone
+            | Purpose::PodSubnets { .. }
             | Purpose::Observe
             | Purpose::Flush { .. }
                 if waiting =>
@@ -57,6 +58,7 @@ impl Core {
             Purpose::Describe
             | Purpose::Subnet { .. }
             | Purpose::Zone
+            | Purpose::PodSubnets { .. }
             | Purpose::Sweep
             | Purpose::Observe
             | Purpose::Sandboxes => Priority::Describe,

@@ -16,7 +16,7 @@ use super::{Core, Turn};
 impl Core {
     pub(super) fn serve_waiters(&mut self, turn: &mut Turn) {
         let keys: Vec<_> = self.waiters.iter().map(|waiter| waiter.key.clone()).collect();
-        let mut dry = self.host.applied.is_none() || !self.places_known();
+        let mut dry = self.host.applied.is_none() || !self.exclusions_known();
         for key in keys {
             if let Some(address) = self.store.address_of(&key) {
                 // It has one from the journal; its ENI has become known since it asked.

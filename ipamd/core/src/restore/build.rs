@@ -12,7 +12,7 @@ use crate::checkpoint::{
     AddressRecord, CreateRecord, EniRecord, EniStage, JournalError, OwnJournal, PrefixRecord, ReferenceAllocation,
     ReferenceJournal, UnassignedRecord,
 };
-use crate::config::Config;
+use crate::config::{Config, SubnetChoice};
 use crate::core::state::{
     Drift, Growing, Host, KernelWitness, LAG, MADE_WITHIN, RESOLVE_AFTER, Shrinking, UnassignJob, UnassignStep, Zone,
 };
@@ -110,6 +110,7 @@ fn blank(config: Config, boot_id: String, turn: &Turn) -> Core {
         waited: false,
         subnets: BTreeMap::new(),
         zone: Zone::default(),
+        pod_networking: Default::default(),
         guess: None,
         sweep: Default::default(),
         flushes: Default::default(),
@@ -198,6 +199,11 @@ fn restore_own(core: &mut Core, journal: &OwnJournal, turn: &Turn) -> BTreeSet<I
     for place in &journal.places {
         let subnet = core.subnets.entry(place.subnet_id.clone()).or_default();
         (subnet.cidr, subnet.standing) = (Some(place.cidr), Some(place.standing));
+        subnet.tags.clone_from(&place.tags);
+    }
+    if let Some(record) = journal.pod_network.as_ref().filter(|_| core.config.subnets == SubnetChoice::EniConfig) {
+        core.pod_networking.said = Some(record.said.clone());
+        core.pod_networking.since = since_boot(record.since_nanos);
     }
     core.tombstones_done = journal.tombstones_done.iter().cloned().collect();
     let block = |record: &UnassignedRecord| match record.prefix {
@@ -272,6 +278,7 @@ fn restore_eni(record: &EniRecord, primary: bool, now: BootTime) -> Eni {
         asked_at: None,
         was_attached: record.stage != EniStage::Attaching && !record.never_attached,
         stuck_reported: false,
+        eni_config: None,
         excluded: false,
         upkeep: crate::lifecycle::Upkeep::default(),
         steering: crate::lifecycle::Steering::new(now),
@@ -329,6 +336,7 @@ fn restore_create(record: &CreateRecord, now: BootTime) -> Request {
         token: record.token.clone(),
         subnet_id: record.subnet_id.clone(),
         security_group_ids: record.security_group_ids.clone(),
+        eni_config: record.eni_config.clone(),
         fill: match record.prefixes {
             0 => Fill::Addresses(record.secondary_addresses),
             prefixes => Fill::Prefixes(prefixes),

@@ -140,7 +140,7 @@ fn a_new_eni_carries_the_reference_s_tags_and_its_token() {
         additional_eni_tags: BTreeMap::from([("team".into(), "a".into()), ("eks:eni:owner".into(), "me".into())]),
         ..Config::default()
     };
-    let tags = of_new_eni(&config, &facts(), "token-1", "2026-09-01T00:00:00Z");
+    let tags = of_new_eni(&config, &facts(), "token-1", ("2026-09-01T00:00:00Z", None));
     let expected = [
         ("cluster.k8s.amazonaws.com/name", "blue"),
         ("eks:eni:owner", "me"),

@@ -224,6 +224,7 @@ fn subnets(query: &SubnetQuery) -> Ec2Call {
     let call = Ec2Call::new("DescribeSubnets", Sent::Read);
     match query {
         SubnetQuery::Id(id) => call.with_filter("subnet-id", [id]),
+        SubnetQuery::Named(ids) => call.with_filter("subnet-id", ids),
         SubnetQuery::Zone { vpc_id, availability_zone } => {
             call.with_filter("vpc-id", [vpc_id]).with_filter("availability-zone", [availability_zone])
         }

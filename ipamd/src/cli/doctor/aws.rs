@@ -146,6 +146,12 @@ async fn after_facts(config: &Config, facts: &InstanceFacts, findings: &mut Vec<
     findings.extend(permissions(&verdicts));
     let query = match config.subnets {
         SubnetChoice::Primary => SubnetQuery::Id(facts.subnet_id.clone()),
+        // Which one is the Node's and the API server's to say; the daemon knows.
+        SubnetChoice::EniConfig => {
+            let found = "custom networking: the node's ENIConfig names it; `ipamd status` says how it stands";
+            findings.push(Finding::ok("subnet", found.to_owned()));
+            return;
+        }
         SubnetChoice::Tagged => {
             SubnetQuery::Zone { vpc_id: facts.vpc_id.clone(), availability_zone: facts.availability_zone.clone() }
         }
@@ -167,7 +173,7 @@ async fn subject(ec2: &Ec2, config: &Config, facts: &InstanceFacts) -> Subject {
         eni_id: facts.primary_eni_id.clone(),
         attachment_id,
         subnet_id: facts.subnet_id.clone(),
-        tags: tags::of_new_eni(config, facts, "doctor", &tags::rfc3339(clock::now().unix_nanos)),
+        tags: tags::of_new_eni(config, facts, "doctor", (&tags::rfc3339(clock::now().unix_nanos), None)),
     }
 }
 

@@ -18,6 +18,7 @@ pub(super) enum Work {
     Client,
     WatchNode,
     WatchPods,
+    WatchEniConfig,
     Condition,
     Events,
     Annotations,
@@ -33,6 +34,7 @@ impl Work {
             Self::Client => "making a client",
             Self::WatchNode => "watching the node",
             Self::WatchPods => "watching the node's pods",
+            Self::WatchEniConfig => "watching the node's ENIConfig",
             Self::Condition => "writing the node condition",
             Self::Events => "writing events",
             Self::Annotations => "annotating pods",
@@ -44,7 +46,7 @@ impl Work {
     }
 
     fn is_watch(self) -> bool {
-        matches!(self, Self::WatchNode | Self::WatchPods)
+        matches!(self, Self::WatchNode | Self::WatchPods | Self::WatchEniConfig)
     }
 }
 

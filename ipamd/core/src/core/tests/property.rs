@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::pod_network::{gone, policy};
 use super::world::{Fault, World, key, warm_addresses, warm_enis};
 use crate::config::{AddressMode, Config, Layout, LiveSettings, SubnetChoice};
 use crate::event::{Event, FailureClass};
 use crate::ids::RequestId;
+use crate::pod_network::PodNetwork;
 
 /// Something that happens to a node.
 #[derive(Clone, Debug)]
@@ -68,6 +70,10 @@ enum Blow {
     Stranger,
     /// The next EC2 reads show what was true now.
     Lag,
+    /// With custom networking: the ENIConfig is another one, or gone.
+    EniConfig {
+        which: u8,
+    },
 }
 
 fn faults() -> impl Strategy<Value = Blow> {
@@ -117,6 +123,7 @@ fn blows() -> impl Strategy<Value = Blow> {
         2 => changes().prop_map(|live| Blow::Change { live }),
         1 => Just(Blow::Stranger),
         1 => Just(Blow::Lag),
+        1 => (0_u8..6).prop_map(|which| Blow::EniConfig { which }),
     ]
 }
 
@@ -132,13 +139,43 @@ fn configs() -> impl Strategy<Value = Config> {
         proptest::option::of(0_u32..3).prop_map(|warm_prefixes| AddressMode::Prefixes { warm_prefixes }),
     ];
     let layout = prop_oneof![Just(Layout::Classic), Just(Layout::Flat)];
-    (warm, 0_u64..40, max_enis, mode, layout).prop_map(|(config, cooldown, max_enis, address_mode, layout)| Config {
-        cooldown: Duration::from_secs(cooldown),
-        max_enis,
-        address_mode,
-        layout,
-        ..config
-    })
+    let subnets = prop_oneof![3 => Just(SubnetChoice::Tagged), 1 => Just(SubnetChoice::EniConfig)];
+    (warm, 0_u64..40, max_enis, mode, (layout, subnets)).prop_map(
+        |(config, cooldown, max_enis, address_mode, places)| Config {
+            cooldown: Duration::from_secs(cooldown),
+            max_enis,
+            address_mode,
+            layout: places.0,
+            subnets: places.1,
+            ..config
+        },
+    )
+}
+
+/// What the API server may say of the ENIConfig. (Without custom networking it means nothing.)
+fn word(which: u8) -> PodNetwork {
+    match which {
+        0 => gone("not there"),
+        1 => policy(&[("subnet-2", 0, 1)]),
+        2 => policy(&[("subnet-3", 0, 1), ("subnet-2", 1, 1)]),
+        3 => policy(&[("subnet-4", 0, 1), ("subnet-nowhere", 0, 5), ("subnet-3", 1, 2)]),
+        4 => policy(&[("subnet-nowhere", 0, 1)]),
+        _ => policy(&[("subnet-2", 0, 3), ("subnet-4", 0, 2), ("subnet-3", 0, 1)]),
+    }
+}
+
+/// A node in a zone with subnets for pods besides its own.
+fn node(config: Config) -> World {
+    let mut world = World::unborn("m5.large", config);
+    if world.config.subnets == SubnetChoice::EniConfig {
+        for (third, free) in [(2, 200), (3, 60), (4, 12)] {
+            world.add_subnet(&format!("subnet-{third}"), 200 + third, free, &[]);
+        }
+        world.say(word(5));
+    }
+    let facts = world.facts.clone();
+    world.feed(Event::FactsLearned(facts));
+    world
 }
 
 /// Any values of all that may change while the daemon runs.
@@ -202,6 +239,7 @@ fn strike(world: &mut World, blow: &Blow, strangers: &mut u32) {
             }
         }
         Blow::Lag => world.lag(),
+        Blow::EniConfig { which } => world.say(word(*which)),
     }
 }
 
@@ -212,6 +250,7 @@ fn settle(world: &mut World) {
     world.link_delay = Duration::from_millis(100);
     world.squeeze_subnet(usize::MAX);
     world.mend_subnet(usize::MAX);
+    world.say(word(5));
     world.run_seconds(2 * 3_600);
     let snapshot = world.snapshot();
     assert!(world.deadlines.is_empty(), "unanswered: {:?}", world.deadlines);
@@ -239,7 +278,7 @@ fn settle(world: &mut World) {
 }
 
 fn live(config: Config, blows: &[Blow]) {
-    let mut world = World::new("m5.large", config);
+    let mut world = node(config);
     let mut strangers = 0;
     for blow in blows {
         strike(&mut world, blow, &mut strangers);
@@ -257,7 +296,7 @@ proptest! {
 
     #[test]
     fn the_journal_round_trips(config in configs(), blows in proptest::collection::vec(blows(), 1..50)) {
-        let mut world = World::new("m5.large", config);
+        let mut world = node(config);
         let mut strangers = 0;
         for blow in &blows {
             strike(&mut world, blow, &mut strangers);

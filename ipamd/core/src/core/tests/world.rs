@@ -98,6 +98,10 @@ pub(super) struct World {
     pub(super) zone_hidden: bool,
     /// The zone's other subnets.
     pub(super) siblings: BTreeMap<SubnetId, subnets::Sibling>,
+    /// Subnets of other zones and VPCs.
+    pub(super) elsewhere: Vec<crate::event::SubnetView>,
+    /// With custom networking: where an ENI may be made by any ENIConfig that was said so far.
+    pub(super) opened: BTreeSet<SubnetId>,
     pub(super) max_enis: usize,
     /// ENIs that there were when the limit was lowered beneath them; never more from then on.
     pub(super) above_limit: u32,
@@ -236,6 +240,8 @@ impl World {
             living: BTreeSet::new(),
             zone_hidden: false,
             siblings: BTreeMap::new(),
+            elsewhere: Vec::new(),
+            opened: BTreeSet::new(),
             max_enis: limits.max_enis_on_default_card() as usize,
             above_limit: 0,
             per_eni: limits.secondary_slots_per_eni() as usize,
@@ -405,6 +411,7 @@ impl World {
             let resting = self.ledger.resting_until.get(address).is_some_and(|until| *until > self.now.boot);
             assert!(!resting, "{address} is cooling: {action:?}");
         };
+        self.check_place(&action.kind);
         match &action.kind {
             ActionKind::Unassign { addresses, prefixes, .. } => {
                 addresses.iter().for_each(check);

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 
 use crate::Snapshot;
 use crate::action::{Action, ActionKind, Fill};
-use crate::config::Layout;
+use crate::config::{Layout, SubnetChoice};
 use crate::event::Event;
 use crate::ids::{AllocationKey, EniId};
 use crate::store::prefix_of;
@@ -51,6 +51,20 @@ impl World {
         assert!(on_eni, "{address} is not on {eni_id} in EC2");
         let owner = self.pods.iter().find(|(_, held)| **held == address).map(|(owner, _)| owner);
         assert!(owner.is_none_or(|owner| owner == key), "{address} is in use by {owner:?}");
+    }
+
+    /// With custom networking: nothing for pods outside the subnets that an ENIConfig has named, nor on the primary ENI.
+    pub(super) fn check_place(&self, kind: &ActionKind) {
+        match kind {
+            _ if self.config.subnets != SubnetChoice::EniConfig => {}
+            ActionKind::CreateEni { subnet_id, .. } => {
+                assert!(self.opened.contains(subnet_id), "no ENIConfig names {subnet_id}: {kind:?}");
+            }
+            ActionKind::Assign { eni_id, .. } => {
+                assert_ne!(*eni_id, self.facts.primary_eni_id, "the primary ENI serves the node alone");
+            }
+            _ => {}
+        }
     }
 
     pub(super) fn check_state(&mut self) {

@@ -8,8 +8,9 @@ use ipnet::Ipv4Net;
 
 use super::World;
 use crate::action::SubnetQuery;
-use crate::event::SubnetView;
+use crate::event::{Event, SubnetView};
 use crate::ids::SubnetId;
+use crate::pod_network::{PodNetwork, PodSubnetRef};
 
 /// A subnet besides the primary ENI's.
 #[derive(Clone, Debug)]
@@ -42,6 +43,7 @@ impl World {
     pub(super) fn describe_subnets(&self, query: &SubnetQuery) -> Vec<SubnetView> {
         let view = |id: &SubnetId, cidr: Ipv4Net, free: usize, tags: &[(String, String)]| SubnetView {
             subnet_id: id.clone(),
+            vpc_id: self.facts.vpc_id.clone(),
             cidr,
             available: u32::try_from(free).expect("small"),
             availability_zone: self.facts.availability_zone.clone(),
@@ -53,10 +55,34 @@ impl World {
         let mut views: Vec<SubnetView> = others.chain([primary]).collect();
         match query {
             SubnetQuery::Id(id) => views.retain(|view| view.subnet_id == *id),
+            SubnetQuery::Named(ids) => {
+                views.extend(self.elsewhere.iter().cloned());
+                views.retain(|view| ids.contains(&view.subnet_id));
+            }
             SubnetQuery::Zone { .. } if self.zone_hidden => views.clear(),
             SubnetQuery::Zone { .. } => {}
         }
         views
+    }
+
+    /// The API server says something of the node's ENIConfig.
+    pub(in crate::core::tests) fn say(&mut self, said: PodNetwork) {
+        if let PodNetwork::Policy(policy) = &said {
+            for subnet in &policy.subnets {
+                match &subnet.which {
+                    PodSubnetRef::Id(id) => self.opened.extend([id.clone()]),
+                    PodSubnetRef::Tags(wanted) => {
+                        let has = |tags: &[(String, String)]| {
+                            wanted.iter().all(|(key, value)| tags.contains(&(key.clone(), value.clone())))
+                        };
+                        let opened = self.siblings.iter().filter(|(_, sibling)| has(&sibling.tags));
+                        self.opened.extend(opened.map(|(id, _)| id.clone()));
+                    }
+                    PodSubnetRef::Faulty { .. } => {}
+                }
+            }
+        }
+        self.feed(Event::PodNetworkChanged(said));
     }
 
     /// Subnets of the attached secondary ENIs, sorted.
