@@ -60,10 +60,7 @@ fn values_that_need_each_other_are_refused_with_what_to_do() {
         ("env: {AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG: true}".to_owned(), "features.customNetworking"),
         ("features: {kubernetes: false, startupTaint: true}".to_owned(), "features.startupTaint"),
         ("env: {ENID_FULL_TAINT: 'a/b:NoSchedule'}".to_owned(), "features.fullTaint"),
-        (
-            "features: {nodeCondition: false}\nenv: {ENID_EXTENDED_RESOURCE: a.b/c}".to_owned(),
-            "features.nodeCondition",
-        ),
+        ("features: {nodeCondition: false}\nenv: {ENID_EXTENDED_RESOURCE: a.b/c}".to_owned(), "features.nodeCondition"),
         ("env: {NETWORK_POLICY_ENFORCING_MODE: strict}".to_owned(), "nodeAgent.enabled"),
         ("nodeClasses: {classes: {a: {env: {NETWORK_POLICY_ENFORCING_MODE: strict}}}}".to_owned(), "nodeAgent.enabled"),
         ("nodeAgent: {enabled: true}".to_owned(), "nodeAgent.image.repository"),

@@ -125,7 +125,7 @@ impl Bed {
 
     /// What kubelet says in the Node's status.
     pub(crate) fn change_status(&self, change: Value) {
-        self.api.patch(&node_key(), Part::Status, &Patch::merge(change)).unwrap();
+        self.api.patch(&node_key(), Part::Status, &Patch::merge(json!({ "status": change }))).unwrap();
     }
 
     pub(crate) fn shown_node(&self) -> Value {

@@ -21,6 +21,8 @@ use super::undurable::not_durable;
 #[derive(Debug, Default)]
 pub(super) struct Outlook {
     lots: Vec<(BootTime, u32)>,
+    /// What a subnet may have when its rest is over is left out.
+    without_resting: bool,
 }
 
 impl Outlook {
@@ -38,7 +40,15 @@ impl Outlook {
 
 impl Core {
     pub(super) fn outlook(&self, now: BootTime) -> Outlook {
-        let mut outlook = Outlook::default();
+        self.look_out(now, Outlook::default())
+    }
+
+    /// Without what an exhausted subnet may have when it is asked again: an ADD may wait for that, and nobody should count on it.
+    pub(super) fn sober_outlook(&self, now: BootTime) -> Outlook {
+        self.look_out(now, Outlook { without_resting: true, ..Outlook::default() })
+    }
+
+    fn look_out(&self, now: BootTime, mut outlook: Outlook) -> Outlook {
         // Not enough is known to say no: whatever is missing may come, but not before it is tried again.
         let guessing = self.guess.is_some_and(|guess| guess.is_open());
         let unknown = !self.learned || !self.places_known() || self.facts.is_none() || self.limits.is_none();
@@ -50,7 +60,7 @@ impl Core {
             if let TryState::Due(at) = self.host.attempt.state {
                 // Whatever else comes, nothing is given out before that.
                 if at > now {
-                    return Outlook { lots: vec![(at, u32::MAX)] };
+                    return Outlook { lots: vec![(at, u32::MAX)], ..outlook };
                 }
             }
             outlook.add(now, u32::MAX);
@@ -125,7 +135,9 @@ impl Core {
                 let own = u32::from(eni.is_none());
                 let now_left = if exhausted.ask { count } else { exhausted.left.unwrap_or(0).saturating_sub(own) };
                 outlook.add(from, now_left.min(count));
-                outlook.add(from.max(exhausted.until), count);
+                if now >= exhausted.until || !outlook.without_resting {
+                    outlook.add(from.max(exhausted.until), count);
+                }
             }
         }
     }

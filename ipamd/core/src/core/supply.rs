@@ -3,7 +3,8 @@
 //!
 //! The queue's own word: an ADD that comes now, behind those who wait, with the whole budget. It gets none when nothing can come
 //! in that time ([`super::outlook`]), or when ADDs have waited so long that something does not come although it could. A pool
-//! that can grow in time is not short, however few addresses are free.
+//! that can grow in time is not short, however few addresses are free. Other than for an ADD, what an exhausted subnet may have once
+//! it has rested is not counted: it has not, as a rule, and a node that says so must not take it back for every rest that ends soon.
 
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ impl Core {
             Some(not_durable(&undurable.message))
         } else if !self.is_serving() || self.waits_in_vain(now) {
             Some(self.what_was_waited_for(now))
-        } else if self.outlook(now).by(now + BUDGET) > self.waiters.len() {
+        } else if self.sober_outlook(now).by(now + BUDGET) > self.waiters.len() {
             None
         } else {
             Some(self.why_nothing_comes(now, now + BUDGET))

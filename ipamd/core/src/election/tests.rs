@@ -183,6 +183,22 @@ struct Node {
     flight: Option<(Call, BootTime, u64, Answer)>,
     /// Stopped until then: a machine that sleeps.
     stopped_until_ms: u64,
+    /// Whose calls are all lost until then.
+    cut_off_until_ms: u64,
+}
+
+/// What happens to nodes: which, when, and for how long.
+#[derive(Clone, Debug, Default)]
+struct Blows {
+    stops: Vec<(usize, u64, u64)>,
+    outages: Vec<(usize, u64, u64)>,
+    stand_downs: Vec<(usize, u64)>,
+}
+
+fn blows() -> impl Strategy<Value = Blows> {
+    let long = || proptest::collection::vec((0_usize..2, 0_u64..3_600_000, 0_u64..900_000), 0..6);
+    let stand_downs = proptest::collection::vec((0_usize..2, 0_u64..3_600_000), 0..2);
+    (long(), long(), stand_downs).prop_map(|(stops, outages, stand_downs)| Blows { stops, outages, stand_downs })
 }
 
 impl Node {
@@ -221,18 +237,16 @@ impl Server {
 }
 
 /// Lets two or three nodes live for an hour: who believed to hold it, at each moment.
-fn live(
-    nodes: &mut [Node],
-    stops: &[(usize, u64, u64)],
-    stand_downs: &[(usize, u64)],
-) -> Result<(u64, u64), TestCaseError> {
+fn live(nodes: &mut [Node], blows: &Blows) -> Result<(u64, u64), TestCaseError> {
     let mut server = Server::default();
     let (mut held, mut total) = (0, 0);
     for true_ms in (0..3_600_000).step_by(250) {
-        for (node, from, length) in stops {
-            if (*from..*from + 250).contains(&true_ms) {
-                nodes[*node].stopped_until_ms = true_ms + length;
-            }
+        let begins = |from: &u64| (*from..*from + 250).contains(&true_ms);
+        for (node, _, length) in blows.stops.iter().filter(|(_, from, _)| begins(from)) {
+            nodes[*node].stopped_until_ms = true_ms + length;
+        }
+        for (node, _, length) in blows.outages.iter().filter(|(_, from, _)| begins(from)) {
+            nodes[*node].cut_off_until_ms = true_ms + length;
         }
         // Writes arrive, each at its own time; the answer is the server's of then.
         let (due, coming): (Vec<_>, Vec<_>) = server.coming.drain(..).partition(|(at, ..)| *at <= true_ms);
@@ -249,11 +263,9 @@ fn live(
         for index in 0..nodes.len() {
             step(&mut nodes[index], index, true_ms, &mut server);
         }
-        for (node, from) in stand_downs {
-            if (*from..*from + 250).contains(&true_ms) {
-                let now = nodes[*node].clock(true_ms);
-                nodes[*node].election.stand_down(now + Duration::from_secs(600), now);
-            }
+        for (node, _) in blows.stand_downs.iter().filter(|(_, from)| begins(from)) {
+            let now = nodes[*node].clock(true_ms);
+            nodes[*node].election.stand_down(now + Duration::from_secs(600), now);
         }
         // Also one that is stopped: it acts on what it believes as soon as it goes on, by its clock of then.
         let believe = |node: &&mut Node| matches!(node.election.elected(node.clock(true_ms)), Elected::ThisNode { .. });
@@ -284,7 +296,7 @@ fn step(node: &mut Node, index: usize, true_ms: u64, server: &mut Server) {
     let fate = node.fates[node.used % node.fates.len()];
     node.used += 1;
     let (mut ends, mut answer) = (true_ms + TIMEOUT_MS, Answer::Failed);
-    if let Some(there) = fate.there_ms {
+    if let Some(there) = fate.there_ms.filter(|_| true_ms >= node.cut_off_until_ms) {
         server.coming.push((true_ms + there, index, call.clone(), node.election.me.clone()));
         if let Some(back) = fate.back_ms.filter(|back| there + back < TIMEOUT_MS) {
             // Filled in when it arrives.
@@ -302,19 +314,29 @@ proptest! {
         salts in proptest::collection::vec(any::<u64>(), 2..4),
         rates in proptest::collection::vec(900_u64..1_100, 3),
         fates in proptest::collection::vec(proptest::collection::vec(fate(), 40), 3),
-        stops in proptest::collection::vec((0_usize..2, 0_u64..3_600_000, 0_u64..900_000), 0..4),
-        stand_downs in proptest::collection::vec((0_usize..2, 0_u64..3_600_000), 0..2),
+        look_percent in 40_u32..200,
+        blows in blows(),
     ) {
         let mut nodes: Vec<Node> = Vec::new();
         for (index, salt) in salts.iter().enumerate() {
             let offset_ms = salt % 1_000_000;
             let now = BootTime(Duration::from_millis(offset_ms));
-            let election = Election::new(format!("n{index}"), Pace::of_age(PACE), *salt, now);
+            // However often they look: who looks oftener takes over sooner.
+            let pace = Pace::of_age(PACE);
+            let pace = Pace { look: pace.duration * look_percent / 100, ..pace };
+            let election = Election::new(format!("n{index}"), pace, *salt, now);
             nodes.push(Node {
-                election, rate: rates[index], offset_ms, fates: fates[index].clone(), used: 0, flight: None, stopped_until_ms: 0,
+                election,
+                rate: rates[index],
+                offset_ms,
+                fates: fates[index].clone(),
+                used: 0,
+                flight: None,
+                stopped_until_ms: 0,
+                cut_off_until_ms: 0,
             });
         }
-        live(&mut nodes, &stops, &stand_downs)?;
+        live(&mut nodes, &blows)?;
     }
 }
 
@@ -329,14 +351,19 @@ fn three_nodes_have_a_holder_nearly_all_the_time_and_another_one_when_it_is_gone
         used: 0,
         flight: None,
         stopped_until_ms: 0,
+        cut_off_until_ms: 0,
     };
     let mut nodes: Vec<Node> = (0..3).map(node).collect();
-    let (held, total) = live(&mut nodes, &[], &[]).unwrap();
+    let (held, total) = live(&mut nodes, &Blows::default()).unwrap();
     assert!(held * 100 >= total * 85, "{held} of {total}: until the first one has made it");
     let calls: usize = nodes.iter().map(|node| node.used).sum();
     assert!((75..110).contains(&calls), "{calls} calls in an hour: 60 writes and 12 looks of each of the others");
     let mut nodes: Vec<Node> = (0..3).map(node).collect();
     // Each in its turn is gone for good.
-    let (held, total) = live(&mut nodes, &[(0, 1_000_000, 9_000_000), (1, 2_000_000, 9_000_000)], &[]).unwrap();
+    let (held, total) = live(
+        &mut nodes,
+        &Blows { stops: vec![(0, 1_000_000, 9_000_000), (1, 2_000_000, 9_000_000)], ..Blows::default() },
+    )
+    .unwrap();
     assert!(held * 100 >= total * 60, "{held} of {total}");
 }

@@ -41,8 +41,8 @@ const CALL: Duration = Duration::from_secs(10);
 /// Between two snapshots at least, and at most.
 const LOOKS_APART: Duration = Duration::from_millis(300);
 const LOOKS_AT_LEAST: Duration = Duration::from_secs(5);
-/// Between two writes of the condition.
-const CONDITION_APART: Duration = Duration::from_secs(10);
+/// Between two writes of conditions. Each changes seldom of itself; one must not wait long for another's turn.
+const CONDITION_APART: Duration = Duration::from_secs(3);
 /// Between two writes of the full node's taint: what the watch shows may be older.
 const TAINT_APART: Duration = Duration::from_secs(2);
 /// How long a feature rests after a failure: doubling, from the first to the longest.

@@ -38,3 +38,20 @@ fn a_cordoned_node_without_a_free_address_says_that_it_is_cordoned() {
     world.feed(Event::NodeSchedulable(true));
     assert_eq!(world.snapshot().supply.code, None);
 }
+
+#[test]
+fn an_exhausted_subnet_is_a_shortage_for_all_of_its_rest_and_none_when_it_gives_again() {
+    let mut world = World::new("m5.large", warm_addresses(1, 0));
+    world.run_seconds(20);
+    world.squeeze_subnet(0);
+    let last = world.add("last");
+    world.run_seconds(5);
+    world.assert_served(&[last]);
+    for second in 0..20 {
+        assert_eq!(world.snapshot().supply.code, Some(ReasonCode::SubnetExhausted), "{second} s");
+        world.run_seconds(1);
+    }
+    world.squeeze_subnet(usize::MAX);
+    world.run_seconds(60);
+    assert_eq!(world.snapshot().supply.code, None);
+}
