@@ -18,7 +18,8 @@ const CONTROLLERS: &str = "+cpuset +cpu +memory +pids";
 /// Makes the cgroup in every controller's tree, or in the one tree.
 pub(super) fn make(name: &str) -> Result<(), ClusterError> {
     let root = Path::new(ROOT);
-    let made = if root.join("cgroup.controllers").exists() { make_in_one_tree(root, name) } else { make_each(root, name) };
+    let made =
+        if root.join("cgroup.controllers").exists() { make_in_one_tree(root, name) } else { make_each(root, name) };
     made.map_err(ClusterError::file(&format!("making the cgroup {name}")))
 }
 

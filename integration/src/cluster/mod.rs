@@ -256,7 +256,8 @@ impl Cluster {
         command.args(arguments).env_clear().env("HOME", &self.folder);
         command.env("KUBECONFIG", self.authority.path("admin.kubeconfig"));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = self.topology.node(CONTROL).netns.run(|| command.spawn())?.map_err(failed("starting kubectl"))?;
+        let mut child =
+            self.topology.node(CONTROL).netns.run(|| command.spawn())?.map_err(failed("starting kubectl"))?;
         if let Some(mut stdin) = child.stdin.take() {
             stdin.write_all(input.as_bytes()).map_err(failed("writing to kubectl"))?;
         }

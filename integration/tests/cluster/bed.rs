@@ -46,8 +46,7 @@ pub(crate) struct Pod {
 impl Bed {
     /// Nodes have joined; their daemons have a token, the account has no rights, and no daemon runs.
     pub(crate) fn new() -> Self {
-        let nodes =
-            vec![NodeSpec::new("n1", "m5.large", Subnet::A), NodeSpec::new(SMALL, "t3.small", Subnet::B)];
+        let nodes = vec![NodeSpec::new("n1", "m5.large", Subnet::A), NodeSpec::new(SMALL, "t3.small", Subnet::B)];
         let mut bed = Self { cluster: Cluster::start(nodes).unwrap() };
         bed.cluster.join_nodes().unwrap();
         let chart = rendered(VALUES);
@@ -146,7 +145,9 @@ impl Bed {
         let warnings = events.iter().filter(|event| event["type"] == "Warning");
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         warnings
-            .map(|it| format!("{} {}: {}", text(&it["involvedObject"]["name"]), text(&it["reason"]), text(&it["message"])))
+            .map(|it| {
+                format!("{} {}: {}", text(&it["involvedObject"]["name"]), text(&it["reason"]), text(&it["message"]))
+            })
             .collect()
     }
 

@@ -36,7 +36,8 @@ fn the_api_server_takes_every_object_that_the_chart_renders() {
     }
     let daemon_set = cluster.api().get("/apis/apps/v1/namespaces/kube-system/daemonsets/enid").unwrap();
     let rendered_one = object(&objects, "DaemonSet", "enid");
-    assert!(kept(rendered_one, &daemon_set, "").is_empty(), "{:?}", kept(rendered_one, &daemon_set, ""));
+    let lost = lost(rendered_one, &daemon_set, "");
+    assert!(lost.is_empty(), "{lost:#?}");
 }
 
 /// The chart is for Kubernetes 1.25 and later; an older API server has no field for the namespaces of an anti-affinity, and takes
@@ -48,14 +49,14 @@ fn only_what_is_newer(cluster: &Cluster, said: &str) {
 }
 
 /// What was sent and is not there any more, by path: fields that the API server does not know.
-fn kept(sent: &Value, there: &Value, path: &str) -> Vec<String> {
+fn lost(sent: &Value, there: &Value, path: &str) -> Vec<String> {
     match sent {
         Value::Object(fields) => {
-            fields.iter().flat_map(|(name, value)| kept(value, &there[name], &format!("{path}/{name}"))).collect()
+            fields.iter().flat_map(|(name, value)| lost(value, &there[name], &format!("{path}/{name}"))).collect()
         }
         Value::Array(items) => {
             let each = items.iter().enumerate();
-            each.flat_map(|(at, value)| kept(value, &there[at], &format!("{path}/{at}"))).collect()
+            each.flat_map(|(at, value)| lost(value, &there[at], &format!("{path}/{at}"))).collect()
         }
         other if other == there => Vec::new(),
         other => vec![format!("{path}: {other}, not {there}")],
@@ -140,9 +141,10 @@ fn granted() -> BTreeSet<String> {
     };
     let mut rights = BTreeSet::new();
     for rule in object(&objects, "ClusterRole", "enid")["rules"].as_array().unwrap() {
-        for (group, resource) in list(&rule["apiGroups"]).iter().flat_map(|group| {
-            list(&rule["resources"]).into_iter().map(move |resource| (group.clone(), resource))
-        }) {
+        for (group, resource) in list(&rule["apiGroups"])
+            .iter()
+            .flat_map(|group| list(&rule["resources"]).into_iter().map(move |resource| (group.clone(), resource)))
+        {
             rights.extend(list(&rule["verbs"]).iter().map(|verb| format!("{group}/{resource} {verb}")));
         }
     }

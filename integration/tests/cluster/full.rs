@@ -27,7 +27,10 @@ fn surplus_pods_of_a_full_node_wait_with_the_reason_and_the_node_stays_ready() {
     assert_eq!(waiting.len(), SURPLUS);
     for name in &waiting {
         let shown = bed.cluster.api().get(&format!("{PODS}/{name}")).unwrap();
-        assert_eq!(shown["status"]["containerStatuses"][0]["state"]["waiting"]["reason"], "ContainerCreating", "{shown}");
+        assert_eq!(
+            shown["status"]["containerStatuses"][0]["state"]["waiting"]["reason"], "ContainerCreating",
+            "{shown}"
+        );
         bed.wait(&format!("{name} has both events"), PATIENCE, || {
             let warnings = bed.warnings();
             let about = |reason: &str| {
@@ -40,7 +43,8 @@ fn surplus_pods_of_a_full_node_wait_with_the_reason_and_the_node_stays_ready() {
     let kubelets: Vec<_> = bed.warnings().into_iter().filter(|it| it.contains("FailedCreatePodSandBox")).collect();
     // All came at once: the first may be refused while addresses are under way for those before them.
     let says_why = |it: &String| {
-        it.contains("(9 of 9 addresses in use") != it.contains("or goes to an ADD that came before") && it.contains(" of 9 ")
+        it.contains("(9 of 9 addresses in use") != it.contains("or goes to an ADD that came before")
+            && it.contains(" of 9 ")
     };
     assert!(kubelets.iter().all(says_why), "the numbers are there, and are true: {kubelets:#?}");
 

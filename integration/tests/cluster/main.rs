@@ -10,10 +10,10 @@
 )]
 
 mod bed;
+mod chart;
 #[path = "../deploy/charts.rs"]
 #[expect(dead_code, reason = "the suite `deploy` uses the rest of it")]
 mod charts;
-mod chart;
 mod full;
 mod pods;
 mod ready;

@@ -93,5 +93,8 @@ fn deleted_pods_addresses_rest_and_come_back_and_nothing_is_left_on_the_host() {
     // And they serve again.
     bed.cluster.api().merge(&format!("{DEPLOYMENTS}/web"), &json!({ "spec": { "replicas": 6 } })).unwrap();
     let again = bed.wait_pods("web", 6);
-    assert!(again.iter().all(|pod| bed.is_of_its_node(pod) && pods.iter().all(|old| old.name != pod.name)), "{again:?}");
+    assert!(
+        again.iter().all(|pod| bed.is_of_its_node(pod) && pods.iter().all(|old| old.name != pod.name)),
+        "{again:?}"
+    );
 }

@@ -40,7 +40,10 @@ fn a_node_turns_ready_only_when_an_add_would_succeed() {
     for node in bed.cluster.nodes() {
         assert_eq!(bed.condition(&node, "Ready").unwrap()["status"], "False", "{node} has no address to give");
     }
-    assert!(bed.pods("web").iter().all(|pod| pod.node.is_empty()), "the scheduler keeps away from nodes that are not ready");
+    assert!(
+        bed.pods("web").iter().all(|pod| pod.node.is_empty()),
+        "the scheduler keeps away from nodes that are not ready"
+    );
 
     bed.cluster.topology.emulator.with_model(|vpc, _| vpc.clear_faults());
     let pods = bed.wait_pods("web", 4);
@@ -57,5 +60,6 @@ fn a_node_turns_ready_only_when_an_add_would_succeed() {
 
 /// Which of the folders that programs of Kubernetes make are on the machine.
 fn folders() -> [bool; 4] {
-    ["/usr/libexec/kubernetes", "/var/lib/kubelet", "/var/log/pods", "/var/log/containers"].map(|it| Path::new(it).exists())
+    ["/usr/libexec/kubernetes", "/var/lib/kubelet", "/var/log/pods", "/var/log/containers"]
+        .map(|it| Path::new(it).exists())
 }

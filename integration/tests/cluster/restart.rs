@@ -32,11 +32,11 @@ fn rolling_restarts_of_the_daemon_while_pods_come_cost_no_readiness_no_address_a
     let clients = bed.wait_pods("talk", number);
     let (since, heard) = (bed.ready_since(), heard(&bed, &clients));
 
-    bed.create(DEPLOYMENTS, &deployment("more", 0, Some("n1")));
+    bed.create(DEPLOYMENTS, &deployment("more", 0, None));
     let mut wanted = 0;
     for round in 0..ROUNDS {
         for node in bed.cluster.nodes() {
-            wanted += 2;
+            wanted += 1;
             let more = json!({ "spec": { "replicas": wanted } });
             bed.cluster.api().merge(&format!("{DEPLOYMENTS}/more"), &more).unwrap();
             let node = bed.cluster.topology.node_mut(&node);

@@ -24,8 +24,10 @@ pub(crate) fn asks(host: Ipv4Addr, port: u16) -> String {
 /// What the page said: the address that the server saw, and the server's name.
 pub(crate) fn seen(answer: &str) -> Result<(Ipv4Addr, String), String> {
     let body = answer.replace('\r', "");
-    let mut lines = body.split_once("\n\n").map(|(_, body)| body.lines()).ok_or_else(|| format!("no page: {answer:?}"))?;
-    let address = lines.next().unwrap_or_default().parse().map_err(|error| format!("{error}: {answer:?}"))?;
+    let mut lines =
+        body.split_once("\n\n").map(|(_, body)| body.lines()).ok_or_else(|| format!("no page: {answer:?}"))?;
+    let first = lines.next().unwrap_or_default().trim_start_matches("[::ffff:").trim_end_matches(']');
+    let address = first.parse().map_err(|error| format!("{error}: {answer:?}"))?;
     Ok((address, lines.next().unwrap_or_default().to_owned()))
 }
 

@@ -36,10 +36,10 @@ impl Core {
         })
     }
 
-    /// Whether an ENI in service has addresses that pods have or may get. A cordoned node gets none before it is uncordoned, and is
-    /// not called unfit for that.
+    /// Whether an ENI in service has addresses that pods have or may get. Where the pool may not grow (the node is cordoned, or ENIs
+    /// are someone else's business) the ENI is enough: others, who may wait for the node, must do something first.
     pub(super) fn has_addresses(&self) -> bool {
-        let waits_for_none = self.may_write() && !self.may_scale();
+        let waits_for_none = !self.may_scale();
         self.enis.values().filter(|eni| eni.gives_back()).any(|eni| {
             let tally = self.store.tally(&eni.eni_id);
             waits_for_none || tally.busy() > 0 || (eni.gives_out() && tally.total() > 0)
