@@ -50,8 +50,8 @@ pub(crate) fn http_client(tls: &TlsContext, proxies: &Proxies) -> Result<SharedH
     Ok(SharedHttpClient::new(Routed {
         proxies: Arc::new(proxies.clone()),
         direct: client(tls, None),
-        http: way(&proxies.http, |url| ProxyConfig::http(url))?,
-        https: way(&proxies.https, |url| ProxyConfig::https(url))?,
+        http: way(&proxies.http, ProxyConfig::http)?,
+        https: way(&proxies.https, ProxyConfig::https)?,
     }))
 }
 
