@@ -14,7 +14,8 @@ use axum::http::{HeaderMap, StatusCode};
 use ipamd_core::ids::{BootTime, DeviceIndex};
 
 use super::*;
-use crate::config::{http_client, retries, timeouts};
+use crate::config::{retries, timeouts};
+use crate::route::http_client;
 
 const HEAD: &str = r#"<?xml version="1.0" encoding="UTF-8"?>"#;
 const NAMESPACE: &str = "http://ec2.amazonaws.com/doc/2016-11-15/";
@@ -125,7 +126,7 @@ fn client(endpoint: &str, http_timeout: Duration) -> Ec2 {
     let settings = Settings { http_timeout, ec2_endpoint: None, ca_bundle: None, proxies: Default::default(), clock };
     let config = aws_sdk_ec2::Config::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
-        .http_client(http_client(TlsContext::default()))
+        .http_client(http_client(&TlsContext::default(), &settings.proxies).unwrap())
         .region(Region::new("us-east-1"))
         .credentials_provider(Credentials::new("AKIATEST", "secret", None, None, "test"))
         .retry_config(retries())
