@@ -86,3 +86,11 @@ fn without_a_node_name_or_a_way_to_connect_it_is_off_and_says_why() {
     assert!(bed.kubernetes()["errors"].to_string().contains("MY_NODE_NAME"), "{}", bed.kubernetes());
     pods_come_and_go(&bed, &["a"]);
 }
+
+/// It is in the VPC or near it; the proxy is for AWS's endpoints. kube takes the environment's, and makes no client then.
+#[test]
+fn the_api_server_is_reached_directly_whatever_proxy_is_set() {
+    let nobody = "http://127.0.0.1:9";
+    let bed = Bed::started(&[("HTTPS_PROXY", nobody), ("HTTP_PROXY", nobody)]);
+    bed.wait_number("/pool/free", "the pool is warm", |free| free > 0);
+}
