@@ -71,6 +71,8 @@ struct Shared {
     failing: latest::Sender<Failing>,
     denied: Mutex<BTreeSet<Right>>,
     used: Mutex<BTreeSet<Right>>,
+    /// Kinds whose definition is not installed.
+    unknown: Mutex<BTreeSet<&'static Resource>>,
 }
 
 impl Default for KubeApi {
@@ -81,6 +83,7 @@ impl Default for KubeApi {
             failing: latest::Sender::default(),
             denied: Mutex::default(),
             used: Mutex::default(),
+            unknown: Mutex::default(),
         }))
     }
 }
@@ -130,6 +133,16 @@ impl KubeApi {
         };
     }
 
+    /// Knows no such kind from now on, as if its CustomResourceDefinition was not installed; or knows it again.
+    pub fn unlearn(&self, resource: &'static Resource, unknown: bool) {
+        let mut all = lock(&self.0.unknown);
+        if unknown {
+            all.insert(resource)
+        } else {
+            all.remove(resource)
+        };
+    }
+
     /// Rights that clients have used, denied ones among them.
     #[must_use]
     pub fn used(&self) -> BTreeSet<Right> {
@@ -175,6 +188,9 @@ async fn answer(State(api): State<KubeApi>, method: Method, uri: Uri, headers: H
 
 fn respond(api: &KubeApi, method: &Method, uri: &Uri, headers: &HeaderMap, body: &Bytes) -> Result<Response, Refusal> {
     let target = Target::of_path(uri.path()).ok_or(Refusal::NoSuchPath)?;
+    if lock(&api.0.unknown).contains(target.resource) {
+        return Err(Refusal::NoSuchPath);
+    }
     if !is_json(headers, header::ACCEPT) {
         return Err(Refusal::NotAcceptable);
     }

@@ -2,6 +2,7 @@
 //! ENIConfigs that are not there or name what cannot be used, and API servers that are away.
 
 use integration::kube_http::Failing;
+use integration::kube_http::resource::ENI_CONFIGS;
 use integration::topology::SECOND_GROUP;
 use serde_json::json;
 
@@ -37,6 +38,23 @@ fn a_missing_eniconfig_is_named_and_when_it_is_made_pods_are_served_without_a_re
     assert!(bed.block("one").contains(&late.address));
     bed.wait_condition("True", "AddressesAvailable");
     assert_eq!(bed.topology.node_mut("n1").daemon().unwrap().pid(), pid);
+}
+
+#[test]
+fn a_cluster_without_eniconfigs_is_told_from_one_without_this_one() {
+    let mut bed = Bed::new(1);
+    bed.api.unlearn(&ENI_CONFIGS, true);
+    bed.start(&[]);
+    bed.wait_named("default");
+    let error = bed.refused();
+    assert!(error.contains("EniConfigMissing") && error.contains("eniconfigs.crd.k8s.amazonaws.com"), "{error}");
+    bed.configure("default", json!({ "subnet": bed.subnet("one") }));
+    bed.api.unlearn(&ENI_CONFIGS, false);
+    bed.wait("an ENI is made", || match bed.subnets("n1") {
+        subnets if subnets == ["one"] => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    bed.pods("n1", 2);
 }
 
 #[test]

@@ -194,6 +194,7 @@ impl Edge {
                     }
                     stale
                 }
+                News::NoSuchKind => false,
             };
             if !changed {
                 return;
@@ -259,6 +260,7 @@ impl Edge {
             News::Event(watcher::Event::InitDone | watcher::Event::Delete(_)) => {
                 tell(eni_config::absent(named.clone()))
             }
+            News::NoSuchKind => tell(eni_config::unknown_kind(named.clone())),
             News::Failing(_) => {}
         };
         follow(api, (Work::WatchEniConfig, format!("metadata.name={}", named.name)), &self.status, take).await;

@@ -79,6 +79,13 @@ pub(super) fn absent(eni_config: EniConfigName) -> PodNetwork {
     PodNetwork::Missing { eni_config, cause: cause.to_owned() }
 }
 
+/// The API server knows no ENIConfigs at all.
+pub(super) fn unknown_kind(eni_config: EniConfigName) -> PodNetwork {
+    let cause = "cannot be: the cluster has no ENIConfigs, install the CustomResourceDefinition \
+                 eniconfigs.crd.k8s.amazonaws.com";
+    PodNetwork::Missing { eni_config, cause: cause.to_owned() }
+}
+
 /// What an ENIConfig says; `data`: the object without its metadata.
 pub(super) fn read(eni_config: EniConfigName, data: &Value) -> PodNetwork {
     let read = || -> Result<_, String> {
@@ -186,10 +193,9 @@ mod tests {
     const GROUP: &str = "sg-01234567";
 
     fn view(labels: &[(&str, &str)], annotations: &[(&str, &str)]) -> View {
-        let map = |pairs: &[(&str, &str)]| {
-            pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect::<BTreeMap<_, _>>()
-        };
-        View { labels: map(labels), annotations: map(annotations), ..View::default() }
+        let map = |pairs: &[(&str, &str)]| pairs.iter().copied().collect::<BTreeMap<_, _>>();
+        let metadata = json!({ "name": "n1", "labels": map(labels), "annotations": map(annotations) });
+        View::of(serde_json::from_value(json!({ "metadata": metadata, "spec": {} })).unwrap())
     }
 
     fn read_spec(spec: Value) -> PodNetwork {

@@ -32,6 +32,8 @@ const LIVED: Duration = Duration::from_secs(30);
 /// What became of a watch.
 pub(super) enum News<K> {
     Event(Event<K>),
+    /// The API server knows no such kind of objects.
+    NoSuchKind,
     /// It fails, for so long by now.
     Failing(Duration),
 }
@@ -57,8 +59,11 @@ pub(super) async fn follow<K>(
             }
             take(News::Event(event));
         };
-        let error = until_error(&api, &config, &mut on_event).await;
-        status.fails(work, error);
+        let end = until_error(&api, &config, &mut on_event).await;
+        if end.no_such_kind {
+            take(News::NoSuchKind);
+        }
+        status.fails(work, end.error);
         if answered {
             failing = Duration::ZERO;
         }
@@ -75,8 +80,31 @@ pub(super) async fn follow<K>(
     }
 }
 
+/// Why a watch ended.
+struct End {
+    error: String,
+    no_such_kind: bool,
+}
+
+impl From<&str> for End {
+    fn from(error: &str) -> Self {
+        Self { error: error.to_owned(), no_such_kind: false }
+    }
+}
+
+impl From<watcher::Error> for End {
+    /// Only of a collection: what is not found of it is the collection.
+    fn from(error: watcher::Error) -> Self {
+        let no_such_kind = matches!(
+            &error,
+            watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.is_not_found()
+        );
+        Self { error: chain(&error), no_such_kind }
+    }
+}
+
 /// From a new list on: a watch that is taken up again says nothing until something changes, and nobody would know that it works.
-async fn until_error<K>(api: &Api<K>, config: &watcher::Config, take: &mut impl FnMut(Event<K>)) -> String
+async fn until_error<K>(api: &Api<K>, config: &watcher::Config, take: &mut impl FnMut(Event<K>)) -> End
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
@@ -90,9 +118,9 @@ where
                 listed |= !matches!(event, Event::Init);
                 take(event);
             }
-            Ok(Some(Err(error))) => return chain(&error),
-            Ok(None) => return "the watch ended".to_owned(),
-            Err(_) => return format!("no answer for {} s", LIST.as_secs()),
+            Ok(Some(Err(error))) => return error.into(),
+            Ok(None) => return "the watch ended".into(),
+            Err(_) => return format!("no answer for {} s", LIST.as_secs()).as_str().into(),
         }
     }
 }
