@@ -102,6 +102,8 @@ fn an_exhausted_subnet_is_told_within_10_s_and_a_freed_address_takes_it_back_30_
         let _last = pods::start(bed.node(), 1, 1, &AtomicUsize::new(0)).unwrap();
         bed.wait_condition("False", Duration::from_secs(45));
         wait_taint(&bed, true);
+        // For the watcher to see it, too.
+        pass(Duration::from_millis(500));
         drop(stopper);
         let (statuses, taints) = watcher.join().unwrap();
         assert_eq!((statuses.len(), taints.len()), (3, 3), "the taint follows the condition");

@@ -260,8 +260,8 @@ fn live(nodes: &mut [Node], blows: &Blows) -> Result<(u64, u64), TestCaseError> 
                 *waits = answer;
             }
         }
-        for index in 0..nodes.len() {
-            step(&mut nodes[index], index, true_ms, &mut server);
+        for (index, node) in nodes.iter_mut().enumerate() {
+            step(node, index, true_ms, &mut server);
         }
         for (node, _) in blows.stand_downs.iter().filter(|(_, from)| begins(from)) {
             let now = nodes[*node].clock(true_ms);

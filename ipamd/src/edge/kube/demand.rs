@@ -151,8 +151,8 @@ impl Pods {
 /// Whether anything is different by it.
 fn keep(known: &mut BTreeMap<PodRef, Kept>, on_host: &mut BTreeSet<PodRef>, name: PodRef, read: Read) -> bool {
     match read {
-        Read::OnHost => on_host.insert(name),
-        Read::Pod(kept) => known.insert(name, kept.clone()) != Some(kept),
+        Read::OnHost => known.remove(&name).is_some() | on_host.insert(name),
+        Read::Pod(kept) => on_host.remove(&name) | (known.insert(name, kept.clone()) != Some(kept)),
         Read::Nothing => known.remove(&name).is_some() | on_host.remove(&name),
     }
 }
@@ -238,6 +238,11 @@ mod tests {
         assert!(pods.apply(Event::Apply(host("job", "Succeeded"))));
         assert!(pods.apply(Event::Delete(host("node", "Running"))));
         assert_eq!((pods.on_host(), pods.bound().len(), pods.known.len()), (1, 0, 0));
+        // Another pod of the same name.
+        assert!(pods.apply(Event::Apply(pod("proxy", json!({}), json!({ "phase": "Pending" })))));
+        assert_eq!((pods.on_host(), pods.bound().len()), (0, 1));
+        assert!(pods.apply(Event::Apply(host("proxy", "Pending"))));
+        assert_eq!((pods.on_host(), pods.bound().len()), (1, 0));
     }
 
     #[test]

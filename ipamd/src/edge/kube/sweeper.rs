@@ -128,7 +128,7 @@ impl Sweeper {
             Call::Look => self.within(self.api.get_with(NAME, &fresh)).await,
             Call::Create => match serde_json::from_value(self.made(&stamp)) {
                 Ok(lease) => self.within(self.api.create(&PostParams::default(), &lease)).await,
-                Err(error) => Outcome::Said(Err(kube::Error::SerdeError(error))),
+                Err(error) => Some(Err(kube::Error::SerdeError(error))),
             },
             Call::Renew { version, takes_over } => {
                 let patched = Patch::Merge(self.renewed(version, *takes_over, &stamp));
@@ -143,12 +143,12 @@ impl Sweeper {
     }
 
     async fn within(&self, call: impl Future<Output = kube::Result<Lease>>) -> Outcome {
-        timeout(CALL.min(self.pace.renew), call).await.map_or(Outcome::Silence, Outcome::Said)
+        timeout(CALL.min(self.pace.renew), call).await.ok()
     }
 
     fn answer(&mut self, call: &Call, outcome: Outcome) -> Answer {
         let error = match outcome {
-            Outcome::Said(Ok(lease)) => {
+            Some(Ok(lease)) => {
                 self.status.works(Work::Sweeper);
                 let spec = lease.spec.unwrap_or_default();
                 self.transitions = spec.lease_transitions.unwrap_or(0);
@@ -159,18 +159,18 @@ impl Sweeper {
                     duration: Duration::from_secs(seconds.unwrap_or(0)),
                 });
             }
-            Outcome::Said(Err(kube::Error::Api(status))) if status.code == 409 => {
+            Some(Err(kube::Error::Api(status))) if status.code == 409 => {
                 self.status.works(Work::Sweeper);
                 return Answer::Conflict;
             }
             // Of a Create: there is no such namespace.
-            Outcome::Said(Err(kube::Error::Api(status))) if status.code == 404 && *call != Call::Create => {
+            Some(Err(kube::Error::Api(status))) if status.code == 404 && *call != Call::Create => {
                 self.status.works(Work::Sweeper);
                 return Answer::Missing;
             }
-            Outcome::Said(Err(kube::Error::Api(status))) => format!("{} ({})", status.message, status.code),
-            Outcome::Said(Err(error)) => chain(&error),
-            Outcome::Silence => "no answer in time".to_owned(),
+            Some(Err(kube::Error::Api(status))) => format!("{} ({})", status.message, status.code),
+            Some(Err(error)) => chain(&error),
+            None => "no answer in time".to_owned(),
         };
         self.status.fails(Work::Sweeper, error);
         Answer::Failed
@@ -202,11 +202,8 @@ fn given_up(version: &str, stamp: &str) -> Value {
     json!({ "metadata": { "resourceVersion": version }, "spec": { "holderIdentity": "", "renewTime": stamp } })
 }
 
-/// What became of a call.
-enum Outcome {
-    Said(kube::Result<Lease>),
-    Silence,
-}
+/// What became of a call; `None`: no answer in time.
+type Outcome = Option<kube::Result<Lease>>;
 
 #[cfg(test)]
 mod tests {
