@@ -139,9 +139,9 @@ fn etcd(folder: &Path) -> Vec<String> {
 }
 
 fn api_server(place: &Place<'_>) -> Result<Vec<String>, ClusterError> {
-    // The daemon's requests, as soon as they are answered: a watch is when it starts.
+    // The daemon's requests, once they have been answered; a watch, when it has ended.
     let policy = json!({
-        "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
+        "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived", "ResponseStarted"],
         "rules": [{ "level": "Metadata", "users": [ACCOUNT] }, { "level": "None" }],
     });
     let policy_file = place.folder.join("audit-policy.json");

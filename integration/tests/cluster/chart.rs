@@ -95,10 +95,16 @@ fn everything_that_the_daemon_does_works_with_the_rights_of_the_chart_and_with_n
             if shown.contains("403") { Err(shown) } else { Ok(()) }
         });
     }
+    // A watch is written down when it ends.
+    for node in bed.cluster.nodes() {
+        assert!(bed.cluster.topology.node_mut(&node).stop(), "SIGTERM ends it well");
+    }
     let granted = granted();
-    let used: BTreeSet<_> = bed.cluster.asked_by_daemons().unwrap().into_iter().filter(|it| it.code < 400).collect();
-    let used: BTreeSet<_> = used.iter().map(right).collect();
-    assert_eq!(used, granted, "what was used, and what the chart gives");
+    bed.wait("what is used is what the chart gives", PATIENCE, || {
+        let asked = bed.cluster.asked_by_daemons().map_err(|error| error.to_string())?;
+        let used: BTreeSet<_> = asked.iter().filter(|asked| asked.code < 400).map(right).collect();
+        if used == granted { Ok(()) } else { Err(format!("{used:?} and {granted:?}")) }
+    });
 }
 
 /// A pod is annotated; a full node has a condition and events.
