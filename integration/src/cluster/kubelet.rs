@@ -118,6 +118,8 @@ fn configuration(place: &Place<'_>, folder: &Path, containerd: &Containerd) -> V
         "cgroupDriver": "cgroupfs", "cgroupRoot": format!("/{}", containerd.cgroup()),
         "enforceNodeAllocatable": ["none"], "failSwapOn": false,
         "address": place.address, "healthzBindAddress": "127.0.0.1", "resolvConf": folder.join("resolv.conf"),
+        // It makes this folder, which is /usr's by default.
+        "volumePluginDir": folder.join("volume-plugins"),
         // What the machine has left is not ours to judge.
         "evictionHard": { "memory.available": "50Mi" },
         "imageGCHighThresholdPercent": 100, "imageGCLowThresholdPercent": 99,
@@ -155,7 +157,6 @@ fn kubelet(place: &Place<'_>, folder: &Path, containerd: &Containerd) -> Result<
         format!("--kubeconfig={}", shown(kubeconfig)),
         format!("--root-dir={}", shown(folder.join("root"))),
         format!("--cert-dir={}", shown(folder.join("certificates"))),
-        format!("--volume-plugin-dir={}", shown(folder.join("volume-plugins"))),
         format!("--hostname-override={name}"),
         format!("--node-ip={}", place.address),
     ];
