@@ -12,7 +12,7 @@ const BEGIN_LIVE: &str = "\"$comment\": \"those that change at run time: generat
 const END: &str = "      }\n";
 
 /// What the chart itself sets, and what Kubernetes does.
-const NOT_TO_BE_SET: [&str; 8] = [
+const NOT_TO_BE_SET: [&str; 9] = [
     "ENID_RUNTIME_ENDPOINT",
     "ENID_SETTINGS_FILE",
     "HOST_CNI_BIN_PATH",
