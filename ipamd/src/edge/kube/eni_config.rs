@@ -192,8 +192,11 @@ mod tests {
     const ID: &str = "subnet-0123456789abcdef0";
     const GROUP: &str = "sg-01234567";
 
+    fn map(pairs: &[(&str, &str)]) -> Value {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value))).collect::<Map<_, _>>().into()
+    }
+
     fn view(labels: &[(&str, &str)], annotations: &[(&str, &str)]) -> View {
-        let map = |pairs: &[(&str, &str)]| pairs.iter().copied().collect::<BTreeMap<_, _>>();
         let metadata = json!({ "name": "n1", "labels": map(labels), "annotations": map(annotations) });
         View::of(serde_json::from_value(json!({ "metadata": metadata, "spec": {} })).unwrap())
     }
