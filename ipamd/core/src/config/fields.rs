@@ -119,6 +119,11 @@ pub(super) fn refuse_clashes(reader: &mut Reader<'_>, config: &Config) {
             "needs MY_NODE_NAME: the Node says which ENIConfig is meant, and without it no pod would get an address";
         reader.error(CUSTOM_NETWORKING, &value, problem);
     }
+    if config.subnets == SubnetChoice::EniConfig && config.max_enis == Some(1) && config.provisioning.is_full() {
+        let problem = "with AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG no pod would get an address: the only ENI is the primary one, which \
+                       serves the node; 2 or more is allowed";
+        reader.error("MAX_ENI", "1", problem);
+    }
 }
 
 pub(super) fn max_enis(reader: &mut Reader<'_>) -> Option<u32> {

@@ -146,6 +146,11 @@ fn custom_networking_goes_before_discovery_and_needs_a_node_name() {
     let errors = parse(&source(&[CUSTOM])).expect_err("nobody says which ENIConfig");
     assert_eq!((errors.len(), errors[0].variable.as_str()), (1, CUSTOM.0));
     assert!(errors[0].problem.contains("MY_NODE_NAME"), "{}", errors[0].problem);
+    let errors = parse(&source(&[CUSTOM, NODE, ("MAX_ENI", "1")])).expect_err("only the primary ENI");
+    assert_eq!((errors.len(), errors[0].variable.as_str()), (1, "MAX_ENI"));
+    assert!(errors[0].problem.contains(CUSTOM.0), "{}", errors[0].problem);
+    assert!(parse(&source(&[CUSTOM, NODE, ("MAX_ENI", "2")])).is_ok());
+    assert!(parse(&source(&[CUSTOM, NODE, ("MAX_ENI", "1"), ("ENABLE_IMDS_ONLY_MODE", "true")])).is_ok());
     let errors = parse(&source(&[CUSTOM, NODE, ("ENI_CONFIG_ANNOTATION_DEF", "a b")])).expect_err("no key");
     assert_eq!(errors[0].variable, "ENI_CONFIG_ANNOTATION_DEF");
 }

@@ -11,13 +11,14 @@
 //! | `now` | what is held, and what the subnets can add to it | exhausted subnets, other users of them |
 //!
 //! ```text
-//! stock of a subnet   resting after a refusal: what it was said to have left
-//!                     refused, and its rest is over, or never counted: no bound known
-//!                     else: free + held by us when it was last counted, less what is held by us now
+//! stock of a subnet   resting after a refusal: what it was said to have left (what was asked of it since is off already)
+//!                     counted: free + held by us when it was last counted, less what is held by us now and asked for
+//!                     refused, its rest is over and it was never counted: what it was said to have left
+//!                     else: no bound known
 //! now                 held + room of our ENIs + ENIs that can still be made (one address each for themselves), as far as stocks go
 //! ```
 //!
-//! What we hold is taken off the count and not what we asked for, so our own coming and going changes nothing.
+//! What we hold and what is under way is taken off the count, so our own coming and going changes nothing.
 //!
 //! Worked example: m5.large, 27 addresses. It holds 9 on its primary ENI; its subnet had 3 free when it was counted, and no other is
 //! usable. A new ENI takes one of the 3 for itself, so 2 pods more: `now` is 11. With a /28 free in prefix mode it would be more; how
@@ -91,7 +92,7 @@ impl Core {
             let stock = stocks.entry(eni.subnet_id.clone()).or_insert(u32::MAX);
             addresses = addresses.saturating_add(filled(room, slot, stock));
         }
-        let usable: Vec<SubnetId> = stocks.keys().filter(|id| self.is_usable_place(id)).cloned().collect();
+        let usable = self.usable_places();
         for _ in 0..self.places_left(now) {
             let stock_of = |id: &&SubnetId| stocks.get(*id).copied().unwrap_or(0);
             let Some(id) = usable.iter().max_by_key(stock_of) else { break };
@@ -121,9 +122,19 @@ impl Core {
         let Some(subnet) = self.subnets.get(id) else { return u32::MAX };
         match (subnet.exhausted, subnet.counted) {
             (Some(exhausted), _) if now < exhausted.until => exhausted.left.unwrap_or(0),
-            (Some(_), _) | (None, None) => u32::MAX,
-            (None, Some(Counted { free, held })) => free.saturating_add(held).saturating_sub(self.held_in(id)),
+            (_, Some(Counted { free, held })) => {
+                free.saturating_add(held).saturating_sub(self.held_in(id)).saturating_sub(self.asked_in(id))
+            }
+            (Some(exhausted), None) => exhausted.left.unwrap_or(u32::MAX),
+            (None, None) => u32::MAX,
         }
+    }
+
+    /// Addresses of a subnet that calls under way ask for, the primary ones of ENIs too.
+    fn asked_in(&self, id: &SubnetId) -> u32 {
+        let requests = self.requests.values().filter(|request| request.subnet_id == *id);
+        let assigns = self.enis.values().filter(|eni| eni.subnet_id == *id).filter_map(assigning);
+        requests.map(|request| request.fill.addresses() + 1).chain(assigns.map(Fill::addresses)).sum()
     }
 
     /// Addresses of a subnet that ENIs of ours hold, their primary ones too.

@@ -184,6 +184,7 @@ impl Core {
         if usable == 0 && self.discovers() {
             turn.error("no subnet of the zone is usable for pods by its tags: no ENI will be made");
         }
+        self.zone_described_for_pods();
         self.touch();
     }
 
@@ -216,6 +217,16 @@ impl Core {
         }
         let described = self.subnets.values().any(|subnet| subnet.standing.is_some());
         if described { self.standing(id) == Some(Standing::Usable) } else { primary }
+    }
+
+    /// Which of the known subnets new ENIs may be made in: as `is_usable_place`, once for all.
+    pub(super) fn usable_places(&self) -> Vec<SubnetId> {
+        if self.has_pod_network() && self.may_write() {
+            return self.pod_places().into_keys().collect();
+        }
+        let primary = self.facts.as_ref().map(|facts| &facts.subnet_id);
+        let known = self.subnets.keys().chain(primary.filter(|id| !self.subnets.contains_key(*id)));
+        known.filter(|id| self.is_usable_place(id)).cloned().collect()
     }
 
     fn places(&self, now: BootTime) -> Vec<Place> {

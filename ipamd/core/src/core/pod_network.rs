@@ -13,8 +13,11 @@
 //!   policy ──► the zone is described anew ──► subnets that it has: usable
 //!                                         └─► ids that it does not have are looked up: not there, another VPC, another zone
 //!                                             tags that no subnet has, entries that say nothing: told, EniConfigFaulty
-//!   all entries faulty: refused at once; looked at again every minute, every ten where some subnet is usable
+//!   entries without a subnet: the zone is described again after 1 min, doubling to 30, to 2 while ADDs come; not before 10 min
+//!                             where some subnet is usable. An id that is in another VPC or zone is looked up once
 //! ```
+//!
+//! One object is many nodes' business, and its mistake all of theirs at once: each node has times of its own (`backoff::jitter`).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,29 +30,39 @@ use crate::lifecycle::Eni;
 use crate::pod_network::{PodNetwork, PodNetworkPolicy, PodSubnet, PodSubnetRef};
 use crate::reads::Read;
 use crate::reason::{NoticeLevel, ReasonCode, Refusal};
-use crate::snapshot::{PodNetworkSnapshot, PodSubnetSnapshot};
 
 use super::ended::unexpected;
 use super::outlook::of_failure;
-use super::show::millis;
 use super::state::Purpose;
 use super::{Core, Turn};
 
-/// How soon the zone is described again while no subnet of the policy is usable,
+mod show;
+
+/// How soon the zone is described again while no subnet of the policy is usable, doubling,
 const RECHECK: Duration = Duration::from_secs(60);
-/// and while only some of them are.
+/// while only some of them are,
 const RECHECK_SOME: Duration = Duration::from_secs(600);
+/// and at most, half of it added as jitter: 30 min.
+const LONGEST_RECHECK: Duration = Duration::from_secs(1_200);
+/// At most while ADDs come, as with exhausted subnets.
+const LONGEST_WAITED_FOR: Duration = Duration::from_secs(120);
+/// Over how long nodes spread that are told of other subnets and have no ADD.
+const SPREAD: Duration = Duration::from_secs(10);
 
 /// What is known of custom networking.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PodNetworking {
     /// The last word; `None`: nothing was said in this boot.
     pub(crate) said: Option<PodNetwork>,
-    /// Since when it has been so.
+    /// Since when its subnets have been these.
     pub(crate) since: BootTime,
+    /// Descriptions of the zone in a row that left some entry without a subnet.
+    rechecks: u32,
+    /// An ADD came since the zone was described.
+    add_came: bool,
     /// Looks at subnets that are named and not in the zone.
     look: Read,
-    /// What the last one showed of them; `None`: there is no such subnet.
+    /// What they showed of them, since the policy's subnets are these; `None`: there is no such subnet.
     found: BTreeMap<SubnetId, Option<SubnetView>>,
     /// The faults that were told last.
     told: Vec<String>,
@@ -96,11 +109,18 @@ impl Core {
                 );
             }
         }
+        let others = self.pod_networking.said.as_ref().map(subnets_of) != Some(subnets_of(&said));
         self.pod_networking.said = Some(said);
-        // A description that failed when nobody needed it is needed now.
-        self.zone.read.not_before = self.zone.read.not_before.min(turn.boot());
-        self.pod_networking.since = turn.boot();
         self.pod_networking.told.clear();
+        if others {
+            self.pod_networking.since = turn.boot();
+            self.pod_networking.rechecks = 0;
+            self.pod_networking.found.clear();
+            if self.pod_policy().is_some() && self.pod_places().is_empty() {
+                // A description that failed when nobody needed it is needed now.
+                self.zone.read.not_before = self.zone.read.not_before.min(turn.boot());
+            }
+        }
         self.touch();
     }
 
@@ -199,7 +219,9 @@ impl Core {
             }
             Some(PodNetwork::Policy(policy)) => {
                 let faults = self.faults();
-                let unseen = self.zone.read.failure.as_ref().map(|failure| (failure, self.zone.read.not_before));
+                let reads = [&self.zone.read, &self.pod_networking.look];
+                let unseen =
+                    reads.into_iter().find_map(|read| read.failure.as_ref().map(|failure| (failure, read.not_before)));
                 let text = |what: &str| format!("{} has no subnet that can be used: {what}", policy.eni_config);
                 match unseen.filter(|_| self.pod_network_pending()) {
                     Some((failure, at)) => {
@@ -217,12 +239,30 @@ impl Core {
     /// When the zone is to be described for the policy's sake; `last`: when it last was.
     pub(super) fn zone_wanted_for_pods(&self, last: BootTime) -> Option<BootTime> {
         self.pod_policy().filter(|_| self.has_pod_network())?;
-        if last < self.pod_networking.since {
-            return Some(self.pod_networking.since);
+        let PodNetworking { since, rechecks, add_came, .. } = self.pod_networking;
+        let jitter = |span| crate::backoff::jitter(span, rechecks, self.salt());
+        if last < since {
+            return Some(if add_came { since } else { since + jitter(SPREAD) });
         }
-        let faulty = self.verdicts().iter().any(|verdict| !matches!(verdict, Verdict::Usable(_)));
-        let again = if self.pod_places().is_empty() { RECHECK } else { RECHECK_SOME };
-        faulty.then(|| last + again)
+        let doubled = RECHECK.saturating_mul(1 << rechecks.saturating_sub(1).min(8)).min(LONGEST_RECHECK);
+        let whole = match self.pod_places().is_empty() {
+            true if add_came => doubled.min(LONGEST_WAITED_FOR),
+            true => doubled,
+            false => doubled.max(RECHECK_SOME),
+        };
+        self.has_faulty_entry().then(|| last + whole + jitter(whole / 2))
+    }
+
+    /// The zone was described.
+    pub(super) fn zone_described_for_pods(&mut self) {
+        self.pod_networking.add_came = false;
+        let again = self.pod_networking.rechecks.saturating_add(1);
+        self.pod_networking.rechecks = if self.has_faulty_entry() { again } else { 0 };
+    }
+
+    /// Whether some entry means no subnet, or none that is known.
+    fn has_faulty_entry(&self) -> bool {
+        self.verdicts().iter().any(|verdict| !matches!(verdict, Verdict::Usable(_)))
     }
 
     /// Looks up the subnets that the zone does not have, and tells what is wrong.
@@ -230,6 +270,8 @@ impl Core {
         if !self.has_pod_network() || !self.may_write() || self.pod_policy().is_none() {
             return;
         }
+        // Those that are refused at once are not seen waiting any later.
+        self.pod_networking.add_came |= !self.waiters.is_empty();
         self.look_for_named(turn);
         let verdicts = self.verdicts();
         if verdicts.iter().any(|verdict| matches!(verdict, Verdict::Unchecked)) {
@@ -258,7 +300,7 @@ impl Core {
         }
         let unseen =
             self.pod_policy().into_iter().flat_map(|policy| &policy.subnets).filter_map(|subnet| match &subnet.which {
-                PodSubnetRef::Id(id) if self.meant(subnet).is_empty() => Some(id.clone()),
+                PodSubnetRef::Id(id) if self.meant(subnet).is_empty() && !self.is_elsewhere(id) => Some(id.clone()),
                 PodSubnetRef::Id(_) | PodSubnetRef::Tags(_) | PodSubnetRef::Faulty { .. } => None,
             });
         let unseen: Vec<SubnetId> = unseen.collect();
@@ -275,6 +317,12 @@ impl Core {
         self.pod_networking.look.running = Some((id, turn.boot()));
     }
 
+    /// Whether a look has found it in another VPC or zone, where it stays.
+    fn is_elsewhere(&self, id: &SubnetId) -> bool {
+        let (Some(Some(view)), Some(facts)) = (self.pod_networking.found.get(id), &self.facts) else { return false };
+        view.vpc_id != facts.vpc_id || view.availability_zone != facts.availability_zone
+    }
+
     pub(super) fn pod_subnets_ended(
         &mut self,
         turn: &mut Turn,
@@ -289,7 +337,7 @@ impl Core {
                 let began = look.running.map_or(now, |(_, began)| began);
                 look.succeeded(began, now);
                 let view = |id: &SubnetId| views.iter().find(|view| view.subnet_id == *id).cloned();
-                self.pod_networking.found = asked.iter().map(|id| (id.clone(), view(id))).collect();
+                self.pod_networking.found.extend(asked.iter().map(|id| (id.clone(), view(id))));
                 return;
             }
             Ok(_) => unexpected(),
@@ -314,47 +362,10 @@ impl Core {
     }
 }
 
-impl Core {
-    pub(super) fn show_pod_network(&self, now: BootTime) -> Option<PodNetworkSnapshot> {
-        if !self.has_pod_network() {
-            return None;
-        }
-        let policy = self.pod_policy();
-        let subnets = policy.map_or(&[][..], |policy| &policy.subnets);
-        Some(PodNetworkSnapshot {
-            eni_config: self.pod_networking.said.as_ref().map(|said| said.eni_config().clone()),
-            for_ms: millis(now.since(self.pod_networking.since)),
-            security_group_ids: policy.and(self.groups_of_new_eni()).unwrap_or_default().to_vec(),
-            subnets: subnets.iter().flat_map(|subnet| self.show_pod_subnet(subnet, now)).collect(),
-            problem: self.why_no_pod_network(now).map(|refusal| refusal.cause),
-        })
-    }
-
-    fn show_pod_subnet(&self, subnet: &PodSubnet, now: BootTime) -> Vec<PodSubnetSnapshot> {
-        let blank = |standing: String| PodSubnetSnapshot {
-            subnet_id: None,
-            entry: subnet.which.to_string(),
-            order: subnet.order,
-            weight: subnet.weight.get(),
-            free: None,
-            enis: 0,
-            standing,
-        };
-        let usable = |id: SubnetId| {
-            let known = self.subnets.get(&id);
-            let rests = known.and_then(|known| known.exhausted).filter(|exhausted| now < exhausted.until);
-            let standing = rests.map_or_else(
-                || "usable".to_owned(),
-                |exhausted| format!("exhausted, asked again in {} s", exhausted.until.since(now).as_secs()),
-            );
-            let free = known.filter(|known| known.standing.is_some()).map(|known| known.free);
-            PodSubnetSnapshot { free, enis: self.secondary_enis_in(&id), subnet_id: Some(id), ..blank(standing) }
-        };
-        match self.verdict(subnet) {
-            Verdict::Usable(ids) => ids.into_iter().map(usable).collect(),
-            Verdict::Unchecked => vec![blank("not looked up yet".to_owned())],
-            Verdict::Faulty(text) => vec![blank(text)],
-        }
+fn subnets_of(said: &PodNetwork) -> Option<&[PodSubnet]> {
+    match said {
+        PodNetwork::Policy(policy) => Some(&policy.subnets),
+        PodNetwork::Missing { .. } => None,
     }
 }
 

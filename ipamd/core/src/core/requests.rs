@@ -3,7 +3,8 @@
 //!
 //! A create call carries a client token that is in the journal before the call is made, and as a tag on what it makes. So a
 //! call without an answer, or one that a crash cut off, is looked for by tag and, when nothing is found, repeated with the
-//! same token and the same parameters: EC2 makes one ENI however often it is asked.
+//! same token and the same parameters: EC2 makes one ENI however often it is asked. One for a subnet or groups that new ENIs do
+//! not get any more is never sent (again): it is dropped, and what EC2 shows too late is found by the sweep.
 //!
 //! The subnet is chosen when the intent is made (`places`). One without free addresses is left alone for 30 s, doubling to
 //! 30 min while it stays so, to 2 min while a pod waits; then one call finds out. Once in that time it is asked how much it
@@ -83,8 +84,13 @@ impl Core {
                 self.alarm(at);
                 continue;
             }
-            let failed_before = request.attempt.attempts > 0 && !request.maybe_created;
-            if failed_before && (self.is_outdated(request) || !self.is_needed(now, request)) {
+            let (outdated, failed_before) = (self.is_outdated(request), request.attempt.attempts > 0);
+            if request.maybe_created {
+                if outdated && let Some(request) = self.requests.get_mut(&token) {
+                    request.attempt.state = TryState::Resolving(now);
+                    continue;
+                }
+            } else if outdated || (failed_before && !self.is_needed(now, request)) {
                 self.requests.remove(&token);
                 self.touch();
                 continue;
@@ -220,18 +226,19 @@ impl Core {
             | FailureClass::SubnetExhausted
             | FailureClass::PrefixesExhausted
             | FailureClass::AttachmentLimit => true,
-            FailureClass::NotFound | FailureClass::Rejected => outdated,
             FailureClass::Throttled
             | FailureClass::AddressLimit
             | FailureClass::DeviceIndexTaken
+            | FailureClass::NotFound
             | FailureClass::WrongState
             | FailureClass::Denied
             | FailureClass::Transient
             | FailureClass::Unknown
+            | FailureClass::Rejected
             | FailureClass::LinkMissing
             | FailureClass::Kernel => false,
         });
-        if dead {
+        if dead || outdated {
             let failure = self.requests.remove(token).and_then(|request| request.attempt.failure);
             if let Some(failure) = failure.filter(|failure| failure.class == FailureClass::TokenMismatch) {
                 self.hold_creates(failure, now);

@@ -31,6 +31,8 @@ impl Core {
             views.values().for_each(|view| self.note_upkeep(view, now));
             self.described = views;
         }
+        // It gives addresses out: that goes on while the zone is read, and nothing is excluded until that is done.
+        self.zone.known |= before.subnets != self.config.subnets && self.is_serving();
         if by_target {
             // What was too much by another target has not stood yet.
             self.shrinking.rest();

@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use super::world::{World, tags, warm_addresses};
+use super::pod_network::policy;
+use super::world::{Fault, World, tags, warm_addresses};
 use crate::config::{AddressMode, Config, Provisioning, SubnetChoice};
-use crate::event::Event;
+use crate::event::{Event, FailureClass};
 use crate::snapshot::CapacitySnapshot;
 
 /// `addresses`, `limit`, `now`.
@@ -29,6 +30,7 @@ fn prefixes() -> Config {
 fn the_golden_table_of_type_and_mode() {
     let single = || warm_addresses(1, 0);
     let max_eni = |most| Config { max_enis: Some(most), ..single() };
+    let custom = |config: Config| Config { subnets: SubnetChoice::EniConfig, ..config };
     for (name, config, addresses, limit) in [
         ("t3.small", single(), 9, 9),
         ("t3.small", prefixes(), 144, 144),
@@ -39,6 +41,10 @@ fn the_golden_table_of_type_and_mode() {
         ("m5.large", max_eni(2), 18, 18),
         ("m5.large", Config { keeps_trunk_slot: true, ..single() }, 18, 18),
         ("t3.small", Config { keeps_trunk_slot: true, ..single() }, 9, 9), // takes no trunk
+        ("m5.large", custom(single()), 18, 18),                            // the primary ENI serves the node
+        ("m5.large", custom(Config { keeps_trunk_slot: true, ..single() }), 9, 9),
+        ("m5.large", custom(prefixes()), 288, 288),
+        ("m5.large", custom(max_eni(2)), 9, 9),
         ("m5.xlarge", max_eni(3), 42, 42),
         ("m4.4xlarge", single(), 232, 232),
         ("m4.4xlarge", prefixes(), 232, 232), // Xen takes no prefixes
@@ -46,7 +52,8 @@ fn the_golden_table_of_type_and_mode() {
         ("m5.4xlarge", prefixes(), 3_712, 3_712),
         ("p4d.24xlarge", single(), 735, 735), // the default card's
     ] {
-        let world = World::new(name, config.clone());
+        let mut world = World::new(name, config.clone());
+        world.run_seconds(1);
         let (got, got_limit, _) = figures(&world);
         assert_eq!((got, got_limit), (addresses, limit), "{name} {:?} {:?}", config.address_mode, config.max_enis);
     }
@@ -107,6 +114,57 @@ fn an_exhausted_subnet_gives_nothing_until_it_is_worth_asking_again() {
     world.squeeze_subnet(usize::MAX);
     world.run(Duration::from_secs(60));
     assert_eq!(figures(&world), (27, 27, 27), "it gave again");
+}
+
+#[test]
+fn small_subnets_of_an_eniconfig_bound_what_is_now() {
+    let config = Config { subnets: SubnetChoice::EniConfig, ..warm_addresses(1, 0) };
+    let mut world = World::unborn("m5.large", config);
+    world.add_subnet("subnet-2", 202, 6, &[]);
+    world.add_subnet("subnet-3", 203, 4, &[]);
+    world.add_subnet("subnet-4", 204, 200, &[]);
+    let facts = world.facts.clone();
+    world.say(policy(&[("subnet-2", 0, 1), ("subnet-3", 1, 1)]));
+    world.feed(Event::FactsLearned(facts));
+    world.run_seconds(20);
+    assert_eq!(figures(&world), (18, 18, 8), "5 and 3, each ENI with one for itself; subnet-4 is not named");
+}
+
+/// What is asked for is not in the subnet any more, though no answer has come.
+#[test]
+fn calls_under_way_are_not_counted_twice() {
+    let mut world = World::unborn("m5.large", warm_addresses(1, 0));
+    world.squeeze_subnet(12);
+    let facts = world.facts.clone();
+    world.feed(Event::FactsLearned(facts));
+    world.run_seconds(2);
+    let pods: Vec<String> = (0..10).map(|pod| format!("pod-{pod}")).collect();
+    for pod in &pods {
+        world.add(pod);
+    }
+    for _ in 0..60 {
+        world.run(Duration::from_millis(50));
+        assert_eq!(figures(&world).2, 11, "{:?}", world.pending);
+    }
+}
+
+/// The rest of an exhausted subnet ends, and nobody has said that it has more than it had.
+#[test]
+fn that_a_rest_is_over_is_no_new_capacity() {
+    let mut world = World::new("m5.large", primary_subnet(warm_addresses(3, 0)));
+    world.run_seconds(5);
+    world.squeeze_subnet(0);
+    for pod in 0..4 {
+        world.add(&format!("pod-{pod}"));
+    }
+    world.run_seconds(3);
+    let held = world.snapshot().pool.total;
+    // The next call finds out nothing for as long as it is not answered.
+    (0..9).for_each(|_| world.fault("assign", Fault::Before(FailureClass::Denied)));
+    for _ in 0..100 {
+        world.run_seconds(1);
+        assert_eq!(figures(&world).2, held, "{:?}", world.snapshot().supply);
+    }
 }
 
 #[test]

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Custom networking: where ENIs are made, with which groups, and what is said when they cannot be.
 //!
-//! The world checks with every call that no ENI is made outside the subnets that some ENIConfig has named, and that the
-//! primary ENI is asked for nothing.
+//! The world checks with every call that no ENI is made outside the subnets that the ENIConfig names, and that the primary ENI is
+//! asked for nothing.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -15,6 +15,8 @@ use crate::event::{Event, FailureClass, SubnetView};
 use crate::ids::SecurityGroupId;
 use crate::pod_network::{EniConfigName, NameSource, PodNetwork, PodNetworkPolicy, PodSubnet, PodSubnetRef};
 use crate::reason::ReasonCode;
+
+mod calls;
 
 fn name() -> EniConfigName {
     EniConfigName { name: "us-east-1a".to_owned(), source: NameSource::Label("topology/zone".to_owned()) }
@@ -243,7 +245,7 @@ fn a_subnet_that_is_made_or_tagged_later_is_found_by_itself() {
     let calls = world.count("subnet");
     assert!(calls <= 9, "{calls} calls in two minutes");
     world.add_subnet("subnet-new", 210, 60, &[]);
-    world.run_seconds(70);
+    world.run_seconds(160);
     assert_eq!(world.subnets_in_use(), ["subnet-new"]);
     assert!(world.noticed("every subnet of"));
 }

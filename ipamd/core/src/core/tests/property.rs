@@ -230,7 +230,12 @@ fn strike(world: &mut World, blow: &Blow, strangers: &mut u32) {
             };
             world.reconfigure(Config { address_mode, ..world.config.clone() });
         }
-        Blow::Change { live } => world.set_live(live.clone()),
+        Blow::Change { live } => {
+            // Whether there is custom networking does not change while the daemon runs.
+            let custom = world.config.subnets == SubnetChoice::EniConfig;
+            let subnets = if custom { SubnetChoice::EniConfig } else { live.subnets };
+            world.set_live(LiveSettings { subnets, ..live.clone() });
+        }
         Blow::Stranger => {
             if *strangers == 0 && world.free_index().is_some() {
                 *strangers += 1;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::world::{World, warm_addresses, warm_enis};
-use crate::config::{AddressMode, Config};
+use crate::config::{AddressMode, Config, SubnetChoice};
 
 fn filled(instance_type: &str, config: Config, pods: usize) -> World {
     let mut world = World::new(instance_type, config);
@@ -101,4 +101,14 @@ fn a_sweep_that_is_switched_off_deletes_nothing_that_it_had_marked() {
     world.set_live(swept(Some(300)).live());
     world.run_seconds(3_600);
     assert!(world.calls.get("leaked").copied() > looks, "on again");
+}
+
+#[test]
+fn pods_are_served_while_discovery_that_was_switched_on_reads_the_zone() {
+    let primary = Config { subnets: SubnetChoice::Primary, ..warm_addresses(3, 0) };
+    let mut world = filled("m5.large", primary.clone(), 2);
+    world.latency = Duration::from_secs(20);
+    world.set_live(Config { subnets: SubnetChoice::Tagged, ..primary }.live());
+    let pod = world.add("during");
+    assert!(matches!(world.answer(pod), Some(Ok(_))), "at once: {:?}", world.answer(pod));
 }

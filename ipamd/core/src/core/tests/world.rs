@@ -100,7 +100,7 @@ pub(super) struct World {
     pub(super) siblings: BTreeMap<SubnetId, subnets::Sibling>,
     /// Subnets of other zones and VPCs.
     pub(super) elsewhere: Vec<crate::event::SubnetView>,
-    /// With custom networking: where an ENI may be made by any ENIConfig that was said so far.
+    /// With custom networking: where an ENI may be made by the ENIConfig that holds.
     pub(super) opened: BTreeSet<SubnetId>,
     pub(super) max_enis: usize,
     /// ENIs that there were when the limit was lowered beneath them; never more from then on.

@@ -163,6 +163,9 @@ impl World {
         self.disk = disk;
         let (core, effects) = Core::new(self.config.clone(), restored, self.now);
         self.core = core;
+        // The journal's word holds until the API server says another.
+        let said = self.core.pod_networking.said.clone();
+        self.opened = said.map(|said| self.named_by(&said)).unwrap_or_default();
         self.take(effects);
         for key in self.tombstones.clone() {
             self.feed(Event::TombstoneFound { key });

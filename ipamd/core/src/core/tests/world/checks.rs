@@ -53,12 +53,13 @@ impl World {
         assert!(owner.is_none_or(|owner| owner == key), "{address} is in use by {owner:?}");
     }
 
-    /// With custom networking: nothing for pods outside the subnets that an ENIConfig has named, nor on the primary ENI.
+    /// With custom networking: nothing for pods outside the subnets that the ENIConfig names now, not even once more what was asked
+    /// for under an older one, nor on the primary ENI.
     pub(super) fn check_place(&self, kind: &ActionKind) {
         match kind {
             _ if self.config.subnets != SubnetChoice::EniConfig => {}
             ActionKind::CreateEni { subnet_id, .. } => {
-                assert!(self.opened.contains(subnet_id), "no ENIConfig names {subnet_id}: {kind:?}");
+                assert!(self.opened.contains(subnet_id), "the ENIConfig does not name {subnet_id}: {kind:?}");
             }
             ActionKind::Assign { eni_id, .. } => {
                 assert_ne!(*eni_id, self.facts.primary_eni_id, "the primary ENI serves the node alone");

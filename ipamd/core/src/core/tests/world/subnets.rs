@@ -67,22 +67,23 @@ impl World {
 
     /// The API server says something of the node's ENIConfig.
     pub(in crate::core::tests) fn say(&mut self, said: PodNetwork) {
-        if let PodNetwork::Policy(policy) = &said {
-            for subnet in &policy.subnets {
-                match &subnet.which {
-                    PodSubnetRef::Id(id) => self.opened.extend([id.clone()]),
-                    PodSubnetRef::Tags(wanted) => {
-                        let has = |tags: &[(String, String)]| {
-                            wanted.iter().all(|(key, value)| tags.contains(&(key.clone(), value.clone())))
-                        };
-                        let opened = self.siblings.iter().filter(|(_, sibling)| has(&sibling.tags));
-                        self.opened.extend(opened.map(|(id, _)| id.clone()));
-                    }
-                    PodSubnetRef::Faulty { .. } => {}
-                }
-            }
-        }
+        self.opened = self.named_by(&said);
         self.feed(Event::PodNetworkChanged(said));
+    }
+
+    pub(super) fn named_by(&self, said: &PodNetwork) -> BTreeSet<SubnetId> {
+        let PodNetwork::Policy(policy) = said else { return BTreeSet::new() };
+        let named = policy.subnets.iter().flat_map(|subnet| match &subnet.which {
+            PodSubnetRef::Id(id) => vec![id.clone()],
+            PodSubnetRef::Tags(wanted) => {
+                let has = |tags: &[(String, String)]| {
+                    wanted.iter().all(|(key, value)| tags.contains(&(key.clone(), value.clone())))
+                };
+                self.siblings.iter().filter(|(_, sibling)| has(&sibling.tags)).map(|(id, _)| id.clone()).collect()
+            }
+            PodSubnetRef::Faulty { .. } => Vec::new(),
+        });
+        named.collect()
     }
 
     /// Subnets of the attached secondary ENIs, sorted.
