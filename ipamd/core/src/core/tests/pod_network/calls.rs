@@ -77,9 +77,13 @@ fn while_a_named_subnet_cannot_be_looked_up_pods_are_told_why() {
         let named = |kind: &ActionKind| matches!(kind, ActionKind::DescribeSubnets(SubnetQuery::Named(_)));
         world.pending.iter().any(|(_, action)| named(&action.kind))
     };
-    while !is_named(&world) {
+    for _ in 0..300 {
+        if is_named(&world) {
+            break;
+        }
         world.run(Duration::from_millis(10));
     }
+    assert!(is_named(&world));
     (0..50).for_each(|_| world.fault("subnet", Fault::Before(FailureClass::Throttled)));
     world.run_seconds(6);
     assert_eq!(world.answer(pod), Some(Err(ReasonCode::Ec2Throttled)));
@@ -92,9 +96,8 @@ fn what_was_asked_for_under_another_eniconfig_is_not_asked_for_again() {
         world.run_seconds(5);
         world.fault("create", Fault::Before(FailureClass::Unknown));
         world.say(with_groups(policy(&[("subnet-2", 0, 1)]), &["sg-a"]));
-        while world.count("create") == 0 {
-            world.run(Duration::from_millis(10));
-        }
+        world.run(Duration::from_millis(100));
+        assert_eq!(world.count("create"), 1, "on its way");
         if crash {
             world.restart(|_| false);
             let facts = world.facts.clone();
