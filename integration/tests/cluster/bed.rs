@@ -15,7 +15,7 @@ use crate::workloads::{asks, seen};
 /// How long something may take that several programs do one after another, on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The chart with all that the daemon may want of the API server.
+/// The chart with all that these tests' daemons want of the API server.
 pub(crate) const VALUES: &str = "features: {annotatePodIP: true, startupTaint: true}";
 
 pub(crate) const PODS: &str = "/api/v1/namespaces/default/pods";
@@ -71,7 +71,7 @@ impl Bed {
         bed
     }
 
-    /// Gives the account the chart's rights.
+    /// Gives the account the rights of the chart's ClusterRole.
     pub(crate) fn grant(&self) {
         let chart = rendered(VALUES);
         let rights = ["ClusterRole", "ClusterRoleBinding"].map(|kind| object(&chart, kind, "enid").clone());

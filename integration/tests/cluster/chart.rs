@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the chart renders, at a real API server: it takes every object, and the rights are enough.
+//! What the chart renders, at a real API server: it takes every object, and the rights of its ClusterRole are enough, with pods annotated
+//! and a start-up taint. Not here: the Role for the Lease and the rights for custom networking (`kubernetes/rights`, `deploy/rights`).
 
 use std::collections::BTreeSet;
 
@@ -64,7 +65,7 @@ fn lost(sent: &Value, there: &Value, path: &str) -> Vec<String> {
 }
 
 #[test]
-fn everything_that_the_daemon_does_works_with_the_rights_of_the_chart_and_with_no_fewer() {
+fn conditions_events_annotations_and_a_start_up_taint_need_the_rights_of_the_charts_cluster_role_and_no_other() {
     let mut bed = Bed::new();
     for node in bed.cluster.nodes() {
         let taint = json!({ "spec": { "taints": [{ "key": TAINT, "effect": "NoSchedule" }] } });
@@ -139,7 +140,7 @@ fn right(asked: &Asked) -> String {
     format!("{}/{} {}", asked.group, asked.resource, asked.verb)
 }
 
-/// The rights of the chart's role.
+/// The rights of the chart's ClusterRole.
 fn granted() -> BTreeSet<String> {
     let objects = rendered(crate::bed::VALUES);
     let list = |value: &Value| -> Vec<String> {

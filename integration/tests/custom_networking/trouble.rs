@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! ENIConfigs that are not there or name what cannot be used, and API servers that are away.
 
+use std::time::{Duration, Instant};
+
 use integration::kube_http::Failing;
 use integration::kube_http::resource::ENI_CONFIGS;
 use integration::topology::SECOND_GROUP;
@@ -55,6 +57,28 @@ fn a_cluster_without_eniconfigs_is_told_from_one_without_this_one() {
         other => Err(format!("{other:?}")),
     });
     bed.pods("n1", 2);
+}
+
+#[test]
+fn an_eniconfig_that_may_not_be_read_is_told_at_once_and_when_the_right_is_given_pods_are_served() {
+    let mut bed = Bed::new(1);
+    let right = ("crd.k8s.amazonaws.com", "eniconfigs".to_owned(), "list");
+    bed.api.deny(right.clone(), true);
+    bed.configure("default", json!({ "subnet": bed.subnet("one"), "securityGroups": [SECOND_GROUP] }));
+    bed.start(&[]);
+    bed.wait_event("EniConfigMissing");
+    let began = Instant::now();
+    let error = bed.refused();
+    // An ADD waits for 19.5 s for a word that is still to come.
+    assert!(began.elapsed() < Duration::from_secs(10), "after {:?}: {error}", began.elapsed());
+    for part in ["EniConfigMissing", "ENIConfig `default`", "(403)", "list and watch of eniconfigs"] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    bed.api.deny(right, false);
+    // The watch is tried again, half a minute apart at the most.
+    let sandbox = bed.node().next_sandbox().unwrap();
+    let served = bed.wait("the pod is served", || bed.node().runtime.add(&sandbox).map_err(|error| error.to_string()));
+    assert!(bed.block("one").contains(&served.address));
 }
 
 #[test]

@@ -70,6 +70,12 @@ fn an_unknown_field_would_be_found() {
 }
 
 #[test]
+fn values_of_an_older_chart_that_has_no_settings_render_as_none() {
+    let config_map = |values| object(&rendered(values), "ConfigMap", "enid-settings").clone();
+    assert_eq!(config_map("settings: null"), config_map("{}"));
+}
+
+#[test]
 fn no_container_is_privileged_and_each_has_no_more_than_it_needs() {
     let objects = rendered("{}");
     let daemon_set = object(&objects, "DaemonSet", "enid");

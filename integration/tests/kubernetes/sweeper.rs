@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use integration::kube_http::resource::LEASES;
+use integration::kube_http::patch::{Part, Patch};
+use integration::kube_http::resource::{LEASES, NODES};
 use integration::kube_http::store::Key;
 use integration::topology::{Latency, NodeSpec, Subnet, Topology, TopologySpec};
-use serde_json::Value;
+use serde_json::{Value, json};
 use vpc_model::{CallRecord, EniId};
 
 use super::bed::{Bed, SOON};
@@ -105,6 +106,37 @@ fn of_three_nodes_one_sweeps_and_when_it_is_killed_another_one_does() {
     wait_swept(&bed, &eni, Duration::from_secs(40));
     assert_eq!(deleted_by(&bed), [first, second]);
     assert_eq!(lease(&bed).unwrap()["spec"]["leaseTransitions"], 1);
+}
+
+#[test]
+fn a_holder_whose_cleanup_is_turned_off_makes_way_and_comes_back_when_it_is_on_again() {
+    let nodes = ["n1", "n2"].map(|name| NodeSpec::new(name, "m5.large", Subnet::B));
+    let mut bed = Bed::of(&TopologySpec { nodes: nodes.to_vec(), latency: Latency::default() });
+    bed.open();
+    bed.start(&SETTINGS);
+    let first = wait_elected(&bed, "");
+    let turn_off = |node: &str, value: Value| {
+        let key = Key { resource: &NODES, namespace: String::new(), name: node.to_owned() };
+        let name = "setting.enid.dev/DISABLE_LEAKED_ENI_CLEANUP";
+        let change = json!({ "metadata": { "annotations": { name: value } } });
+        bed.api.patch(&key, Part::Object, &Patch::merge(change)).unwrap();
+    };
+    turn_off(&first, json!("true"));
+    let second = wait_elected(&bed, &first);
+    assert_eq!(bed.topology.node(&first).status().unwrap()["sweep"]["sweeper"], "off");
+    let eni = leak(&bed.topology);
+    wait_swept(&bed, &eni, Duration::from_secs(40));
+    assert_eq!(deleted_by(&bed), [second.clone()]);
+
+    turn_off(&first, Value::Null);
+    bed.wait("it takes part again", SOON, || {
+        match bed.topology.node(&first).status().unwrap()["sweep"]["sweeper"].clone() {
+            said if said == "another node" => Ok(()),
+            said => Err(said.to_string()),
+        }
+    });
+    turn_off(&second, json!("true"));
+    assert_eq!(wait_elected(&bed, &second), first);
 }
 
 #[test]

@@ -242,6 +242,7 @@ impl Core {
             Event::NodeSchedulable(schedulable) => self.schedulable = schedulable,
             Event::PodsBound(pods) => self.announced.bound = pods,
             Event::PodNetworkChanged(said) => self.pod_network_changed(turn, said),
+            Event::PodNetworkRefused(said) => self.pod_network_refused(turn, said),
             Event::SweeperElected(elected) => self.sweeper_elected(turn, elected),
             Event::AddRequested { request, key, pod, deadline } => {
                 self.add_requested(turn, key, pod, crate::waiters::Call { request, deadline });

@@ -45,6 +45,9 @@ pub enum Event {
     /// Custom networking: what the API server says of this node's ENIConfig. Never said: nobody knows yet, and the last word of
     /// this boot holds.
     PodNetworkChanged(PodNetwork),
+    /// Custom networking: the API server does not let this node read its ENIConfig, or has no such kind; as [`PodNetwork::Missing`].
+    /// A policy that was read in this boot goes before it.
+    PodNetworkRefused(PodNetwork),
     /// Which node sweeps leaked ENIs for its cluster. Never said: nobody elects one.
     SweeperElected(Elected),
     /// An ADD call. The daemon must answer before `deadline`.

@@ -101,8 +101,11 @@ pub struct CapacitySnapshot {
 pub struct SweepSnapshot {
     /// For the whole cluster: `this node`, `another node`, `nobody` (each node does, seldom), or `off`.
     pub sweeper: String,
-    /// EC2 refused the last call of a sweep to this node's role.
+    /// EC2 refused a sweep's last look, or its last mark or delete, to this node's role.
     pub is_denied: bool,
+    /// How old a leaked ENI must be, in milliseconds; `None`: `off`.
+    #[serde(default)]
+    pub age_ms: Option<u64>,
 }
 
 /// Whether an ADD that comes now gets an address inside its budget, as far as is known.

@@ -98,7 +98,7 @@ fn summary(snapshot: &Snapshot) -> String {
 
 /// Nothing of a daemon that does not know of it.
 fn sweep(snapshot: &Snapshot) -> String {
-    let SweepSnapshot { sweeper, is_denied } = &snapshot.sweep;
+    let SweepSnapshot { sweeper, is_denied, .. } = &snapshot.sweep;
     if sweeper.is_empty() {
         return String::new();
     }

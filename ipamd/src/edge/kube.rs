@@ -64,6 +64,9 @@ pub(crate) use status::Status;
 /// Between two tries to make a client: a file that is not there yet.
 const CLIENT_PAUSE: Duration = Duration::from_secs(10);
 
+/// The API server's answer to who has not the right.
+const FORBIDDEN: u16 = 403;
+
 /// After so long without a word of pods, what was known of them is no demand any more.
 const STALE: Duration = Duration::from_secs(60);
 
@@ -187,14 +190,16 @@ impl Edge {
             let mut known = pods.lock();
             let changed = match news {
                 News::Event(event) => known.apply(event),
-                News::Failing(time) => {
+                News::Failing(time, code) => {
+                    if code == Some(FORBIDDEN) {
+                        known.refused();
+                    }
                     let stale = time >= STALE;
                     if stale {
                         known.forget_demand();
                     }
                     stale
                 }
-                News::NoSuchKind => false,
             };
             if !changed {
                 return;
@@ -260,8 +265,12 @@ impl Edge {
             News::Event(watcher::Event::InitDone | watcher::Event::Delete(_)) => {
                 tell(eni_config::absent(named.clone()))
             }
-            News::NoSuchKind => tell(eni_config::unknown_kind(named.clone())),
-            News::Failing(_) => {}
+            News::Failing(_, code) => {
+                if let Some(cause) = code.and_then(eni_config::refused) {
+                    self.inbox
+                        .event(Event::PodNetworkRefused(PodNetwork::Missing { eni_config: named.clone(), cause }));
+                }
+            }
         };
         follow(api, (Work::WatchEniConfig, format!("metadata.name={}", named.name)), &self.status, take).await;
     }

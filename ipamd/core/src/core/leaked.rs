@@ -75,8 +75,14 @@ pub(crate) struct Sweep {
     marked: BTreeMap<EniId, String>,
     jobs: VecDeque<Job>,
     attempts: u32,
-    /// EC2 refused the last call of the sweep for lack of rights.
-    is_denied: bool,
+    denied: Denied,
+}
+
+/// What EC2 refused for lack of rights: the last look; the last mark or delete, whatever is looked at since.
+#[derive(Clone, Copy, Debug, Default)]
+struct Denied {
+    look: bool,
+    job: bool,
 }
 
 impl Sweep {
@@ -144,6 +150,8 @@ impl Core {
         self.sweep.marked.clear();
         match elected {
             Elected::ThisNode { .. } => {
+                // Rights may have been given meanwhile: it tries.
+                self.sweep.denied = Denied::default();
                 self.sweep.due = Some(turn.boot());
                 turn.info("this node is elected: it looks for leaked ENIs of the whole cluster");
             }
@@ -179,7 +187,9 @@ impl Core {
             (Some(_), Elected::ThisNode { .. }) => "this node",
             (Some(_), Elected::AnotherNode) => "another node",
         };
-        SweepSnapshot { sweeper: sweeper.to_owned(), is_denied: self.sweep.is_denied }
+        let denied = self.sweep.denied;
+        let age_ms = self.config.leaked_eni_age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+        SweepSnapshot { sweeper: sweeper.to_owned(), is_denied: denied.look || denied.job, age_ms }
     }
 
     pub(super) fn drive_sweep(&mut self, turn: &mut Turn) {
@@ -237,7 +247,7 @@ impl Core {
             Ok(Outcome::LeakedEnisDescribed { enis, living }) => (enis, living),
             other => {
                 let failure = other.err().unwrap_or_else(unexpected);
-                self.sweep.is_denied = failure.class == FailureClass::Denied;
+                self.sweep.denied.look = failure.class == FailureClass::Denied;
                 self.sweep.attempts += 1;
                 let attempts = self.sweep.attempts;
                 let retry = self.failed(turn, what, &failure, attempts);
@@ -246,7 +256,7 @@ impl Core {
                 return;
             }
         };
-        self.sweep.attempts = 0;
+        (self.sweep.attempts, self.sweep.denied.look) = (0, false);
         let marked = std::mem::take(&mut self.sweep.marked);
         let Some(age) = self.config.leaked_eni_age else { return };
         let Some(facts) = &self.facts else { return };
@@ -296,7 +306,7 @@ impl Core {
         outcome: Result<Outcome, Failure>,
     ) {
         self.sweep.running = false;
-        self.sweep.is_denied = matches!(&outcome, Err(failure) if failure.class == FailureClass::Denied);
+        self.sweep.denied.job = matches!(&outcome, Err(failure) if failure.class == FailureClass::Denied);
         if let Err(failure) = outcome {
             let retry = self.failed(turn, what, &failure, 1);
             self.sweep.marked.remove(id);

@@ -124,6 +124,13 @@ impl Core {
         self.touch();
     }
 
+    /// No word can be had: better known at once than waited for by every ADD. A policy is worth more than that.
+    pub(super) fn pod_network_refused(&mut self, turn: &mut Turn, said: PodNetwork) {
+        if self.pod_policy().is_none() {
+            self.pod_network_changed(turn, said);
+        }
+    }
+
     /// The subnets that new ENIs may be made in now, with order and weight.
     pub(super) fn pod_places(&self) -> BTreeMap<SubnetId, (u32, u32)> {
         let mut places = BTreeMap::new();

@@ -5,7 +5,7 @@
 //! | what | figure of the core | when it changes |
 //! |---|---|---|
 //! | annotation `enid.dev/pod-capacity` | `limit` | with settings |
-//! | annotation `enid.dev/pod-capacity-now`, the extended resource | `now` | as subnets fill |
+//! | annotation `enid.dev/pod-capacity-now`, the extended resource | `now` | as subnets fill; upwards after 30 s on end |
 //! | condition `EnidMaxPodsFits` | `addresses` | with settings, other people's ENIs; so it does not flap as subnets fill |
 //!
 //! Level-triggered, as all that is written: what the Node shows is compared with what it should, at most once in 30 s, so what kubelet
@@ -34,7 +34,7 @@ const NOW: &str = "enid.dev/pod-capacity-now";
 
 /// Between two writes of the figures.
 const APART: Duration = Duration::from_secs(30);
-/// So long another answer must have stood before the condition's status changes.
+/// So long another answer must have stood before the condition's status changes, and a higher figure before it is written.
 const STANDS: Duration = Duration::from_secs(30);
 
 /// The figures that the Node should show.
@@ -42,17 +42,33 @@ const STANDS: Duration = Duration::from_secs(30);
 pub(super) struct Figures {
     resource: Option<String>,
     wanted: Option<CapacitySnapshot>,
+    /// Since when more pods can be had now than `wanted` says.
+    more: Option<BootTime>,
     written: Option<BootTime>,
 }
 
 impl Figures {
     /// `resource`: the extended resource that shows them, too.
     pub(super) fn new(resource: Option<String>) -> Self {
-        Self { resource, wanted: None, written: None }
+        Self { resource, wanted: None, more: None, written: None }
     }
 
-    pub(super) fn look(&mut self, snapshot: &Snapshot) {
-        self.wanted.clone_from(&snapshot.capacity);
+    /// Takes the present state. A higher figure of now must stand first: a subnet that is tried at the end of a rest looks free for
+    /// the moment that it takes to be refused.
+    pub(super) fn look(&mut self, snapshot: &Snapshot, now: BootTime) {
+        let mut present = snapshot.capacity.clone();
+        if let (Some(wanted), Some(present)) = (&self.wanted, &mut present)
+            && present.now > wanted.now
+        {
+            if now < *self.more.get_or_insert(now) + STANDS {
+                present.now = wanted.now;
+            } else {
+                self.more = None;
+            }
+        } else {
+            self.more = None;
+        }
+        self.wanted = present;
     }
 
     /// The merge patch of the Node's status that shows them; `None`: they are shown, or it is too early to write again.
@@ -91,7 +107,7 @@ impl Fits {
     }
 
     /// Takes the present state; whether the status changes by it, or is told for the first time and is not the Node's.
-    pub(super) fn look(&mut self, snapshot: &Snapshot, view: &View, on_host: u32, now: BootTime) -> bool {
+    pub(super) fn look(&mut self, snapshot: &Snapshot, view: &View, on_host: Option<u32>, now: BootTime) -> bool {
         let Some(present) = present(snapshot, view, on_host) else { return false };
         let Some(wanted) = &mut self.wanted else {
             let is_news = view.shown(TYPE).map_or(!present.holds, |shown| shown.status != present.status());
@@ -112,10 +128,10 @@ impl Fits {
     }
 }
 
-fn present(snapshot: &Snapshot, view: &View, on_host: u32) -> Option<Wanted> {
+fn present(snapshot: &Snapshot, view: &View, on_host: Option<u32>) -> Option<Wanted> {
     let CapacitySnapshot { addresses, formula, .. } = snapshot.capacity.as_ref()?;
     let (max_pods, instance) = (view.max_pods?, snapshot.instance.as_ref()?);
-    let on_host = on_host.max(instance_limits::HOST_NETWORK_PODS);
+    let on_host = on_host?.max(instance_limits::HOST_NETWORK_PODS);
     let fitting = addresses.saturating_add(on_host);
     let holds = max_pods <= fitting;
     let kind = &instance.instance_type;

@@ -53,6 +53,8 @@ pub(super) struct Pods {
     known: BTreeMap<PodRef, Kept>,
     /// Those on the host's network.
     on_host: BTreeSet<PodRef>,
+    /// A list was whole, or none can be had.
+    counts: bool,
     /// A list that is coming in: both of the above.
     listing: Option<(BTreeMap<PodRef, Kept>, BTreeSet<PodRef>)>,
 }
@@ -67,7 +69,7 @@ enum Read {
 impl Pods {
     /// `keeps_all`: also of those that are no demand, for their annotation.
     pub(super) fn new(keeps_all: bool) -> Self {
-        Self { keeps_all, known: BTreeMap::new(), on_host: BTreeSet::new(), listing: None }
+        Self { keeps_all, known: BTreeMap::new(), on_host: BTreeSet::new(), counts: false, listing: None }
     }
 
     /// Takes what the watch tells; whether anything that is kept is different.
@@ -88,7 +90,8 @@ impl Pods {
                 let (known, on_host) = self.listing.take().unwrap_or_default();
                 let differs = known != self.known || on_host != self.on_host;
                 (self.known, self.on_host) = (known, on_host);
-                differs
+                // That there are none is news as well, the first time.
+                differs | !std::mem::replace(&mut self.counts, true)
             }
             Event::Apply(pod) => {
                 let read = self.read(&pod);
@@ -100,9 +103,14 @@ impl Pods {
         }
     }
 
-    /// How many are on the host's network.
-    pub(super) fn on_host(&self) -> u32 {
-        u32::try_from(self.on_host.len()).unwrap_or(u32::MAX)
+    /// How many are on the host's network, as far as may be known; `None`: the list is still to come.
+    pub(super) fn on_host(&self) -> Option<u32> {
+        self.counts.then(|| u32::try_from(self.on_host.len()).unwrap_or(u32::MAX))
+    }
+
+    /// Pods may not be read: no list is going to come.
+    pub(super) fn refused(&mut self) {
+        self.counts = true;
     }
 
     /// Nobody tells of pods any more: what was known is no demand.
@@ -198,7 +206,7 @@ mod tests {
             let name = pod.metadata.name.clone().unwrap();
             let counts = pod.spec.host_network;
             assert_eq!(pods.apply(Event::Apply(pod)), wanted || counts, "{name}");
-            assert_eq!((pods.bound().len(), pods.on_host()), (usize::from(wanted), u32::from(counts)), "{name}");
+            assert_eq!((pods.bound().len(), pods.on_host.len()), (usize::from(wanted), usize::from(counts)), "{name}");
             assert_eq!(pods.known.len(), usize::from(wanted), "nothing else is kept");
         }
     }
@@ -231,18 +239,31 @@ mod tests {
         for name in ["proxy", "node", "job"] {
             pods.apply(Event::InitApply(host(name, "Running")));
         }
-        assert_eq!(pods.on_host(), 0);
+        assert_eq!(pods.on_host(), None, "a list that is not whole");
         assert!(pods.apply(Event::InitDone));
-        assert_eq!(pods.on_host(), 3);
+        assert_eq!(pods.on_host(), Some(3));
         assert!(!pods.apply(Event::Apply(host("node", "Running"))), "nothing new");
         assert!(pods.apply(Event::Apply(host("job", "Succeeded"))));
         assert!(pods.apply(Event::Delete(host("node", "Running"))));
-        assert_eq!((pods.on_host(), pods.bound().len(), pods.known.len()), (1, 0, 0));
+        assert_eq!((pods.on_host(), pods.bound().len(), pods.known.len()), (Some(1), 0, 0));
         // Another pod of the same name.
         assert!(pods.apply(Event::Apply(pod("proxy", json!({}), json!({ "phase": "Pending" })))));
-        assert_eq!((pods.on_host(), pods.bound().len()), (0, 1));
+        assert_eq!((pods.on_host(), pods.bound().len()), (Some(0), 1));
         assert!(pods.apply(Event::Apply(host("proxy", "Pending"))));
-        assert_eq!((pods.on_host(), pods.bound().len()), (1, 0));
+        assert_eq!((pods.on_host(), pods.bound().len()), (Some(1), 0));
+    }
+
+    #[test]
+    fn a_list_without_pods_and_one_that_may_not_be_had_say_that_none_is_known_on_the_host() {
+        let mut pods = Pods::new(false);
+        pods.apply(Event::Init);
+        assert!(pods.apply(Event::InitDone), "the first word");
+        assert_eq!(pods.on_host(), Some(0));
+        pods.apply(Event::Init);
+        assert!(!pods.apply(Event::InitDone), "nothing new");
+        let mut pods = Pods::new(false);
+        pods.refused();
+        assert_eq!(pods.on_host(), Some(0));
     }
 
     #[test]

@@ -79,11 +79,20 @@ pub(super) fn absent(eni_config: EniConfigName) -> PodNetwork {
     PodNetwork::Missing { eni_config, cause: cause.to_owned() }
 }
 
-/// The API server knows no ENIConfigs at all.
-pub(super) fn unknown_kind(eni_config: EniConfigName) -> PodNetwork {
-    let cause = "cannot be: the cluster has no ENIConfigs, install the CustomResourceDefinition \
-                 eniconfigs.crd.k8s.amazonaws.com";
-    PodNetwork::Missing { eni_config, cause: cause.to_owned() }
+/// None can be read, by the API server's answer; `None`: it may be an answer of the moment.
+pub(super) fn refused(code: u16) -> Option<String> {
+    let cause = match code {
+        403 => {
+            "cannot be read: the API server refuses it (403); give the daemon's account list and watch of eniconfigs \
+             (the chart's features.customNetworking)"
+        }
+        404 => {
+            "cannot be there: the API server knows no such kind (404); install the CustomResourceDefinition \
+             eniconfigs.crd.k8s.amazonaws.com"
+        }
+        _ => return None,
+    };
+    Some(cause.to_owned())
 }
 
 /// What an ENIConfig says; `data`: the object without its metadata.

@@ -141,6 +141,11 @@ impl Status {
         }
     }
 
+    /// Whether this watch runs.
+    pub(super) fn is_up(&self, work: Work) -> bool {
+        self.state().up.contains(&work)
+    }
+
     pub(super) fn is_connected(&self) -> bool {
         !self.state().up.is_empty()
     }

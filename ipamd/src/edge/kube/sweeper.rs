@@ -3,11 +3,13 @@
 //! Lease that is read now and then, never watched.
 //!
 //! Decides nothing of it: when to look, when to take over and how long to believe is the core's `election`, what an elected node
-//! does is its `leaked`. Here is what the API server makes of a call. There is an election where the cluster has a name and its leaked
-//! ENIs are swept by us; a node takes part once it knows who it is. Where the Lease cannot be read or written, nobody is
-//! elected, and every node sweeps seldom on its own.
+//! does is its `leaked`. Here is what the API server makes of a call. There is an election where the cluster has a name and we may write
+//! to EC2; a node takes part once it knows who it is, and while it is to sweep at all. Where the Lease cannot be read or written,
+//! nobody is elected, and every node sweeps seldom on its own.
 //!
-//! A node whose role may not sweep gives the Lease up, and stands aside for a dozen looks.
+//! A node whose role may not sweep gives the Lease up, and stands aside for a dozen looks. How old a leaked ENI must be, or that none is
+//! to be swept, may change at any time: a snapshot says it. A holder that is not to sweep any more gives the Lease up before its next
+//! renewal, and with another age a node begins anew, at that pace.
 //!
 //! ```text
 //! {kind: Lease, metadata: {name: enid-sweeper, namespace: MY_POD_NAMESPACE},
@@ -18,7 +20,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use ipamd_core::election::{Answer, Call, Elected, Election, Lease as Held, Pace};
-use ipamd_core::{Config, Event};
+use ipamd_core::{Config, Event, Snapshot};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{Api, GetParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
@@ -38,6 +40,8 @@ const NAMESPACE: &str = "kube-system";
 const CALL: Duration = Duration::from_secs(10);
 /// Until the node knows who it is.
 const UNBORN: Duration = Duration::from_secs(1);
+/// Until a node that is not to sweep sees whether it is by now.
+const OFF: Duration = Duration::from_secs(5);
 /// Looks that a node stands aside for which may not sweep.
 const ASIDE_LOOKS: u32 = 12;
 
@@ -60,15 +64,22 @@ pub(super) async fn run(sweeper: Option<Sweeper>) {
     }
 }
 
-/// How quick it is; `None`: there is nothing to elect.
-fn pace(config: &Config) -> Option<Pace> {
-    let age = config.leaked_eni_age.filter(|_| config.cluster_name.is_some() && config.provisioning.is_full())?;
-    Some(Pace::of_age(age))
+/// Whether there may be something to elect, whatever changes while the daemon runs.
+fn is_possible(config: &Config) -> bool {
+    config.cluster_name.is_some() && config.provisioning.is_full()
+}
+
+/// How quick the election is; `None`: this node is not to sweep, or does not know yet who it is.
+fn pace(snapshot: &Snapshot) -> Option<Pace> {
+    snapshot.instance.as_ref()?;
+    Some(Pace::of_age(Duration::from_millis(snapshot.sweep.age_ms?)))
 }
 
 impl Sweeper {
     pub(super) fn new(edge: &Edge, client: kube::Client) -> Option<Self> {
-        let pace = pace(&edge.config)?;
+        if !is_possible(&edge.config) {
+            return None;
+        }
         let namespace = edge.config.kubernetes.namespace.as_deref().unwrap_or(NAMESPACE);
         // Two machines that call themselves alike are two all the same.
         let boot = ready::boot_id().unwrap_or_default();
@@ -78,7 +89,8 @@ impl Sweeper {
         Some(Self {
             api: Api::namespaced(client, namespace),
             me,
-            pace,
+            // Of each round anew.
+            pace: Pace::of_age(edge.config.leaked_eni_age.unwrap_or_default()),
             salt: hasher.finish(),
             inbox: edge.inbox.clone(),
             status: edge.status.clone(),
@@ -87,13 +99,19 @@ impl Sweeper {
     }
 
     async fn run(mut self) {
-        loop {
-            match self.inbox.snapshot().await {
-                None => return,
-                Some(snapshot) if snapshot.instance.is_some() => break,
-                Some(_) => pause(UNBORN).await,
+        while let Some(snapshot) = self.inbox.snapshot().await {
+            if let Some(pace) = pace(&snapshot) {
+                self.pace = pace;
+                self.take_part().await;
+                self.inbox.event(Event::SweeperElected(Elected::Nobody));
+            } else {
+                pause(if snapshot.instance.is_some() { OFF } else { UNBORN }).await;
             }
         }
+    }
+
+    /// Until the daemon ends, or another pace is asked for, or none.
+    async fn take_part(&mut self) {
         let mut election = Election::new(self.me.clone(), self.pace, self.salt, clock::boot());
         let mut told = Elected::Nobody;
         loop {
@@ -105,6 +123,11 @@ impl Sweeper {
             pause(election.due().since(clock::boot())).await;
             let Some(snapshot) = self.inbox.snapshot().await else { return };
             let now = clock::boot();
+            match pace(&snapshot) {
+                Some(pace) if pace == self.pace => {}
+                Some(_) => return,
+                None => return self.give_up(election).await,
+            }
             if snapshot.sweep.is_denied && matches!(election.elected(now), Elected::ThisNode { .. }) {
                 tracing::warn!("this node's role may not sweep leaked ENIs: another node is to do it");
                 election.stand_down(now + self.pace.look * ASIDE_LOOKS, now);
@@ -117,6 +140,18 @@ impl Sweeper {
             let answer = self.make(&call, is_holder).await;
             election.ended(&call, answer, (sent, clock::boot()));
         }
+    }
+
+    /// It is not to sweep: another node may. A Lease that cannot be given up runs out.
+    async fn give_up(&mut self, mut election: Election) {
+        let now = clock::boot();
+        if !matches!(election.elected(now), Elected::ThisNode { .. }) {
+            return;
+        }
+        tracing::info!("leaked ENIs are not to be swept any more: this node gives the Lease {NAME} up");
+        election.stand_down(now + self.pace.look, now);
+        let call = election.call(now);
+        self.make(&call, true).await;
     }
 
     /// One call. A holder that looks must see its own write, others may see what is in the API server's cache.
@@ -210,15 +245,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_is_an_election_where_a_cluster_with_a_name_is_swept_by_us() {
+    fn there_may_be_an_election_in_a_cluster_with_a_name_that_is_provisioned_by_us() {
         let named = Config { cluster_name: Some("blue".to_owned()), ..Config::default() };
-        assert_eq!(pace(&named).map(|pace| pace.duration), Some(Duration::from_secs(180)));
+        assert!(is_possible(&named));
+        // It may be turned on later.
+        assert!(is_possible(&Config { leaked_eni_age: None, ..named.clone() }));
         let others = [
             Config::default(),
-            Config { leaked_eni_age: None, ..named.clone() },
             Config { provisioning: ipamd_core::config::Provisioning::Disabled, ..named.clone() },
             Config { provisioning: ipamd_core::config::Provisioning::ImdsOnly, ..named },
         ];
-        assert!(others.iter().all(|config| pace(config).is_none()));
+        assert!(!others.iter().any(is_possible));
     }
 }

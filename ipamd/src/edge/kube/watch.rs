@@ -32,10 +32,8 @@ const LIVED: Duration = Duration::from_secs(30);
 /// What became of a watch.
 pub(super) enum News<K> {
     Event(Event<K>),
-    /// The API server knows no such kind of objects.
-    NoSuchKind,
-    /// It fails, for so long by now.
-    Failing(Duration),
+    /// It fails, for so long by now; with the API server's code, if that is its answer.
+    Failing(Duration, Option<u16>),
 }
 
 /// Follows the objects of this selector for ever; `take` must be quick.
@@ -59,11 +57,8 @@ pub(super) async fn follow<K>(
             }
             take(News::Event(event));
         };
-        let end = until_error(&api, &config, &mut on_event).await;
-        if end.no_such_kind {
-            take(News::NoSuchKind);
-        }
-        status.fails(work, end.error);
+        let (error, code) = until_error(&api, &config, &mut on_event).await;
+        status.fails(work, error);
         if answered {
             failing = Duration::ZERO;
         }
@@ -71,7 +66,7 @@ pub(super) async fn follow<K>(
         if answered && clock::boot().since(began) >= LIVED {
             pause = FIRST_PAUSE;
         }
-        take(News::Failing(failing));
+        take(News::Failing(failing, code));
         attempt += 1;
         let wait = spread(pause, (&fields, attempt));
         sleep(wait).await;
@@ -80,31 +75,12 @@ pub(super) async fn follow<K>(
     }
 }
 
-/// Why a watch ended.
-struct End {
-    error: String,
-    no_such_kind: bool,
-}
-
-impl From<&str> for End {
-    fn from(error: &str) -> Self {
-        Self { error: error.to_owned(), no_such_kind: false }
-    }
-}
-
-impl From<watcher::Error> for End {
-    /// Only of a collection: what is not found of it is the collection.
-    fn from(error: watcher::Error) -> Self {
-        let no_such_kind = matches!(
-            &error,
-            watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.is_not_found()
-        );
-        Self { error: chain(&error), no_such_kind }
-    }
-}
-
 /// From a new list on: a watch that is taken up again says nothing until something changes, and nobody would know that it works.
-async fn until_error<K>(api: &Api<K>, config: &watcher::Config, take: &mut impl FnMut(Event<K>)) -> End
+async fn until_error<K>(
+    api: &Api<K>,
+    config: &watcher::Config,
+    take: &mut impl FnMut(Event<K>),
+) -> (String, Option<u16>)
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
@@ -118,10 +94,21 @@ where
                 listed |= !matches!(event, Event::Init);
                 take(event);
             }
-            Ok(Some(Err(error))) => return error.into(),
-            Ok(None) => return "the watch ended".into(),
-            Err(_) => return format!("no answer for {} s", LIST.as_secs()).as_str().into(),
+            Ok(Some(Err(error))) => return (chain(&error), code(&error)),
+            Ok(None) => return ("the watch ended".to_owned(), None),
+            Err(_) => return (format!("no answer for {} s", LIST.as_secs()), None),
         }
+    }
+}
+
+/// What the API server answered, if that is what is wrong.
+fn code(error: &watcher::Error) -> Option<u16> {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => Some(status.code),
+        _ => None,
     }
 }
 

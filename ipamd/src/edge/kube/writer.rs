@@ -3,7 +3,8 @@
 //!
 //! Decides nothing: it takes a snapshot when the bell rings (no more than three a second) or something is due, asks the pure parts
 //! what differs, and writes that. A call that fails makes its feature rest, longer each time in a row, 10 min where the right is
-//! missing; nothing is queued for it, because what should be there is read from the state again.
+//! missing; nothing is queued for it, because what should be there is read from the state again. To the Node nothing is written while its
+//! watch is down: a whole cluster would compare with what was there before, again and again.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -41,8 +42,8 @@ const CALL: Duration = Duration::from_secs(10);
 /// Between two snapshots at least, and at most.
 const LOOKS_APART: Duration = Duration::from_millis(300);
 const LOOKS_AT_LEAST: Duration = Duration::from_secs(5);
-/// Between two writes of conditions. Each changes seldom of itself; one must not wait long for another's turn.
-const CONDITION_APART: Duration = Duration::from_secs(3);
+/// Between two writes of one condition: what the watch shows may be older. None waits for another's turn.
+const CONDITION_APART: Duration = Duration::from_secs(10);
 /// Between two writes of the full node's taint: what the watch shows may be older.
 const TAINT_APART: Duration = Duration::from_secs(2);
 /// How long a feature rests after a failure: doubling, from the first to the longest.
@@ -96,7 +97,8 @@ pub(super) struct Writer {
     proven: bool,
     rests: BTreeMap<Work, Rest>,
     looked: BootTime,
-    condition_written: Option<BootTime>,
+    /// When each condition was written last, by its kind.
+    conditions_written: BTreeMap<&'static str, BootTime>,
     taint_written: Option<BootTime>,
 }
 
@@ -129,7 +131,7 @@ impl Writer {
             proven: false,
             rests: BTreeMap::new(),
             looked: BootTime::default(),
-            condition_written: None,
+            conditions_written: BTreeMap::new(),
             taint_written: None,
         }
     }
@@ -188,7 +190,7 @@ impl Writer {
             self.journal.add(News { about: About::Node, code, warning: !holds, text }, now);
         }
         self.look_at_settings(now);
-        self.figures.look(snapshot);
+        self.figures.look(snapshot, now.boot);
         if self.annotates {
             self.annotations.look(&snapshot.pods);
         }
@@ -211,7 +213,8 @@ impl Writer {
     /// All that is due now, as far as it is not resting.
     async fn write(&mut self) {
         let view = self.view.borrow_and_update().clone();
-        if let Some(view) = &view {
+        // What a watch that is down showed last is no ground to write on: it may be hours old.
+        if let Some(view) = view.as_ref().filter(|_| self.status.is_up(Work::WatchNode)) {
             self.publish_capacity(view).await;
             self.write_conditions(view).await;
             self.remove_taint(view).await;
@@ -247,17 +250,18 @@ impl Writer {
     /// All conditions that differ, in one call.
     async fn write_conditions(&mut self, view: &View) {
         let now = clock::now();
-        let early = self.condition_written.is_some_and(|at| now.boot < at + CONDITION_APART);
-        if early || !self.may(Work::Condition) {
+        if !self.may(Work::Condition) {
             return;
         }
         let stamp = rfc3339(now.unix_nanos);
-        let differ = self.wanted().filter(|wanted| !wanted.is(view.shown(wanted.kind)));
-        let conditions: Vec<Value> = differ.map(|wanted| wanted.write(view.shown(wanted.kind), &stamp)).collect();
+        let early = |kind: &str| self.conditions_written.get(kind).is_some_and(|at| now.boot < *at + CONDITION_APART);
+        let differ = self.wanted().filter(|wanted| !wanted.is(view.shown(wanted.kind)) && !early(wanted.kind));
+        let (kinds, conditions): (Vec<&'static str>, Vec<Value>) =
+            differ.map(|wanted| (wanted.kind, wanted.write(view.shown(wanted.kind), &stamp))).unzip();
         if conditions.is_empty() {
             return;
         }
-        self.condition_written = Some(now.boot);
+        self.conditions_written.extend(kinds.into_iter().map(|kind| (kind, now.boot)));
         let api = self.nodes();
         let patch = Patch::Strategic(json!({ "status": { "conditions": conditions } }));
         let (node, parameters) = (self.node.clone(), PatchParams::default());
@@ -355,18 +359,34 @@ impl Writer {
             Ok(Err(kube::Error::Api(status))) if status.code == 404 || is_of_one_namespace(&status.message) => {
                 return Err(Failed::NotThere);
             }
-            Ok(Err(kube::Error::Api(status))) if status.code == 409 => return Err(Failed::Conflict),
+            Ok(Err(kube::Error::Api(status))) if status.code == 409 => {
+                if matches!(work, Work::Taint | Work::FullTaint) {
+                    self.conflicted(work);
+                }
+                return Err(Failed::Conflict);
+            }
             Ok(Err(kube::Error::Api(status))) => (format!("{} ({})", status.message, status.code), status.code == 403),
             Ok(Err(error)) => (chain(&error), false),
             Err(_) => (format!("no answer for {} s", CALL.as_secs()), false),
         };
         let failures = self.rests.get(&work).map_or(0, |rest| rest.failures);
-        let longer = (FIRST_REST * 2_u32.pow(failures.min(6))).min(LONGEST_REST);
-        let rest = if forbidden { FORBIDDEN_REST } else { longer };
+        let rest = if forbidden { FORBIDDEN_REST } else { longer(failures) };
         self.rests.insert(work, Rest { until: clock::boot() + rest, failures: failures + 1 });
         self.status.fails(work, error);
         Err(Failed::Rests)
     }
+
+    /// The Node was changed meanwhile. Once is nothing; again and again, the watch is slower than we are.
+    fn conflicted(&mut self, work: Work) {
+        let failures = self.rests.get(&work).map_or(0, |rest| rest.failures);
+        let rest = if failures == 0 { Duration::ZERO } else { longer(failures - 1) };
+        self.rests.insert(work, Rest { until: clock::boot() + rest, failures: failures + 1 });
+    }
+}
+
+/// How long a feature rests that has failed so many times in a row before.
+fn longer(failures: u32) -> Duration {
+    (FIRST_REST * 2_u32.pow(failures.min(6))).min(LONGEST_REST)
 }
 
 /// Refused for where the object is, not for a right that is missing: the next one may be taken (admission plugins NamespaceLifecycle and

@@ -216,3 +216,31 @@ fn a_sweeper_without_the_right_to_says_so() {
     assert!(world.snapshot().sweep.is_denied);
     assert_eq!(world.count("delete"), 0);
 }
+
+#[test]
+fn a_look_that_succeeds_takes_back_that_one_was_refused_and_not_that_a_mark_was() {
+    let mut world = World::unborn("m5.large", blue(warm_enis(0)));
+    let facts = world.facts.clone();
+    world.feed(Event::FactsLearned(facts));
+    world.fault("leaked", Fault::Before(FailureClass::Denied));
+    world.feed(Event::SweeperElected(FOR_EVER));
+    world.run_seconds(5);
+    assert!(world.snapshot().sweep.is_denied);
+    world.run_seconds(3_600);
+    assert!(world.count("leaked") >= 2);
+    assert!(!world.snapshot().sweep.is_denied, "the last look was answered");
+
+    let mut world = with_leaks();
+    world.fault("tag", Fault::Before(FailureClass::Denied));
+    world.feed(Event::SweeperElected(FOR_EVER));
+    world.run_seconds(30);
+    let looks = world.count("leaked");
+    assert!(looks == 1 && world.snapshot().sweep.is_denied);
+    // Elected anew, it tries anew.
+    world.feed(Event::SweeperElected(Elected::AnotherNode));
+    assert!(world.snapshot().sweep.is_denied);
+    world.feed(Event::SweeperElected(FOR_EVER));
+    assert!(!world.snapshot().sweep.is_denied);
+    world.run_seconds(300);
+    assert!(world.count("delete") > 0 && !world.snapshot().sweep.is_denied);
+}

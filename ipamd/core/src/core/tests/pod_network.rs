@@ -119,6 +119,22 @@ fn enis_of_one_order_are_shared_by_weight() {
 }
 
 #[test]
+fn a_refused_read_is_a_word_where_there_is_no_other_and_takes_no_policy_away() {
+    let mut world = zone("m5.large", warm_addresses(2, 0));
+    let waits = world.add("waits");
+    world.run_seconds(1);
+    assert_eq!(world.answer(waits), None);
+    world.feed(Event::PodNetworkRefused(gone("refused")));
+    world.run_seconds(1);
+    assert_eq!(world.answer(waits), Some(Err(ReasonCode::EniConfigMissing)), "not after 20 s");
+    world.say(policy(&[("subnet-4", 0, 1)]));
+    world.feed(Event::PodNetworkRefused(gone("refused")));
+    let served = world.add("served");
+    world.run_seconds(5);
+    world.assert_served(&[served]);
+}
+
+#[test]
 fn without_an_eniconfig_no_eni_is_made_and_pods_are_told_what_was_looked_for_and_when_it_comes_they_are_served() {
     let mut world = zone("m5.large", warm_addresses(2, 0));
     let unsaid = world.add("unsaid");

@@ -64,7 +64,7 @@ fn max_pods_58_with_42_addresses_is_too_high_and_eks_own_29_of_an_m5_large_fits(
     ] {
         let mut fits = Fits::default();
         let snapshot = snapshot(kind, max_enis);
-        assert_eq!(fits.look(&snapshot, &view(max_pods, json!({})), on_host, at(0)), !holds, "{kind} {max_pods}");
+        assert_eq!(fits.look(&snapshot, &view(max_pods, json!({})), Some(on_host), at(0)), !holds, "{kind} {max_pods}");
         let wanted = fits.wanted().unwrap();
         assert_eq!((wanted.kind, wanted.holds), ("EnidMaxPodsFits", holds), "{kind} {max_pods}: {}", wanted.text);
     }
@@ -73,7 +73,7 @@ fn max_pods_58_with_42_addresses_is_too_high_and_eks_own_29_of_an_m5_large_fits(
 #[test]
 fn too_high_says_the_numbers_and_what_to_set() {
     let mut fits = Fits::default();
-    fits.look(&snapshot("m5.xlarge", Some(3)), &view(58, json!({})), 2, at(0));
+    fits.look(&snapshot("m5.xlarge", Some(3)), &view(58, json!({})), Some(2), at(0));
     let wanted = fits.wanted().unwrap();
     assert_eq!(wanted.code, ReasonCode::MaxPodsTooHigh);
     for part in ["58 pods", "42 can have", "m5.xlarge: 3 ENIs x 14 addresses", "max-pods to 44", "`ipamd max-pods`"] {
@@ -85,7 +85,7 @@ fn too_high_says_the_numbers_and_what_to_set() {
 fn it_is_told_once_and_not_again_by_the_next_daemon() {
     let shown = json!({ "conditions": [{ "type": TYPE, "status": "False", "reason": "MaxPodsTooHigh" }] });
     let mut fits = Fits::default();
-    assert!(!fits.look(&snapshot("m5.xlarge", Some(3)), &view(58, json!({ "status": shown })), 2, at(0)));
+    assert!(!fits.look(&snapshot("m5.xlarge", Some(3)), &view(58, json!({ "status": shown })), Some(2), at(0)));
     assert!(!fits.wanted().unwrap().holds);
 }
 
@@ -93,16 +93,16 @@ fn it_is_told_once_and_not_again_by_the_next_daemon() {
 fn neither_a_filling_subnet_nor_a_moment_changes_it() {
     let mut fits = Fits::default();
     let mut snapshot = snapshot("m5.large", None);
-    assert!(!fits.look(&snapshot, &view(29, json!({})), 2, at(0)));
+    assert!(!fits.look(&snapshot, &view(29, json!({})), Some(2), at(0)));
     snapshot.capacity.as_mut().unwrap().now = 0;
-    assert!(!fits.look(&snapshot, &view(29, json!({})), 2, at(60)));
+    assert!(!fits.look(&snapshot, &view(29, json!({})), Some(2), at(60)));
     assert!(fits.wanted().unwrap().holds);
     let higher = view(30, json!({}));
-    assert!(!fits.look(&snapshot, &higher, 2, at(70)));
-    assert!(!fits.look(&snapshot, &view(29, json!({})), 2, at(80)), "it was a moment");
-    assert!(!fits.look(&snapshot, &higher, 2, at(90)));
-    assert!(!fits.look(&snapshot, &higher, 2, at(119)));
-    assert!(fits.look(&snapshot, &higher, 2, at(120)));
+    assert!(!fits.look(&snapshot, &higher, Some(2), at(70)));
+    assert!(!fits.look(&snapshot, &view(29, json!({})), Some(2), at(80)), "it was a moment");
+    assert!(!fits.look(&snapshot, &higher, Some(2), at(90)));
+    assert!(!fits.look(&snapshot, &higher, Some(2), at(119)));
+    assert!(fits.look(&snapshot, &higher, Some(2), at(120)));
     assert!(!fits.wanted().unwrap().holds);
 }
 
@@ -110,10 +110,12 @@ fn neither_a_filling_subnet_nor_a_moment_changes_it() {
 fn nothing_is_said_before_both_sides_are_known() {
     let mut fits = Fits::default();
     let unknown = view(1, json!({ "status": { "capacity": {} } }));
-    assert!(!fits.look(&snapshot("m5.large", None), &unknown, 2, at(0)));
+    assert!(!fits.look(&snapshot("m5.large", None), &unknown, Some(2), at(0)));
     let mut without = snapshot("m5.large", None);
     without.capacity = None;
-    assert!(!fits.look(&without, &view(500, json!({})), 2, at(1)));
+    assert!(!fits.look(&without, &view(500, json!({})), Some(2), at(1)));
+    // Before the first list of pods a 0 would be a guess: two daemons, or one that starts anew, would tell different things.
+    assert!(!fits.look(&snapshot("m5.large", None), &view(500, json!({})), None, at(2)));
     assert_eq!(fits.wanted(), None);
 }
 
@@ -123,22 +125,45 @@ fn figures_are_written_when_they_differ_and_seldom() {
     let bare = view(29, json!({}));
     assert_eq!(figures.due(&bare, at(0)), None, "not known yet");
     let mut snapshot = snapshot("m5.large", None);
-    figures.look(&snapshot);
+    figures.look(&snapshot, at(1));
     let patch = figures.due(&bare, at(1)).unwrap();
     assert_eq!(patch, json!({ "metadata": { "annotations": { LIMIT: "27", NOW: "27" } } }));
     figures.wrote(at(1));
     let shown = view(29, json!({ "metadata": patch["metadata"] }));
     assert_eq!(figures.due(&shown, at(2)), None);
     snapshot.capacity.as_mut().unwrap().now = 12;
-    figures.look(&snapshot);
+    figures.look(&snapshot, at(30));
     assert_eq!(figures.due(&shown, at(30)), None, "too early");
     assert_eq!(figures.due(&shown, at(31)).unwrap()["metadata"]["annotations"][NOW], "12");
 }
 
 #[test]
+fn a_higher_figure_of_now_is_written_when_it_has_stood_and_a_lower_one_at_once() {
+    let mut figures = Figures::new(None);
+    let shows = |figures: &Figures, seconds| {
+        let patch = figures.due(&view(29, json!({})), at(seconds)).unwrap();
+        patch["metadata"]["annotations"][NOW].as_str().unwrap().to_owned()
+    };
+    let mut snapshot = snapshot("m5.large", None);
+    let mut look = |figures: &mut Figures, now: u32, seconds| {
+        snapshot.capacity.as_mut().unwrap().now = now;
+        figures.look(&snapshot, at(seconds));
+        shows(figures, seconds)
+    };
+    assert_eq!(look(&mut figures, 12, 0), "12", "the first word");
+    // A probe of a full subnet: the limit for a moment.
+    assert_eq!(look(&mut figures, 27, 10), "12");
+    assert_eq!(look(&mut figures, 12, 14), "12");
+    assert_eq!(look(&mut figures, 27, 20), "12");
+    assert_eq!(look(&mut figures, 20, 49), "12");
+    assert_eq!(look(&mut figures, 20, 50), "20");
+    assert_eq!(look(&mut figures, 9, 51), "9");
+}
+
+#[test]
 fn the_extended_resource_shows_what_is_now_and_comes_back() {
     let mut figures = Figures::new(Some("enid.dev/address".to_owned()));
-    figures.look(&snapshot("m5.large", None));
+    figures.look(&snapshot("m5.large", None), at(0));
     let annotated = json!({ "annotations": { LIMIT: "27", NOW: "27" } });
     let gone = view(29, json!({ "metadata": annotated.clone() }));
     let patch = figures.due(&gone, at(0)).unwrap();
