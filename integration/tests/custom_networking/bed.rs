@@ -84,6 +84,16 @@ impl Bed {
         self.topology.start(&all).unwrap();
     }
 
+    /// The same where no address can come yet: no node is ready before it has one.
+    pub(crate) fn start_without_addresses(&mut self) {
+        for node in &mut self.topology.nodes {
+            node.set(CUSTOM.0, CUSTOM.1);
+            node.set("WARM_IP_TARGET", "1");
+            node.start().unwrap();
+            node.wait_answers(READY).unwrap();
+        }
+    }
+
     pub(crate) fn restart(&mut self) {
         let node = self.topology.node_mut("n1");
         assert!(node.stop());

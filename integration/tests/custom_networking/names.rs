@@ -17,7 +17,7 @@ fn the_external_label_goes_before_the_annotation_and_that_before_the_label() {
     bed.change_node(json!({
         "labels": { KEY: "by-label", EXTERNAL: "external" }, "annotations": { KEY: "by-annotation" },
     }));
-    bed.start(&[("MAX_ENI", "1")]);
+    bed.start(&[("MAX_ENI", "2")]);
     bed.wait_named("external");
     bed.change_node(json!({ "labels": { EXTERNAL: null } }));
     let shown = bed.wait_named("by-annotation");

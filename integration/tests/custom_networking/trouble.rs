@@ -14,7 +14,7 @@ use super::bed::Bed;
 fn a_missing_eniconfig_is_named_and_when_it_is_made_pods_are_served_without_a_restart() {
     let mut bed = Bed::new(1);
     bed.change_node(json!({ "labels": { "k8s.amazonaws.com/eniConfig": "blue" } }));
-    bed.start(&[]);
+    bed.start_without_addresses();
     bed.wait_named("blue");
     let error = bed.refused();
     for part in
@@ -46,7 +46,7 @@ fn a_missing_eniconfig_is_named_and_when_it_is_made_pods_are_served_without_a_re
 fn a_cluster_without_eniconfigs_is_told_from_one_without_this_one() {
     let mut bed = Bed::new(1);
     bed.api.unlearn(&ENI_CONFIGS, true);
-    bed.start(&[]);
+    bed.start_without_addresses();
     bed.wait_named("default");
     let error = bed.refused();
     assert!(error.contains("EniConfigMissing") && error.contains("eniconfigs.crd.k8s.amazonaws.com"), "{error}");
@@ -65,7 +65,7 @@ fn an_eniconfig_that_may_not_be_read_is_told_at_once_and_when_the_right_is_given
     let right = ("crd.k8s.amazonaws.com", "eniconfigs".to_owned(), "list");
     bed.api.deny(right.clone(), true);
     bed.configure("default", json!({ "subnet": bed.subnet("one"), "securityGroups": [SECOND_GROUP] }));
-    bed.start(&[]);
+    bed.start_without_addresses();
     bed.wait_event("EniConfigMissing");
     let began = Instant::now();
     let error = bed.refused();
@@ -87,7 +87,7 @@ fn what_an_eniconfig_says_wrongly_is_named_and_the_subnet_that_can_be_used_is() 
     let unknown = "subnet-0123456789abcdef0";
     let subnets = json!([{ "id": bed.subnet("far") }, { "id": unknown }, { "id": "subnet-2" }]);
     bed.configure("default", json!({ "subnets": subnets }));
-    bed.start(&[]);
+    bed.start_without_addresses();
     let causes = [
         format!("{} is in us-east-1b, the node in us-east-1a", bed.subnet("far")),
         format!("{unknown} does not exist"),
