@@ -32,7 +32,10 @@ else
 fi
 export ENID_CNI_FLOOR=$build/enid/cni-floor
 case " ${sections[*]} " in
-    *" sandboxes "*) ENID_RUNTIMES=$(scripts/runtimes.sh) && export ENID_RUNTIMES ;;
+    *" sandboxes "*)
+        ENID_RUNTIMES=$(scripts/runtimes.sh)
+        export ENID_RUNTIMES
+        ;;
 esac
 ENID_CNI_PEERS=$(scripts/tools.sh peers)/usr/lib/cni/ptp
 export ENID_CNI_PEERS

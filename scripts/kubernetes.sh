@@ -54,9 +54,9 @@ if [ -n "$(missing "$out")" ]; then
     work=$(mktemp -d "$out.build.XXXXXX")
     # Go makes what it caches read-only.
     trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
-    : >"$out.log"
-    (build "$work" "$out.log")
-    mv "$work/out" "$out"
-    rm -f "$out.log"
+    : >"$work/log"
+    (build "$work" "$work/log")
+    # Whoever built beside us may have been first: that one's programs are as good.
+    mv -T "$work/out" "$out" 2>/dev/null || [ -z "$(missing "$out")" ] || fail "$out is there, but not $(missing "$out")"
 fi
 cd "$out" && pwd

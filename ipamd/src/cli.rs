@@ -70,7 +70,8 @@ usage: ipamd [run]                     run the daemon (configuration: environmen
        ipamd version                   print the version
        ipamd --help                    print this
 
-settings: of the environment; commands that are run by hand read /etc/enid/ipamd.env, too, for what is not set there
+settings: of the environment; commands that are run by hand read /etc/enid/ipamd.env, too, for what is not set there,
+but for those that can be run anywhere: config --file, max-pods TYPE, simulate
 
 exit codes: 0 done, 1 could not be done, 64 wrong command line or configuration
 ";

@@ -33,9 +33,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether a command is about the daemon of this node, and not the daemon itself.
+/// Whether a command is about the daemon of this node, and not the daemon itself, nor what can be asked anywhere.
 fn reads_file(command: &Command) -> bool {
-    !matches!(command, Command::Run | Command::Help | Command::Version | Command::Simulate(_))
+    match command {
+        Command::Run | Command::Help | Command::Version | Command::Simulate(_) => false,
+        Command::MaxPods(question) => question.instance_type.is_none(),
+        Command::Config(question) => question.file.is_none(),
+        _ => true,
+    }
 }
 
 /// Takes the daemon's settings for those that the environment lacks; whether all of them can be read, or need not be.

@@ -3,7 +3,8 @@
 //! one at a time and several at once.
 //!
 //! Two nodes, each with a containerd of the same line of its own: `n1` has the daemon and the plugin, `n2` no daemon and a list of `ptp`.
-//! They are asked in turn. What containerd itself does (a snapshot, cgroups, the pause container by runc) is in both; the difference is
+//! They are asked in turn, and who is first changes from round to round.
+//! What containerd itself does (a snapshot, cgroups, the pause container by runc) is in both; the difference is
 //! the plugins'. Ours has the addresses that it gives out: EC2 is never waited for.
 //!
 //! ```text
@@ -23,7 +24,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::figures::Series;
-use crate::eventually::pass;
+use crate::eventually::{NotYet, eventually};
 use crate::node::Node;
 use crate::runtimes::RuntimesError;
 use crate::runtimes::containerd::{Containerd, Line, Pod, PodSpec};
@@ -35,6 +36,10 @@ const ONE_BY_ONE: usize = 50;
 /// At once, and how often.
 const AT_ONCE: usize = 8;
 const STORMS: usize = 7;
+/// Addresses that are free before sandboxes are counted: as many as there are sandboxes at a time.
+const NEEDED: usize = if ONE_BY_ONE > STORMS * AT_ONCE { ONE_BY_ONE } else { STORMS * AT_ONCE };
+/// How soon they must be: two ENIs at most, and addresses of the round before that rest.
+const FILLED: Duration = Duration::from_secs(120);
 /// Calls of each that are not counted: the first ones read programs from the disk.
 const WARM_UP: usize = 3;
 
@@ -56,8 +61,6 @@ pub(super) fn run() -> Result<(), Box<dyn Error>> {
     environment.iter().for_each(|(variable, value)| node.set(variable, value));
     node.start()?;
     node.wait_ready(crate::topology::READY)?;
-    // Until the warm pool is full.
-    pass(Duration::from_secs(5));
     let start = |node: &Node| Containerd::start(&topology.world, node, Line::Two);
     let both = [start(&topology.nodes[0])?, start(&topology.nodes[1])?];
     println!("containerd {}", both[0].version()?);
@@ -67,14 +70,25 @@ pub(super) fn run() -> Result<(), Box<dyn Error>> {
     );
     println!("|---|---|---|---|---|---|---|");
     storms(&both, WARM_UP, 1, 0)?;
+    filled(&topology.nodes[0])?;
     let (mut runs, mut stops) = storms(&both, ONE_BY_ONE, 1, 1_000)?;
     line("RunPodSandbox", 1, ONE_BY_ONE, &mut runs);
     line("StopPodSandbox", 1, ONE_BY_ONE, &mut stops);
+    filled(&topology.nodes[0])?;
     let (mut runs, mut stops) = storms(&both, STORMS, AT_ONCE, 2_000)?;
     line("RunPodSandbox", AT_ONCE, STORMS * AT_ONCE, &mut runs);
     line("StopPodSandbox", AT_ONCE, STORMS * AT_ONCE, &mut stops);
     println!();
     Ok(())
+}
+
+/// Waits until no ADD will have to wait for EC2.
+fn filled(node: &Node) -> Result<(), NotYet> {
+    eventually("the pool has an address for each sandbox", FILLED, || match node.number("/pool/free") {
+        Ok(free) if free >= NEEDED as u64 => Ok(()),
+        Ok(free) => Err(format!("{free} are free, {NEEDED} are needed")),
+        Err(error) => Err(error.to_string()),
+    })
 }
 
 /// A folder of plugins and a list with `ptp`, as an operator would lay them down.
@@ -95,12 +109,14 @@ fn with_ptp(world: &World, node: &mut Node) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// So many rounds of so many at once: all of them run, then all of them stop, each runtime in turn. What was stopped is removed.
+/// So many rounds of so many at once: all of them run, then all of them stop, each runtime in turn, the second one first in
+/// every other round. What was stopped is removed.
 fn storms(both: &[Containerd; 2], rounds: usize, at_once: usize, first: usize) -> Result<(Pair, Pair), Box<dyn Error>> {
     let (mut runs, mut stops) = (Pair::default(), Pair::default());
     let mut pods: [Vec<Pod>; 2] = Default::default();
     for round in 0..rounds {
-        for (at, runtime) in both.iter().enumerate() {
+        for at in [round % 2, (round + 1) % 2] {
+            let runtime = &both[at];
             let names: Vec<_> = (0..at_once).map(|pod| format!("pod-{}", first + round * at_once + pod)).collect();
             for (pod, took) in in_parallel(&names, |name| timed(|| runtime.run_pod(&PodSpec::new(name))))? {
                 runs[at].push(took);
@@ -109,7 +125,8 @@ fn storms(both: &[Containerd; 2], rounds: usize, at_once: usize, first: usize) -
         }
     }
     for round in 0..rounds {
-        for (at, runtime) in both.iter().enumerate() {
+        for at in [round % 2, (round + 1) % 2] {
+            let runtime = &both[at];
             let some = &pods[at][round * at_once..(round + 1) * at_once];
             for ((), took) in in_parallel(some, |pod| timed(|| runtime.stop_pod(pod)))? {
                 stops[at].push(took);

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use integration::eventually::eventually;
+use integration::eventually::{eventually, pass};
 
-use crate::bed::{Bed, LONG, Source};
+use crate::bed::{Bed, LONG, ROLE, Source};
 
 const ALL: [&str; 6] = [
     "NoCredentials",
@@ -26,6 +26,41 @@ fn a_node_with_pods_serves_on_and_names_every_source_that_was_tried() {
     bed.churn();
     bed.names(&ALL);
     bed.churn();
+}
+
+/// The keys of a role that is taken away are not used after their end, nor is anything else.
+#[test]
+fn a_role_that_is_taken_away_is_told_without_a_restart() {
+    const LIFE: u64 = 15;
+    let mut bed = Bed::new();
+    bed.lives(LIFE);
+    bed.start();
+    bed.churn();
+    bed.take_the_role_away();
+    pass(Duration::from_secs(LIFE));
+    bed.churn();
+    bed.names(&ALL);
+    bed.churn();
+    assert_eq!(bed.refused(), []);
+}
+
+/// The instance has a role, with other rights than what was meant.
+#[test]
+fn a_source_that_is_set_up_in_part_is_named_and_no_other_signs_in_its_place() {
+    for (variable, value, source) in [
+        ("AWS_ACCESS_KEY_ID", "AKIATEST", "environment keys"),
+        ("AWS_PROFILE", "nobody", "profile"),
+        ("AWS_SHARED_CREDENTIALS_FILE", "/run/enid/no/such/file", "profile"),
+        ("AWS_CONFIG_FILE", "/run/enid/no/such/file", "profile"),
+        ("AWS_ROLE_ARN", ROLE, "web identity"),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", "/run/enid/no/such/token", "web identity"),
+    ] {
+        let mut bed = Bed::new();
+        bed.node_mut().set(variable, value);
+        bed.node_mut().start().unwrap();
+        bed.names(&[source, variable]);
+        assert!(bed.signers().is_empty(), "{variable}: {:?}", bed.signers());
+    }
 }
 
 #[test]

@@ -68,6 +68,7 @@ fn a_token_that_is_refused_is_named_pods_are_served_and_its_successor_is_taken()
         bed.churn();
         bed.names(said);
         // Not with the instance's role, which is there and might do more.
+        assert!(!bed.signers().is_empty(), "{source:?}: nothing was called");
         assert!(bed.signers().iter().all(|key| key.starts_with(source.keys_begin())), "{source:?}");
         bed.churn();
         bed.rotate(source, "mended", crate::bed::LONG);

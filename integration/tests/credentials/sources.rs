@@ -53,6 +53,7 @@ fn of_two_sources_the_earlier_one_signs() {
         bed.offer(earlier, LONG);
         bed.start();
         let signers = bed.signers();
+        assert!(!signers.is_empty(), "{earlier:?} {later:?}: nothing was called");
         assert!(signers.iter().all(|key| key.starts_with(earlier.keys_begin())), "{earlier:?} {later:?}: {signers:?}");
     }
 }

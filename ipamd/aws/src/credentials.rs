@@ -5,8 +5,9 @@
 //! which calls in here for that; files of tokens are read then, so a rotated one counts from the next time on. Not the SDK's own
 //! chain: that one names no source in its errors, reaches metadata through the proxy, and keeps a metadata token that is refused.
 //!
-//! Invariant: a source that is configured and fails ends the search. Keys of another one, with other rights, are never taken in
-//! its place.
+//! Invariant: a source that is configured, by any of its variables, and gives no keys ends the search. Keys of another one, with other
+//! rights, are never taken in its place. Keys of the instance role serve on while metadata fails, until they expire or metadata
+//! says that there is no role.
 //!
 //! ```text
 //! environment ─none─► profile ─none─► web identity ─none─► container ─none─► instance role ─none─► NoCredentials, all named
@@ -14,9 +15,12 @@
 //! ```
 //!
 //! Source: AWS SDKs and Tools reference guide, "Standardized credential providers".
+#![expect(clippy::disallowed_methods, reason = "the variables are the SDK's, and keys expire by the clock of the day")]
 
 use std::fmt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use aws_config::ecs::EcsCredentialsProvider;
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
@@ -28,7 +32,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, Result as Provided, future};
 
-use crate::imds::credentials_client;
+use crate::imds::{credentials_client, has_no_role};
 
 /// A place that keys may come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +59,28 @@ impl fmt::Display for Source {
         })
     }
 }
+
+impl Source {
+    /// Those of its variables that are set; with one of them it is meant to give the keys. `variable`: what it holds.
+    fn set(self, variable: &dyn Fn(&str) -> Option<String>) -> Vec<&'static str> {
+        let names: &[&'static str] = match self {
+            Self::Environment => &["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"],
+            Self::Profile => &["AWS_PROFILE", "AWS_SHARED_CREDENTIALS_FILE", CONFIG_FILE],
+            Self::WebIdentity => &["AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE"],
+            Self::Container => &["AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"],
+            Self::InstanceRole => &[],
+        };
+        let is_set = |name: &&str| {
+            let value = variable(name).filter(|value| !value.trim().is_empty());
+            // A file that is there may be about a Region or a retry alone.
+            value.is_some_and(|value| *name != CONFIG_FILE || !Path::new(&value).exists())
+        };
+        names.iter().copied().filter(is_set).collect()
+    }
+}
+
+/// Settings of profiles, keys among them or not.
+const CONFIG_FILE: &str = "AWS_CONFIG_FILE";
 
 /// What signs, and until when; for the log and the doctor.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,6 +128,10 @@ impl Sources {
                     return Ok(keys);
                 }
                 Err(error @ CredentialsError::CredentialsNotLoaded(_)) => {
+                    let set = source.set(&|name| std::env::var(name).ok());
+                    if !set.is_empty() {
+                        return Err(incomplete(source, &set, &error));
+                    }
                     without.push(format!("{source}: {}", causes(&error)));
                 }
                 Err(error) => return Err(named(source, &error)),
@@ -128,19 +158,33 @@ impl Sources {
 
     async fn instance_role(&self) -> Provided {
         let client = credentials_client(self.limit);
-        let answer = ImdsCredentialsProvider::builder().imds_client(client).build().provide_credentials().await;
-        let mut last = self.of_role.lock().unwrap_or_else(PoisonError::into_inner);
-        match (answer, last.as_ref()) {
-            (Ok(keys), _) => {
-                *last = Some(keys.clone());
-                Ok(keys)
+        let builder = ImdsCredentialsProvider::builder().imds_client(client.clone());
+        let error = match builder.build().provide_credentials().await {
+            Ok(keys) => {
+                self.keep(Some(keys.clone()));
+                return Ok(keys);
             }
-            (Err(error), Some(keys)) => {
-                tracing::warn!(error = crate::chain(&error), "metadata gives no new keys, the old ones stay");
-                Ok(keys.clone())
-            }
-            (Err(error), None) => Err(error),
+            Err(error) => error,
+        };
+        // The SDK's error does not tell a role that is gone from metadata that is away.
+        let stands = matches!(error, CredentialsError::InvalidConfiguration(_))
+            || (self.held().is_some() && has_no_role(&client).await);
+        if stands {
+            self.keep(None);
         }
+        let Some(keys) = self.held() else { return Err(error) };
+        tracing::warn!(error = crate::chain(&error), "metadata gives no new keys, the old ones stay until they expire");
+        Ok(keys)
+    }
+
+    fn keep(&self, keys: Option<Credentials>) {
+        *self.of_role.lock().unwrap_or_else(PoisonError::into_inner) = keys;
+    }
+
+    /// The last keys of the instance role, as long as EC2 takes them.
+    fn held(&self) -> Option<Credentials> {
+        let keys = self.of_role.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        keys.filter(|keys| lives(keys, SystemTime::now()))
     }
 
     /// Tells of keys that are not those of last time.
@@ -165,8 +209,21 @@ impl ProvideCredentials for Sources {
     }
 
     fn fallback_on_interrupt(&self) -> Option<Credentials> {
-        self.of_role.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.held()
     }
+}
+
+fn lives(keys: &Credentials, now: SystemTime) -> bool {
+    keys.expiry().is_none_or(|end| now < end)
+}
+
+/// A source that is set up, and has no keys all the same: what is missing stands until somebody mends it.
+fn incomplete(source: Source, set: &[&str], error: &CredentialsError) -> CredentialsError {
+    let why = std::error::Error::source(error).map_or_else(|| "there are no keys".to_owned(), |_| causes(error));
+    CredentialsError::invalid_configuration(format!(
+        "{source} has no keys, though it is set up by {}: {why}; complete it, or unset that for the next source to be asked",
+        set.join(", ")
+    ))
 }
 
 /// The failure of a source that is configured. What can pass stays apart from what cannot.
@@ -202,5 +259,42 @@ mod tests {
         assert!(matches!(standing, CredentialsError::InvalidConfiguration(_)));
         assert!(causes(&standing).contains("AWS_CONTAINER_CREDENTIALS_FULL_URI"));
         assert_eq!(causes(&CredentialsError::not_loaded_no_source()), "nothing is set");
+    }
+
+    #[test]
+    fn a_source_is_set_up_by_any_of_its_variables_and_by_no_empty_one() {
+        let set =
+            |source: Source, name: &str, value: &str| source.set(&|asked| (asked == name).then(|| value.to_owned()));
+        for (source, name, value) in [
+            (Source::Environment, "AWS_ACCESS_KEY_ID", "AKIATEST"),
+            (Source::Environment, "AWS_SECRET_ACCESS_KEY", "s"),
+            (Source::Profile, "AWS_PROFILE", "cni"),
+            (Source::Profile, "AWS_SHARED_CREDENTIALS_FILE", "/nonexistent/credentials"),
+            (Source::Profile, "AWS_CONFIG_FILE", "/nonexistent/config"),
+            (Source::WebIdentity, "AWS_ROLE_ARN", "arn"),
+            (Source::WebIdentity, "AWS_WEB_IDENTITY_TOKEN_FILE", "/token"),
+            (Source::Container, "AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://169.254.170.23/"),
+        ] {
+            assert_eq!(set(source, name, value), [name]);
+            assert!(set(source, name, " ").is_empty(), "{name}");
+            assert!(SOURCES.into_iter().all(|other| other == source || set(other, name, value).is_empty()), "{name}");
+            let text = causes(&incomplete(source, &[name], &CredentialsError::not_loaded_no_source()));
+            assert!(text.contains(name) && text.contains(&source.to_string()), "{text}");
+        }
+        // A file that is there, with a Region in it, say.
+        assert!(set(Source::Profile, "AWS_CONFIG_FILE", "/dev/null").is_empty());
+    }
+
+    #[test]
+    fn keys_serve_until_they_expire() {
+        let end = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(100);
+        let keys = Credentials::new("ASIA", "secret", None, Some(end), "test");
+        let second = std::time::Duration::from_secs(1);
+        assert!(lives(&keys, end - second) && !lives(&keys, end) && !lives(&keys, end + second));
+        let sources = Sources::new(ProviderConfig::empty, second);
+        sources.keep(Some(keys));
+        assert_eq!(sources.fallback_on_interrupt(), None, "they expired long ago");
+        sources.keep(Some(Credentials::new("ASIA", "secret", None, None, "test")));
+        assert!(sources.fallback_on_interrupt().is_some());
     }
 }

@@ -184,6 +184,12 @@ pub(crate) fn credentials_client(limit: Duration) -> Client {
     Imds::builder().operation_timeout(limit).build()
 }
 
+/// Whether metadata says (404) that the instance has no role; `false`, too, where it does not answer.
+pub(crate) async fn has_no_role(client: &Client) -> bool {
+    let answer = client.get(format!("{ROOT}iam/security-credentials/")).await;
+    answer.is_err_and(|error| status(&error) == Some(404))
+}
+
 impl Default for Imds {
     fn default() -> Self {
         Self::new()

@@ -5,8 +5,9 @@
 //! Reads the file as systemd does (names, comments, quotes, a backslash at the end of a line), with one difference: systemd passes
 //! over a line that it cannot read, which here is an error with its number.
 //!
-//! Invariant: a variable of the environment is never changed. The daemon itself (`ipamd run`) reads no file, nor does what systemd starts
-//! before it (`ipamd install` of the unit): systemd has done so, and a line that it passed over must not keep a node from starting.
+//! Invariants: a variable of the environment is never changed. The daemon itself (`ipamd run`) reads no file, nor does what systemd starts
+//! before it (`ipamd install` of the unit): systemd has done so, and a line that it passed over must not keep a node from starting. No
+//! value is printed, and of a line that cannot be read no more than what looks like a variable's name: the rest may be a secret.
 //!
 //! ```text
 //! environment ── wins over ──► /etc/enid/ipamd.env ── wins over ──► Environment= of the unit
@@ -29,6 +30,9 @@ pub const FILE: &str = "/etc/enid/ipamd.env";
 
 /// A line of the unit that sets variables.
 const UNIT_SETS: &str = "Environment=";
+
+/// What the unit sets for what it starts, and a shell does not have; systemd before 248 has no SYSTEMD_EXEC_PID.
+const OF_THE_UNIT: &str = "IPAMD_SET_UP_BY_UNIT";
 
 /// A line that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,7 +58,8 @@ pub struct Found {
 /// Looks at the file and the unit; at neither in a process that systemd has started, and set up.
 #[must_use]
 pub fn look() -> Found {
-    if is_of_systemd(std::env::var("SYSTEMD_EXEC_PID").ok().as_deref(), std::process::id()) {
+    let is_of_unit = std::env::var_os(OF_THE_UNIT).is_some();
+    if is_of_unit || is_of_systemd(std::env::var("SYSTEMD_EXEC_PID").ok().as_deref(), std::process::id()) {
         return Found::default();
     }
     look_at(Path::new(FILE), Path::new(UNIT_PATH))
@@ -74,6 +79,7 @@ fn look_at(file: &Path, unit: &Path) -> Found {
         let lines: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix(UNIT_SETS)).collect();
         // A drop-in of an operator's can hold what this reader does not know; that is not the command's business.
         found.variables.extend(parse(&lines.join("\n")).unwrap_or_default());
+        found.variables.remove(OF_THE_UNIT);
         places.push(unit.display().to_string());
     }
     match std::fs::read_to_string(file) {
@@ -135,13 +141,26 @@ fn read(text: &str) -> (BTreeMap<String, String>, Vec<Mistake>) {
                 }
                 Ok((name, _)) => {
                     let allowed = "letters, digits and _ are allowed, with no `export` before them, and NUL nowhere";
-                    mistakes.push(Mistake { line, problem: format!("{name:?} is no name of a variable; {allowed}") });
+                    let problem = format!("what is before = is no name of a variable{}; {allowed}", beginning(&name));
+                    mistakes.push(Mistake { line, problem });
                 }
                 Err(problem) => mistakes.push(Mistake { line, problem }),
             }
         }
     }
     (variables, mistakes)
+}
+
+/// What a text that cannot be read begins with, as far as that can only be the name of a variable: the rest may be a secret, and so may
+/// be a word with small letters.
+fn beginning(text: &str) -> String {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    let text = text.trim().strip_prefix("export ").unwrap_or(text).trim();
+    let word = text.split(|letter| !is_plain(letter)).next().unwrap_or_default();
+    if word.is_empty() || word.contains(|letter: char| letter.is_ascii_lowercase()) {
+        return String::new();
+    }
+    format!(" (it begins with {word})")
 }
 
 fn is_name(name: &str) -> bool {
@@ -184,7 +203,7 @@ impl Reader<'_> {
             match self.next() {
                 Some('=') => break,
                 Some('\n') | None => {
-                    return Err(format!("{:?} is no NAME=value", name.trim()));
+                    return Err(format!("this is no NAME=value{}", beginning(&name)));
                 }
                 Some(letter) => name.push(letter),
             }
@@ -287,9 +306,38 @@ mod tests {
         assert_eq!(variables.into_keys().collect::<Vec<_>>(), ["WARM_IP_TARGET"]);
         let lines: Vec<usize> = mistakes.iter().map(|mistake| mistake.line).collect();
         assert_eq!(lines, [3, 4, 5, 7]);
-        for (mistake, said) in mistakes.iter().zip(["\"MAX_ENI\" is no NAME=value", "export A", "2B", "no \" ends"]) {
+        for (mistake, said) in mistakes.iter().zip([
+            "no NAME=value (it begins with MAX_ENI)",
+            "begins with A)",
+            "begins with 2B)",
+            "no \" ends",
+        ]) {
             assert!(mistake.to_string().contains(said), "{mistake}");
         }
+    }
+
+    #[test]
+    fn of_a_line_that_cannot_be_read_nothing_is_told_that_may_be_a_secret() {
+        for text in [
+            "AWS_SECRET_ACCESS_KEY: wJalrXUtnFEMI/K7MDENG",
+            "AWS_SECRET_ACCESS_KEY wJalrXUtnFEMI=K7MDENG",
+            "export AWS_SECRET_ACCESS_KEY wJalrXUtnFEMI",
+            "AWS_SECRET_ACCESS_KEY: wJalrXUtnFEMI=",
+            "AWS_SECRET_ACCESS_KEY:\"wJalrXUtnFEMI",
+        ] {
+            let said = parse(text).unwrap_err()[0].to_string();
+            assert!(said.starts_with("line 1: ") && said.contains("begins with AWS_SECRET_ACCESS_KEY)"), "{said}");
+            assert!(!said.contains("wJalr") && !said.contains("K7MDENG"), "{said}");
+        }
+        // The rest of a value that somebody broke in two.
+        let said = parse("AWS_SECRET_ACCESS_KEY=\nwJalrXUtnFEMI/K7MDENG\n").unwrap_err()[0].to_string();
+        assert!(said.starts_with("line 2: ") && !said.contains("wJalr"), "{said}");
+    }
+
+    #[test]
+    fn the_unit_marks_what_it_starts() {
+        let unit = include_str!("../../../deploy/systemd/enid-ipamd.service");
+        assert!(unit.lines().any(|line| line == format!("{UNIT_SETS}{OF_THE_UNIT}=yes")));
     }
 
     #[test]

@@ -12,7 +12,8 @@
 //!  metadata ────► type, zone┘          └────► holds ──► core, log, blocks; record
 //! ```
 //!
-//! Invariants: nothing of a file with a mistake is taken, nor of annotations with one, and each is told once; what was resolved is
+//! Invariants: nothing of a file with a mistake is taken, nor of annotations with one, and each is told once; a file that was there and
+//! is gone is such a mistake; what was resolved is
 //! resolved again after a restart before the API server or metadata has said a word ([`record`]), on this instance only.
 
 mod board;
@@ -233,11 +234,16 @@ impl Layering {
 
     fn take_found(&mut self, found: &Found) {
         let path = self.file.as_ref().map(|file| file.path().display().to_string()).unwrap_or_default();
-        if *found == Ok(None) {
+        let was_there = self.parts.file.is_some();
+        if *found == Ok(None) && !was_there {
             tracing::warn!(path, "ENID_SETTINGS_FILE: there is no such file (yet): no class of nodes applies");
         }
         let read = match found {
             Ok(Some(text)) => classes(text),
+            // A mount that is away, or a file that is written in place of another: no reason to resize every pool.
+            Ok(None) if was_there => {
+                Err(vec!["the file is gone, its last classes hold; `classes: []` takes them away".to_owned()])
+            }
             Ok(None) => Ok(Vec::new()),
             Err(error) => Err(vec![format!("the file cannot be read: {error}")]),
         };
@@ -276,7 +282,7 @@ impl Layering {
             tracing::error!(?mistakes, "settings of this node cannot be used: what was there before holds");
         }
         let path = self.file.as_ref().map(|file| file.path().display().to_string());
-        let missing = self.file.as_ref().filter(|file| file.last() == Some(&Ok(None)));
+        let missing = self.file.as_ref().filter(|file| file.last() == Some(&Ok(None)) && self.parts.file.is_none());
         let missing = missing.map(|file| format!("ENID_SETTINGS_FILE: there is no file {}", file.path().display()));
         let is_used = path.is_some() || !self.holding.annotations.is_empty();
         let snapshot = ConfigSnapshot::of(&self.resolved, &self.holding, path, mistakes);

@@ -424,7 +424,11 @@ pub(super) fn url(reader: &mut Reader<'_>, names: &[&str]) -> Option<String> {
     for name in names {
         let Some(text) = reader.text(name) else { continue };
         if !(text.starts_with("http://") || text.starts_with("https://")) {
-            reader.error(name, &text, "a URL that starts with http:// or https:// is allowed");
+            reader.error(
+                name,
+                &super::proxy::without_user(&text),
+                "a URL that starts with http:// or https:// is allowed",
+            );
         } else if chosen.is_none() {
             chosen = Some(text);
         }

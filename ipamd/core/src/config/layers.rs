@@ -18,7 +18,7 @@
 use std::collections::BTreeMap;
 
 use super::settings_file::{Class, Fit, Mistake, NodeTraits, check};
-use super::{Config, ConfigError, Note, Source, VARIABLES, parse};
+use super::{Config, ConfigError, Note, Source, VARIABLES, parse, proxy};
 
 /// What the name of an annotation of the Node begins with that is a setting; the variable's name follows.
 pub const ANNOTATION: &str = "setting.enid.dev/";
@@ -135,9 +135,11 @@ impl Layers {
         let (config, notes) = parse(&layered)
             .map_err(|errors| errors.iter().map(|error| layered.mistake(error)).collect::<Vec<Mistake>>())?;
         let set = VARIABLES.iter().filter_map(|row| {
-            let value = layered.get(row.name)?;
-            let origin = layered.origin(row.name);
-            (origin != Origin::Default).then(|| (row.name.to_owned(), (value.trim().to_owned(), origin)))
+            // Of two names the one that counts is shown.
+            let mut names = [Some(row.name), proxy::alias(row.name)].into_iter().flatten();
+            let name = names.find(|name| layered.origin(name) != Origin::Default)?;
+            let value = layered.get(name)?;
+            Some((row.name.to_owned(), (value.trim().to_owned(), layered.origin(name))))
         });
         Ok(Resolved { config, notes, values: set.collect() })
     }

@@ -23,6 +23,11 @@ use ipnet::{IpNet, Ipv6Net};
 
 use super::read::Reader;
 
+/// Variables, each with its lower-case name.
+const HTTP: [&str; 2] = ["HTTP_PROXY", "http_proxy"];
+const HTTPS: [&str; 2] = ["HTTPS_PROXY", "https_proxy"];
+const SPARED: [&str; 2] = ["NO_PROXY", "no_proxy"];
+
 /// A proxy's URL, as it is connected to; may hold a password, which is not printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ProxyUrl(String);
@@ -169,18 +174,24 @@ fn split_port(text: &str) -> Option<(&str, Option<u16>)> {
     if port.is_empty() { Some((host, None)) } else { Some((host, Some(port.parse().ok()?))) }
 }
 
-/// A URL without the user and password in it.
-fn without_user(url: &str) -> String {
+/// A URL without the user and password in it. All before the last `@` goes, whatever stands there: a password may hold `/`, and no
+/// scheme need be written.
+pub(super) fn without_user(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
     let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
     if scheme.is_empty() { place.to_owned() } else { format!("{scheme}://{place}") }
 }
 
+/// The lower-case name of a variable, which counts where that one is not set.
+pub(super) fn alias(variable: &str) -> Option<&'static str> {
+    [HTTP, HTTPS, SPARED].into_iter().find_map(|[name, alias]| (name == variable).then_some(alias))
+}
+
 /// The variables; `metadata`: base URL of the metadata service, which is spared by its host.
 pub(super) fn read(reader: &mut Reader<'_>, metadata: Option<&str>) -> Proxies {
-    let http = proxy(reader, ["HTTP_PROXY", "http_proxy"]);
-    let https = proxy(reader, ["HTTPS_PROXY", "https_proxy"]);
-    let list = either(reader, ["NO_PROXY", "no_proxy"]).map(|(_, list)| list).unwrap_or_default();
+    let http = proxy(reader, HTTP);
+    let https = proxy(reader, HTTPS);
+    let list = either(reader, SPARED).map(|(_, list)| list).unwrap_or_default();
     let spared = if list.split(',').any(|entry| entry.trim() == "*") {
         vec![Spared::All]
     } else {

@@ -7,7 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::layers::{Layers, Origin, Resolved};
 use super::settings_file::Fit;
-use super::{VARIABLES, Variable};
+use super::{VARIABLES, Variable, proxy};
+
+/// Variables whose list may be another one in the file of `ENID_SNAT_FILE`.
+const LISTS: [&str; 3] =
+    ["AWS_EXTERNAL_SERVICE_CIDRS", "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS", "ENID_SNAT_INCLUDE_CIDRS"];
 
 /// Everything that is set, and what is wrong with what was to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +102,8 @@ impl ConfigSnapshot {
 fn variable(row: &Variable, resolved: &Resolved) -> VariableSnapshot {
     let (value, origin) = resolved.value(row.name);
     let notes = resolved.notes.iter().filter(|note| note.variable == row.name).map(|note| note.text.clone());
+    let file = resolved.config.snat.file.as_ref().filter(|_| LISTS.contains(&row.name));
+    let in_place = file.map(|file| format!("a list in {} (ENID_SNAT_FILE) takes its place", file.display()));
     let (source, class) = match origin {
         Origin::Default => ("default", None),
         Origin::Environment => ("environment", None),
@@ -106,22 +112,18 @@ fn variable(row: &Variable, resolved: &Resolved) -> VariableSnapshot {
     };
     VariableSnapshot {
         variable: row.name.to_owned(),
-        value: value.filter(|value| !value.is_empty()).map(|value| without_user(row, value)),
+        value: value.filter(|value| !value.is_empty()).map(|value| shown(row, value)),
         source: source.to_owned(),
         class,
         changes_at_run_time: row.is_live,
         support: row.support.label().to_owned(),
-        notes: notes.collect(),
+        notes: notes.chain(in_place).collect(),
     }
 }
 
-/// A URL without what it says of a user: that may be a password.
-fn without_user(row: &Variable, value: &str) -> String {
-    let cut = value.split_once("://").and_then(|(scheme, rest)| {
-        let host = rest.split('/').next().unwrap_or_default();
-        host.rsplit_once('@').map(|(user, _)| format!("{scheme}://{}", &rest[user.len() + 1..]))
-    });
-    cut.filter(|_| row.kind == "URL" || row.name == "CLUSTER_ENDPOINT").unwrap_or_else(|| value.to_owned())
+/// A value that may be printed: of a URL not what it says of a user, which may be a password.
+fn shown(row: &Variable, value: &str) -> String {
+    if row.kind == "URL" || row.name == "CLUSTER_ENDPOINT" { proxy::without_user(value) } else { value.to_owned() }
 }
 
 #[cfg(test)]
@@ -133,7 +135,7 @@ mod tests {
     #[test]
     fn every_variable_is_shown_with_its_source_and_no_url_with_its_user() {
         let environment = BTreeMap::from([
-            ("AWS_ENDPOINT_URL".to_owned(), "https://me:secret@ec2.example/a@b".to_owned()),
+            ("AWS_ENDPOINT_URL".to_owned(), "https://me:secret@ec2.example/a".to_owned()),
             ("WARM_PREFIX_TARGET".to_owned(), "1".to_owned()),
         ]);
         let layers =
@@ -142,12 +144,61 @@ mod tests {
         let shown = ConfigSnapshot::of(&resolved, &layers, None, Vec::new());
         assert_eq!(shown.variables.len(), VARIABLES.len());
         let of = |name: &str| shown.variables.iter().find(|row| row.variable == name).unwrap();
-        assert_eq!(of("AWS_ENDPOINT_URL").value.as_deref(), Some("https://ec2.example/a@b"));
+        assert_eq!(of("AWS_ENDPOINT_URL").value.as_deref(), Some("https://ec2.example/a"));
         assert_eq!((of("MAX_ENI").source.as_str(), of("MAX_ENI").changes_at_run_time), ("node", true));
         assert_eq!((of("ENID_LAYOUT").source.as_str(), of("ENID_LAYOUT").changes_at_run_time), ("default", false));
         assert_eq!(of("WARM_PREFIX_TARGET").notes.len(), 1, "it has no effect, which is said");
         let json = serde_json::to_string(&shown).unwrap();
         assert!(!json.contains("secret"), "{json}");
         assert_eq!(serde_json::from_str::<ConfigSnapshot>(&json).unwrap(), shown);
+    }
+
+    #[test]
+    fn a_password_is_cut_out_of_every_spelling_of_a_url() {
+        for (variable, value, expected) in [
+            ("HTTPS_PROXY", "user:secret@10.0.0.5:3128", "10.0.0.5:3128"),
+            ("HTTPS_PROXY", "http://user:12/secret@proxy:3128", "http://proxy:3128"),
+            ("HTTPS_PROXY", "http://user:se@cret@proxy:3128", "http://proxy:3128"),
+            ("HTTP_PROXY", "http://proxy:3128", "http://proxy:3128"),
+            ("CLUSTER_ENDPOINT", "me:secret@api.example", "api.example"),
+        ] {
+            let row = VARIABLES.iter().find(|row| row.name == variable).unwrap();
+            assert_eq!(shown(row, value), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_in_small_letters_is_shown_in_its_row_without_its_user() {
+        let environment = BTreeMap::from([
+            ("HTTPS_PROXY".to_owned(), " ".to_owned()),
+            ("https_proxy".to_owned(), "me:secret@10.0.0.5:3128".to_owned()),
+            ("no_proxy".to_owned(), "a.example".to_owned()),
+            ("NO_PROXY".to_owned(), "b.example".to_owned()),
+        ]);
+        let layers = Layers::default();
+        let shown = ConfigSnapshot::of(&layers.resolve(&environment).unwrap(), &layers, None, Vec::new());
+        let of = |name: &str| {
+            let row = shown.variables.iter().find(|row| row.variable == name).unwrap();
+            (row.value.as_deref(), row.source.as_str())
+        };
+        assert_eq!(of("HTTPS_PROXY"), (Some("10.0.0.5:3128"), "environment"));
+        assert_eq!(of("NO_PROXY"), (Some("b.example"), "environment"));
+        assert_eq!(of("HTTP_PROXY"), (None, "default"));
+    }
+
+    #[test]
+    fn lists_that_a_file_may_replace_say_so() {
+        let noted = |environment: &BTreeMap<String, String>| {
+            let layers = Layers::default();
+            let shown = ConfigSnapshot::of(&layers.resolve(environment).unwrap(), &layers, None, Vec::new());
+            let of_file =
+                shown.variables.into_iter().filter(|row| row.notes.iter().any(|note| note.contains("snat.json")));
+            of_file.map(|row| row.variable).collect::<Vec<_>>()
+        };
+        assert_eq!(noted(&BTreeMap::new()), Vec::<String>::new());
+        let environment = BTreeMap::from([("ENID_SNAT_FILE".to_owned(), "/etc/enid/snat.json".to_owned())]);
+        let mut rows = noted(&environment);
+        rows.sort();
+        assert_eq!(rows, LISTS);
     }
 }

@@ -119,6 +119,38 @@ fn a_file_with_a_mistake_changes_nothing_also_over_a_restart_and_is_told() {
 }
 
 #[test]
+fn a_file_that_was_there_and_is_gone_is_a_mistake_and_its_classes_hold() {
+    let place = Place::new();
+    // None yet: no mistake.
+    let mut layering = place.start(Some(&facts("i-1")));
+    assert_eq!((warm(&layering), layering.mistakes.all()), (of("2", Origin::Environment), Vec::new()));
+    assert!(layering.board().notes().iter().any(|note| note.contains("there is no file")));
+    place.write("classes: [{name: all, settings: {WARM_IP_TARGET: 5}}]");
+    layering.take_file();
+    layering.settle();
+    std::fs::remove_file(place.folder.path().join("settings.yaml")).unwrap();
+    for layering in [&mut layering, &mut place.start(None)] {
+        layering.take_file();
+        layering.settle();
+        layering.show(&Mistakes::default());
+        assert_eq!(warm(layering), of("5", class("all")));
+        assert!(layering.mistakes.file[0].contains("is gone"), "{:?}", layering.mistakes);
+        assert_eq!(layering.board().verdict().map(|verdict| verdict.is_valid), Some(false));
+    }
+    place.write("classes: []");
+    layering.take_file();
+    layering.settle();
+    assert_eq!((warm(&layering), layering.mistakes.all()), (of("2", Origin::Environment), Vec::new()));
+    // Another instance has no file of its own yet, and none that is gone.
+    place.write("classes: [{name: all, settings: {WARM_IP_TARGET: 5}}]");
+    layering.take_file();
+    layering.settle();
+    std::fs::remove_file(place.folder.path().join("settings.yaml")).unwrap();
+    let elsewhere = place.start(Some(&facts("i-2")));
+    assert_eq!((warm(&elsewhere), elsewhere.mistakes.all()), (of("2", Origin::Environment), Vec::new()));
+}
+
+#[test]
 fn annotations_win_and_wrong_ones_leave_what_was_there() {
     let place = Place::new();
     place.write("classes: [{name: all, settings: {WARM_IP_TARGET: 5}}]");
