@@ -191,17 +191,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, l
                 Some(Command::Install(options)) => options.is_dry_run = true,
                 _ => return Err("--dry-run belongs to `install` and `takeover`".into()),
             },
-            Long(name @ ("plugin" | "systemd")) => {
-                let is_plugin = name == "plugin";
-                let Some(Command::Install(options)) = &mut command else {
-                    return Err(format!("--{name} belongs to `install`").into());
-                };
-                if is_plugin {
-                    options.plugin = Some(parser.value()?.into());
-                } else {
-                    options.has_unit = true;
-                }
-            }
+            Long("plugin") => install_options(&mut command, "plugin")?.plugin = Some(parser.value()?.into()),
+            Long("systemd") => install_options(&mut command, "systemd")?.has_unit = true,
             Long(name @ ("file" | "type" | "zone" | "label")) => {
                 let name = name.to_owned();
                 let Some(Command::Config(question)) = &mut command else {
@@ -221,6 +212,16 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, l
         }
     }
     complete(command)
+}
+
+fn install_options<'a>(
+    command: &'a mut Option<Command>,
+    name: &str,
+) -> Result<&'a mut install::Options, lexopt::Error> {
+    match command {
+        Some(Command::Install(options)) => Ok(options),
+        _ => Err(format!("--{name} belongs to `install`").into()),
+    }
 }
 
 /// What `-o` asks for.

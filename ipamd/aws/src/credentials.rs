@@ -11,7 +11,7 @@
 //!
 //! ```text
 //! environment ─none─► profile ─none─► web identity ─none─► container ─none─► instance role ─none─► NoCredentials, all named
-//!      └──────────────────┴──── keys, or a failure that names the source ───────────┴───────────────────┘
+//!      └──────────────────┴──── keys, or a failure that names the source ───────────┴─ no answer ─────► CredentialsUnavailable, all named
 //! ```
 //!
 //! Source: AWS SDKs and Tools reference guide, "Standardized credential providers".
@@ -120,7 +120,7 @@ impl Sources {
 
     async fn search(&self) -> Provided {
         let config = (self.config)();
-        let mut without = Vec::new();
+        let (mut without, mut may_pass) = (Vec::new(), false);
         for source in SOURCES {
             match self.ask(source, &config).await {
                 Ok(keys) => {
@@ -132,12 +132,14 @@ impl Sources {
                     if !set.is_empty() {
                         return Err(incomplete(source, &set, &error));
                     }
+                    may_pass |= source == Source::InstanceRole && is_of_the_moment(&error);
                     without.push(format!("{source}: {}", causes(&error)));
                 }
                 Err(error) => return Err(named(source, &error)),
             }
         }
-        Err(CredentialsError::not_loaded(format!("no source has any: {}", without.join("; "))))
+        let text = format!("no source has any: {}", without.join("; "));
+        Err(if may_pass { CredentialsError::provider_error(text) } else { CredentialsError::not_loaded(text) })
     }
 
     async fn ask(&self, source: Source, config: &ProviderConfig) -> Provided {
@@ -213,6 +215,12 @@ impl ProvideCredentials for Sources {
     }
 }
 
+/// Whether metadata did not answer: a node that is coming up may have a role all the same. That it has none is an answer (404), which
+/// the SDK tells without a cause.
+fn is_of_the_moment(error: &CredentialsError) -> bool {
+    std::error::Error::source(error).is_some_and(|told| told.source().is_some())
+}
+
 fn lives(keys: &Credentials, now: SystemTime) -> bool {
     keys.expiry().is_none_or(|end| now < end)
 }
@@ -284,6 +292,19 @@ mod tests {
         // A file that is there, with a Region in it, say.
         assert!(set(Source::Profile, "AWS_CONFIG_FILE", "/dev/null").is_empty());
     }
+
+    #[test]
+    fn metadata_that_does_not_answer_is_of_the_moment_and_an_instance_without_a_role_is_not() {
+        let away = Away(std::io::Error::from(std::io::ErrorKind::TimedOut));
+        assert!(is_of_the_moment(&CredentialsError::not_loaded(away)));
+        assert!(!is_of_the_moment(&CredentialsError::not_loaded("received 404 from IMDS")));
+        assert!(!is_of_the_moment(&CredentialsError::not_loaded_no_source()));
+    }
+
+    /// As the SDK tells of metadata that does not answer.
+    #[derive(Debug, thiserror::Error)]
+    #[error("could not communicate with IMDS")]
+    struct Away(#[source] std::io::Error);
 
     #[test]
     fn keys_serve_until_they_expire() {
