@@ -41,7 +41,8 @@ use crate::telemetry::chain;
 const CALL: Duration = Duration::from_secs(10);
 /// Between two snapshots at least, and at most.
 const LOOKS_APART: Duration = Duration::from_millis(300);
-const LOOKS_AT_LEAST: Duration = Duration::from_secs(5);
+/// A shortage that nothing tells of is seen after so long and said 5 s later: within 10 s.
+const LOOKS_AT_LEAST: Duration = Duration::from_secs(3);
 /// Between two writes of one condition: what the watch shows may be older. None waits for another's turn.
 const CONDITION_APART: Duration = Duration::from_secs(10);
 /// Between two writes of the full node's taint: what the watch shows may be older.
@@ -152,7 +153,11 @@ impl Writer {
             let wait = self.next(rung).since(clock::boot()).max(Duration::from_millis(1));
             tokio::select! {
                 news = self.news.recv() => match news {
-                    Some(news) => self.journal.add(news, clock::now()),
+                    Some(news) => {
+                        self.journal.add(news, clock::now());
+                        // What is worth an event has changed something; of a subnet that is exhausted no bell tells.
+                        rung = true;
+                    }
                     None => return,
                 },
                 () = self.bell.notified() => rung = true,
