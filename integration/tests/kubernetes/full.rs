@@ -94,7 +94,8 @@ fn an_exhausted_subnet_is_told_within_10_s_and_a_freed_address_takes_it_back_30_
         let freed = Instant::now();
         bed.wait_condition("True", Duration::from_secs(60));
         let took = freed.elapsed();
-        assert!(took > Duration::from_secs(30), "it does not flap: {took:?}");
+        // 30 s from when the daemon knew, which is a moment before the DEL has ended.
+        assert!(took > Duration::from_secs(29), "it does not flap: {took:?}");
         println!("taken back {took:?} after an address was freed");
         wait_taint(&bed, false);
         assert_eq!(bed.shown_node()["spec"]["taints"], json!([{ "key": "a/b", "effect": "NoSchedule" }]));

@@ -8,8 +8,8 @@
 //! | annotation `enid.dev/pod-capacity-now`, the extended resource | `now` | as subnets fill; upwards after 30 s on end |
 //! | condition `EnidMaxPodsFits` | `addresses` | with settings, other people's ENIs; so it does not flap as subnets fill |
 //!
-//! Level-triggered, as all that is written: what the Node shows is compared with what it should, at most once in 30 s, so what kubelet
-//! or somebody else removed comes back.
+//! Level-triggered, as all that is written: what the Node shows is compared with what it should, so what kubelet or somebody else
+//! removed comes back. At most one write in 30 s; that there is less than is shown is told sooner, as pods are put there for it.
 //!
 //! ```text
 //! fits   max-pods <= addresses + max(2, pods on the host's network)
@@ -32,8 +32,9 @@ const TYPE: &str = "EnidMaxPodsFits";
 const LIMIT: &str = "enid.dev/pod-capacity";
 const NOW: &str = "enid.dev/pod-capacity-now";
 
-/// Between two writes of the figures.
+/// Between two writes of the figures, and before one that takes something back.
 const APART: Duration = Duration::from_secs(30);
+const APART_DOWN: Duration = Duration::from_secs(5);
 /// So long another answer must have stood before the condition's status changes, and a higher figure before it is written.
 const STANDS: Duration = Duration::from_secs(30);
 
@@ -73,7 +74,12 @@ impl Figures {
 
     /// The merge patch of the Node's status that shows them; `None`: they are shown, or it is too early to write again.
     pub(super) fn due(&self, view: &View, now: BootTime) -> Option<Value> {
-        let wanted = self.wanted.as_ref().filter(|_| self.written.is_none_or(|at| now >= at + APART))?;
+        let wanted = self.wanted.as_ref()?;
+        let shown: Option<u32> = view.annotations.get(NOW).and_then(|shown| shown.parse().ok());
+        let apart = if shown.is_some_and(|shown| shown > wanted.now) { APART_DOWN } else { APART };
+        if self.written.is_some_and(|at| now < at + apart) {
+            return None;
+        }
         let (limit, present) = (wanted.limit.to_string(), wanted.now.to_string());
         let annotated = |key: &str, value: &String| view.annotations.get(key) == Some(value);
         let counted = |name: &String| view.extended.get(name).and_then(|text| quantity(text)) == Some(wanted.now);

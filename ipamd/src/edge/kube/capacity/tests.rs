@@ -132,9 +132,17 @@ fn figures_are_written_when_they_differ_and_seldom() {
     let shown = view(29, json!({ "metadata": patch["metadata"] }));
     assert_eq!(figures.due(&shown, at(2)), None);
     snapshot.capacity.as_mut().unwrap().now = 12;
-    figures.look(&snapshot, at(30));
-    assert_eq!(figures.due(&shown, at(30)), None, "too early");
-    assert_eq!(figures.due(&shown, at(31)).unwrap()["metadata"]["annotations"][NOW], "12");
+    figures.look(&snapshot, at(5));
+    assert_eq!(figures.due(&shown, at(5)), None, "too early");
+    let patch = figures.due(&shown, at(6)).unwrap();
+    assert_eq!(patch["metadata"]["annotations"][NOW], "12");
+    figures.wrote(at(6));
+    let shown = view(29, json!({ "metadata": patch["metadata"] }));
+    snapshot.capacity.as_mut().unwrap().now = 20;
+    figures.look(&snapshot, at(6));
+    assert_eq!(figures.due(&shown, at(35)), None, "more is not so urgent");
+    figures.look(&snapshot, at(36));
+    assert_eq!(figures.due(&shown, at(36)).unwrap()["metadata"]["annotations"][NOW], "20");
 }
 
 #[test]
