@@ -12,6 +12,7 @@
 //! ```
 #![expect(clippy::disallowed_methods, reason = "the harness makes folders and starts programs")]
 
+mod api_server;
 mod kernel;
 
 use std::collections::BTreeMap;

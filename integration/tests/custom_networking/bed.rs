@@ -6,11 +6,10 @@
 //! far 10.0.70.0/24  of another zone    tiny       10.0.66.0/28                 pods, eleven addresses
 //! ```
 
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+use std::net::Ipv4Addr;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use integration::emulator::serve;
 use integration::eventually::eventually;
 use integration::kube_http::KubeApi;
 use integration::kube_http::patch::{Part, Patch};
@@ -24,7 +23,6 @@ use ipnet::Ipv4Net;
 use serde_json::{Value, json};
 use vpc_model::{SubnetSpec, VpcConfig};
 
-const AT: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 18_001);
 const CUSTOM: (&str, &str) = ("AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG", "true");
 /// Told by a watch, or done at EC2, on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
@@ -62,18 +60,9 @@ impl Bed {
         for node in &mut bed.topology.nodes {
             let object = json!({ "metadata": { "name": node.name }, "spec": {}, "status": { "conditions": [] } });
             bed.api.put(&NODES, None, object).unwrap();
-            let path = node.log().with_file_name("kubeconfig");
-            let config = json!({
-                "apiVersion": "v1", "kind": "Config", "current-context": "c",
-                "clusters": [{ "name": "c", "cluster": { "server": format!("http://{AT}") } }],
-                "users": [{ "name": "u", "user": {} }],
-                "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "u" } }],
-            });
-            std::fs::write(&path, config.to_string()).unwrap();
-            node.set("KUBECONFIG", &path.to_string_lossy());
-            let listener = node.netns.run(|| TcpListener::bind(AT)).unwrap().unwrap();
+            node.name_api_server().unwrap();
             let _inside = bed.topology.runtime.enter();
-            serve(listener, bed.api.router()).unwrap();
+            node.serve_api(&bed.api).unwrap();
         }
         bed
     }

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One node or more, an API server at their loopback that knows them, and a kubeconfig that names it.
 
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::time::Duration;
 
-use integration::emulator::serve;
 use integration::eventually::eventually;
 use integration::kube_http::KubeApi;
 use integration::kube_http::patch::{Part, Patch};
@@ -14,8 +12,6 @@ use integration::kube_http::store::{Key, Scope};
 use integration::node::Node;
 use integration::topology::{READY, Topology, TopologySpec};
 use serde_json::{Value, json};
-
-const AT: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 18_001);
 
 /// How long something may take that is told by a watch, or is written by a bell, on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -37,18 +33,10 @@ impl Bed {
     pub(crate) fn of(spec: &TopologySpec) -> Self {
         let topology = Topology::build(spec).unwrap();
         let mut bed = Self { topology, api: KubeApi::default() };
-        let config = json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "c",
-            "clusters": [{ "name": "c", "cluster": { "server": format!("http://{AT}") } }],
-            "users": [{ "name": "u", "user": {} }],
-            "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "u" } }],
-        });
         for node in &mut bed.topology.nodes {
             let object = json!({ "metadata": { "name": node.name }, "spec": {}, "status": { "conditions": [] } });
             bed.api.put(&NODES, None, object).unwrap();
-            let path = node.log().with_file_name("kubeconfig");
-            std::fs::write(&path, config.to_string()).unwrap();
-            node.set("KUBECONFIG", &path.to_string_lossy());
+            node.name_api_server().unwrap();
         }
         bed
     }
@@ -66,8 +54,7 @@ impl Bed {
     pub(crate) fn open(&self) {
         let _inside = self.topology.runtime.enter();
         for node in &self.topology.nodes {
-            let listener = node.netns.run(|| TcpListener::bind(AT)).unwrap().unwrap();
-            serve(listener, self.api.router()).unwrap();
+            node.serve_api(&self.api).unwrap();
         }
     }
 

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Nodes with a file of settings each; and for one node an API server at its loopback.
 
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use integration::emulator::serve;
 use integration::eventually::eventually;
 use integration::kube_http::KubeApi;
 use integration::kube_http::patch::{Part, Patch};
@@ -15,8 +13,6 @@ use integration::kube_http::store::{Key, Scope};
 use integration::node::Node;
 use integration::topology::{READY, Topology, TopologySpec};
 use serde_json::{Value, json};
-
-const AT: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 18_001);
 
 /// The file is read every 5 s, the machine may be busy.
 pub(crate) const SOON: Duration = Duration::from_secs(25);
@@ -79,21 +75,12 @@ impl Bed {
         let node =
             json!({ "metadata": { "name": "n1", "labels": labels }, "spec": {}, "status": { "conditions": [] } });
         bed.api.put(&NODES, None, node).unwrap();
-        let path = bed.node().log().with_file_name("kubeconfig");
-        let config = json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "c",
-            "clusters": [{ "name": "c", "cluster": { "server": format!("http://{AT}") } }],
-            "users": [{ "name": "u", "user": {} }],
-            "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "u" } }],
-        });
-        std::fs::write(&path, config.to_string()).unwrap();
         let n1 = bed.topology.node_mut("n1");
-        n1.set("KUBECONFIG", &path.to_string_lossy());
+        n1.name_api_server().unwrap();
         write(n1, file);
-        let listener = bed.node().netns.run(|| TcpListener::bind(AT)).unwrap().unwrap();
         {
             let _inside = bed.topology.runtime.enter();
-            serve(listener, bed.api.router()).unwrap();
+            bed.node().serve_api(&bed.api).unwrap();
         }
         bed.topology.start(&[("WARM_IP_TARGET", "2")]).unwrap();
         bed.node().wait_answers(READY).unwrap();
