@@ -187,12 +187,15 @@ impl Bed {
 
     pub(crate) fn wait_condition(&self, status: &str, reason: &str) -> Value {
         let key = Key { resource: &NODES, namespace: String::new(), name: "n1".to_owned() };
-        self.wait(&format!("the condition is {status}"), || {
+        // Well again when it has been so for 30 s.
+        let within = SOON + Duration::from_secs(30);
+        let found = eventually(&format!("the condition is {status}"), within, || {
             let node = self.api.read(|store| store.get(&key).unwrap().clone());
             let all = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
             let ours = all.iter().find(|condition| condition["type"] == "EnidAddressesAvailable");
             let fits = |it: &&Value| it["status"] == status && it["reason"] == reason;
             ours.filter(fits).cloned().ok_or_else(|| format!("{ours:?}"))
-        })
+        });
+        found.unwrap_or_else(|error| self.fail(&error.to_string()))
     }
 }

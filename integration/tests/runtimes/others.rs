@@ -47,7 +47,8 @@ fn ctr_runs_containers_with_addresses_of_the_vpc() {
     let containerd = Containerd::start(&topology.world, topology.node("n1"), Line::One).unwrap();
     let far = topology.instance("n2").unwrap().address;
     for name in ["one", "two"] {
-        let line = format!("ip -4 -o address show dev eth0; ping -c 1 -W 2 {far} >/dev/null && echo far");
+        // More than one: the fabric's end of a link that has just come up loses what it is sent before the kernel has noticed the carrier.
+        let line = format!("ip -4 -o address show dev eth0; ping -c 3 -W 2 {far} >/dev/null && echo far");
         let said = containerd.ctr_run(name, &line).unwrap();
         let own = topology.enis("n1").unwrap().into_iter().flat_map(|eni| eni.secondary);
         assert!(own.into_iter().any(|address| said.contains(&format!("inet {address}/32"))), "{said}");

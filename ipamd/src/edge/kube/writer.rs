@@ -43,7 +43,8 @@ const CALL: Duration = Duration::from_secs(10);
 const LOOKS_APART: Duration = Duration::from_millis(300);
 /// A shortage that nothing tells of is seen after so long and said 5 s later: within 10 s.
 const LOOKS_AT_LEAST: Duration = Duration::from_secs(3);
-/// Between two writes of one condition: what the watch shows may be older. None waits for another's turn.
+/// Between two writes that a condition is the same: what the watch shows may be older. None waits for another's turn, and one that
+/// changes waits for nothing ([`Level`] and its like change seldom).
 const CONDITION_APART: Duration = Duration::from_secs(10);
 /// Between two writes of the full node's taint: what the watch shows may be older.
 const TAINT_APART: Duration = Duration::from_secs(2);
@@ -98,8 +99,8 @@ pub(super) struct Writer {
     proven: bool,
     rests: BTreeMap<Work, Rest>,
     looked: BootTime,
-    /// When each condition was written last, by its kind.
-    conditions_written: BTreeMap<&'static str, BootTime>,
+    /// What each condition was written last, and when, by its kind.
+    conditions_written: BTreeMap<&'static str, (Wanted, BootTime)>,
     taint_written: Option<BootTime>,
 }
 
@@ -259,14 +260,18 @@ impl Writer {
             return;
         }
         let stamp = rfc3339(now.unix_nanos);
-        let early = |kind: &str| self.conditions_written.get(kind).is_some_and(|at| now.boot < *at + CONDITION_APART);
-        let differ = self.wanted().filter(|wanted| !wanted.is(view.shown(wanted.kind)) && !early(wanted.kind));
-        let (kinds, conditions): (Vec<&'static str>, Vec<Value>) =
-            differ.map(|wanted| (wanted.kind, wanted.write(view.shown(wanted.kind), &stamp))).unzip();
-        if conditions.is_empty() {
+        let early = |wanted: &Wanted| {
+            let last = self.conditions_written.get(wanted.kind);
+            last.is_some_and(|(same, at)| same == wanted && now.boot < *at + CONDITION_APART)
+        };
+        let differ = self.wanted().filter(|wanted| !wanted.is(view.shown(wanted.kind)) && !early(wanted));
+        let differ: Vec<Wanted> = differ.cloned().collect();
+        if differ.is_empty() {
             return;
         }
-        self.conditions_written.extend(kinds.into_iter().map(|kind| (kind, now.boot)));
+        let conditions: Vec<Value> =
+            differ.iter().map(|wanted| wanted.write(view.shown(wanted.kind), &stamp)).collect();
+        self.conditions_written.extend(differ.into_iter().map(|wanted| (wanted.kind, (wanted, now.boot))));
         let api = self.nodes();
         let patch = Patch::Strategic(json!({ "status": { "conditions": conditions } }));
         let (node, parameters) = (self.node.clone(), PatchParams::default());
