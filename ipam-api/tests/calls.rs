@@ -260,7 +260,8 @@ async fn a_uid_that_is_not_allowed_reaches_no_handler() {
     };
     let mut daemon = Daemon::start(options).await;
     let (reply, _) = call(&daemon.socket(), |client| client.add_network(add("c1"), Duration::from_millis(300))).await;
-    assert!(matches!(reply, Err(CallError::Failed { .. })), "{reply:?}");
+    // Refused again and again, or in the middle of a try when its time is over.
+    assert!(matches!(reply, Err(CallError::Failed { .. } | CallError::TimedOut { .. })), "{reply:?}");
     assert!(daemon.seen.try_recv().is_err());
     let own_pid = i32::try_from(std::process::id()).unwrap();
     assert_eq!(refused.lock().unwrap().first(), Some(&(Some(own_uid), Some(own_pid))));
