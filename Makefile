@@ -59,6 +59,7 @@ test: build plugin tools localstack moto kube-proxy network-managers runtimes go
 	$(call say,tests)
 	$(call say,LEFT OUT: the image (make test-image builds it and tests it))
 	$(call say,LEFT OUT: a whole Kubernetes (make test-cluster builds one and lives on two nodes of it))
+	$(call say,LEFT OUT: the tests beside an earlier version (make test-upgrade REF=… builds it and runs them))
 	$(if $(vm_of_test),,$(call say,LEFT OUT: the tests on Linux 6.1 (their virtual machine needs amd64 and this is $(shell uname -m))))
 	@$(sdk); scripts/nextest.sh run --profile all --test-threads $$((2 * $$(nproc))) --config "$$ENID_SDK" --workspace --all-targets -E 'not (package(integration) & ($(left_out)))'
 

@@ -23,6 +23,7 @@ mod proxy;
 mod read;
 mod settings_file;
 mod shown;
+mod variable;
 mod variables;
 
 #[cfg(test)]
@@ -44,7 +45,8 @@ pub use parse::parse;
 pub use proxy::{Proxies, ProxyUrl, Route};
 pub use settings_file::{Class, Fit, Mistake, NodeTraits, Selector, read_settings};
 pub use shown::{ClassSnapshot, ConfigSnapshot, NodeSnapshot, VariableSnapshot};
-pub use variables::{Support, VARIABLES, Variable, Verdict};
+pub use variable::{Support, Variable, Verdict};
+pub use variables::VARIABLES;
 
 /// Where variables come from: the process environment in the daemon, a map in tests.
 pub trait Source {

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use super::read::{Reader, parse_bool};
-use super::variables::{Support, VARIABLES, Variable, Verdict};
+use super::variable::{Support, Variable, Verdict};
+use super::variables::VARIABLES;
 use super::{Config, ConfigError, Note, Source, UntaggedEnis, fields, kubernetes, proxy};
 
 /// Longest cooldown that is taken: a day. More is a mistake of unit.
