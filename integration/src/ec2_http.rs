@@ -50,19 +50,22 @@ async fn answer(
         Err(error) => return refusal(&error),
     };
     let answer = shared.visit(move |vpc, now| vpc.ec2(&caller, &action, &pairs, now)).await;
-    match answer.delivery {
-        Delivery::Hang => std::future::pending::<()>().await,
-        Delivery::Close => {
-            tokio::time::sleep(answer.delay).await;
-            // The connection's own task ends here, and with it the connection: no answer, no panic message.
-            std::panic::resume_unwind(Box::new("a fault on order closed the connection"));
-        }
-        Delivery::Answer => {}
-    }
-    if answer.delay > Duration::ZERO {
-        tokio::time::sleep(answer.delay).await;
-    }
+    deliver(answer.delivery, answer.delay).await;
     xml(StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), answer.body)
+}
+
+/// Until the answer is due; no further where none is to come.
+pub(crate) async fn deliver(delivery: Delivery, delay: Duration) {
+    if delivery == Delivery::Hang {
+        std::future::pending::<()>().await;
+    }
+    if delay > Duration::ZERO {
+        tokio::time::sleep(delay).await;
+    }
+    if delivery == Delivery::Close {
+        // The connection's own task ends here, and with it the connection: no answer, no panic message.
+        std::panic::resume_unwind(Box::new("a fault on order closed the connection"));
+    }
 }
 
 /// The parameters: the form of a POST, the query string of a GET.

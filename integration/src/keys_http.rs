@@ -6,10 +6,7 @@
 //! Source: STS API reference, "Making Query Requests"; AWS SDKs reference guide, "Container credential provider" (the token is the whole
 //! value of `Authorization`).
 
-#![expect(clippy::disallowed_methods, reason = "answers wait for their latency")]
-
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -17,9 +14,8 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
-use vpc_model::Delivery;
 
-use crate::ec2_http::{read_pairs, xml};
+use crate::ec2_http::{deliver, read_pairs, xml};
 use crate::emulator::Shared;
 
 /// STS: the query protocol has one path.
@@ -38,25 +34,15 @@ async fn assume(State(shared): State<Arc<Shared>>, method: Method, uri: Uri, bod
         Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
     };
     let answer = shared.visit(move |vpc, now| vpc.sts(&pairs, now)).await;
-    wait(answer.delivery, answer.delay).await;
+    deliver(answer.delivery, answer.delay).await;
     xml(StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), answer.body)
 }
 
 async fn credentials(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
     let token = headers.get(header::AUTHORIZATION).and_then(|token| token.to_str().ok()).map(str::to_owned);
     let answer = shared.visit(move |vpc, now| vpc.pod_identity(token.as_deref(), now)).await;
-    wait(answer.delivery, answer.delay).await;
+    deliver(answer.delivery, answer.delay).await;
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let kind = if status == StatusCode::OK { "application/json" } else { "text/plain" };
     (status, [(header::CONTENT_TYPE, HeaderValue::from_static(kind))], answer.body).into_response()
-}
-
-/// Until the answer is due; for ever, where none is to come.
-async fn wait(delivery: Delivery, delay: Duration) {
-    if delivery != Delivery::Answer {
-        std::future::pending::<()>().await;
-    }
-    if delay > Duration::ZERO {
-        tokio::time::sleep(delay).await;
-    }
 }

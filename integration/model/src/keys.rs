@@ -40,30 +40,26 @@ pub struct KeySettings {
     pub life_seconds: Option<u64>,
 }
 
-/// Who gave a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum Issuer {
+/// Who gives a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Issuer {
     /// STS, for a web identity.
     Sts,
     /// The agent of EKS Pod Identity.
     PodIdentity,
-    /// An administrator: keys that do not expire.
-    User,
 }
 
 /// Keys, given to somebody.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Session {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Session {
     /// `ASIA…`, or `AKIA…` of a user.
-    pub access_key: String,
+    pub(crate) access_key: String,
     /// The secret.
-    pub secret: String,
+    pub(crate) secret: String,
     /// The session token; `None`: a user's keys have none.
-    pub token: Option<String>,
+    pub(crate) token: Option<String>,
     /// When they expire; `None`: never.
-    pub expires: Option<Duration>,
-    /// Who gave them.
-    pub issuer: Issuer,
+    pub(crate) expires: Option<Duration>,
 }
 
 /// What a token of a cluster stands for.
@@ -96,13 +92,8 @@ impl Vpc {
     /// A user's keys, which do not expire.
     pub fn allow_user(&mut self, access_key: &str, secret: &str) {
         let (access_key, secret) = (access_key.to_owned(), secret.to_owned());
-        let session = Session { access_key, secret, token: None, expires: None, issuer: Issuer::User };
+        let session = Session { access_key, secret, token: None, expires: None };
         self.keys.sessions.insert(session.access_key.clone(), session);
-    }
-
-    /// The sessions that were given, expired ones among them, by access key.
-    pub fn sessions(&self) -> impl Iterator<Item = &Session> {
-        self.keys.sessions.values()
     }
 
     /// A new session of `asked` seconds, or of the life that was set.
@@ -115,7 +106,6 @@ impl Vpc {
             secret: format!("emulated-secret-{letter}{number}"),
             token: Some(format!("emulated-session-{letter}{number}")),
             expires: Some(self.now() + life),
-            issuer,
         };
         self.keys.sessions.insert(session.access_key.clone(), session.clone());
         session

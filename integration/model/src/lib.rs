@@ -67,7 +67,7 @@ pub use events::{Assigned, AttachedEni, FabricEvent};
 pub use faults::{AttachFault, AttachFaultKind, Delivery, Effect, Fault, ImdsFault};
 pub use iam::{Policy, PolicyError};
 pub use ids::{AttachmentId, BadMac, EniId, IdSource, InstanceId, MacAddr, SecurityGroupId, SubnetId, VpcId};
-pub use keys::{Issuer, KeySettings, Session};
+pub use keys::KeySettings;
 pub use odd::Oddity;
 pub use settings::{AddressChoice, Bucket, Lags, Latencies, Quotas, Settings, ThrottleSettings};
 pub use state::{

@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::error::Ec2Error;
-use crate::faults::{Delivery, Effect};
+use crate::faults::Delivery;
 use crate::keys::Issuer;
 use crate::vpc::{Caller, Response, Vpc};
 use crate::xml::Xml;
@@ -26,26 +26,16 @@ const KNOWN: [&str; 8] =
     ["Action", "Version", "RoleArn", "RoleSessionName", "WebIdentityToken", "DurationSeconds", "Policy", "ProviderId"];
 
 impl Vpc {
-    /// Carries out a call of STS. Faults of that action count as for EC2's.
+    /// Carries out a call of STS; no faults are met.
     pub fn sts(&mut self, params: &[(String, String)], now: Duration) -> Response {
         self.settle(now);
-        let fault = self.faults.meet_call(ACTION, params);
-        let outcome = match &fault {
-            Some(fault) if fault.effect != Effect::Empty => Err(Ec2Error::new(
-                fault.code.clone(),
-                fault.message.clone().unwrap_or_else(|| "a fault on order".into()),
-            )),
-            _ => self.assume_role(params),
-        };
+        let outcome = self.assume_role(params);
         self.record(&Caller::default(), ACTION, params, outcome.as_ref().err());
         let (status, body) = match outcome {
             Ok(inside) => (200, answer(inside)),
-            Err(error) => {
-                (fault.as_ref().and_then(|fault| fault.status).unwrap_or_else(|| status(&error.code)), refusal(&error))
-            }
+            Err(error) => (status(&error.code), refusal(&error)),
         };
-        let delivery = fault.map_or(Delivery::Answer, |fault| fault.delivery);
-        Response { status, body, delay: self.settings().latencies.of_call(ACTION), delivery }
+        Response { status, body, delay: self.settings().latencies.of_call(ACTION), delivery: Delivery::Answer }
     }
 
     fn assume_role(&mut self, params: &[(String, String)]) -> Result<Xml, Ec2Error> {

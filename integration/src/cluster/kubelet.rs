@@ -25,7 +25,7 @@ use super::{ClusterError, cgroups};
 use crate::kube_proxy::real;
 use crate::node::Node;
 use crate::process::{Program, Running, tail};
-use crate::runtimes::containerd::{Beside, Containerd, Line};
+use crate::runtimes::containerd::{Containerd, Line};
 use crate::tools::{Iptables, Tools};
 use crate::world::World;
 
@@ -48,7 +48,7 @@ const ASKS_FOR_CGROUPS: u32 = 31;
 #[derive(Debug)]
 pub struct NodeAgents {
     _kube_proxy: Running,
-    _kubelet: Beside,
+    _kubelet: Running,
     /// The runtime.
     pub containerd: Containerd,
     folder: PathBuf,

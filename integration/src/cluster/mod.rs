@@ -30,7 +30,6 @@ mod programs;
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -135,12 +134,6 @@ impl ClusterError {
     fn file(doing: &str) -> impl FnOnce(io::Error) -> Self + use<> {
         let doing = doing.to_owned();
         move |source| Self::File { doing, source }
-    }
-
-    /// Whether what was asked for is not there.
-    #[must_use]
-    pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::Refused { status: 404, .. })
     }
 }
 
@@ -276,14 +269,6 @@ impl Cluster {
         let agents = self.agents.iter().map(|agents| agents.log_tails(lines));
         let all = [self.control.log_tails(lines)].into_iter().chain(agents).chain(daemons);
         all.collect::<Vec<_>>().join("\n---\n")
-    }
-
-    /// Address of a node: of its primary ENI.
-    ///
-    /// # Errors
-    /// There is no such node.
-    pub fn address_of(&self, node: &str) -> Result<Ipv4Addr, ClusterError> {
-        Ok(self.topology.instance(node)?.address)
     }
 }
 

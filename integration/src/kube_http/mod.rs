@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A Kubernetes API server as far as clients on our nodes ask: objects are kept, listed and watched, over plain HTTP.
 //!
-//! A stateful model: what is put in, by the harness or by a POST, is what is listed and watched, with revisions, selectors,
+//! A stateful model: what is put in, by the harness or by a client, is what is listed and watched, with revisions, selectors,
 //! bookmarks and `Status` objects as the real server has them. It has no authentication, admission, defaults or validation,
 //! no protobuf, no PUT or DELETE over HTTP, and the kinds of [`resource`] alone. What it does not serve it refuses
 //! as the real server would; it never answers what it does not know.
@@ -15,7 +15,7 @@
 //! ```text
 //! harness ── put, delete ──►┌───────┐            GET …        get, list
 //!                           │ store │◄── HTTP ── GET …?watch  one JSON object a line, until timeoutSeconds are over
-//!                           └───────┘            POST …       create
+//!                           └───────┘            POST …       create; PATCH …  change, the status or the rest
 //! ```
 //!
 //! Source: Kubernetes documentation, "Kubernetes API Concepts".

@@ -45,8 +45,6 @@ pub static ENDPOINT_SLICES: Resource = Resource {
     is_namespaced: true,
 };
 
-/// Texts and files that programs read.
-pub static CONFIG_MAPS: Resource = core("configmaps", "ConfigMap", true);
 /// Who of many does something for all of them.
 pub static LEASES: Resource =
     Resource { group: "coordination.k8s.io", version: "v1", plural: "leases", kind: "Lease", is_namespaced: true };
@@ -59,8 +57,8 @@ pub static ENI_CONFIGS: Resource = Resource {
     is_namespaced: false,
 };
 
-static RESOURCES: [&Resource; 9] =
-    [&NODES, &PODS, &SERVICES, &EVENTS, &NEW_EVENTS, &ENDPOINT_SLICES, &CONFIG_MAPS, &LEASES, &ENI_CONFIGS];
+static RESOURCES: [&Resource; 8] =
+    [&NODES, &PODS, &SERVICES, &EVENTS, &NEW_EVENTS, &ENDPOINT_SLICES, &LEASES, &ENI_CONFIGS];
 
 const fn core(plural: &'static str, kind: &'static str, is_namespaced: bool) -> Resource {
     Resource { group: "", version: "v1", plural, kind, is_namespaced }

@@ -110,7 +110,7 @@ fn conditions_events_annotations_and_a_start_up_taint_need_the_rights_of_the_cha
 
 /// A pod is annotated; a full node has a condition and events.
 fn use_every_feature(bed: &Bed) {
-    bed.create(DEPLOYMENTS, &deployment("web", 2, None));
+    bed.create(DEPLOYMENTS, &deployment("web", 2));
     for pod in bed.wait_pods("web", 2) {
         bed.wait(&format!("{} is annotated", pod.name), PATIENCE, || {
             let shown = bed.cluster.api().get(&format!("{PODS}/{}", pod.name)).map_err(|error| error.to_string())?;

@@ -19,7 +19,7 @@ fn one_each(pods: &[Pod]) -> [&Pod; 2] {
 #[test]
 fn pods_of_a_deployment_have_addresses_of_their_nodes_enis_and_see_each_others() {
     let bed = Bed::started(&[]);
-    bed.create(DEPLOYMENTS, &deployment("web", 8, None));
+    bed.create(DEPLOYMENTS, &deployment("web", 8));
     let pods = bed.wait_pods("web", 8);
     for pod in &pods {
         assert!(bed.is_of_its_node(pod), "{pod:?}: {:?}", bed.cluster.topology.enis(&pod.node).unwrap());
@@ -38,8 +38,8 @@ fn pods_of_a_deployment_have_addresses_of_their_nodes_enis_and_see_each_others()
 #[test]
 fn a_cluster_ip_service_answers_by_real_kube_proxy_from_a_pod_on_each_node() {
     let bed = Bed::started(&[]);
-    bed.create(DEPLOYMENTS, &deployment("web", 4, None));
-    bed.create(DEPLOYMENTS, &deployment("asker", 2, None));
+    bed.create(DEPLOYMENTS, &deployment("web", 4));
+    bed.create(DEPLOYMENTS, &deployment("asker", 2));
     bed.create(SERVICES, &service("web"));
     let shown = bed.cluster.api().get(&format!("{SERVICES}/web")).unwrap();
     let address: Ipv4Addr = shown["spec"]["clusterIP"].as_str().unwrap().parse().unwrap();
@@ -62,7 +62,7 @@ fn a_cluster_ip_service_answers_by_real_kube_proxy_from_a_pod_on_each_node() {
 #[test]
 fn deleted_pods_addresses_rest_and_come_back_and_nothing_is_left_on_the_host() {
     let bed = Bed::started(&[("IP_COOLDOWN_PERIOD", "20")]);
-    bed.create(DEPLOYMENTS, &deployment("web", 6, None));
+    bed.create(DEPLOYMENTS, &deployment("web", 6));
     let pods = bed.wait_pods("web", 6);
     for node in ["n1", "n2"] {
         assert_eq!(bed.number(node, "/pool/allocated"), Ok(3));

@@ -21,7 +21,7 @@ fn a_node_turns_ready_only_when_an_add_would_succeed() {
     let mut bed = Bed::new();
     bed.grant();
     // Pods that wait for a node.
-    bed.create(DEPLOYMENTS, &deployment("web", 4, None));
+    bed.create(DEPLOYMENTS, &deployment("web", 4));
     let reason = bed.wait("n1 says why it is not ready", PATIENCE, || match bed.condition("n1", "Ready") {
         Some(condition) if condition["status"] == "False" => Ok(condition["message"].as_str().unwrap().to_owned()),
         other => Err(format!("{other:?}")),

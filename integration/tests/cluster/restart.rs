@@ -18,7 +18,7 @@ const AWAY: Duration = Duration::from_millis(1500);
 #[test]
 fn rolling_restarts_of_the_daemon_while_pods_come_cost_no_readiness_no_address_and_no_connection() {
     let mut bed = Bed::started(&[]);
-    bed.create(DEPLOYMENTS, &deployment("web", 4, None));
+    bed.create(DEPLOYMENTS, &deployment("web", 4));
     let servers = bed.wait_pods("web", 4);
     // From each node to the other, and within each.
     let mut number = 0;
@@ -32,7 +32,7 @@ fn rolling_restarts_of_the_daemon_while_pods_come_cost_no_readiness_no_address_a
     let clients = bed.wait_pods("talk", number);
     let (since, heard) = (bed.ready_since(), heard(&bed, &clients));
 
-    bed.create(DEPLOYMENTS, &deployment("more", 0, None));
+    bed.create(DEPLOYMENTS, &deployment("more", 0));
     let mut wanted = 0;
     for round in 0..ROUNDS {
         for node in bed.cluster.nodes() {

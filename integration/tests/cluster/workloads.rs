@@ -56,11 +56,11 @@ fn container(script: &str) -> Value {
 }
 
 /// A Deployment of servers.
-pub(crate) fn deployment(app: &str, replicas: u32, node: Option<&str>) -> Value {
+pub(crate) fn deployment(app: &str, replicas: u32) -> Value {
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": app },
         "spec": {
-            "replicas": replicas, "selector": { "matchLabels": { "app": app } }, "template": template(app, node),
+            "replicas": replicas, "selector": { "matchLabels": { "app": app } }, "template": template(app, None),
         },
     })
 }

@@ -37,12 +37,12 @@ pub(crate) const SOURCES: [Source; 4] =
     [Source::WebIdentity, Source::PodIdentity, Source::InstanceRole, Source::Environment];
 
 impl Source {
-    /// What its keys begin with, in the emulator.
+    /// What its keys begin with, in the emulator; no other source's do. A role's key is made of the instance's id, which begins with 0.
     pub(crate) fn keys_begin(self) -> &'static str {
         match self {
             Self::WebIdentity => "ASIAS0",
             Self::PodIdentity => "ASIAP0",
-            Self::InstanceRole => "ASIA",
+            Self::InstanceRole => "ASIA0",
             Self::Environment => "AKIATEST",
         }
     }

@@ -49,28 +49,6 @@ impl Line {
     }
 }
 
-/// A program that runs beside containerd, in its namespaces: it ends with it.
-#[derive(Debug)]
-pub struct Beside {
-    /// What waits for the program.
-    running: Running,
-    pid: Pid,
-}
-
-impl Beside {
-    /// SIGKILL to the program.
-    pub fn kill(&mut self) {
-        machine::kill(self.pid);
-        self.running.wait(Duration::from_secs(10));
-    }
-
-    /// Whether it has ended.
-    #[must_use]
-    pub fn has_ended(&self) -> bool {
-        self.running.has_ended()
-    }
-}
-
 /// containerd on a node; it, its shims and its containers end with this.
 #[derive(Debug)]
 pub struct Containerd {
@@ -201,9 +179,8 @@ impl Containerd {
     ///
     /// # Errors
     /// containerd is not running, or the program cannot be started.
-    pub fn run_beside(&self, words: Vec<String>, path: &str, log: &Path) -> Result<Beside, RuntimesError> {
-        let (running, pid) = self.machine()?.run(words, path, log)?;
-        Ok(Beside { running, pid })
+    pub fn run_beside(&self, words: Vec<String>, path: &str, log: &Path) -> Result<Running, RuntimesError> {
+        Ok(self.machine()?.run(words, path, log)?.0)
     }
 
     /// Runs a script of the shell to its end beside it: what it printed.
