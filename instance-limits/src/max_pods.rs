@@ -3,7 +3,7 @@
 //!
 //! `ENIs x (IPv4 slots - 1) + 2`: each ENI keeps its primary address for itself, and two system pods (the CNI daemon and
 //! kube-proxy) use the host network. Only the default card counts, as pods use one network card unless they ask for more.
-//! In prefix mode each slot holds 16 addresses; EKS recommends at most 110 pods below 30 vCPUs and 250 from there on
+//! In prefix mode each slot holds 16 addresses; EKS recommends at most 110 pods below 31 vCPUs and 250 from there on
 //! (<https://docs.aws.amazon.com/eks/latest/userguide/choosing-instance-type.html>).
 
 use crate::InstanceLimits;

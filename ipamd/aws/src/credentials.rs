@@ -82,7 +82,7 @@ impl Source {
 /// Settings of profiles, keys among them or not.
 const CONFIG_FILE: &str = "AWS_CONFIG_FILE";
 
-/// What signs, and until when; for the log and the doctor.
+/// What signs; for the log and the doctor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct InUse {
     source: Source,

@@ -37,11 +37,11 @@ const OF_THE_UNIT: &str = "IPAMD_SET_UP_BY_UNIT";
 /// A line that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {problem}")]
-pub struct Mistake {
+struct Mistake {
     /// Its number, from 1.
-    pub line: usize,
+    line: usize,
     /// What is wrong, and what is allowed.
-    pub problem: String,
+    problem: String,
 }
 
 /// What was found, and what an operator is to know of it.
@@ -78,7 +78,7 @@ fn look_at(file: &Path, unit: &Path) -> Found {
         let text = String::from_utf8_lossy(&text).into_owned();
         let lines: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix(UNIT_SETS)).collect();
         // A drop-in of an operator's can hold what this reader does not know; that is not the command's business.
-        found.variables.extend(parse(&lines.join("\n")).unwrap_or_default());
+        found.variables.extend(read(&lines.join("\n")).0);
         found.variables.remove(OF_THE_UNIT);
         places.push(unit.display().to_string());
     }
@@ -112,15 +112,6 @@ pub unsafe fn fill(variables: &BTreeMap<String, String>) {
         // SAFETY: the caller's promise.
         unsafe { std::env::set_var(name, value) };
     }
-}
-
-/// The variables of a file's text.
-///
-/// # Errors
-/// Every line that cannot be read.
-pub fn parse(text: &str) -> Result<BTreeMap<String, String>, Vec<Mistake>> {
-    let (variables, mistakes) = read(text);
-    if mistakes.is_empty() { Ok(variables) } else { Err(mistakes) }
 }
 
 /// The variables that can be read, and the mistakes beside them.
@@ -271,7 +262,9 @@ mod tests {
     use super::*;
 
     fn variables(text: &str) -> Vec<(String, String)> {
-        parse(text).unwrap().into_iter().collect()
+        let (variables, mistakes) = read(text);
+        assert!(mistakes.is_empty(), "{mistakes:?}");
+        variables.into_iter().collect()
     }
 
     #[test]
@@ -325,12 +318,12 @@ mod tests {
             "AWS_SECRET_ACCESS_KEY: wJalrXUtnFEMI=",
             "AWS_SECRET_ACCESS_KEY:\"wJalrXUtnFEMI",
         ] {
-            let said = parse(text).unwrap_err()[0].to_string();
+            let said = read(text).1[0].to_string();
             assert!(said.starts_with("line 1: ") && said.contains("begins with AWS_SECRET_ACCESS_KEY)"), "{said}");
             assert!(!said.contains("wJalr") && !said.contains("K7MDENG"), "{said}");
         }
         // The rest of a value that somebody broke in two.
-        let said = parse("AWS_SECRET_ACCESS_KEY=\nwJalrXUtnFEMI/K7MDENG\n").unwrap_err()[0].to_string();
+        let said = read("AWS_SECRET_ACCESS_KEY=\nwJalrXUtnFEMI/K7MDENG\n").1[0].to_string();
         assert!(said.starts_with("line 2: ") && !said.contains("wJalr"), "{said}");
     }
 
@@ -351,7 +344,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (file, unit) = (folder.path().join("ipamd.env"), folder.path().join("unit"));
         assert_eq!(look_at(&file, &unit), Found::default());
-        std::fs::write(&unit, include_str!("../../../deploy/systemd/enid-ipamd.service")).unwrap();
+        // A line that cannot be read takes none of the others with it.
+        let ours = include_str!("../../../deploy/systemd/enid-ipamd.service");
+        std::fs::write(&unit, format!("{ours}\n{UNIT_SETS}nonsense\n")).unwrap();
         let found = look_at(&file, &unit);
         assert_eq!(
             found.variables.into_iter().collect::<Vec<_>>(),

@@ -97,8 +97,9 @@ fn answer(question: &Question, (name, limits): (&str, &InstanceLimits)) -> Strin
         });
         return format!("{answer:#}\n");
     }
-    let mut text =
-        format!("{max_pods}\n{name}: {capacity} = {addresses} addresses, and 2 pods on the host's network\n");
+    let mut text = format!(
+        "{max_pods}\n{name}: {capacity} = {addresses} addresses, and {HOST_NETWORK_PODS} pods on the host's network\n"
+    );
     if addresses == 0 {
         text.push_str("no ENI is left for pods: none gets an address, and the daemon refuses such settings\n");
     }
@@ -140,7 +141,7 @@ fn node_answer(question: &Question, snapshot: &Snapshot) -> Result<String, Strin
         return Ok(format!("{answer:#}\n"));
     }
     Ok(format!(
-        "{max_pods}\n{name}: {} = {} addresses, and 2 pods on the host's network; {} of the addresses by the settings, {} by what \
+        "{max_pods}\n{name}: {} = {} addresses, and {HOST_NETWORK_PODS} pods on the host's network; {} of the addresses by the settings, {} by what \
          the subnets have now\n",
         capacity.formula, capacity.addresses, capacity.limit, capacity.now
     ))

@@ -37,7 +37,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ipamd_core::config::SubnetChoice;
+use ipamd_core::config::{ANNOTATION, SubnetChoice};
 use ipamd_core::pod_network::{EniConfigName, PodNetwork};
 use ipamd_core::{Config, Event};
 use k8s_openapi::api::core::v1;
@@ -168,7 +168,10 @@ impl Edge {
                 self.status.cordoned(seen.cordoned);
                 self.inbox.event(Event::NodeSchedulable(!seen.cordoned));
             }
-            let words = NodeWords { labels: seen.labels.clone(), annotations: seen.annotations.clone() };
+            // Those that are settings: others change with our own writes, too.
+            let settings = seen.annotations.iter().filter(|(name, _)| name.starts_with(ANNOTATION));
+            let annotations = settings.map(|(name, value)| (name.clone(), value.clone())).collect();
+            let words = NodeWords { labels: seen.labels.clone(), annotations };
             self.said.send_if_modified(|said| {
                 let is_other = said.as_ref() != Some(&words);
                 *said = Some(words);

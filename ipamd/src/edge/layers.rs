@@ -29,10 +29,9 @@ use ipamd_core::event::InstanceFacts;
 use ipamd_core::{Event, config};
 use serde_json::Value;
 use tokio::sync::watch;
-use tokio::time::sleep;
 
 use super::kube::Reporter;
-use super::watched_file::{Found, PERIOD, WatchedFile};
+use super::watched_file::{Found, WatchedFile, pause};
 use crate::inbox::Inbox;
 use crate::telemetry;
 
@@ -45,6 +44,7 @@ pub(crate) use record::RecordFile;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct NodeWords {
     pub(crate) labels: BTreeMap<String, String>,
+    /// Those that are settings, whole names.
     pub(crate) annotations: BTreeMap<String, String>,
 }
 
@@ -340,11 +340,6 @@ fn one_line(text: &str) -> String {
 
 fn texts(mistakes: &[Mistake]) -> Vec<String> {
     mistakes.iter().map(ToString::to_string).collect()
-}
-
-#[expect(clippy::disallowed_methods, reason = "the polling edge: it waits")]
-async fn pause() {
-    sleep(PERIOD).await;
 }
 
 #[cfg(test)]

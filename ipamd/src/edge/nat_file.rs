@@ -9,9 +9,8 @@ use std::path::PathBuf;
 use ipamd_core::Event;
 use ipamd_core::config::{NatBlocks, parse_nat_file};
 use tokio::sync::watch;
-use tokio::time::sleep;
 
-use super::watched_file::{Found, PERIOD, WatchedFile};
+use super::watched_file::{Found, WatchedFile, pause};
 use crate::inbox::Inbox;
 
 /// The file, if there is to be one, and what it came to last.
@@ -95,11 +94,6 @@ impl NatFile {
             }
         }
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the polling edge: it waits")]
-async fn pause() {
-    sleep(PERIOD).await;
 }
 
 #[cfg(test)]

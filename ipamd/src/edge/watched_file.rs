@@ -9,7 +9,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How often such a file is read.
-pub(crate) const PERIOD: Duration = Duration::from_secs(5);
+const PERIOD: Duration = Duration::from_secs(5);
+
+/// Until the next look.
+#[expect(clippy::disallowed_methods, reason = "the polling edge: it waits")]
+pub(crate) async fn pause() {
+    tokio::time::sleep(PERIOD).await;
+}
 
 /// What a ConfigMap holds at most (Kubernetes documentation, "ConfigMaps"); a larger file is a mistake.
 const LARGEST_BYTES: u64 = 1 << 20;

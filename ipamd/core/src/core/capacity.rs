@@ -39,6 +39,7 @@ use crate::store::Slot;
 
 use super::Core;
 use super::pool::assigning;
+use super::show::count;
 use super::state::{BEING_DETACHED, Counted};
 
 /// What each subnet can still give.
@@ -160,8 +161,4 @@ fn filled(room: Slots, slot: Slot, stock: &mut u32) -> u32 {
     let single = room.0.saturating_sub(whole).min(*stock);
     *stock = stock.saturating_sub(single);
     whole.saturating_mul(each).saturating_add(single)
-}
-
-fn count(length: usize) -> u32 {
-    u32::try_from(length).unwrap_or(u32::MAX)
 }

@@ -38,6 +38,7 @@ use crate::snapshot::SweepSnapshot;
 use crate::tags::{self, CLUSTER_TAG, INSTANCE_TAG};
 
 use super::ended::unexpected;
+use super::show::millis;
 use super::state::Purpose;
 use super::{Core, Turn};
 
@@ -188,7 +189,7 @@ impl Core {
             (Some(_), Elected::AnotherNode) => "another node",
         };
         let denied = self.sweep.denied;
-        let age_ms = self.config.leaked_eni_age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+        let age_ms = self.config.leaked_eni_age.map(millis);
         SweepSnapshot { sweeper: sweeper.to_owned(), is_denied: denied.look || denied.job, age_ms }
     }
 

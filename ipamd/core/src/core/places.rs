@@ -29,6 +29,7 @@ use crate::store::Slot;
 
 use super::ended::unexpected;
 use super::pool::assigning;
+use super::show::count;
 use super::state::{Purpose, Subnet};
 use super::{Core, Turn};
 
@@ -259,7 +260,7 @@ impl Core {
         let ours = |eni: &&Eni| eni.subnet_id == *id && !eni.primary && eni.phase.takes_slot();
         let made = self.enis.values().filter(ours).count();
         let asked = self.requests.values().filter(|request| request.subnet_id == *id).count();
-        u32::try_from(made + asked).unwrap_or(u32::MAX)
+        count(made + asked)
     }
 
     fn patience(&self, id: &SubnetId, subnet: &Subnet, now: BootTime) -> Patience {

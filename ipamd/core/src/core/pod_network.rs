@@ -189,14 +189,6 @@ impl Core {
         subnets.iter().map(|subnet| self.verdict(subnet)).collect()
     }
 
-    fn faults(&self) -> Vec<String> {
-        let faults = self.verdicts().into_iter().filter_map(|verdict| match verdict {
-            Verdict::Faulty(text) => Some(text),
-            Verdict::Usable(_) | Verdict::Unchecked => None,
-        });
-        faults.collect()
-    }
-
     /// Whether a word, or EC2's about it, is still to come before it can be said that there is no subnet.
     pub(super) fn pod_network_pending(&self) -> bool {
         let unchecked = |verdict: &Verdict| matches!(verdict, Verdict::Unchecked);
@@ -225,7 +217,7 @@ impl Core {
                 refusal(ReasonCode::EniConfigMissing, missing(&eni_config.to_string(), cause))
             }
             Some(PodNetwork::Policy(policy)) => {
-                let faults = self.faults();
+                let faults = faults_of(self.verdicts());
                 let reads = [&self.zone.read, &self.pod_networking.look];
                 let unseen =
                     reads.into_iter().find_map(|read| read.failure.as_ref().map(|failure| (failure, read.not_before)));
@@ -284,7 +276,7 @@ impl Core {
         if verdicts.iter().any(|verdict| matches!(verdict, Verdict::Unchecked)) {
             return;
         }
-        let faults = self.faults();
+        let faults = faults_of(verdicts);
         if faults == self.pod_networking.told {
             return;
         }
@@ -378,4 +370,13 @@ fn subnets_of(said: &PodNetwork) -> Option<&[PodSubnet]> {
 
 fn missing(name: &str, cause: &str) -> String {
     format!("{name} {cause}; no ENI is made for pods until that is put right")
+}
+
+/// What is wrong with the entries of a policy, in their order.
+fn faults_of(verdicts: Vec<Verdict>) -> Vec<String> {
+    let faults = verdicts.into_iter().filter_map(|verdict| match verdict {
+        Verdict::Faulty(text) => Some(text),
+        Verdict::Usable(_) | Verdict::Unchecked => None,
+    });
+    faults.collect()
 }

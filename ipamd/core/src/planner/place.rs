@@ -12,7 +12,7 @@
 //! | anything else | other clusters' only | excluded | excluded |
 //!
 //! Order: subnets that refused nothing lately, first those with enough free addresses, most of them first (in prefix mode
-//! before all those that have /28s as far as we know); then one whose
+//! before all those that have /28s as far as we know), then those with two at least, then those with fewer; then one whose
 //! rest after a refusal is over (half open: one call at a time finds out whether it gives again); then the one that was
 //! said to have most left; then the one whose rest ends first.
 //!
@@ -21,7 +21,8 @@
 //! quota method (Balinski and Young, 1975): of those whose share, rounded up, is not reached, the one with the least
 //! (ENIs + 1) / weight. So after any number of ENIs each is within one of its share. Tags mean nothing then.
 //!
-//! Worked example of weights 3 and 1: a, a, a, b, and again. Of tags: a /24 with 3 free addresses and a /23 with 400, an ENI with 9 wanted: the /23. It refuses: the /24, at
+//! Worked example of weights 3 and 1: a, a, a, b, and again. Of tags: a /24 with 3 free addresses and a /23 with 400, an ENI
+//! with 9 wanted: the /23. It refuses: the /24, at
 //! once, for what it has left.
 
 use std::cmp::Ordering;

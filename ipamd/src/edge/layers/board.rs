@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the layers have come to, for those who show it: introspection and the Node's condition. Pure.
+//! What the layers have come to, for those who show it: introspection and the Node's condition. Reads
+//! and decides nothing.
 
 use ipamd_core::config::{ConfigSnapshot, Resolved};
 use tokio::sync::watch;
