@@ -306,6 +306,65 @@ pub enum ActionKind {
     },
 }
 
+impl ActionKind {
+    /// One word: EC2's name of the action, or what is done in the kernel. For metrics and the decision log; a bounded set.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::CreateEni { .. } => "CreateNetworkInterface",
+            Self::AttachEni { .. } => "AttachNetworkInterface",
+            Self::SetDeleteOnTermination { .. } | Self::SetSecurityGroups { .. } => "ModifyNetworkInterfaceAttribute",
+            Self::Assign { .. } => "AssignPrivateIpAddresses",
+            Self::Unassign { .. } => "UnassignPrivateIpAddresses",
+            Self::TagEni { .. } => "CreateTags",
+            Self::DetachEni { .. } => "DetachNetworkInterface",
+            Self::DeleteEni { .. } => "DeleteNetworkInterface",
+            Self::DescribeEnis { .. } | Self::DescribeLeakedEnis { .. } => "DescribeNetworkInterfaces",
+            Self::DescribeSubnets(_) => "DescribeSubnets",
+            Self::ConfigureEni(_) => "configure-eni",
+            Self::DeconfigureEni(_) => "deconfigure-eni",
+            Self::ConfigureHost(_) => "configure-host",
+            Self::Repair(_) => "look",
+            Self::ObserveKernel => "observe",
+            Self::ListSandboxes => "list-sandboxes",
+            Self::FlushAddresses { .. } => "flush",
+            Self::ForgetTombstone { .. } => "forget",
+        }
+    }
+
+    /// Whether it is a call to EC2.
+    #[must_use]
+    pub fn is_ec2(&self) -> bool {
+        self.name().starts_with(char::is_uppercase)
+    }
+
+    /// The ENI that it is about, when there is one and it has a name.
+    #[must_use]
+    pub fn eni_id(&self) -> Option<&EniId> {
+        match self {
+            Self::AttachEni { eni_id, .. }
+            | Self::SetDeleteOnTermination { eni_id, .. }
+            | Self::SetSecurityGroups { eni_id, .. }
+            | Self::Assign { eni_id, .. }
+            | Self::Unassign { eni_id, .. }
+            | Self::TagEni { eni_id, .. }
+            | Self::DetachEni { eni_id, .. }
+            | Self::DeleteEni { eni_id } => Some(eni_id),
+            Self::ConfigureEni(plan) | Self::DeconfigureEni(plan) => Some(&plan.eni_id),
+            Self::CreateEni { .. }
+            | Self::DescribeEnis { .. }
+            | Self::DescribeLeakedEnis { .. }
+            | Self::DescribeSubnets(_)
+            | Self::ConfigureHost(_)
+            | Self::Repair(_)
+            | Self::ObserveKernel
+            | Self::ListSandboxes
+            | Self::FlushAddresses { .. }
+            | Self::ForgetTombstone { .. } => None,
+        }
+    }
+}
+
 /// Tag that carries the client token of a create intent, so that an ENI whose create call was never answered is found again.
 pub const CLIENT_TOKEN_TAG: &str = "enid.dev/client-token";
 

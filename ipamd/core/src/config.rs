@@ -162,6 +162,10 @@ pub struct Config {
     pub runtime: Option<PathBuf>,
     /// Where introspection is served; `None`: it is off.
     pub introspection: Option<Bind>,
+    /// Whether introspection has the page for browsers (`ENID_PAGE`).
+    pub page: bool,
+    /// Where metrics are served; `None`: they are not (`DISABLE_METRICS`). The unspecified IPv6 address is every address of both families.
+    pub metrics: Option<std::net::SocketAddr>,
     /// Time limit of one call to EC2, all its attempts included (`HTTP_TIMEOUT`).
     pub http_timeout: Duration,
     /// Base URL of EC2 (`AWS_EC2_ENDPOINT`, else `AWS_ENDPOINT_URL_EC2`, else `AWS_ENDPOINT_URL`); `None`: the region's own.
@@ -453,6 +457,8 @@ impl Default for Config {
             socket: PathBuf::from("/var/run/aws-node/ipamd.sock"),
             log: LogConfig { level: LogLevel::Info, target: LogTarget::Stderr },
             introspection: Some(Bind::Tcp(std::net::SocketAddr::from(([127, 0, 0, 1], 61679)))),
+            page: true,
+            metrics: Some(std::net::SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 61678))),
             http_timeout: Duration::from_secs(10),
             ec2_endpoint: None,
             imds_endpoint: None,

@@ -40,6 +40,7 @@ mod pool;
 mod record;
 pub(crate) mod repair;
 pub(crate) mod requests;
+mod ruling;
 mod sandboxes;
 mod settings;
 mod show;

@@ -20,11 +20,13 @@
 //!   checkpoint, restore          state to bytes; bytes and kernel to state
 //!   pod_network                  custom networking: what the API server says of the node's ENIConfig
 //!   snapshot                     the state for `ipamd status`
+//!   chronicle                    the newest of what happened, for `ipamd events` and `ipamd why`
 //! ```
 
 pub mod action;
 mod backoff;
 pub mod checkpoint;
+pub mod chronicle;
 pub mod config;
 pub mod conflist;
 pub mod core;

@@ -103,7 +103,8 @@ pub struct Notice {
 }
 
 /// error = the operator must act, warn = degraded and will retry, info = state transitions, debug = decisions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum NoticeLevel {
     /// Decisions with their inputs.
     Debug,

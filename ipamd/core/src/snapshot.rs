@@ -55,6 +55,9 @@ pub struct Snapshot {
     /// who serves the snapshot.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// Subnets that ENIs of ours are in or may be made in, by id.
+    #[serde(default)]
+    pub subnets: Vec<SubnetSupplySnapshot>,
     /// Subnets that had no /28 when asked for one, by id.
     #[serde(default)]
     pub prefix_refusals: Vec<PrefixRefusalSnapshot>,
@@ -219,6 +222,33 @@ pub struct WhySnapshot {
     pub text: String,
     /// The constraint that binds, when something is missing and cannot come.
     pub bound_by: Option<ReasonCode>,
+    /// Which rule decided.
+    #[serde(default)]
+    pub rule: Rule,
+    /// When it is decided anew at the latest, whatever happens; `None`: nothing waits for time.
+    #[serde(default)]
+    pub next_ms: Option<u64>,
+}
+
+/// Which rule decided what is wanted next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rule {
+    /// Not all is known that a decision needs.
+    #[default]
+    Starting,
+    /// The journal cannot be written: nothing is asked for until it can.
+    NotDurable,
+    /// Addresses are missing to the target, and cannot come in time or are asked for as fast as they can be.
+    Shortfall,
+    /// Nothing is missing once what is under way is here, and that is held up.
+    HeldUp,
+    /// Free addresses above the target: they go once they have been too many for long enough.
+    SurplusRests,
+    /// Free addresses above the target that are kept: the target may rise again, or nothing can go.
+    SurplusKept,
+    /// As many as there should be.
+    Met,
 }
 
 /// One ENI of ours, or one asked for.
@@ -355,6 +385,20 @@ pub struct FailureSnapshot {
     pub message: String,
     /// How long ago.
     pub ago_ms: u64,
+}
+
+/// What a subnet has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SubnetSupplySnapshot {
+    /// The subnet.
+    pub subnet_id: SubnetId,
+    /// Free addresses as EC2 last counted them.
+    pub free: u32,
+    /// How long ago that was.
+    pub read_ms_ago: u64,
+    /// Whether it is left alone for now: it had no address when asked for one.
+    pub is_exhausted: bool,
 }
 
 /// An exhausted subnet.

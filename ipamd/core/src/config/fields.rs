@@ -88,6 +88,8 @@ pub(super) fn note_idle(reader: &mut Reader<'_>, config: &Config) {
         ("ENID_ENI_MARK_MASK", !flat, "in layout classic, which marks no pod"),
         ("ENID_LEAKED_ENI_AGE", config.leaked_eni_age.is_none(), "with DISABLE_LEAKED_ENI_CLEANUP"),
         ("INTROSPECTION_BIND_ADDRESS", config.introspection.is_none(), "with DISABLE_INTROSPECTION"),
+        ("ENID_PAGE", config.introspection.is_none() && config.page, "with DISABLE_INTROSPECTION"),
+        ("METRICS_BIND_ADDRESS", config.metrics.is_none(), "with DISABLE_METRICS"),
         ("ENID_CONFLIST_TEMPLATE", config.cni.conf_folder.is_none(), NO_CONFLIST),
         ("AWS_VPC_K8S_PLUGIN_LOG_FILE", config.cni.conf_folder.is_none() && other_log, NO_CONFLIST),
         ("AWS_VPC_K8S_PLUGIN_LOG_LEVEL", config.cni.conf_folder.is_none() && other_level, NO_CONFLIST),
@@ -414,6 +416,24 @@ pub(super) fn introspection(reader: &mut Reader<'_>, default: Option<Bind>) -> O
                 default
             }
         },
+    };
+    if disabled { None } else { bind }
+}
+
+/// Where metrics are served: `:port` is every address of the host, as in Go.
+pub(super) fn metrics(reader: &mut Reader<'_>, default: Option<SocketAddr>) -> Option<SocketAddr> {
+    const NAME: &str = "METRICS_BIND_ADDRESS";
+    let disabled = reader.boolean("DISABLE_METRICS", false);
+    let bind = match reader.text(NAME) {
+        None => default,
+        Some(text) => {
+            let whole = if text.starts_with(':') { format!("[::]{text}") } else { text.clone() };
+            let address = SocketAddr::from_str(&whole).ok();
+            if address.is_none() {
+                reader.error(NAME, &text, "address:port or :port is allowed");
+            }
+            address.or(default)
+        }
     };
     if disabled { None } else { bind }
 }

@@ -73,6 +73,8 @@ fn read_config(reader: &mut Reader<'_>) -> Config {
         socket: fields::path(reader, "ENID_SOCKET", default.socket),
         log: fields::log(reader, default.log),
         introspection: fields::introspection(reader, default.introspection),
+        page: reader.boolean("ENID_PAGE", true),
+        metrics: fields::metrics(reader, default.metrics),
         http_timeout: reader
             .number("HTTP_TIMEOUT", 10, LONGEST_HTTP_TIMEOUT_SECONDS)
             .map_or(default.http_timeout, seconds),

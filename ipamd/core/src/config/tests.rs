@@ -51,7 +51,7 @@ fn an_empty_environment_gives_the_documented_defaults() {
 fn the_reference_manifest_starts_with_notes_only() {
     let (config, notes) = parse(&source(MANIFEST)).expect("the manifest is accepted");
     let named: Vec<&str> = notes.iter().map(|note| note.variable).collect();
-    assert_eq!(named, ["WARM_PREFIX_TARGET", "DISABLE_METRICS"]);
+    assert_eq!(named, ["WARM_PREFIX_TARGET"]);
     assert_eq!(config.log.level, LogLevel::Debug);
     assert_eq!(config.policy_mode.as_deref(), Some("standard"));
 }
@@ -219,6 +219,7 @@ fn values_are_read_as_the_reference_reads_them() {
     assert_eq!(config.cooldown, Duration::ZERO);
     assert_eq!(config.log.target, LogTarget::Stdout);
     assert_eq!(config.introspection, Some(Bind::Unix("/run/x.sock".into())));
+    assert_eq!(config.metrics, "[::]:61678".parse().ok());
     assert_eq!(config.ec2_endpoint.as_deref(), Some("http://b"));
     assert_eq!(config.policy_mode.as_deref(), Some("Strict"), "handed on as it was written");
     assert_eq!(config.additional_eni_tags.keys().collect::<Vec<_>>(), ["team"]);
@@ -353,7 +354,7 @@ fn what_is_set_and_can_do_nothing_is_noted_once() {
     /// What is set, and which of it gets a note.
     type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
     let external = ("AWS_VPC_K8S_CNI_EXTERNALSNAT", "true");
-    let table: [Case<'_>; 9] = [
+    let table: [Case<'_>; 10] = [
         (&[("POD_MTU", "9001"), ("AWS_VPC_ENI_MTU", "1500")], &["POD_MTU"]),
         (&[("POD_MTU", "1400"), ("AWS_VPC_ENI_MTU", "1500"), ("ENID_EXTERNAL_MTU", "1300")], &[]),
         (&[("POD_MTU", "1400"), ("ENID_EXTERNAL_MTU", "1500")], &["ENID_EXTERNAL_MTU"]),
@@ -376,6 +377,7 @@ fn what_is_set_and_can_do_nothing_is_noted_once() {
             &[("DISABLE_INTROSPECTION", "true"), ("INTROSPECTION_BIND_ADDRESS", "1.2.3.4:5")],
             &["INTROSPECTION_BIND_ADDRESS"],
         ),
+        (&[("DISABLE_METRICS", "true"), ("METRICS_BIND_ADDRESS", ":1")], &["METRICS_BIND_ADDRESS"]),
         (
             &[
                 ("WARM_ENI_TARGET", "1"),
@@ -391,4 +393,19 @@ fn what_is_set_and_can_do_nothing_is_noted_once() {
         let names: Vec<&str> = notes.iter().map(|note| note.variable).collect();
         assert_eq!(names, noted, "{pairs:?}");
     }
+}
+
+#[test]
+fn metrics_are_served_where_the_reference_would() {
+    for (set, bind) in [
+        (None, Some("[::]:61678")),
+        (Some(":9100"), Some("[::]:9100")),
+        (Some("127.0.0.1:9100"), Some("127.0.0.1:9100")),
+    ] {
+        let set: Vec<_> = set.map(|value| ("METRICS_BIND_ADDRESS", value)).into_iter().collect();
+        assert_eq!(parsed(&set).metrics, bind.map(|bind| bind.parse().expect("an address")));
+    }
+    assert_eq!(parsed(&[("DISABLE_METRICS", "true")]).metrics, None);
+    let errors = parse(&source(&[("METRICS_BIND_ADDRESS", "61678")])).expect_err("no port");
+    assert!(errors[0].to_string().contains("METRICS_BIND_ADDRESS"), "{errors:?}");
 }

@@ -123,7 +123,7 @@ impl Core {
         let Some(subnet) = self.subnets.get(id) else { return u32::MAX };
         match (subnet.exhausted, subnet.counted) {
             (Some(exhausted), _) if now < exhausted.until => exhausted.left.unwrap_or(0),
-            (_, Some(Counted { free, held })) => {
+            (_, Some(Counted { free, held, .. })) => {
                 free.saturating_add(held).saturating_sub(self.held_in(id)).saturating_sub(self.asked_in(id))
             }
             (Some(exhausted), None) => exhausted.left.unwrap_or(u32::MAX),
@@ -145,10 +145,10 @@ impl Core {
     }
 
     /// EC2 has said how many addresses of a subnet are free.
-    pub(super) fn subnet_counted(&mut self, id: &SubnetId, free: u32) {
+    pub(super) fn subnet_counted(&mut self, id: &SubnetId, free: u32, at: BootTime) {
         let held = self.held_in(id);
         if let Some(subnet) = self.subnets.get_mut(id) {
-            subnet.counted = Some(Counted { free, held });
+            subnet.counted = Some(Counted { free, held, at });
         }
     }
 }

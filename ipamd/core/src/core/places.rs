@@ -160,6 +160,7 @@ impl Core {
     }
 
     fn zone_described(&mut self, turn: &mut Turn, views: Vec<SubnetView>) {
+        let now = turn.boot();
         let Some(primary) = self.facts.as_ref().map(|facts| facts.subnet_id.clone()) else { return };
         for subnet in self.subnets.values_mut() {
             subnet.standing = None;
@@ -178,7 +179,7 @@ impl Core {
             subnet.tags = if keeps_tags { view.tags } else { Vec::new() };
         }
         self.zone.held = Some(held);
-        counts.into_iter().for_each(|(id, free)| self.subnet_counted(&id, free));
+        counts.into_iter().for_each(|(id, free)| self.subnet_counted(&id, free, now));
         let of = |standing| self.subnets.values().filter(|subnet| subnet.standing == Some(standing)).count();
         let (usable, excluded) = (of(Standing::Usable), of(Standing::Excluded));
         turn.debug(format!("the zone has {usable} usable subnets and {excluded} excluded ones"));

@@ -410,7 +410,7 @@ impl Core {
                     turn.info(format!("{id} has {available} free addresses left"));
                 }
                 let is_new = subnet.cidr.replace(cidr) != Some(cidr);
-                self.subnet_counted(id, available);
+                self.subnet_counted(id, available, now);
                 if is_new {
                     self.touch();
                 }

@@ -7,11 +7,10 @@ use crate::action::Fill;
 use crate::ids::{BootTime, Now, RouteTable};
 use crate::lifecycle::{Eni, Request, TryState};
 use crate::planner::Addresses;
-use crate::reason::ReasonCode;
 use crate::snapshot::{
     ActionSnapshot, AddressSnapshot, DriftSnapshot, EniSnapshot, FailureSnapshot, KubernetesSnapshot, OtherEniSnapshot,
     PodSnapshot, PoolSnapshot, PrefixRefusalSnapshot, RepairSnapshot, RepairedSnapshot, Snapshot, SubnetSnapshot,
-    WaiterSnapshot, WhySnapshot,
+    WaiterSnapshot,
 };
 use crate::store::{AddressState, Slot, Testimony, prefix_of};
 
@@ -20,12 +19,13 @@ use super::pool::assigning;
 
 impl Core {
     pub(super) fn show(&self, now: Now) -> Snapshot {
+        let why = self.why(now);
         let now = now.boot;
         Snapshot {
             instance: self.facts.clone(),
             serving: self.is_serving(),
             pool: self.show_pool(now),
-            why: self.show_why(now),
+            why,
             supply: self.show_supply(now),
             enis: self.show_enis(now),
             other_enis: self.show_others(),
@@ -37,6 +37,7 @@ impl Core {
             exhausted_subnets: self.show_subnets(now),
             journal: self.journal_report.clone(),
             notes: Vec::new(),
+            subnets: self.show_supplies(now),
             prefix_refusals: self.show_refusals(now),
             pod_network: self.show_pod_network(now),
             drift: self.show_drift(),
@@ -74,38 +75,6 @@ impl Core {
             enis: self.slots_taken().saturating_sub(others),
             max_enis: self.slots(now).map(|slots| slots.saturating_sub(others)),
         }
-    }
-
-    fn show_why(&self, now: BootTime) -> WhySnapshot {
-        let why = |text: String, bound_by: Option<ReasonCode>| WhySnapshot { text, bound_by };
-        let target = self.target(now);
-        let coming = self.pool_view(now).free;
-        let starting = self.facts.is_none() || !self.learned || self.limits.is_none() || self.host.applied.is_none();
-        if starting || self.undurable.is_some() {
-            let refusal = self.present_refusal(now);
-            return why(refusal.cause, Some(refusal.code));
-        }
-        if target.shortfall > Addresses::ZERO {
-            let refusal = self.present_refusal(now);
-            return why(format!("{} addresses are missing: {}", target.shortfall.0, refusal.cause), Some(refusal.code));
-        }
-        // Counted as coming, and so not missing, is also what a failed call will bring when it is tried again.
-        if let Some(refusal) = self.blockage(now) {
-            return why(format!("addresses are held up: {}", refusal.cause), Some(refusal.code));
-        }
-        if target.surplus > Addresses::ZERO {
-            let text = match self.shrinking.since {
-                Some(since) => format!(
-                    "{} addresses are too many, for {} s; they go once they have been for {} s and can go",
-                    target.surplus.0,
-                    now.since(since).as_secs(),
-                    self.hysteresis().stands.as_secs()
-                ),
-                None => format!("{} free addresses above the target are kept", target.surplus.0),
-            };
-            return why(text, None);
-        }
-        why(format!("the target is met ({} addresses free or coming)", coming.0), None)
     }
 
     fn show_enis(&self, now: BootTime) -> Vec<EniSnapshot> {

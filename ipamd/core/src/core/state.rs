@@ -221,6 +221,8 @@ pub(crate) struct Counted {
     pub(crate) free: u32,
     /// and those that ENIs of ours held then, their primary ones too: what we hold later is of both.
     pub(crate) held: u32,
+    /// When.
+    pub(crate) at: BootTime,
 }
 
 /// What is known of a subnet's /28s. EC2 shows nobody how fragmented a subnet is: only asking tells.
