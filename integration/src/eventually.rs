@@ -2,6 +2,7 @@
 //! Waiting for what comes by itself: asked again until it is true or the time is over, with the last answer in the failure.
 #![expect(clippy::disallowed_methods, reason = "waits on real time for real processes")]
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Time between two looks: short against every latency that is emulated.
@@ -37,4 +38,14 @@ pub fn eventually<T>(what: &str, within: Duration, mut look: impl FnMut() -> Res
 /// Lets `time` pass: for what must *not* happen meanwhile.
 pub fn pass(time: Duration) {
     std::thread::sleep(time);
+}
+
+/// Raises a flag when it goes, also when a test has failed: whoever works beside the test ends by it.
+#[derive(Debug)]
+pub struct RaisedOnDrop<'a>(pub &'a AtomicBool);
+
+impl Drop for RaisedOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }

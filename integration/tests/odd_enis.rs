@@ -10,6 +10,7 @@
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+use integration::emulator::text_of;
 use integration::eventually::{eventually, pass};
 use integration::pods;
 use integration::topology::{READY, SECOND_GROUP, Topology, TopologySpec};
@@ -117,13 +118,6 @@ fn ec2(topology: &Topology, action: &str, params: &[(&str, &str)]) -> String {
     let answer = topology.emulator.ec2(action, params);
     assert_eq!(answer.status, 200, "{action} {params:?}: {}", answer.body);
     answer.body
-}
-
-fn text_of<'a>(xml: &'a str, name: &str) -> &'a str {
-    let (open, close) = (format!("<{name}>"), format!("</{name}>"));
-    let start = xml.find(&open).expect(name) + open.len();
-    let length = xml[start..].find(&close).expect(name);
-    &xml[start..start + length]
 }
 
 /// Somebody makes and attaches an ENI; what its owner does with it is done a moment later.

@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+use integration::emulator::text_of;
 use integration::eventually::eventually;
 use integration::node::Node;
 use integration::pods;
@@ -34,13 +35,6 @@ fn ec2(topology: &Topology, action: &str, params: &[(&str, &str)]) -> String {
 
 fn tag(topology: &Topology, resource: &str, key: &str, value: &str) {
     ec2(topology, "CreateTags", &[("ResourceId.1", resource), ("Tag.1.Key", key), ("Tag.1.Value", value)]);
-}
-
-fn text_of<'a>(xml: &'a str, name: &str) -> &'a str {
-    let (open, close) = (format!("<{name}>"), format!("</{name}>"));
-    let start = xml.find(&open).expect(name) + open.len();
-    let length = xml[start..].find(&close).expect(name);
-    &xml[start..start + length]
 }
 
 /// An ENI that somebody made in subnet a.
@@ -84,10 +78,7 @@ fn an_add_whose_subnet_is_exhausted_is_served_from_the_sibling() {
     let n1 = topology.node("n1");
     pods::start(n1, PRIMARY, 3, &AtomicUsize::new(0)).expect("pods on the primary ENI");
     // Someone takes all of subnet b, which EC2 called the roomier one when it was asked.
-    let params = [("SubnetId", b.as_str()), ("SecondaryPrivateIpAddressCount", "49")];
-    for params in [&params[..], &params[..1]] {
-        while topology.emulator.ec2("CreateNetworkInterface", params).status == 200 {}
-    }
+    topology.emulator.exhaust(&b);
     topology.emulator.with_model(|vpc, _| vpc.forget_calls());
     let address = add(n1);
     assert!(Subnet::A.block().contains(&address), "{address}");

@@ -10,6 +10,7 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use vpc_model::EniId;
 
+use crate::emulator::text_of;
 use crate::eventually::eventually;
 use crate::topology::Topology;
 
@@ -90,7 +91,7 @@ fn secondary(
             ("TagSpecification.1.Tag.2.Value", instance),
         ],
     )?;
-    let eni = element(&created, "networkInterfaceId");
+    let eni = text_of(&created, "networkInterfaceId").to_owned();
     let index = index.to_string();
     let available = || {
         let pending = topology
@@ -104,7 +105,7 @@ fn secondary(
         "AttachNetworkInterface",
         &[("NetworkInterfaceId", eni.as_str()), ("InstanceId", instance), ("DeviceIndex", index.as_str())],
     )?;
-    let attachment = element(&attached, "attachmentId");
+    let attachment = text_of(&attached, "attachmentId").to_owned();
     call(
         topology,
         "ModifyNetworkInterfaceAttribute",
@@ -155,10 +156,4 @@ fn call(topology: &Topology, action: &str, parameters: &[(&str, &str)]) -> Resul
         return Ok(response.body);
     }
     Err(AwsNodeError::Ec2 { action: action.to_owned(), answer: response.body })
-}
-
-/// Text of the first element of that name.
-fn element(xml: &str, name: &str) -> String {
-    let text = xml.split_once(&format!("<{name}>")).and_then(|(_, rest)| rest.split_once('<'));
-    text.map(|(text, _)| text.to_owned()).unwrap_or_default()
 }

@@ -138,6 +138,15 @@ impl Emulator {
         self.with_model(|vpc, now| vpc.ec2(&Caller::default(), action, &params, now))
     }
 
+    /// Somebody takes every free address of a subnet.
+    pub fn exhaust(&self, subnet_id: &str) {
+        // ENIs of fifty addresses, and of one for what is left.
+        let params = [("SubnetId", subnet_id), ("SecondaryPrivateIpAddressCount", "49")];
+        for params in [&params[..], &params[..1]] {
+            while self.ec2("CreateNetworkInterface", params).status == 200 {}
+        }
+    }
+
     /// Serves EC2's query API on this socket, which may be in another network namespace.
     ///
     /// # Errors
@@ -246,6 +255,13 @@ impl Shared {
             }
         }
     }
+}
+
+/// Text of the first element of this name in an answer of EC2's; empty: there is none.
+#[must_use]
+pub fn text_of<'a>(xml: &'a str, name: &str) -> &'a str {
+    let text = xml.split_once(&format!("<{name}>")).and_then(|(_, rest)| rest.split_once('<'));
+    text.map_or("", |(text, _)| text)
 }
 
 /// Serves a router on a socket until the task is aborted.

@@ -154,6 +154,20 @@ impl KubeApi {
         look(&lock(&self.0.store))
     }
 
+    /// All objects of a kind, in the order of their names.
+    #[must_use]
+    pub fn all(&self, resource: &'static Resource) -> Vec<Value> {
+        let scope = Scope { resource, namespace: None, selector: Selector::default() };
+        self.read(|store| store.list(&scope).into_iter().cloned().collect())
+    }
+
+    /// A condition of a Node, by its type; `None`: there is no such Node, or it does not show it.
+    #[must_use]
+    pub fn node_condition(&self, node: &str, kind: &str) -> Option<Value> {
+        let object = self.read(|store| store.get(&Key::node(node)).cloned()).ok()?;
+        object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind).cloned()
+    }
+
     /// What to serve.
     pub fn router(&self) -> Router {
         Router::new().fallback(answer).with_state(self.clone())

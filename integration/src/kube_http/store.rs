@@ -31,6 +31,14 @@ pub struct Key {
     pub name: String,
 }
 
+impl Key {
+    /// A Node's.
+    #[must_use]
+    pub fn node(name: &str) -> Self {
+        Self { resource: &NODES, namespace: String::new(), name: name.to_owned() }
+    }
+}
+
 /// Objects of a kind that a client looks at.
 #[derive(Clone, Debug)]
 pub struct Scope {

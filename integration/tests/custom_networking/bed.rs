@@ -14,8 +14,7 @@ use integration::eventually::eventually;
 use integration::kube_http::KubeApi;
 use integration::kube_http::patch::{Part, Patch};
 use integration::kube_http::resource::{ENI_CONFIGS, NEW_EVENTS, NODES};
-use integration::kube_http::selector::Selector;
-use integration::kube_http::store::{Key, Scope};
+use integration::kube_http::store::Key;
 use integration::node::Node;
 use integration::pods::{self, Pod};
 use integration::topology::{NodeSpec, READY, Subnet, Topology, TopologySpec};
@@ -107,24 +106,13 @@ impl Bed {
         self.topology.emulator.ec2(action, params).status == 200
     }
 
-    /// Somebody takes every address of a subnet.
-    pub(crate) fn fill(&self, name: &str) {
-        let id = self.subnet(name);
-        for count in ["40", "5", "0"] {
-            let params = [("SubnetId", id.as_str()), ("SecondaryPrivateIpAddressCount", count)];
-            let params = if count == "0" { &params[..1] } else { &params[..] };
-            while self.ec2("CreateNetworkInterface", params) {}
-        }
-    }
-
     /// The ENIConfig is so from now on.
     pub(crate) fn configure(&self, name: &str, spec: Value) {
         self.api.put(&ENI_CONFIGS, None, json!({ "metadata": { "name": name }, "spec": spec })).unwrap();
     }
 
     pub(crate) fn change_node(&self, metadata: Value) {
-        let key = Key { resource: &NODES, namespace: String::new(), name: "n1".to_owned() };
-        self.api.patch(&key, Part::Object, &Patch::merge(json!({ "metadata": metadata }))).unwrap();
+        self.api.patch(&Key::node("n1"), Part::Object, &Patch::merge(json!({ "metadata": metadata }))).unwrap();
     }
 
     pub(crate) fn pods(&self, node: &str, count: usize) -> Vec<Pod> {
@@ -177,24 +165,20 @@ impl Bed {
     }
 
     pub(crate) fn wait_event(&self, reason: &str) -> Value {
-        let scope = Scope { resource: &NEW_EVENTS, namespace: None, selector: Selector::default() };
         self.wait(&format!("an event {reason} about the node"), || {
-            let all: Vec<Value> = self.api.read(|store| store.list(&scope).into_iter().cloned().collect());
+            let all = self.api.all(&NEW_EVENTS);
             let about = |event: &&Value| event["regarding"]["kind"] == "Node" && event["reason"] == reason;
             all.iter().find(about).cloned().ok_or_else(|| format!("{all:?}"))
         })
     }
 
     pub(crate) fn wait_condition(&self, status: &str, reason: &str) -> Value {
-        let key = Key { resource: &NODES, namespace: String::new(), name: "n1".to_owned() };
         // Well again when it has been so for 30 s.
         let within = SOON + Duration::from_secs(30);
         let found = eventually(&format!("the condition is {status}"), within, || {
-            let node = self.api.read(|store| store.get(&key).unwrap().clone());
-            let all = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
-            let ours = all.iter().find(|condition| condition["type"] == "EnidAddressesAvailable");
-            let fits = |it: &&Value| it["status"] == status && it["reason"] == reason;
-            ours.filter(fits).cloned().ok_or_else(|| format!("{ours:?}"))
+            let ours = self.api.node_condition("n1", "EnidAddressesAvailable");
+            let fits = |it: &Value| it["status"] == status && it["reason"] == reason;
+            ours.clone().filter(fits).ok_or_else(|| format!("{ours:?}"))
         });
         found.unwrap_or_else(|error| self.fail(&error.to_string()))
     }

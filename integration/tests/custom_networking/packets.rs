@@ -57,7 +57,7 @@ fn of_three_subnets_with_the_first_full_the_next_takes_the_pods_and_the_last_is_
         subnets if subnets == ["tiny"] => Ok(()),
         other => Err(format!("{other:?}")),
     });
-    bed.fill("tiny");
+    bed.topology.emulator.exhaust(&bed.subnet("tiny"));
     bed.topology.emulator.with_model(|vpc, _| vpc.forget_calls());
     let pods = bed.pods("n1", 8);
     assert_eq!(bed.subnets("n1"), ["tiny", "two"]);

@@ -161,10 +161,7 @@ fn a_type_that_is_not_in_the_table_is_named_and_so_is_a_full_subnet() {
 
     let mut topology = healthy();
     let a = topology.emulator.with_model(|vpc, _| vpc.subnet_named("a").unwrap().id.to_string());
-    let params = [("SubnetId", a.as_str()), ("SecondaryPrivateIpAddressCount", "49")];
-    for params in [&params[..], &params[..1]] {
-        while topology.emulator.ec2("CreateNetworkInterface", params).status == 200 {}
-    }
+    topology.emulator.exhaust(&a);
     let n1 = topology.node_mut("n1");
     only(n1, "warn", "subnet", &a);
     n1.set("ENABLE_SUBNET_DISCOVERY", "false");

@@ -6,9 +6,8 @@ use std::time::Duration;
 use integration::eventually::eventually;
 use integration::kube_http::KubeApi;
 use integration::kube_http::patch::{Part, Patch};
-use integration::kube_http::resource::{NEW_EVENTS, NODES, PODS, Resource};
-use integration::kube_http::selector::Selector;
-use integration::kube_http::store::{Key, Scope};
+use integration::kube_http::resource::{NEW_EVENTS, NODES, PODS};
+use integration::kube_http::store::Key;
 use integration::node::Node;
 use integration::topology::{READY, Topology, TopologySpec};
 use serde_json::{Value, json};
@@ -107,16 +106,16 @@ impl Bed {
     }
 
     pub(crate) fn change_node(&self, change: Value) {
-        self.api.patch(&node_key(), Part::Object, &Patch::merge(change)).unwrap();
+        self.api.patch(&Key::node("n1"), Part::Object, &Patch::merge(change)).unwrap();
     }
 
     /// What kubelet says in the Node's status.
     pub(crate) fn change_status(&self, change: Value) {
-        self.api.patch(&node_key(), Part::Status, &Patch::merge(json!({ "status": change }))).unwrap();
+        self.api.patch(&Key::node("n1"), Part::Status, &Patch::merge(json!({ "status": change }))).unwrap();
     }
 
     pub(crate) fn shown_node(&self) -> Value {
-        self.api.read(|store| store.get(&node_key()).unwrap().clone())
+        self.api.read(|store| store.get(&Key::node("n1")).unwrap().clone())
     }
 
     pub(crate) fn annotation(&self, pod: &str) -> Option<String> {
@@ -133,13 +132,13 @@ impl Bed {
 
     /// Events about an object of this kind with this reason.
     pub(crate) fn events(&self, kind: &str, reason: &str) -> Vec<Value> {
-        let all = self.list(&NEW_EVENTS);
+        let all = self.api.all(&NEW_EVENTS);
         all.into_iter().filter(|event| event["regarding"]["kind"] == kind && event["reason"] == reason).collect()
     }
 
     pub(crate) fn wait_event(&self, kind: &str, reason: &str) -> Value {
         self.wait(&format!("an event {reason} about a {kind}"), SOON, || {
-            self.events(kind, reason).pop().ok_or_else(|| format!("{:?}", self.list(&NEW_EVENTS)))
+            self.events(kind, reason).pop().ok_or_else(|| format!("{:?}", self.api.all(&NEW_EVENTS)))
         })
     }
 
@@ -148,8 +147,7 @@ impl Bed {
     }
 
     pub(crate) fn condition_of(&self, kind: &str) -> Option<Value> {
-        let node = self.shown_node();
-        node["status"]["conditions"].as_array().unwrap().iter().find(|condition| condition["type"] == kind).cloned()
+        self.api.node_condition("n1", kind)
     }
 
     pub(crate) fn wait_condition(&self, status: &str, within: Duration) -> Value {
@@ -158,13 +156,4 @@ impl Bed {
             other => Err(format!("{other:?}")),
         })
     }
-
-    fn list(&self, resource: &'static Resource) -> Vec<Value> {
-        let scope = Scope { resource, namespace: None, selector: Selector::default() };
-        self.api.read(|store| store.list(&scope).into_iter().cloned().collect())
-    }
-}
-
-fn node_key() -> Key {
-    Key { resource: &NODES, namespace: String::new(), name: "n1".to_owned() }
 }

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use integration::eventually::pass;
+use integration::eventually::{RaisedOnDrop, pass};
 use integration::pods;
 use integration::sandbox::NetnsPath;
 use serde_json::{Value, json};
@@ -29,19 +29,7 @@ fn wait_taint(bed: &Bed, wanted: bool) {
 /// Somebody takes every free address of the node's subnet.
 fn take_all(bed: &Bed) {
     let subnet = bed.topology.emulator.with_model(|vpc, _| vpc.subnet_named("a").unwrap().id.to_string());
-    let params = [("SubnetId", subnet.as_str()), ("SecondaryPrivateIpAddressCount", "49")];
-    for params in [&params[..], &params[..1]] {
-        while bed.topology.emulator.ec2("CreateNetworkInterface", params).status == 200 {}
-    }
-}
-
-/// Tells the watcher to stop, also when the test has failed.
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
+    bed.topology.emulator.exhaust(&subnet);
 }
 
 /// When status and taint changed, until told to stop.
@@ -74,7 +62,7 @@ fn an_exhausted_subnet_is_told_within_10_s_and_a_freed_address_takes_it_back_30_
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let watcher = scope.spawn(|| changes(&bed, &stop));
-        let stopper = Stop(&stop);
+        let stopper = RaisedOnDrop(&stop);
         take_all(&bed);
         assert!(!is_tainted(&bed));
         // The last one.

@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use integration::emulator::text_of;
 use integration::kube_http::patch::{Part, Patch};
-use integration::kube_http::resource::{LEASES, NODES};
+use integration::kube_http::resource::LEASES;
 use integration::kube_http::store::Key;
 use integration::topology::{Latency, NodeSpec, Subnet, Topology, TopologySpec};
 use serde_json::{Value, json};
@@ -15,12 +16,6 @@ use super::bed::{Bed, SOON};
 const SETTINGS: [(&str, &str); 3] = [("CLUSTER_NAME", "blue"), ("ENID_LEAKED_ENI_AGE", "10"), ("WARM_IP_TARGET", "1")];
 /// Two looks of 12.5 s at most, on a busy machine.
 const ELECTED: Duration = Duration::from_secs(60);
-
-fn text_of(xml: &str, name: &str) -> String {
-    let (open, close) = (format!("<{name}>"), format!("</{name}>"));
-    let start = xml.find(&open).unwrap() + open.len();
-    xml[start..start + xml[start..].find(&close).unwrap()].to_owned()
-}
 
 /// An old ENI of the cluster, made for an instance that is gone.
 fn leak(topology: &Topology) -> EniId {
@@ -33,10 +28,10 @@ fn leak(topology: &Topology) -> EniId {
         ("node.k8s.amazonaws.com/instance_id", "i-00000000000000bad"),
         ("node.k8s.amazonaws.com/createdAt", "2025-01-01T00:00:00Z"),
     ] {
-        let params = [("ResourceId.1", eni.as_str()), ("Tag.1.Key", key), ("Tag.1.Value", value)];
+        let params = [("ResourceId.1", eni), ("Tag.1.Key", key), ("Tag.1.Value", value)];
         assert_eq!(topology.emulator.ec2("CreateTags", &params).status, 200);
     }
-    EniId::from(eni.as_str())
+    EniId::from(eni)
 }
 
 fn wait_swept(bed: &Bed, eni: &EniId, within: Duration) {
@@ -116,7 +111,7 @@ fn a_holder_whose_cleanup_is_turned_off_makes_way_and_comes_back_when_it_is_on_a
     bed.start(&SETTINGS);
     let first = wait_elected(&bed, "");
     let turn_off = |node: &str, value: Value| {
-        let key = Key { resource: &NODES, namespace: String::new(), name: node.to_owned() };
+        let key = Key::node(node);
         let name = "setting.enid.dev/DISABLE_LEAKED_ENI_CLEANUP";
         let change = json!({ "metadata": { "annotations": { name: value } } });
         bed.api.patch(&key, Part::Object, &Patch::merge(change)).unwrap();

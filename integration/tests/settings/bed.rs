@@ -8,8 +8,7 @@ use integration::eventually::eventually;
 use integration::kube_http::KubeApi;
 use integration::kube_http::patch::{Part, Patch};
 use integration::kube_http::resource::{NEW_EVENTS, NODES};
-use integration::kube_http::selector::Selector;
-use integration::kube_http::store::{Key, Scope};
+use integration::kube_http::store::Key;
 use integration::node::Node;
 use integration::topology::{READY, Topology, TopologySpec};
 use serde_json::{Value, json};
@@ -94,27 +93,20 @@ impl Bed {
     pub(crate) fn annotate(&self, variable: &str, value: &Value) {
         let name = format!("setting.enid.dev/{variable}");
         let change = json!({ "metadata": { "annotations": { name: value } } });
-        self.api.patch(&key(), Part::Object, &Patch::merge(change)).unwrap();
+        self.api.patch(&Key::node("n1"), Part::Object, &Patch::merge(change)).unwrap();
     }
 
     pub(crate) fn wait_condition(&self, status: &str) -> Value {
         wait(self.node(), &format!("EnidConfigurationValid is {status}"), || {
-            let node = self.api.read(|store| store.get(&key()).unwrap().clone());
-            let conditions = node["status"]["conditions"].as_array().unwrap().clone();
-            let condition = conditions.into_iter().find(|condition| condition["type"] == "EnidConfigurationValid");
+            let condition = self.api.node_condition("n1", "EnidConfigurationValid");
             condition.clone().filter(|condition| condition["status"] == status).ok_or_else(|| format!("{condition:?}"))
         })
     }
 
     pub(crate) fn wait_event(&self, reason: &str) -> Value {
         wait(self.node(), &format!("an event {reason}"), || {
-            let scope = Scope { resource: &NEW_EVENTS, namespace: None, selector: Selector::default() };
-            let all: Vec<Value> = self.api.read(|store| store.list(&scope).into_iter().cloned().collect());
+            let all = self.api.all(&NEW_EVENTS);
             all.iter().find(|event| event["reason"] == reason).cloned().ok_or_else(|| format!("{all:?}"))
         })
     }
-}
-
-fn key() -> Key {
-    Key { resource: &NODES, namespace: String::new(), name: "n1".to_owned() }
 }

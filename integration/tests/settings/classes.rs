@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use integration::eventually::pass;
+use integration::eventually::{RaisedOnDrop, pass};
 use integration::node::Node;
 use integration::pods;
 use integration::tools::Tools;
@@ -31,15 +31,6 @@ fn come_and_go(node: &Node, done: &AtomicBool) -> usize {
     started.load(Ordering::Relaxed)
 }
 
-/// Tells a thread to end, whatever becomes of the test.
-struct Ends<'a>(&'a AtomicBool);
-
-impl Drop for Ends<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 #[test]
 fn a_warm_target_of_one_class_changes_under_load_on_its_nodes_alone_and_nothing_is_restarted() {
     let nodes = vec![NodeSpec::new("n1", "m5.large", Subnet::A), NodeSpec::new("n2", "m5.xlarge", Subnet::B)];
@@ -51,7 +42,7 @@ fn a_warm_target_of_one_class_changes_under_load_on_its_nodes_alone_and_nothing_
     let (n1, n2) = (topology.node("n1"), topology.node("n2"));
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let ends = Ends(&done);
+        let ends = RaisedOnDrop(&done);
         let load = [n1, n2].map(|node| scope.spawn(|| come_and_go(node, &done)));
         for target in [12, 5] {
             for node in [n1, n2] {
