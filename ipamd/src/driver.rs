@@ -32,6 +32,7 @@ use crate::edge::runner::Runner;
 use crate::edge::store::Store;
 use crate::edge::tombstones::Tombstones;
 use crate::inbox::Input;
+use crate::observer::Observer;
 
 /// At least this often the loop turns: tombstones are looked for, the heartbeat beats.
 const SLOW_TICK: Duration = Duration::from_secs(5);
@@ -71,6 +72,8 @@ pub(crate) struct Driver {
     pub(crate) heartbeat: Arc<Heartbeat>,
     /// Kubernetes, as far as it is told.
     pub(crate) reporter: Reporter,
+    /// Who shows what is done.
+    pub(crate) observer: Observer,
     /// Calls without an answer yet.
     pub(crate) waiting: HashMap<RequestId, oneshot::Sender<Reply>>,
 }
@@ -131,6 +134,9 @@ impl Driver {
         if let Event::RequestAbandoned { request } = &event {
             self.waiting.remove(request);
         }
+        if let Event::ActionEnded { id, outcome } = &event {
+            self.observer.ended(*id, outcome);
+        }
         let effects = self.core.handle(event, clock::now());
         self.work_off(effects);
     }
@@ -149,6 +155,7 @@ impl Driver {
 
     fn carry_out(&mut self, effects: Effects) {
         let changed = effects.persist || !effects.replies.is_empty();
+        let decided = !(effects.actions.is_empty() && effects.notices.is_empty() && effects.replies.is_empty());
         for reply in effects.replies {
             self.reply(reply);
         }
@@ -158,10 +165,21 @@ impl Driver {
         for notice in &effects.notices {
             log_notice(notice);
             self.reporter.noticed(notice);
+            self.observer.noticed(notice);
         }
         self.ready.update(&self.core);
         if changed {
             self.reporter.changed();
+        }
+        self.show(changed, decided);
+    }
+
+    fn show(&self, changed: bool, decided: bool) {
+        if changed || decided {
+            self.observer.sampled(self.core.sample(clock::now()));
+        }
+        if decided {
+            self.observer.ruled(&self.core.why(clock::now()));
         }
     }
 
@@ -177,6 +195,7 @@ impl Driver {
         if let ActionKind::ForgetTombstone { key } = &action.kind {
             self.tombstones.forget(key);
         } else {
+            self.observer.started(&action);
             self.runner.start(action);
         }
     }

@@ -46,12 +46,13 @@ use crate::edge::nat_file::NatFile;
 use crate::edge::notify;
 use crate::edge::ready::{self, ReadyMarker};
 use crate::edge::rpc::Backend;
-use crate::edge::runner::Runner;
+use crate::edge::runner::{Ec2Slot, Runner};
 use crate::edge::settings;
 use crate::edge::store::{Store, StoreError};
 use crate::edge::tombstones::Tombstones;
 use crate::edge::watcher;
 use crate::inbox::Inbox;
+use crate::observer::Observer;
 use crate::{clock, telemetry};
 
 /// How long answers given at the end may take to leave.
@@ -190,6 +191,7 @@ struct Edges {
     reporter: Reporter,
     kubernetes: kube::Status,
     conflist: watch::Sender<Vec<String>>,
+    observer: Observer,
 }
 
 async fn serve_until_stopped(
@@ -213,6 +215,7 @@ async fn serve_until_stopped(
         reporter,
         kubernetes,
         conflist: watch::Sender::default(),
+        observer: Observer::default(),
     };
     let serving = watch::Sender::new(false);
     if let Some(conflist) = Conflist::new(&config, edges.conflist.clone()) {
@@ -227,17 +230,11 @@ async fn serve_until_stopped(
         inbox: receiver,
         store: found.store,
         tombstones: Tombstones::new(&folder),
-        runner: Runner {
-            inbox: inbox.clone(),
-            host,
-            flusher,
-            ec2: ec2.subscribe(),
-            imds: imds_only(&config),
-            runtime: config.runtime.clone(),
-        },
+        runner: runner(&config, &inbox, (host, flusher), ec2.subscribe()),
         ready: ReadyMarker::new(&folder, found.boot_id, serving),
         heartbeat: edges.heartbeat.clone(),
         reporter: edges.reporter.clone(),
+        observer: edges.observer.clone(),
         waiting: std::collections::HashMap::new(),
     };
     let (stop, rpc) = serve_plugin(&config, listener, &edges);
@@ -266,6 +263,10 @@ fn nat_file(config: &mut Config) -> NatFile {
     file
 }
 
+fn runner(config: &Config, inbox: &Inbox, (host, flusher): (Host, Flusher), ec2: Ec2Slot) -> Runner {
+    Runner { inbox: inbox.clone(), host, flusher, ec2, imds: imds_only(config), runtime: config.runtime.clone() }
+}
+
 /// Instance metadata in EC2's place, where EC2 must not be asked.
 fn imds_only(config: &Config) -> Option<Imds> {
     (config.provisioning == Provisioning::ImdsOnly).then(Imds::new)
@@ -273,7 +274,7 @@ fn imds_only(config: &Config) -> Option<Imds> {
 
 /// Serves the plugin; the sender stops it.
 fn serve_plugin(config: &Config, listener: UnixListener, edges: &Edges) -> (watch::Sender<bool>, JoinHandle<()>) {
-    let ends = (edges.inbox.clone(), edges.reporter.clone());
+    let ends = (edges.inbox.clone(), edges.reporter.clone(), edges.observer.clone());
     let backend = Arc::new(Backend::new(config, ends, edges.facts.subscribe(), edges.blocks.subscribe()));
     let services = Services { backend: backend.clone(), config: backend };
     let on_event = |event: &ConnectionEvent| tracing::warn!(?event, "a connection to the socket came to nothing");
@@ -293,12 +294,16 @@ fn serve_plugin(config: &Config, listener: UnixListener, edges: &Edges) -> (watc
 }
 
 fn serve_introspection(config: &Config, edges: &Edges) {
-    if let Some(bind) = config.introspection.clone() {
-        let (inbox, heartbeat, settings) = (edges.inbox.clone(), edges.heartbeat.clone(), edges.settings.clone());
-        let (kubernetes, conflist) = (edges.kubernetes.clone(), edges.conflist.subscribe());
-        let state = Introspection { inbox, heartbeat, settings, kubernetes, conflist };
-        tokio::spawn(http::serve(bind, state));
-    }
+    http::start(&Introspection {
+        inbox: edges.inbox.clone(),
+        heartbeat: edges.heartbeat.clone(),
+        settings: edges.settings.clone(),
+        kubernetes: edges.kubernetes.clone(),
+        conflist: edges.conflist.subscribe(),
+        config: Arc::new(config.clone()),
+        blocks: edges.blocks.subscribe(),
+        observer: edges.observer.clone(),
+    });
 }
 
 fn stop_at_signal(inbox: Inbox, stop: watch::Sender<bool>) -> io::Result<JoinHandle<()>> {

@@ -1,30 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Introspection: the state as JSON and the probes, on loopback or a Unix socket, without secrets.
+//! Introspection, metrics, the page and the probes over HTTP, without secrets.
 //!
 //! | path | answer |
 //! |---|---|
 //! | `/v1/status` | the core's snapshot, with the notes of settings and of the configuration list, and how Kubernetes is talked to |
 //! | `/v1/config` | every variable, its value, and the layer that it comes from; what is wrong with the layers now |
-//! | `/v1/enis` | the reference's shape: cards, ENIs, addresses (key parts that could forge a DEL are blank, as there) |
+//! | `/v1/events`, `/v1/events/follow`, `/v1/history` | what happened lately, the same as it happens, the pool over the last hour: [`events`] |
+//! | `/v1/enis` and the like | the reference's: [`reference`] |
 //! | `/healthz` | 200 while the driver's loop turns; answered from an atomic, never by the loop |
 //! | `/readyz` | 200 once an address of this boot was proven |
+//! | `/metrics` | Prometheus' text: [`metrics`] |
+//! | `/` | the page, for a browser; else, and for any other path, the list of paths |
+//!
+//! Served at three places: where introspection is bound to (loopback by default); at `enid.sock` beside the plugin's socket, for the
+//! commands of root on this node, whatever else is off; and `/metrics` alone where metrics are bound to.
+//!
+//! Invariants: over TCP only who names the host by an address or as `localhost` is answered, so that no page of the web can read
+//! it through a name of its own that leads here (DNS rebinding); `enid.sock` answers root and the daemon's own user only.
 
-#![expect(clippy::disallowed_methods, reason = "waits before it listens again; removes its own stale socket")]
+#![expect(clippy::disallowed_methods, reason = "waits before it listens again")]
 
-use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
-use axum::http::StatusCode;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::serve::Listener;
 use axum::{Json, Router};
-use ipamd_core::Snapshot;
-use ipamd_core::config::{Bind, ConfigSnapshot};
-use ipamd_core::snapshot::{AddressSnapshot, EniSnapshot};
+use ipamd_core::config::{Bind, ConfigSnapshot, NatBlocks};
+use ipamd_core::{Config, Snapshot};
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::watch;
 
 use crate::clock;
@@ -32,9 +44,31 @@ use crate::driver::Heartbeat;
 use crate::edge::kube::Status;
 use crate::edge::layers::Board;
 use crate::inbox::Inbox;
+use crate::observer::Observer;
+
+mod events;
+mod metrics;
+mod page;
+mod reference;
 
 /// Pause before listening is tried again: another process may hold the port.
 const PAUSE: Duration = Duration::from_secs(5);
+
+/// What all paths are.
+const PATHS: [&str; 12] = [
+    "/v1/status",
+    "/v1/config",
+    "/v1/events",
+    "/v1/events/follow",
+    "/v1/history",
+    "/v1/enis",
+    "/v1/eni-configs",
+    "/v1/networkutils-env-settings",
+    "/v1/ipamd-env-settings",
+    "/healthz",
+    "/readyz",
+    "/metrics",
+];
 
 /// What the handlers see.
 #[derive(Clone, Debug)]
@@ -46,26 +80,91 @@ pub(crate) struct Introspection {
     pub(crate) kubernetes: Status,
     /// Of the configuration list, as they are now.
     pub(crate) conflist: watch::Receiver<Vec<String>>,
+    /// What the daemon started with.
+    pub(crate) config: Arc<Config>,
+    pub(crate) blocks: watch::Receiver<NatBlocks>,
+    pub(crate) observer: Observer,
 }
 
-/// Serves for ever.
-pub(crate) async fn serve(bind: Bind, state: Introspection) {
+/// The socket of root's commands, beside the plugin's.
+pub(crate) fn control_socket(plugin_socket: &Path) -> PathBuf {
+    plugin_socket.with_file_name("enid.sock")
+}
+
+/// Serves at all places for ever.
+pub(crate) fn start(state: &Introspection) {
+    let config = &state.config;
+    let control = control_socket(&config.socket);
+    let everything = router(state.clone());
+    tokio::spawn(keep("commands", move || serve_control(control.clone(), everything.clone())));
+    if let Some(bind) = config.introspection.clone() {
+        let router = router(state.clone());
+        tokio::spawn(keep("introspection", move || serve_at(bind.clone(), router.clone())));
+    }
+    if let Some(address) = config.metrics {
+        let router = only_metrics(state.clone());
+        tokio::spawn(keep("metrics", move || serve_at(Bind::Tcp(address), router.clone())));
+    }
+}
+
+/// Serves again when serving ends; what is in the way is said once, and again when it is something else.
+async fn keep<F: Future<Output = io::Result<()>>>(what: &str, serve: impl Fn() -> F) {
+    let mut told = String::new();
     loop {
-        if let Err(error) = serve_once(&bind, router(state.clone())).await {
-            tracing::warn!(?bind, %error, "introspection cannot be served, trying again");
+        if let Err(error) = serve().await {
+            let error = error.to_string();
+            if error != told {
+                tracing::warn!(what, %error, "cannot be served over HTTP, trying again");
+                told = error;
+            }
         }
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-async fn serve_once(bind: &Bind, router: Router) -> std::io::Result<()> {
+async fn serve_at(bind: Bind, router: Router) -> io::Result<()> {
     match bind {
-        Bind::Tcp(address) => axum::serve(TcpListener::bind(address).await?, router).await,
-        Bind::Unix(path) => {
-            // Ours: the single-instance lock is held.
-            let _ = std::fs::remove_file(path);
-            axum::serve(UnixListener::bind(path)?, router).await
+        Bind::Tcp(address) => axum::serve(listen(address).await?, router.layer(middleware::from_fn(by_address))).await,
+        Bind::Unix(path) => axum::serve(ipam_api::server::bind(&path).await.map_err(io::Error::other)?, router).await,
+    }
+}
+
+/// Of a kernel without IPv6 every address is every IPv4 address.
+async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Err(error) if address.ip() == IpAddr::from([0_u16; 8]) && error.kind() != io::ErrorKind::AddrInUse => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
         }
+        bound => bound,
+    }
+}
+
+async fn serve_control(path: PathBuf, router: Router) -> io::Result<()> {
+    let listener =
+        ipam_api::server::bind(&path).await.map_err(|error| io::Error::other(crate::telemetry::chain(&error)))?;
+    axum::serve(OfRoot(listener), router).await
+}
+
+/// Connections of root and of the daemon's own user; others are closed unread.
+struct OfRoot(UnixListener);
+
+impl Listener for OfRoot {
+    type Io = UnixStream;
+    type Addr = tokio::net::unix::SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, address) = Listener::accept(&mut self.0).await;
+            let uid = stream.peer_cred().ok().map(|peer| peer.uid());
+            if uid.is_some_and(|uid| uid == 0 || uid == rustix::process::geteuid().as_raw()) {
+                return (stream, address);
+            }
+            tracing::warn!(?uid, "a connection to the socket of commands was refused");
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        self.0.local_addr()
     }
 }
 
@@ -73,15 +172,50 @@ fn router(state: Introspection) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/config", get(config))
-        .route("/v1/enis", get(enis))
+        .route("/v1/events", get(events::events))
+        .route("/v1/events/follow", get(events::follow))
+        .route("/v1/history", get(events::history))
+        .route("/v1/enis", get(reference::enis))
+        .route("/v1/eni-configs", get(reference::eni_configs))
+        .route("/v1/networkutils-env-settings", get(reference::network_settings))
+        .route("/v1/ipamd-env-settings", get(reference::pool_settings))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
-        .fallback(commands)
+        .route("/metrics", get(metrics::metrics))
+        .fallback(others)
         .with_state(state)
 }
 
-async fn commands() -> Json<Value> {
-    Json(json!({ "AvailableCommands": ["/v1/status", "/v1/config", "/v1/enis", "/healthz", "/readyz"] }))
+fn only_metrics(state: Introspection) -> Router {
+    Router::new().route("/metrics", get(metrics::metrics)).with_state(state)
+}
+
+/// Lets those pass that name the host by an address, as `localhost`, or not at all (HTTP/1.0).
+async fn by_address(request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or("?"));
+    if host.is_none_or(names_no_site) {
+        return next.run(request).await;
+    }
+    (StatusCode::MISDIRECTED_REQUEST, "ask by an address or as localhost\n").into_response()
+}
+
+/// Whether what a `Host` header names cannot be a web site's own.
+fn names_no_site(host: &str) -> bool {
+    let bare = host
+        .parse::<SocketAddr>()
+        .map(|address| address.ip())
+        .or_else(|_| host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>());
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    bare.is_ok() || host.is_empty() || name.eq_ignore_ascii_case("localhost")
+}
+
+async fn others(State(state): State<Introspection>, headers: HeaderMap, request: Request) -> Response {
+    let accepts = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    if state.config.page && request.uri().path() == "/" && accepts.contains("text/html") {
+        return page::page();
+    }
+    let list: Json<Value> = Json(json!({ "AvailableCommands": PATHS }));
+    list.into_response()
 }
 
 async fn snapshot(state: &Introspection) -> Result<Snapshot, (StatusCode, &'static str)> {
@@ -100,13 +234,6 @@ async fn status(State(state): State<Introspection>) -> Response {
 
 async fn config(State(state): State<Introspection>) -> Json<ConfigSnapshot> {
     Json(state.settings.snapshot())
-}
-
-async fn enis(State(state): State<Introspection>) -> Response {
-    match snapshot(&state).await {
-        Ok(snapshot) => Json(reference_enis(&snapshot)).into_response(),
-        Err(answer) => answer.into_response(),
-    }
 }
 
 async fn healthz(State(state): State<Introspection>) -> Response {
@@ -130,59 +257,26 @@ async fn readyz(State(state): State<Introspection>) -> Response {
     }
 }
 
-/// The reference's `/v1/enis` (amazon-vpc-cni-k8s, introspection), card 0.
-fn reference_enis(snapshot: &Snapshot) -> Value {
-    let enis: BTreeMap<String, Value> = snapshot
-        .enis
-        .iter()
-        .filter_map(|eni| Some((eni.eni_id.as_ref()?.to_string(), reference_eni(eni, snapshot))))
-        .collect();
-    json!({ "0": {
-        "TotalIPs": snapshot.pool.total,
-        "AssignedIPs": snapshot.pool.allocated,
-        "ENIs": enis,
-    }})
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn reference_eni(eni: &EniSnapshot, snapshot: &Snapshot) -> Value {
-    let addresses: BTreeMap<String, Value> = snapshot
-        .addresses
-        .iter()
-        .filter(|address| address.eni_id == eni.eni_id)
-        .map(|address| (format!("{}/32", address.address), reference_cidr(address, snapshot)))
-        .collect();
-    json!({
-        "ID": eni.eni_id,
-        "IsPrimary": eni.device_index.0 == 0,
-        "IsTrunk": false,
-        "IsEFA": false,
-        "DeviceNumber": eni.device_index,
-        "AvailableIPv4Cidrs": addresses,
-        "IPv6Cidrs": {},
-        "IsExcludedForPodIPs": false,
-        "RouteTableID": eni.table,
-        "SubnetID": eni.subnet_id,
-    })
-}
-
-fn reference_cidr(address: &AddressSnapshot, snapshot: &Snapshot) -> Value {
-    let pod = snapshot.pods.iter().find(|pod| pod.address == address.address);
-    let network = pod.and_then(|pod| pod.key.split('/').next()).unwrap_or_default();
-    let mut metadata = serde_json::Map::new();
-    if let Some(pod) = pod.filter(|pod| !pod.pod.name.is_empty()) {
-        metadata.insert("k8sPodNamespace".to_owned(), json!(pod.pod.namespace));
-        metadata.insert("k8sPodName".to_owned(), json!(pod.pod.name));
+    #[test]
+    fn a_host_header_is_an_address_or_localhost() {
+        for host in [
+            "127.0.0.1:61679",
+            "127.0.0.1",
+            "[::1]:61679",
+            "[::1]",
+            "localhost",
+            "LOCALHOST:61679",
+            "",
+            "10.0.0.7:61678",
+        ] {
+            assert!(names_no_site(host), "{host}");
+        }
+        for host in ["evil.example", "evil.example:61679", "127.0.0.1.evil.example", "localhost.evil.example:80", "?"] {
+            assert!(!names_no_site(host), "{host}");
+        }
     }
-    let mut held = serde_json::Map::new();
-    if pod.is_some() {
-        let key = json!({ "networkName": network, "containerID": "", "ifName": "" });
-        let value = json!({ "Address": address.address, "IPAMKey": key, "IPAMMetadata": metadata });
-        held.insert(address.address.to_string(), value);
-    }
-    json!({
-        "Cidr": { "IP": address.address, "Mask": "/////w==" },
-        "IPAddresses": held,
-        "IsPrefix": false,
-        "AddressFamily": "",
-    })
 }

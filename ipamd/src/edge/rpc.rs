@@ -33,12 +33,14 @@ use crate::clock;
 use crate::edge::host::{place, pod_layout};
 use crate::edge::kube::Reporter;
 use crate::inbox::Inbox;
+use crate::observer::{self, Observer};
 
 /// All services.
 #[derive(Debug)]
 pub(crate) struct Backend {
     inbox: Inbox,
     reporter: Reporter,
+    observer: Observer,
     facts: watch::Receiver<Option<InstanceFacts>>,
     blocks: watch::Receiver<NatBlocks>,
     external_snat: bool,
@@ -53,13 +55,14 @@ pub(crate) struct Backend {
 impl Backend {
     pub(crate) fn new(
         config: &Config,
-        (inbox, reporter): (Inbox, Reporter),
+        (inbox, reporter, observer): (Inbox, Reporter, Observer),
         facts: watch::Receiver<Option<InstanceFacts>>,
         blocks: watch::Receiver<NatBlocks>,
     ) -> Self {
         Self {
             inbox,
             reporter,
+            observer,
             facts,
             blocks,
             external_snat: config.snat.external,
@@ -176,10 +179,13 @@ impl CniBackend for Backend {
             pod: pod.clone(),
         };
         let reply = self.ask(request, event).await?;
-        let waited_ms = u64::try_from(clock::boot().since(started).as_millis()).unwrap_or(u64::MAX);
+        let took = clock::boot().since(started);
+        let waited_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let call = observer::Call { key: &text, pod: &pod, took };
         match reply {
             Reply::Add { result: Ok(allocated), .. } => {
                 let Allocated { address, eni_id, .. } = &allocated;
+                self.observer.added(&call, &allocated);
                 tracing::info!(key = text, %pod, %address, %eni_id, waited_ms, "address allocated");
                 Ok(Response::new(self.added(&allocated)))
             }
@@ -190,6 +196,7 @@ impl CniBackend for Backend {
             Reply::Add { result: Err(refusal), .. } => {
                 tracing::warn!(key = text, %pod, code = %refusal.code, waited_ms, "refused: {}", refusal.cause);
                 self.reporter.refused(&pod, &refusal);
+                self.observer.refused(&call, &refusal);
                 Ok(Response::new(refused(&wire_refusal(&refusal))))
             }
             Reply::Del { .. } | Reply::Gc { .. } => Err(Status::internal("bug: another call's answer to an ADD")),
@@ -204,7 +211,7 @@ impl CniBackend for Backend {
         let Some(key) = key(&call.network_name, &call.container_id, &call.if_name) else {
             return Ok(Response::new(reply));
         };
-        let text = key.to_string();
+        let (text, started) = (key.to_string(), clock::boot());
         let request = self.request_id();
         let answer = self.ask(request, Event::DelRequested { request, key }).await?;
         let released = match answer {
@@ -214,7 +221,10 @@ impl CniBackend for Backend {
             Reply::Gc { .. } => return Err(Status::internal("bug: a GC's answer to a DEL")),
         };
         match &released {
-            Some(Allocated { address, .. }) => {
+            Some(allocated @ Allocated { address, .. }) => {
+                let pod = PodRef { namespace: call.k8s_pod_namespace, name: call.k8s_pod_name };
+                let took = clock::boot().since(started);
+                self.observer.released(&observer::Call { key: &text, pod: &pod, took }, allocated);
                 tracing::info!(key = text, %address, reason = call.reason, "address released");
                 // Only then: the agent knows pods by name, and at a DEL that is repeated the name may be the next pod's.
                 reply.network_policy_mode.clone_from(&self.policy_mode);

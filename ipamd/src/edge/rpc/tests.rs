@@ -39,7 +39,12 @@ fn bench(external_snat: bool) -> (Backend, UnboundedReceiver<Input>, watch::Send
     let (inbox, receiver) = Inbox::new();
     let facts = watch::Sender::new(Some(facts()));
     (
-        Backend::new(&config, (inbox, Reporter::default()), facts.subscribe(), watch::Sender::new(blocks).subscribe()),
+        Backend::new(
+            &config,
+            (inbox, Reporter::default(), Observer::default()),
+            facts.subscribe(),
+            watch::Sender::new(blocks).subscribe(),
+        ),
         receiver,
         facts,
     )

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What happened lately, once and as it happens; the pool over the last hour.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/v1/events?since=N` | `{"records": […], "missed": n, "next": m}`: records from number N on, or all that are kept |
+//! | `/v1/events/follow?since=N` | server-sent events: `record` (its number is the event's id) for those and all that come; `missed` with their count for those that are forgotten; `status` whenever the state may be another, four times a second at most |
+//! | `/v1/history` | `{"unixMs": now, "samples": […]}`: each holds until the next |
+//!
+//! Invariants: nobody who follows holds up the daemon or the others: who is slow misses records, and is told how many; there are no
+//! more than [`MOST_FOLLOWERS`].
+
+#![expect(clippy::disallowed_methods, reason = "paces who follows")]
+
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use ipamd_core::chronicle::Records;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::Introspection;
+use crate::clock;
+use crate::observer::Observer;
+
+/// A few browsers and commands; each costs a task.
+const MOST_FOLLOWERS: usize = 16;
+
+/// Between two looks for a follower.
+const PACE: Duration = Duration::from_millis(250);
+
+/// A comment this often tells the other end that the connection lives.
+const ALIVE: Duration = Duration::from_secs(20);
+
+/// Events under way to a follower.
+const IN_FLIGHT: usize = 64;
+
+static FOLLOWERS: AtomicUsize = AtomicUsize::new(0);
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Since {
+    since: Option<u64>,
+}
+
+pub(super) async fn events(State(state): State<Introspection>, Query(query): Query<Since>) -> Json<Records> {
+    Json(state.observer.since(query.since.unwrap_or(0)))
+}
+
+pub(super) async fn history(State(state): State<Introspection>) -> Json<Value> {
+    Json(json!({ "unixMs": clock::now().unix_nanos / 1_000_000, "samples": state.observer.course() }))
+}
+
+/// Without a number: from now on. A browser that connects again says itself where it was.
+pub(super) async fn follow(
+    State(state): State<Introspection>,
+    Query(query): Query<Since>,
+    headers: HeaderMap,
+) -> Response {
+    let Some(place) = Place::take() else {
+        let text = format!("{MOST_FOLLOWERS} follow already\n");
+        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    };
+    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse::<u64>().ok());
+    let since = last.map(|last| last.saturating_add(1)).or(query.since);
+    let (sender, receiver) = mpsc::channel(IN_FLIGHT);
+    tokio::spawn(feed(state.observer, since, sender, place));
+    let sse = Sse::new(ReceiverStream::new(receiver)).keep_alive(KeepAlive::new().interval(ALIVE));
+    sse.into_response()
+}
+
+/// One of the places of those who follow.
+struct Place;
+
+impl Place {
+    fn take() -> Option<Self> {
+        let more = |taken: usize| (taken < MOST_FOLLOWERS).then_some(taken + 1);
+        FOLLOWERS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| Self)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        FOLLOWERS.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+type Sender = mpsc::Sender<Result<Event, Infallible>>;
+
+/// Until the other end is gone.
+async fn feed(observer: Observer, since: Option<u64>, sender: Sender, _place: Place) {
+    let mut changed = observer.changed();
+    let newest = observer.since(u64::MAX).next;
+    // A number that was not given yet is of an earlier daemon.
+    let mut next = since.map_or(newest, |since| if since > newest { 0 } else { since });
+    loop {
+        changed.mark_unchanged();
+        let Records { records, missed, next: following } = observer.since(next);
+        next = following;
+        let missed = (missed > 0).then(|| Event::default().event("missed").data(missed.to_string()));
+        let told = records
+            .iter()
+            .filter_map(|record| Event::default().event("record").id(record.seq.to_string()).json_data(record).ok());
+        for event in missed.into_iter().chain(told).chain([Event::default().event("status").data("{}")]) {
+            if sender.send(Ok(event)).await.is_err() {
+                return;
+            }
+        }
+        tokio::time::sleep(PACE).await;
+        tokio::select! {
+            changed = changed.changed() => if changed.is_err() { return },
+            () = sender.closed() => return,
+        }
+    }
+}
