@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ipamd_core::action::{Action, ActionKind, Effects, Reply};
+use ipamd_core::event::Outcome;
 use ipamd_core::ids::{BootTime, RequestId};
 use ipamd_core::reason::{Notice, NoticeLevel, ReasonCode, Refusal};
 use ipamd_core::{Core, Event};
@@ -34,29 +35,29 @@ use crate::edge::tombstones::Tombstones;
 use crate::inbox::Input;
 use crate::observer::Observer;
 
-/// At least this often the loop turns: tombstones are looked for, the heartbeat beats.
-const SLOW_TICK: Duration = Duration::from_secs(5);
+/// At least this often the loop turns, and looks for tombstones that nobody told it of.
+const SLOW_TICK: Duration = Duration::from_secs(60);
 
-/// A loop that has not turned for this long is not healthy: three slow ticks.
+/// A loop that is this much behind the time by which it had to turn is not healthy.
 const HEALTHY: Duration = Duration::from_secs(15);
 
 /// How often effects are handed back when the journal fails; the core's answer to a failure should not need it again.
 const PERSIST_ATTEMPTS: u32 = 3;
 
-/// When the loop last turned; read by the probe without asking the loop.
+/// By when the loop has to turn: at once while it works, at its next deadline while it waits. Read by the probe without asking the loop.
 #[derive(Debug, Default)]
 pub(crate) struct Heartbeat(AtomicU64);
 
 impl Heartbeat {
-    fn beat(&self, now: BootTime) {
-        self.0.store(u64::try_from(now.0.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    fn turns_by(&self, at: BootTime) {
+        self.0.store(u64::try_from(at.0.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// Time since the last turn, and whether that is healthy.
-    pub(crate) fn age(&self, now: BootTime) -> (Duration, bool) {
-        let last = BootTime(Duration::from_millis(self.0.load(Ordering::Relaxed)));
-        let age = now.since(last);
-        (age, age < HEALTHY)
+    /// How far it is behind that, and whether that is healthy.
+    pub(crate) fn lag(&self, now: BootTime) -> (Duration, bool) {
+        let due = BootTime(Duration::from_millis(self.0.load(Ordering::Relaxed)));
+        let lag = now.since(due);
+        (lag, lag < HEALTHY)
     }
 }
 
@@ -85,14 +86,16 @@ impl Driver {
         let mut next_slow_tick = BootTime::default();
         loop {
             let now = clock::boot();
-            self.heartbeat.beat(now);
+            self.heartbeat.turns_by(now);
             if now >= next_slow_tick {
                 next_slow_tick = now + SLOW_TICK;
-                self.slow_tick();
+                self.find_tombstones();
             }
             let due = self.core.next_deadline().map_or(next_slow_tick, |due| due.min(next_slow_tick));
-            let wait = due.since(clock::boot());
-            match timeout(wait, self.inbox.recv()).await {
+            self.heartbeat.turns_by(due);
+            let input = timeout(due.since(clock::boot()), self.inbox.recv()).await;
+            self.heartbeat.turns_by(clock::boot());
+            match input {
                 Ok(Some(Input::Stop) | None) => break,
                 Ok(Some(input)) => self.take(input),
                 Err(_) => {}
@@ -113,6 +116,7 @@ impl Driver {
             Input::Snapshot(answer) => {
                 let _ = answer.send(self.core.snapshot(clock::now()));
             }
+            Input::Tombstones => self.find_tombstones(),
             Input::Stop => {}
         }
     }
@@ -123,7 +127,7 @@ impl Driver {
         }
     }
 
-    fn slow_tick(&mut self) {
+    fn find_tombstones(&mut self) {
         for key in self.tombstones.scan() {
             tracing::info!(%key, "found the tombstone of a DEL that came while the daemon was away");
             self.feed(Event::TombstoneFound { key });
@@ -136,6 +140,9 @@ impl Driver {
         }
         if let Event::ActionEnded { id, outcome } = &event {
             self.observer.ended(*id, outcome);
+            if matches!(outcome, Outcome::Failed(_)) {
+                self.reporter.changed();
+            }
         }
         let effects = self.core.handle(event, clock::now());
         self.work_off(effects);
@@ -155,6 +162,9 @@ impl Driver {
 
     fn carry_out(&mut self, effects: Effects) {
         let changed = effects.persist || !effects.replies.is_empty();
+        // What stands in the way of the next ADD may be another thing now.
+        let loud = |notice: &Notice| notice.level > NoticeLevel::Debug;
+        let may_matter = effects.notices.iter().any(loud) || effects.actions.iter().any(|action| action.kind.is_ec2());
         let decided = !(effects.actions.is_empty() && effects.notices.is_empty() && effects.replies.is_empty());
         for reply in effects.replies {
             self.reply(reply);
@@ -168,7 +178,7 @@ impl Driver {
             self.observer.noticed(notice);
         }
         self.ready.update(&self.core);
-        if changed {
+        if changed || may_matter {
             self.reporter.changed();
         }
         self.show(changed, decided);

@@ -25,6 +25,8 @@ pub(crate) enum Input {
     },
     /// Somebody wants to see the state.
     Snapshot(oneshot::Sender<Snapshot>),
+    /// A tombstone may have been laid.
+    Tombstones,
     /// Refuse who waits, write the journal, end.
     Stop,
 }
@@ -60,6 +62,10 @@ impl Inbox {
         let (sender, receiver) = oneshot::channel();
         self.0.send(Input::Snapshot(sender)).ok()?;
         receiver.await.ok()
+    }
+
+    pub(crate) fn tombstones(&self) {
+        let _ = self.0.send(Input::Tombstones);
     }
 
     pub(crate) fn stop(&self) {

@@ -49,7 +49,7 @@ use crate::edge::rpc::Backend;
 use crate::edge::runner::{Ec2Slot, Runner};
 use crate::edge::settings;
 use crate::edge::store::{Store, StoreError};
-use crate::edge::tombstones::Tombstones;
+use crate::edge::tombstones::{self, Tombstones};
 use crate::edge::watcher;
 use crate::inbox::Inbox;
 use crate::observer::Observer;
@@ -243,6 +243,7 @@ async fn serve_until_stopped(
     notify::ready(systemd.as_deref());
     watcher::start(inbox.clone()).map_err(step::<io::Error>("watch thread"))?;
     tokio::spawn(links::listen(config.veth_prefix.clone(), inbox.clone()));
+    tokio::spawn(watch_tombstones(folder.clone(), inbox.clone()));
     Watching { layering, words, nat_file, variables }.start(&edges);
     let settings = ec2_settings(&config);
     let provisioning = config.provisioning;
@@ -254,6 +255,13 @@ async fn serve_until_stopped(
     // The listener closed at the signal; what is open gets its answer.
     let _ = timeout(LAST_ANSWERS, rpc).await;
     Ok(())
+}
+
+/// Without a watch they are found a minute later.
+async fn watch_tombstones(folder: PathBuf, inbox: Inbox) {
+    if let Err(error) = tombstones::watch(&folder, &inbox).await {
+        tracing::warn!(%error, "tombstones cannot be watched for, they are looked for every minute");
+    }
 }
 
 /// The watched file, read once: what it says holds from the start.

@@ -237,10 +237,10 @@ async fn config(State(state): State<Introspection>) -> Json<ConfigSnapshot> {
 }
 
 async fn healthz(State(state): State<Introspection>) -> Response {
-    match state.heartbeat.age(clock::boot()) {
+    match state.heartbeat.lag(clock::boot()) {
         (_, true) => "ok\n".into_response(),
-        (age, false) => {
-            let text = format!("the driver's loop has not turned for {} s\n", age.as_secs());
+        (lag, false) => {
+            let text = format!("the driver's loop had to turn {} s ago\n", lag.as_secs());
             (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
         }
     }

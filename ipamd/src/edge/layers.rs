@@ -165,7 +165,7 @@ impl Layering {
                     let said = node.borrow_and_update().clone();
                     said.iter().for_each(|words| self.take_node(words));
                 }
-                () = pause() => if !self.take_file() { continue },
+                () = pause(self.file.as_ref()) => if !self.take_file() { continue },
             }
             self.settle();
             self.show(&mistakes);

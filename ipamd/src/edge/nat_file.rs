@@ -81,7 +81,7 @@ impl NatFile {
     ) {
         loop {
             tokio::select! {
-                () = pause() => {}
+                () = pause(self.file.as_ref()) => {}
                 Ok(()) = variables.changed() => {
                     let changed = variables.borrow_and_update().clone();
                     self.set_variables(changed);

@@ -13,14 +13,19 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipam_api::state::TOMBSTONES;
 use ipamd_core::ids::AllocationKey;
+use rustix::fs::inotify;
 use serde::Deserialize;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use crate::clock;
+use crate::inbox::Inbox;
 
 /// Far longer than a plugin takes from the first byte to the rename: a DEL has 2 s for everything.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(60);
@@ -82,6 +87,34 @@ impl Tombstones {
             _ => {}
         }
     }
+}
+
+/// Tells the driver whenever a tombstone is laid; ends only with an error. Makes the folder when it is not there yet.
+///
+/// Only a hint: who lays one while nobody watches is found by the driver's own looks.
+pub(crate) async fn watch(state_folder: &Path, inbox: &Inbox) -> io::Result<()> {
+    let folder = state_folder.join(TOMBSTONES);
+    fs::create_dir_all(&folder)?;
+    let watch = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
+    // The plugin writes under another name first.
+    inotify::add_watch(&watch, &folder, inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::ONLYDIR)?;
+    let watch = register(watch)?;
+    inbox.tombstones();
+    loop {
+        let mut ready = watch.readable().await?;
+        // What is told does not matter, the folder is read; a name has 255 bytes at most (inotify(7)).
+        let mut events = [0_u8; 4_096];
+        match ready.try_io(|watch| Ok(rustix::io::read(watch, &mut events)?)) {
+            Ok(read) => read.map(|_| inbox.tombstones())?,
+            Err(_would_block) => {}
+        }
+    }
+}
+
+#[expect(unsafe_code, reason = "the runtime polls a descriptor")]
+fn register(watch: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the result owns the descriptor, which stays open until it is taken out of the runtime.
+    unsafe { AsyncFd::register_with_interest(watch, Interest::READABLE) }.map_err(io::Error::from)
 }
 
 /// A hidden file is a tombstone being written; an old one is what a killed plugin left, whose DEL the runtime repeats.

@@ -11,10 +11,13 @@ use std::time::Duration;
 /// How often such a file is read.
 const PERIOD: Duration = Duration::from_secs(5);
 
-/// Until the next look.
+/// Until the next look; without a file for ever, so that nothing is woken for nothing.
 #[expect(clippy::disallowed_methods, reason = "the polling edge: it waits")]
-pub(crate) async fn pause() {
-    tokio::time::sleep(PERIOD).await;
+pub(crate) async fn pause(file: Option<&WatchedFile>) {
+    match file {
+        Some(_) => tokio::time::sleep(PERIOD).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// What a ConfigMap holds at most (Kubernetes documentation, "ConfigMaps"); a larger file is a mistake.

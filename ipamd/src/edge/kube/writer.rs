@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is written to the API server, one call after the other: conditions, taints, capacity, annotations, events.
 //!
-//! Decides nothing: it takes a snapshot when the bell rings (no more than three a second) or something is due, asks the pure parts
+//! Decides nothing: it takes a snapshot when the bell rings (no more than three a second), every 3 s for a minute afterwards, or when
+//! something is due, asks the pure parts
 //! what differs, and writes that. A call that fails makes its feature rest, longer each time in a row, 10 min where the right is
 //! missing; nothing is queued for it, because what should be there is read from the state again. To the Node nothing is written while its
 //! watch is down: a whole cluster would compare with what was there before, again and again.
@@ -41,8 +42,10 @@ use crate::telemetry::chain;
 const CALL: Duration = Duration::from_secs(10);
 /// Between two snapshots at least, and at most.
 const LOOKS_APART: Duration = Duration::from_millis(300);
-/// A shortage that nothing tells of is seen after so long and said 5 s later: within 10 s.
-const LOOKS_AT_LEAST: Duration = Duration::from_secs(3);
+const LOOKS_AT_LEAST: Duration = Duration::from_secs(30);
+/// At most while something is under way: after whatever rang the bell, or was written, for as long as the longest of what follows it.
+const LOOKS_AFTERWARDS: Duration = Duration::from_secs(3);
+const AFTERWARDS: Duration = Duration::from_secs(60);
 /// Between two writes that a condition is the same: what the watch shows may be older. None waits for another's turn, and one that
 /// changes waits for nothing ([`Level`] and its like change seldom).
 const CONDITION_APART: Duration = Duration::from_secs(10);
@@ -99,6 +102,7 @@ pub(super) struct Writer {
     proven: bool,
     rests: BTreeMap<Work, Rest>,
     looked: BootTime,
+    restless_until: BootTime,
     /// What each condition was written last, and when, by its kind.
     conditions_written: BTreeMap<&'static str, (Wanted, BootTime)>,
     taint_written: Option<BootTime>,
@@ -133,6 +137,7 @@ impl Writer {
             proven: false,
             rests: BTreeMap::new(),
             looked: BootTime::default(),
+            restless_until: clock::boot() + AFTERWARDS,
             conditions_written: BTreeMap::new(),
             taint_written: None,
         }
@@ -143,7 +148,7 @@ impl Writer {
         let mut rung = true;
         loop {
             let now = clock::boot();
-            if rung && now >= self.looked + LOOKS_APART || now >= self.looked + LOOKS_AT_LEAST || self.turns_by(now) {
+            if now >= self.looked + self.pace(rung, now) || self.turns_by(now) {
                 let Some(snapshot) = self.inbox.snapshot().await else { return };
                 self.look(&snapshot, clock::now());
                 rung = false;
@@ -162,9 +167,29 @@ impl Writer {
                     None => return,
                 },
                 () = self.bell.notified() => rung = true,
-                seen = self.view.changed() => if seen.is_err() { return },
+                seen = self.view.changed() => match seen {
+                    Ok(()) => self.stirred(),
+                    Err(_) => return,
+                },
                 () = pause(wait) => {}
             }
+            if rung {
+                self.stirred();
+            }
+        }
+    }
+
+    /// Something happened: what follows from it is looked for more often for a while.
+    fn stirred(&mut self) {
+        self.restless_until = clock::boot() + AFTERWARDS;
+    }
+
+    /// From one look to the next.
+    fn pace(&self, rung: bool, now: BootTime) -> Duration {
+        match (rung, now < self.restless_until) {
+            (true, _) => LOOKS_APART,
+            (false, true) => LOOKS_AFTERWARDS,
+            (false, false) => LOOKS_AT_LEAST,
         }
     }
 
@@ -174,10 +199,12 @@ impl Writer {
 
     /// When to go round again at the latest.
     fn next(&self, rung: bool) -> BootTime {
-        let look = self.looked + if rung { LOOKS_APART } else { LOOKS_AT_LEAST };
+        let now = clock::boot();
+        let look = self.looked + self.pace(rung, now);
         let rested = self.rests.get(&Work::Events).map_or(BootTime::default(), |rest| rest.until);
-        let event = self.journal.next(clock::boot()).filter(|_| self.status.is_connected()).map(|at| at.max(rested));
-        let due = [self.level.next(), event];
+        let event = self.journal.next(now).filter(|_| self.status.is_connected()).map(|at| at.max(rested));
+        let awake = self.rests.values().map(|rest| rest.until).filter(|until| *until > now).min();
+        let due = [self.level.next(), event, awake];
         due.into_iter().flatten().fold(look, BootTime::min)
     }
 
@@ -360,6 +387,7 @@ impl Writer {
 
     /// One call, and what its failure means for the feature.
     async fn call<T: Debug>(&mut self, work: Work, call: impl Future<Output = kube::Result<T>>) -> Result<T, Failed> {
+        self.stirred();
         let (error, forbidden) = match timeout(CALL, call).await {
             Ok(Ok(answer)) => {
                 self.rests.remove(&work);
