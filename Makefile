@@ -196,7 +196,7 @@ proto: ## regenerate ipam-api/src/generated from the .proto files
 
 bless: ## rewrite golden files from what the code prints now; read the diff
 	@ENID_BLESS=1 cargo test -q -p datapath --lib plan::
-	@ENID_BLESS=1 cargo test -q -p ipamd-core --test readme --test chart
+	@ENID_BLESS=1 cargo test -q -p ipamd-core --test readme --test chart --test reasons
 
 bench: binaries tools ## measure the host network, ADD and DEL: docs/host-network.md (needs root; builds a release daemon; ONLY="calls packets"; ONLY=sandboxes for a real containerd beside ptp)
 	@scripts/bench.sh $(ONLY)

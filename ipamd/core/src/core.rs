@@ -72,13 +72,14 @@ use crate::lifecycle::{Eni, Request};
 use crate::planner::adaptive::Adaptive;
 use crate::planner::guess::Guess;
 use crate::reads::Read;
-use crate::reason::{Notice, NoticeLevel, ReasonCode};
+use crate::reason::{Notice, NoticeLevel, ReasonCode, reason_of};
 use crate::restore::{self, Restored};
 use crate::snapshot::Snapshot;
 use crate::store::Store;
 use crate::waiters::Waiters;
+pub(crate) use state::Purpose;
 use state::{
-    Drift, Flight, Growing, Hold, Host, KernelWitness, LastFailure, Other, Purpose, Shrinking, Subnet, Undurable, Zone,
+    Drift, Flight, Growing, Hold, Host, KernelWitness, LastFailure, Other, Shrinking, Subnet, Undurable, Zone,
 };
 
 /// The pure core: owned by the driver, fed with events, never blocking.
@@ -186,12 +187,13 @@ impl Turn {
         self.notice(NoticeLevel::Info, None, text);
     }
 
-    pub(crate) fn warn(&mut self, text: impl Into<String>) {
-        self.notice(NoticeLevel::Warn, None, text);
+    /// Degraded: never without the code of its cause.
+    pub(crate) fn warn(&mut self, code: ReasonCode, text: impl Into<String>) {
+        self.notice(NoticeLevel::Warn, Some(code), text);
     }
 
-    pub(crate) fn error(&mut self, text: impl Into<String>) {
-        self.notice(NoticeLevel::Error, None, text);
+    pub(crate) fn error(&mut self, code: ReasonCode, text: impl Into<String>) {
+        self.notice(NoticeLevel::Error, Some(code), text);
     }
 
     pub(crate) fn debug(&mut self, text: impl Into<String>) {
@@ -343,11 +345,12 @@ impl Core {
     pub(crate) fn failed(&mut self, turn: &mut Turn, what: &Purpose, failure: &Failure, attempt: u32) -> BootTime {
         let wait = crate::backoff::delay(failure, attempt, self.salt());
         let at = turn.boot();
-        self.failures.insert(what.kind(), LastFailure { what: what.to_string(), failure: failure.clone(), at });
-        let (level, code) = state::loudness(failure.class);
+        let reason = reason_of(failure, Some(what));
+        self.failures.insert(what.kind(), LastFailure { what: what.to_string(), failure: failure.clone(), reason, at });
+        let level = state::loudness(failure.class);
         let text =
             format!("{what} failed ({}: {}); next try in {} ms", failure.code, failure.message, wait.as_millis());
-        turn.notice(level, code, text);
+        turn.notice(level, Some(reason), text);
         at + wait
     }
 

@@ -381,6 +381,9 @@ pub struct FailureSnapshot {
     pub class: FailureClass,
     /// EC2's code or the edge's own.
     pub code: String,
+    /// Its cause; `None`: an older daemon.
+    #[serde(default)]
+    pub reason: Option<ReasonCode>,
     /// Full text.
     pub message: String,
     /// How long ago.

@@ -200,7 +200,7 @@ impl Core {
             DrainReason::Surplus | DrainReason::Excluded => Phase::Ready,
             DrainReason::Stuck => Phase::Configuring(Try::due(now)),
         };
-        turn.warn(format!("ENI {id} is not given back: {why}"));
+        turn.warn(ReasonCode::SurplusKept, format!("ENI {id} is not given back: {why}"));
         self.enter(turn, id, back);
     }
 
@@ -222,7 +222,8 @@ impl Core {
             return;
         }
         if let Some(why) = self.config.everything_is_tracked_because(&wanted.vpc_cidrs) {
-            turn.warn(format!("ENID_NOTRACK has no effect: {why}; all traffic is tracked"));
+            let text = format!("ENID_NOTRACK has no effect: {why}; all traffic is tracked");
+            turn.warn(ReasonCode::NotrackIneffective, text);
         }
         let kind = ActionKind::ConfigureHost(wanted.clone());
         self.host.writing = Some(wanted);

@@ -12,6 +12,7 @@
 
 use crate::event::{Failure, KernelView, Outcome};
 use crate::ids::{BootTime, PodRef};
+use crate::reason::{NoticeLevel, ReasonCode};
 use crate::store::{AddressState, Allocation, Testimony};
 
 use super::ended::unexpected;
@@ -56,10 +57,11 @@ impl Core {
                 AddressState::Allocated(_) | AddressState::Cooling { .. } | AddressState::Held { .. } => false,
             });
             if settled && self.store.hold(held.address, &held.link) {
-                turn.warn(format!(
+                let text = format!(
                     "{} is free by the journal, but {} has it: it is not given out until the kernel lets go",
                     held.address, held.link
-                ));
+                );
+                turn.warn(ReasonCode::AddressHeld, text);
             }
         }
         let released: Vec<_> = self
@@ -70,7 +72,7 @@ impl Core {
             .filter(|address| view.held.iter().all(|held| held.address != *address))
             .collect();
         for address in released {
-            turn.info(format!("the kernel let {address} go"));
+            turn.notice(NoticeLevel::Info, Some(ReasonCode::AddressHeld), format!("the kernel let {address} go"));
             self.store.let_go(address, turn.boot(), self.config.cooldown);
         }
     }

@@ -34,6 +34,7 @@ use crate::action::{ActionKind, CLIENT_TOKEN_TAG};
 use crate::election::Elected;
 use crate::event::{EniView, Failure, FailureClass, Outcome};
 use crate::ids::{BootTime, EniId, InstanceId};
+use crate::reason::ReasonCode;
 use crate::snapshot::SweepSnapshot;
 use crate::tags::{self, CLUSTER_TAG, INSTANCE_TAG};
 
@@ -319,7 +320,7 @@ impl Core {
                 }
             }
         } else if matches!(what, Purpose::DeleteLeaked { .. }) {
-            turn.warn(format!("ENI {id} was leaked: deleted"));
+            turn.warn(ReasonCode::LeakedEniDeleted, format!("ENI {id} was leaked: deleted"));
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::event::{EniView, Failure, InstanceFacts, Outcome};
 use crate::faults::Fault;
 use crate::ids::{BootTime, DeviceIndex, EniId};
 use crate::lifecycle::{Assign, DetachStep, Eni, Phase, Try, TryState};
+use crate::reason::ReasonCode;
 use crate::store::{AddressState, Rest, Slot, prefix_of};
 use crate::tags::{self, Ownership};
 
@@ -50,7 +51,10 @@ impl Core {
         }
         let now = turn.boot();
         if self.facts.as_ref().is_some_and(|known| known.instance_id != facts.instance_id) {
-            turn.error("the journal is of another instance: its ENIs are forgotten, allocations stay");
+            turn.error(
+                ReasonCode::StateOfOtherInstance,
+                "the journal is of another instance: its ENIs are forgotten, allocations stay",
+            );
             self.enis.clear();
             self.requests.clear();
             self.learned = false;
@@ -70,7 +74,8 @@ impl Core {
 
     pub(super) fn facts_unavailable(&mut self, turn: &mut Turn, failure: Failure) {
         if self.facts.is_none() {
-            turn.warn(format!("instance metadata cannot be read ({}: {})", failure.code, failure.message));
+            let text = format!("instance metadata cannot be read ({}: {})", failure.code, failure.message);
+            turn.warn(ReasonCode::ImdsUnavailable, text);
         }
         self.facts_failure = Some(failure);
     }
@@ -300,7 +305,8 @@ impl Core {
         let Some(since) = eni.missing_since else {
             eni.missing_since = Some(read_at);
             self.drift.found += 1;
-            turn.error(format!("EC2 does not show ENI {id} attached: it gives no address out until it does"));
+            let text = format!("EC2 does not show ENI {id} attached: it gives no address out until it does");
+            turn.error(ReasonCode::EniNotListed, text);
             return;
         };
         if in_use || read_at.since(since) < SECOND_LOOK {
@@ -418,10 +424,12 @@ impl Core {
             let leaving = matches!(state, AddressState::Leaving { .. });
             if free {
                 self.store.forget(address);
-                turn.warn(format!("EC2 no longer lists the free address {address} on {}: forgotten", view.eni_id));
+                let text = format!("EC2 no longer lists the free address {address} on {}: forgotten", view.eni_id);
+                turn.warn(ReasonCode::AddressNotListed, text);
             } else if !leaving && self.drift.addresses.insert(address) {
                 self.drift.found += 1;
-                turn.error(format!("EC2 does not list {address} on {}, but it is in use: kept", view.eni_id));
+                let text = format!("EC2 does not list {address} on {}, but it is in use: kept", view.eni_id);
+                turn.error(ReasonCode::AddressNotListed, text);
             }
         }
     }
@@ -436,7 +444,8 @@ impl Core {
         for address in over {
             self.drift.addresses.remove(&address);
             if self.store.forget(address) {
-                turn.warn(format!("{address} is in use no more, and EC2 did not list it: forgotten"));
+                let text = format!("{address} is in use no more, and EC2 did not list it: forgotten");
+                turn.warn(ReasonCode::AddressNotListed, text);
             }
         }
     }
@@ -461,9 +470,10 @@ impl Core {
             // Of one known for a short time only, the read may lag behind what an earlier process asked for.
             let believed = if now.since(eni.known_since) < CAP_BELIEVED { LAG } else { CAP_BELIEVED };
             eni.learned_cap = Some((listed, now + believed));
-            turn.warn(format!(
+            let text = format!(
                 "EC2 lets {id} hold no more than {listed} addresses and prefixes: taken for its limit for a while"
-            ));
+            );
+            turn.warn(ReasonCode::AddressLimit, text);
         }
     }
 

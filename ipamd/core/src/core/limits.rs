@@ -17,6 +17,7 @@ use crate::event::Failure;
 use crate::ids::EniId;
 use crate::lifecycle::Phase;
 use crate::planner::guess::Guess;
+use crate::reason::ReasonCode;
 
 use super::{Core, Turn};
 
@@ -36,10 +37,9 @@ impl Core {
             return;
         }
         let kind = self.facts.as_ref().map_or("", |facts| facts.instance_type.as_str());
-        turn.warn(format!(
-            "the limits of {kind} are not to be had ({}: {}): they are found out by trying",
-            failure.code, failure.message
-        ));
+        let Failure { code, message, .. } = failure;
+        let text = format!("the limits of {kind} are not to be had ({code}: {message}): they are found out by trying");
+        turn.warn(ReasonCode::LimitsUnknown, text);
         self.guess = Some(Guess::default());
         self.update_guess();
         self.touch();

@@ -10,7 +10,7 @@ use crate::action::Fill;
 use crate::event::{Failure, FailureClass};
 use crate::ids::BootTime;
 use crate::lifecycle::{Assign, Eni, Phase, TryState};
-use crate::reason::{ReasonCode, Refusal};
+use crate::reason::{ReasonCode, Refusal, reason_of};
 use crate::store::Slot;
 
 use super::Core;
@@ -235,7 +235,7 @@ impl Core {
         if self.host.applied.is_none() {
             return Some(match &self.host.attempt.failure {
                 Some(failure) => refusal(
-                    ReasonCode::EniStuck,
+                    ReasonCode::HostSetupFailed,
                     format!("the host's network cannot be set up: {}", failure.message),
                     self.host.attempt.earliest().map(|at| at.since(now)),
                 ),
@@ -351,12 +351,13 @@ impl Core {
                 let all = self.store.all();
                 let spoken_for = if all.allocated < all.total() { ", or goes to an ADD that came before" } else { "" };
                 let numbers = self.numbers(now);
-                let mut cause = format!("every address this node may hold is in use{spoken_for} ({numbers})");
+                let cause = format!("every address this node may hold is in use{spoken_for} ({numbers})");
                 if let Some((enis, _)) = self.learned_enis.filter(|(_, until)| now < *until) {
-                    cause.push_str(&format!(
+                    let why = format!(
                         "; EC2 attaches no more than {enis} ENIs (AttachmentLimitExceeded): on many types volumes take the \
                          same places; MAX_ENI and fewer pods on the node keep out of their way"
-                    ));
+                    );
+                    return refusal(ReasonCode::AttachmentLimit, cause + &why, None);
                 }
                 refusal(ReasonCode::NodeFull, cause, None)
             }
@@ -396,22 +397,8 @@ fn resting_until(eni: &Eni) -> Option<BootTime> {
 }
 
 pub(super) fn of_failure(failure: &Failure, wait: std::time::Duration) -> Refusal {
-    let code = match failure.class {
-        FailureClass::Throttled => ReasonCode::Ec2Throttled,
-        FailureClass::Denied => ReasonCode::Ec2Denied,
-        FailureClass::SubnetExhausted | FailureClass::PrefixesExhausted => ReasonCode::SubnetExhausted,
-        FailureClass::AttachmentLimit | FailureClass::AddressLimit => ReasonCode::NodeFull,
-        FailureClass::LinkMissing | FailureClass::Kernel => ReasonCode::EniStuck,
-        FailureClass::DeviceIndexTaken
-        | FailureClass::NotFound
-        | FailureClass::WrongState
-        | FailureClass::TokenMismatch
-        | FailureClass::Transient
-        | FailureClass::Unknown
-        | FailureClass::Rejected => ReasonCode::Ec2Unavailable,
-    };
     let cause = format!("{} ({}); tried again in {} ms", failure.message, failure.code, wait.as_millis());
-    refusal(code, cause, Some(wait))
+    refusal(reason_of(failure, None), cause, Some(wait))
 }
 
 fn refusal(code: ReasonCode, cause: String, retry_after: Option<std::time::Duration>) -> Refusal {

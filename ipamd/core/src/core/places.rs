@@ -24,7 +24,7 @@ use crate::event::{Failure, FailureClass, Outcome, SubnetView};
 use crate::ids::{BootTime, EniId, SubnetId};
 use crate::lifecycle::{Assign, DrainReason, Eni, Phase, RELEASE_AGE, Termination, TryState};
 use crate::planner::place::{self, Patience, Place, Share};
-use crate::reason::{ReasonCode, Refusal};
+use crate::reason::{NoticeLevel, ReasonCode, Refusal};
 use crate::store::Slot;
 
 use super::ended::unexpected;
@@ -184,7 +184,8 @@ impl Core {
         let (usable, excluded) = (of(Standing::Usable), of(Standing::Excluded));
         turn.debug(format!("the zone has {usable} usable subnets and {excluded} excluded ones"));
         if usable == 0 && self.discovers() {
-            turn.error("no subnet of the zone is usable for pods by its tags: no ENI will be made");
+            let text = "no subnet of the zone is usable for pods by its tags: no ENI will be made";
+            turn.error(ReasonCode::NoUsableSubnet, text);
         }
         self.zone_described_for_pods();
         self.touch();
@@ -203,7 +204,8 @@ impl Core {
             if excluded != eni.excluded {
                 eni.excluded = excluded;
                 let what = if excluded { "is excluded: ENI gives no address out" } else { "serves pods again on ENI" };
-                turn.info(format!("{} {what} {}", eni.subnet_id, eni.eni_id));
+                let text = format!("{} {what} {}", eni.subnet_id, eni.eni_id);
+                turn.notice(NoticeLevel::Info, Some(ReasonCode::SubnetExcluded), text);
             }
         }
     }

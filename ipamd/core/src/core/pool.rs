@@ -20,6 +20,7 @@ use crate::planner::grow::{self, Ask, GrowView, Growth, Room};
 use crate::planner::place::Patience;
 use crate::planner::target::{self, Policy, PoolView, Target};
 use crate::planner::{Addresses, EniCount, Slots};
+use crate::reason::{NoticeLevel, ReasonCode};
 use crate::store::Slot;
 
 use super::state::{PREFIX_PROBE, Purpose, Subnet};
@@ -49,7 +50,8 @@ impl Core {
     pub(super) fn tell_mode(&self, turn: &mut Turn) {
         let asked = matches!(self.config.address_mode, AddressMode::Prefixes { .. });
         if asked && self.limits.is_some() && self.mode() == Slot::Single {
-            turn.warn("this instance type takes no prefixes (only Nitro and bare metal do): pods get single addresses");
+            let text = "this instance type takes no prefixes (only Nitro and bare metal do): pods get single addresses";
+            turn.warn(ReasonCode::PrefixesUnsupported, text);
         }
     }
 
@@ -334,17 +336,17 @@ impl Core {
         let rest = PREFIX_PROBE + crate::backoff::jitter(PREFIX_PROBE / 4, supply.refusals, salt);
         if asked > 1 {
             supply.rare_until = Some(now + rest);
-            turn.info(format!("{id} does not have {asked} free /28s: it is asked for one at a time"));
+            let text = format!("{id} does not have {asked} free /28s: it is asked for one at a time");
+            turn.notice(NoticeLevel::Info, Some(ReasonCode::SubnetFragmented), text);
             return;
         }
         supply.refusals = supply.refusals.saturating_add(1);
         supply.refused_until = Some(now + rest);
         // The probe after that asks for one.
         supply.rare_until = Some(now + rest + PREFIX_PROBE);
-        turn.warn(format!(
-            "{id} has no free /28: single addresses are used until it is asked again in {} s",
-            rest.as_secs()
-        ));
+        let wait = rest.as_secs();
+        let text = format!("{id} has no free /28: single addresses are used until it is asked again in {wait} s");
+        turn.warn(ReasonCode::SubnetFragmented, text);
     }
 
     /// A create call failed and rests, or attaching did for good: what made it fail would fail others too, so there are none

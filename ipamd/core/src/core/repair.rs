@@ -124,7 +124,8 @@ impl Core {
         repairs.general |= change.lost || !change.objects.is_empty() || repairs.suspects.len() > MOST_SUSPECTS;
         repairs.programs.extend(change.programs);
         if change.lost {
-            turn.info("notifications of the kernel were lost: everything is looked at");
+            let text = "notifications of the kernel were lost: everything is looked at";
+            turn.notice(NoticeLevel::Info, Some(ReasonCode::KernelEventsLost), text);
         }
     }
 
@@ -314,7 +315,7 @@ impl Core {
                 .collect();
             let class = crate::event::FailureClass::Kernel;
             let message = format!("{part}: {}", brief(texts.iter()));
-            let failure = Failure { class, code: "NotRepaired".to_owned(), message, retry_after: None };
+            let failure = Failure { class, code: ReasonCode::RepairFailed.to_string(), message, retry_after: None };
             let retry = self.failed(turn, what, &failure, attempts);
             self.repairs.setbacks.wait(part, attempts, retry);
         }

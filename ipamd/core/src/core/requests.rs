@@ -278,7 +278,8 @@ impl Core {
         let until = turn.boot() + ENI_LIMIT_BELIEVED;
         self.learned_enis = Some((limit, until));
         self.touch();
-        turn.warn(format!("EC2 takes no more ENIs: {limit} is taken for the limit for an hour"));
+        let text = format!("EC2 takes no more ENIs: {limit} is taken for the limit for an hour");
+        turn.warn(ReasonCode::AttachmentLimit, text);
     }
 
     /// ENIs that hold or will hold a slot of the default card, of ours and of others.

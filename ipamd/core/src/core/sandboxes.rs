@@ -22,6 +22,7 @@ use crate::action::ActionKind;
 use crate::event::{Failure, Outcome};
 use crate::ids::{AllocationKey, BootTime};
 use crate::reads::Read;
+use crate::reason::ReasonCode;
 
 use super::ended::unexpected;
 use super::kernel::pod_name;
@@ -123,11 +124,12 @@ impl Core {
             Word::Silent => return,
             Word::Ready => {
                 if self.sandboxes.spared.insert(address) {
-                    turn.warn(format!(
+                    let text = format!(
                         "{address} of {key} stays: its host veth has been gone for {} s, but the runtime has the sandbox: \
                          something removed the link of a living pod, which must be started anew",
                         gone.as_secs()
-                    ));
+                    );
+                    turn.warn(ReasonCode::SandboxUnplugged, text);
                 }
                 return;
             }
@@ -151,7 +153,8 @@ impl Core {
         self.sandboxes.spared.remove(&address);
         if let Some(allocation) = self.store.release(address, turn.boot(), self.config.cooldown) {
             let pod = pod_name(&allocation.pod);
-            turn.warn(format!("{address} of {} ({pod}) is released: {why}", allocation.key));
+            let text = format!("{address} of {} ({pod}) is released: {why}", allocation.key);
+            turn.warn(ReasonCode::OrphanReleased, text);
         }
     }
 

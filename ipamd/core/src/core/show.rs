@@ -198,6 +198,7 @@ impl Core {
                 what: last.what.clone(),
                 class: last.failure.class,
                 code: last.failure.code.clone(),
+                reason: Some(last.reason),
                 message: last.failure.message.clone(),
                 ago_ms: millis(now.since(last.at)),
             })

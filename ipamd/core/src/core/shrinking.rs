@@ -20,6 +20,7 @@ use crate::ids::{BootTime, EniId};
 use crate::lifecycle::{Assign, DrainReason, Eni, Phase, RELEASE_AGE};
 use crate::planner::shrink::{self, Allowance, Share, Shrinkage};
 use crate::planner::{Addresses, Slots};
+use crate::reason::{NoticeLevel, ReasonCode};
 use crate::store::{AddressState, Slot};
 
 use super::pool::assigning;
@@ -316,7 +317,8 @@ impl Core {
         }
         self.shrinking.rest();
         self.shrinking.not_before = turn.boot() + SURPLUS_STANDS;
-        turn.info(format!("{} of {} are kept: {why}", job.fill(), job.eni_id));
+        let text = format!("{} of {} are kept: {why}", job.fill(), job.eni_id);
+        turn.notice(NoticeLevel::Info, Some(ReasonCode::SurplusKept), text);
     }
 
     pub(super) fn unassign_ended(

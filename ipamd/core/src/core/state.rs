@@ -122,16 +122,15 @@ impl fmt::Display for Purpose {
     }
 }
 
-/// How loud a failure is, and its code.
-pub(crate) fn loudness(class: FailureClass) -> (NoticeLevel, Option<ReasonCode>) {
+/// How loud a failure is.
+pub(crate) fn loudness(class: FailureClass) -> NoticeLevel {
     match class {
-        FailureClass::Denied => (NoticeLevel::Error, Some(ReasonCode::Ec2Denied)),
-        FailureClass::Rejected => (NoticeLevel::Error, None),
-        FailureClass::Throttled => (NoticeLevel::Warn, Some(ReasonCode::Ec2Throttled)),
-        FailureClass::SubnetExhausted => (NoticeLevel::Warn, Some(ReasonCode::SubnetExhausted)),
-        FailureClass::PrefixesExhausted => (NoticeLevel::Info, None),
-        FailureClass::LinkMissing => (NoticeLevel::Debug, None),
-        FailureClass::AddressLimit
+        FailureClass::Denied | FailureClass::Rejected => NoticeLevel::Error,
+        FailureClass::PrefixesExhausted => NoticeLevel::Info,
+        FailureClass::LinkMissing => NoticeLevel::Debug,
+        FailureClass::Throttled
+        | FailureClass::SubnetExhausted
+        | FailureClass::AddressLimit
         | FailureClass::AttachmentLimit
         | FailureClass::DeviceIndexTaken
         | FailureClass::NotFound
@@ -139,7 +138,7 @@ pub(crate) fn loudness(class: FailureClass) -> (NoticeLevel, Option<ReasonCode>)
         | FailureClass::TokenMismatch
         | FailureClass::Transient
         | FailureClass::Unknown
-        | FailureClass::Kernel => (NoticeLevel::Warn, None),
+        | FailureClass::Kernel => NoticeLevel::Warn,
     }
 }
 
@@ -148,6 +147,7 @@ pub(crate) fn loudness(class: FailureClass) -> (NoticeLevel, Option<ReasonCode>)
 pub(crate) struct LastFailure {
     pub(crate) what: String,
     pub(crate) failure: Failure,
+    pub(crate) reason: ReasonCode,
     pub(crate) at: BootTime,
 }
 

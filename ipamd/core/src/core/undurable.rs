@@ -35,7 +35,7 @@ impl Core {
             }
             let failure = Failure {
                 class: FailureClass::Transient,
-                code: "StateNotDurable".to_owned(),
+                code: ReasonCode::StateNotDurable.to_string(),
                 message: message.clone(),
                 retry_after: Some(TRY_AGAIN_AFTER),
             };

@@ -22,7 +22,7 @@ use crate::ids::{AllocationKey, BootTime, EniId, PodRef};
 use crate::lifecycle::{Assign, DetachStep, Eni, Phase, Request, Try};
 use crate::planner::adaptive::{Adaptive, Fading, Memory};
 use crate::reads::Read;
-use crate::reason::NoticeLevel;
+use crate::reason::{NoticeLevel, ReasonCode};
 use crate::restore::Restored;
 use crate::store::{Address, AddressState, Allocation, Rest, Slot, Store, Testimony};
 use crate::waiters::Waiters;
@@ -153,14 +153,18 @@ fn which_own(own: Option<Result<OwnJournal, JournalError>>, boot_id: &str, turn:
     match own {
         None => Own::Lost,
         Some(Err(error)) => {
-            turn.error(format!(
-                "enid.json cannot be used ({error}); addresses that are not allocated rest for one cooldown"
-            ));
+            turn.error(
+                ReasonCode::JournalUnreadable,
+                format!("enid.json cannot be used ({error}); addresses that are not allocated rest for one cooldown"),
+            );
             Own::Lost
         }
         Some(Ok(journal)) if journal.boot_id == boot_id => Own::Present(Box::new(journal)),
         Some(Ok(journal)) => {
-            turn.warn(format!("the journal is of boot {}, this is {boot_id}: dropped", journal.boot_id));
+            turn.warn(
+                ReasonCode::JournalOfOtherBoot,
+                format!("the journal is of boot {}, this is {boot_id}: dropped", journal.boot_id),
+            );
             Own::OtherBoot
         }
     }
@@ -171,7 +175,10 @@ fn readable(reference: Option<Result<ReferenceJournal, JournalError>>, turn: &mu
         None => Vec::new(),
         Some(Ok(journal)) => journal.allocations,
         Some(Err(error)) => {
-            turn.error(format!("ipam.json cannot be used ({error}); allocations are rebuilt from the kernel's links"));
+            turn.error(
+                ReasonCode::JournalUnreadable,
+                format!("ipam.json cannot be used ({error}); allocations are rebuilt from the kernel's links"),
+            );
             Vec::new()
         }
     }
@@ -360,7 +367,10 @@ fn restore_allocations(
     let mut dropped = 0;
     for entry in entries {
         let Some(address) = entry.ipv4 else {
-            turn.warn(format!("the IPv6 allocation of {} in ipam.json cannot be served: dropped", entry.key()));
+            turn.warn(
+                ReasonCode::Ipv6AllocationDropped,
+                format!("the IPv6 allocation of {} in ipam.json cannot be served: dropped", entry.key()),
+            );
             continue;
         };
         let allocation = Allocation {
@@ -382,10 +392,10 @@ fn restore_allocations(
         }
         let taken = core.store.allocation(address).map(|other| other.key.to_string());
         if let Some(other) = taken.or_else(|| core.store.address_of(&allocation.key).map(|other| other.to_string())) {
-            turn.error(format!(
-                "ipam.json binds {address} to {} beside {other}: the second is dropped",
-                allocation.key
-            ));
+            turn.error(
+                ReasonCode::AllocationConflict,
+                format!("ipam.json binds {address} to {} beside {other}: the second is dropped", allocation.key),
+            );
             continue;
         }
         bind(core, address, allocation);
@@ -395,7 +405,10 @@ fn restore_allocations(
             Own::TakenOver => "of amazon-vpc-cni-k8s, whose pods have no host veth any more,",
             Own::Present(_) | Own::OtherBoot | Own::Lost => "of another boot",
         };
-        turn.warn(format!("{dropped} allocations {whose} were dropped; their addresses rest for one cooldown"));
+        turn.warn(
+            ReasonCode::AllocationDropped,
+            format!("{dropped} allocations {whose} were dropped; their addresses rest for one cooldown"),
+        );
     }
 }
 
@@ -463,12 +476,18 @@ fn adopt(core: &mut Core, kernel: &KernelView, claimed: &BTreeSet<Ipv4Addr>, tur
         let key = held.key.as_ref().filter(|key| core.store.address_of(key).is_none());
         let state = match key {
             Some(key) => {
-                turn.warn(format!("{} has {} of {key}, the journal does not: adopted", held.link, held.address));
+                turn.warn(
+                    ReasonCode::AddressAdopted,
+                    format!("{} has {} of {key}, the journal does not: adopted", held.link, held.address),
+                );
                 let adopted = allocation(key.clone(), PodRef::default(), turn.now.unix_nanos, turn.boot());
                 AddressState::Allocated(Allocation { before: rest, ..adopted })
             }
             None => {
-                turn.warn(format!("{} has {}, the journal does not: not given out", held.link, held.address));
+                turn.warn(
+                    ReasonCode::AddressHeld,
+                    format!("{} has {}, the journal does not: not given out", held.link, held.address),
+                );
                 AddressState::Held { rest, link: held.link.clone() }
             }
         };
@@ -489,7 +508,10 @@ fn rest_claimed(core: &mut Core, claimed: &BTreeSet<Ipv4Addr>, turn: &mut Turn) 
         if free {
             let (eni, slot) = (entry.eni.clone(), entry.slot);
             core.store.restore(*address, Address { eni, slot, state: AddressState::resting(Some(rest), now) });
-            turn.warn(format!("{address} was allocated by enid.json only: it rests for one cooldown"));
+            turn.warn(
+                ReasonCode::AllocationUnconfirmed,
+                format!("{address} was allocated by enid.json only: it rests for one cooldown"),
+            );
         }
     }
 }

@@ -214,7 +214,7 @@ fn a_host_that_cannot_be_set_up_gives_nothing_out() {
     world.run_seconds(30);
     let refused = world.add_with("a", Duration::from_millis(100));
     world.run_seconds(1);
-    assert_eq!(world.answer(refused), Some(Err(ReasonCode::EniStuck)));
+    assert_eq!(world.answer(refused), Some(Err(ReasonCode::HostSetupFailed)));
     assert!(!world.snapshot().serving);
 }
 

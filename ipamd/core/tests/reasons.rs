@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+//! docs/reasons.md is the code's table of reason codes. `make bless` rewrites it.
+#![expect(clippy::disallowed_methods, reason = "reads, and when asked rewrites, files of this repository")]
+
+use ipamd_core::reason::{ReasonCode, Surface, markdown};
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+
+#[test]
+fn the_page_of_reason_codes_is_the_table() {
+    let path = format!("{ROOT}/docs/reasons.md");
+    let page = markdown();
+    if std::env::var_os("ENID_BLESS").is_some() {
+        std::fs::write(path, page).expect("writing docs/reasons.md");
+        return;
+    }
+    let found = std::fs::read_to_string(path).expect("docs/reasons.md");
+    assert!(found == page, "docs/reasons.md is not the table: run `make bless` and read the diff");
+}
+
+/// A variable, or a file of the repository, that a remedy names must be there.
+#[test]
+fn what_remedies_name_is_there() {
+    let readme = std::fs::read_to_string(format!("{ROOT}/README.md")).expect("the README");
+    for code in ReasonCode::ALL {
+        let remedy = code.entry().remedy;
+        for quoted in remedy.split('`').skip(1).step_by(2) {
+            let name = quoted.split(['=', ' ']).next().unwrap_or_default();
+            let is_variable = name.contains('_') && name.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+            let of_others = ["CNI_COMMAND", "CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_ARGS", "CAP_NET_ADMIN"];
+            if is_variable && !of_others.contains(&name) {
+                assert!(readme.contains(&format!("| `{name}` |")), "{code}: {name} is no variable of ours");
+            }
+        }
+        for word in remedy.split([' ', ',', ';', ':', '(', ')']) {
+            let path = word.trim_end_matches('.');
+            if path.starts_with("docs/") || path.starts_with("deploy/") {
+                assert!(std::path::Path::new(ROOT).join(path).exists(), "{code}: there is no {path}");
+            }
+        }
+    }
+}
+
+/// The daemon's notices have codes of the daemon, the plugin's errors those of the plugin.
+#[test]
+fn what_shows_as_a_metric_is_in_the_log_too() {
+    for code in ReasonCode::ALL {
+        let shows = code.entry().shows;
+        assert_eq!(
+            shows.contains(&Surface::Metric),
+            shows.contains(&Surface::Log) && !NEVER_SCRAPED.contains(code),
+            "{code}"
+        );
+    }
+}
+
+/// The daemon does not live to be asked for them.
+const NEVER_SCRAPED: &[ReasonCode] =
+    &[ReasonCode::StartFailed, ReasonCode::EnvironmentInvalid, ReasonCode::DaemonAborted];
