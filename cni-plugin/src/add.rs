@@ -29,6 +29,7 @@ use crate::del;
 use crate::error::{CniError, Code, chain};
 use crate::intent::{self, Wanted};
 use crate::pod_lock::{NoLock, PodLock};
+use crate::reason::Reason;
 use crate::result::{self, Attached};
 use crate::tombstone;
 
@@ -47,13 +48,14 @@ pub(crate) fn add(call: &Call) -> Result<String, CniError> {
     if call.conf.wants_multi_nic {
         let message = "the pod asks for an interface on every network card (annotation k8s.amazonaws.com/nicConfig), \
                        which this version does not do: remove the annotation";
-        return Err(CniError::new(Code::Config, message));
+        return Err(CniError::new(Code::Config, Reason::InvalidRequest, message));
     }
     let host_veth = call.host_veth()?;
     let pod_link = LinkName::new(&call.parameters.ifname)
-        .map_err(|error| CniError::new(Code::Environment, format!("CNI_IFNAME: {error}")))?;
+        .map_err(|error| CniError::new(Code::Environment, Reason::ParametersInvalid, format!("CNI_IFNAME: {error}")))?;
     if let Err(error) = tombstone::withdraw(&call.conf.state_dir, &call.key()) {
-        call.log.warn("tombstone not withdrawn", &[("error", &error.to_string())]);
+        let fields = [("code", &*Reason::StateNotDurable.name()), ("error", &error.to_string())];
+        call.log.warn("tombstone not withdrawn", &fields);
     }
     let reply = call.daemon().add_network(request(call), call.budget.left()).map_err(|error| CniError::call(&error))?;
     if !reply.success {
@@ -104,7 +106,8 @@ fn plumb(call: &Call, reply: &AddNetworkReply, wanted: &Wanted) -> Result<Attach
         Err(NoLock::NoNamespace) => None,
         Err(NoLock::Busy) => {
             let message = "another ADD or DEL of the same sandbox is in progress";
-            return Err(Failure { error: CniError::new(Code::TryAgainLater, message), is_to_be_given_back: false });
+            let error = CniError::new(Code::TryAgainLater, Reason::SandboxBusy, message);
+            return Err(Failure { error, is_to_be_given_back: false });
         }
     };
     let netns = Path::new(&wanted.netns);
@@ -119,7 +122,8 @@ fn plumb(call: &Call, reply: &AddNetworkReply, wanted: &Wanted) -> Result<Attach
     }
     if let Err(error) = attach(call, netns, &pod, intent::egress(reply, pod.addresses)) {
         let still_stands = !matches!(apply::standing(netns, &pod), Ok(Standing::Absent));
-        let error = CniError::new(Code::Internal, format!("plumbing the pod's network failed: {}", chain(&error)))
+        let message = format!("plumbing the pod's network failed: {}", chain(&error));
+        let error = CniError::new(Code::Internal, Reason::PlumbingFailed, message)
             .because(format!("attaching {} to {} in {}", pod.addresses, pod.host_veth, wanted.netns));
         return Err(Failure { error, is_to_be_given_back: !still_stands });
     }
@@ -137,7 +141,10 @@ fn attach(call: &Call, netns: &Path, pod: &PodAttachment, egress: Option<Family>
     let Some(family) = egress else { return apply::attach(netns, pod).map(|_| ()) };
     match egress::attach(netns, pod, family)?.1 {
         Egress::By(address) => call.log.debug("egress", &[("address", &address.to_string())]),
-        Egress::None(cause) => call.log.warn("the pod has no egress", &[("cause", &cause)]),
+        Egress::None(cause) => {
+            let code = Reason::EgressImpossible.name();
+            call.log.warn("the pod has no egress", &[("code", &code), ("cause", &cause)]);
+        }
     }
     Ok(())
 }
@@ -149,7 +156,8 @@ fn open_ports(call: &Call, pod: &PodAttachment) -> Result<(), CniError> {
         }
         let message =
             "host ports of a pod without an IPv4 address are not done by this version: remove `hostPort` from the pod";
-        return Err(CniError::new(Code::Config, message).because(format!("its address is {}", pod.addresses)));
+        return Err(CniError::new(Code::Config, Reason::InvalidRequest, message)
+            .because(format!("its address is {}", pod.addresses)));
     };
     let mapping = Mapping {
         owner: pod.owner.clone(),
@@ -158,7 +166,8 @@ fn open_ports(call: &Call, pod: &PodAttachment) -> Result<(), CniError> {
         ports: call.conf.host_ports.clone(),
     };
     hostport::publish(&call.host_ports(), &mapping).map_err(|error| {
-        CniError::new(Code::Internal, format!("opening the pod's host ports failed: {}", chain(&error)))
+        let message = format!("opening the pod's host ports failed: {}", chain(&error));
+        CniError::new(Code::Internal, Reason::HostPortsFailed, message)
     })
 }
 
@@ -189,7 +198,8 @@ fn enforce_policy(call: &Call, reply: &AddNetworkReply) -> Result<(), CniError> 
         interface_count: 1,
     };
     let message = "the network policy agent did not take the pod on: is it running on this node?";
-    let failed = |details: String| CniError::new(Code::TryAgainLater, message).because(details);
+    let failed =
+        |details: String| CniError::new(Code::TryAgainLater, Reason::PolicyAgentUnavailable, message).because(details);
     match call.policy_agent().connecting_within(AGENT_PATIENCE).enforce_policy(request, call.budget.left()) {
         Ok(true) => Ok(()),
         Ok(false) => Err(failed("EnforceNpToPod answered Success=false".to_owned())),
@@ -201,7 +211,9 @@ fn enforce_policy(call: &Call, reply: &AddNetworkReply) -> Result<(), CniError> 
 /// them.
 pub(crate) fn close_ports(call: &Call) -> usize {
     hostport::withdraw(&call.host_ports(), &call.key().to_string()).unwrap_or_else(|error| {
-        call.log.error("host ports not closed: left to the daemon", &[("error", &chain(&error))]);
+        let code = Reason::GarbageLeft.name();
+        let fields = [("code", code.as_str()), ("error", &chain(&error))];
+        call.log.error("host ports not closed: left to the daemon", &fields);
         0
     })
 }
@@ -215,7 +227,8 @@ fn take_back(call: &Call, pod: &PodAttachment) {
     };
     if let Err(errors) = apply::take_back(&detachment) {
         for error in errors {
-            call.log.error("taking a failed ADD back", &[("error", &chain(&error))]);
+            let code = Reason::GarbageLeft.name();
+            call.log.error("taking a failed ADD back", &[("code", &code), ("error", &chain(&error))]);
         }
     }
 }
@@ -234,6 +247,7 @@ fn give_back(call: &Call) {
     };
     // The runtime sends a DEL after a failed ADD, so an address that stays allocated here is only late.
     if let Err(error) = call.daemon().del_network(request, GIVE_BACK_BUDGET) {
-        call.log.warn("address not given back", &[("error", &chain(&error))]);
+        let code = Reason::DelUnconfirmed.name();
+        call.log.warn("address not given back", &[("code", &code), ("error", &chain(&error))]);
     }
 }

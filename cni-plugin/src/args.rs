@@ -3,6 +3,7 @@
 //! to all of Kubernetes' keys.
 
 use crate::error::{CniError, Code};
+use crate::reason::Reason;
 
 /// The pod behind a sandbox, as far as the runtime names it; empty otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,6 +30,7 @@ impl PodArgs {
         match unknown.first() {
             Some(first) => Err(CniError::new(
                 Code::Environment,
+                Reason::ParametersInvalid,
                 format!("CNI_ARGS: {first:?} is not known; set IgnoreUnknown=1 if that is meant"),
             )),
             None => Ok(pod),

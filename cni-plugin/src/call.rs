@@ -13,6 +13,7 @@ use crate::conf::NetConf;
 use crate::error::{CniError, Code};
 use crate::key::Key;
 use crate::log::Log;
+use crate::reason::Reason;
 
 /// A time budget that began when the process did.
 #[derive(Clone, Copy, Debug)]
@@ -71,8 +72,10 @@ impl Call {
     /// The host end's name.
     pub(crate) fn host_veth(&self) -> Result<LinkName, CniError> {
         let owner = self.key().to_string();
-        LinkName::host_veth(&self.conf.veth_prefix, &self.pod.namespace, &self.pod.name, &owner)
-            .map_err(|error| CniError::new(Code::Config, format!("`vethPrefix` of the network configuration: {error}")))
+        LinkName::host_veth(&self.conf.veth_prefix, &self.pod.namespace, &self.pod.name, &owner).map_err(|error| {
+            let message = format!("`vethPrefix` of the network configuration: {error}");
+            CniError::new(Code::Config, Reason::NetworkConfigInvalid, message)
+        })
     }
 
     /// The way to the daemon.

@@ -26,6 +26,7 @@ use serde_json::Value;
 
 use crate::call::Call;
 use crate::error::{CniError, Code, chain};
+use crate::reason::Reason;
 
 /// The daemon hears of a loss at once, looks 100 ms later, and 400 ms after its last look at the earliest.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -53,12 +54,13 @@ pub(crate) fn check(call: &Call) -> Result<(), CniError> {
         call.key(),
         if left.len() == 1 { "1 difference".to_owned() } else { format!("{} differences", left.len()) }
     );
-    Err(CniError::new(Code::NotAsAttached, message).because(left.join("; ")))
+    Err(CniError::new(Code::NotAsAttached, Reason::NotAsAttached, message).because(left.join("; ")))
 }
 
 fn differences(call: &Call, wanted: &PodCheck) -> Result<Vec<String>, CniError> {
     let unread = |what: &str, details: String| {
-        CniError::new(Code::Internal, format!("CHECK cannot read {what} from the kernel")).because(details)
+        let message = format!("CHECK cannot read {what} from the kernel");
+        CniError::new(Code::Internal, Reason::KernelUnreadable, message).because(details)
     };
     let found = apply::check(Path::new(&call.parameters.netns), wanted)
         .map_err(|error| unread("the pod's network", chain(&error)))?;
@@ -77,12 +79,12 @@ fn differences(call: &Call, wanted: &PodCheck) -> Result<Vec<String>, CniError> 
 fn wanted(call: &Call) -> Result<PodCheck, CniError> {
     let Some(previous) = &call.conf.previous else {
         let message = "CHECK needs `prevResult`, the result of the ADD, in the network configuration: there is none";
-        return Err(CniError::new(Code::Config, message));
+        return Err(CniError::new(Code::Config, Reason::NetworkConfigInvalid, message));
     };
     let ifname = &call.parameters.ifname;
     let invalid = |what: &str| {
         let message = format!("`prevResult` of the network configuration {what}");
-        CniError::new(Code::Config, message).because(previous.to_string())
+        CniError::new(Code::Config, Reason::NetworkConfigInvalid, message).because(previous.to_string())
     };
     let interfaces = list(previous, "interfaces").ok_or_else(|| invalid("has `interfaces` that are no list"))?;
     let mut here = Vec::new();
@@ -98,8 +100,8 @@ fn wanted(call: &Call) -> Result<PodCheck, CniError> {
     if here.is_empty() {
         return Err(invalid(&format!("has no address of {ifname}")));
     }
-    let pod_link =
-        LinkName::new(ifname).map_err(|error| CniError::new(Code::Environment, format!("CNI_IFNAME: {error}")))?;
+    let pod_link = LinkName::new(ifname)
+        .map_err(|error| CniError::new(Code::Environment, Reason::ParametersInvalid, format!("CNI_IFNAME: {error}")))?;
     let on_node = interfaces.iter().filter(|interface| interface.get("sandbox").is_none_or(|text| text == ""));
     let by_result = on_node.filter_map(|interface| LinkName::new(name(interface)).ok());
     Ok(PodCheck {

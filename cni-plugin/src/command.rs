@@ -13,6 +13,7 @@
 use datapath::plan::LinkName;
 
 use crate::error::{CniError, Code};
+use crate::reason::Reason;
 
 /// How a variable of the environment is looked up.
 pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -88,7 +89,7 @@ impl Parameters {
         let mistakes: Vec<String> = required.iter().filter_map(|parameter| mistake(parameter, environment)).collect();
         if !mistakes.is_empty() {
             let message = format!("the runtime's parameters for {command} are not valid: {}", mistakes.join("; "));
-            return Err(CniError::new(Code::Environment, message));
+            return Err(CniError::new(Code::Environment, Reason::ParametersInvalid, message));
         }
         Ok(Self {
             verb,
@@ -107,7 +108,7 @@ fn unknown_verb(command: &str) -> CniError {
     } else {
         format!("CNI_COMMAND={command:?} is not known: {known} are")
     };
-    CniError::new(Code::Environment, message)
+    CniError::new(Code::Environment, Reason::ParametersInvalid, message)
 }
 
 fn mistake((name, (is_valid, expected)): &Parameter, environment: Environment<'_>) -> Option<String> {

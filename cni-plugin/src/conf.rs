@@ -28,6 +28,7 @@ use serde_json::{Map, Value};
 
 use crate::command::{Environment, Verb, is_identifier};
 use crate::error::{CniError, Code};
+use crate::reason::Reason;
 
 /// Versions of the CNI specification that results are printed in, oldest first.
 pub(crate) const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
@@ -106,12 +107,17 @@ impl NetConf {
     /// Parses for `verb`: a DEL takes any version and prints nothing, CHECK came with 0.4.0, STATUS and GC with 1.1.0.
     pub(crate) fn parse(stdin: &[u8], verb: Verb, environment: Environment<'_>) -> Result<Self, CniError> {
         let value: Value = serde_json::from_slice(stdin).map_err(|error| {
-            CniError::new(Code::Decode, "the network configuration on standard input is not JSON")
-                .because(error.to_string())
+            CniError::new(
+                Code::Decode,
+                Reason::NetworkConfigInvalid,
+                "the network configuration on standard input is not JSON",
+            )
+            .because(error.to_string())
         })?;
         let Value::Object(keys) = value else {
             return Err(CniError::new(
                 Code::Decode,
+                Reason::NetworkConfigInvalid,
                 "the network configuration on standard input is not a JSON object",
             ));
         };
@@ -151,7 +157,8 @@ fn check_version(version: &str, verb: Verb) -> Result<(), CniError> {
         return Ok(());
     }
     let message = format!("cniVersion {version} of the network configuration does not do for {}", verb.name());
-    Err(CniError::new(Code::IncompatibleVersion, message).because(format!("supported: {}", accepted.join(", "))))
+    Err(CniError::new(Code::IncompatibleVersion, Reason::CniVersionUnsupported, message)
+        .because(format!("supported: {}", accepted.join(", "))))
 }
 
 /// A DEL takes the default for a key that is not valid, if it can do without: a slip of the pen in the configuration must
@@ -170,7 +177,8 @@ fn text<'a>(keys: &'a Map<String, Value>, key: &str) -> Result<Option<&'a str>, 
 }
 
 fn invalid(key: &str, expected: &str, found: &Value) -> CniError {
-    CniError::new(Code::Config, format!("`{key}` of the network configuration must be {expected}, not {found}"))
+    let message = format!("`{key}` of the network configuration must be {expected}, not {found}");
+    CniError::new(Code::Config, Reason::NetworkConfigInvalid, message)
 }
 
 fn veth_prefix(keys: &Map<String, Value>) -> Result<String, CniError> {

@@ -27,6 +27,7 @@ use crate::call::Call;
 use crate::error::chain;
 use crate::log;
 use crate::pod_lock::PodLock;
+use crate::reason::Reason;
 use crate::tombstone;
 
 /// All of a DEL.
@@ -78,7 +79,8 @@ pub(crate) fn settle(call: &Call) {
 /// A DEL that the daemon has confirmed needs none.
 pub(crate) fn withdraw_tombstone(call: &Call) {
     if let Err(error) = tombstone::withdraw(&call.conf.state_dir, &call.key()) {
-        call.log.warn("tombstone not withdrawn", &[("error", &error.to_string())]);
+        let code = Reason::StateNotDurable.name();
+        call.log.warn("tombstone not withdrawn", &[("code", &code), ("error", &error.to_string())]);
     }
 }
 
@@ -86,7 +88,8 @@ pub(crate) fn withdraw_tombstone(call: &Call) {
 pub(crate) fn forget_egress(call: &Call, addresses: &[IpAddr]) {
     let end = Instant::now() + FORGET_BUDGET;
     if let Err(error) = egress::forget(addresses, &|| Instant::now() < end) {
-        call.log.warn("connections by the pod's egress address are not forgotten", &[("error", &chain(&error))]);
+        let fields = [("code", &*Reason::GarbageLeft.name()), ("error", &chain(&error))];
+        call.log.warn("connections by the pod's egress address are not forgotten", &fields);
     }
 }
 
@@ -97,7 +100,8 @@ fn close_ports_of_before(call: &Call, closed: usize) {
     let found = match hostport::remove_portmap(&call.conf.name, container) {
         Ok(found) => found,
         Err(error) => {
-            call.log.error("portmap's rules of this sandbox are not removed", &[("error", &chain(&error))]);
+            let fields = [("code", &*Reason::LeftoversRemain.name()), ("error", &chain(&error))];
+            call.log.error("portmap's rules of this sandbox are not removed", &fields);
             return;
         }
     };
@@ -106,7 +110,10 @@ fn close_ports_of_before(call: &Call, closed: usize) {
     } else if closed == 0 && !call.conf.host_ports.is_empty() && has_legacy_tables() {
         call.log.warn(
             "host ports that are not ours: if portmap opened them by iptables-legacy they stay until the command is run",
-            &[("command", &hostport::portmap_legacy_cleanup(container))],
+            &[
+                ("code", &Reason::LeftoversRemain.name()),
+                ("command", &hostport::portmap_legacy_cleanup(container)),
+            ],
         );
     }
 }
@@ -116,7 +123,7 @@ fn detach(call: &Call, addresses: Vec<IpAddr>) -> Vec<IpAddr> {
     let host_veth = match call.host_veth() {
         Ok(host_veth) => host_veth,
         Err(error) => {
-            call.log.error("no host veth", &[("error", &error.message)]);
+            call.log.error("no host veth", &[("code", &error.reason), ("error", &error.message)]);
             return Vec::new();
         }
     };
@@ -135,7 +142,9 @@ fn detach_from(call: &Call, host_veth: &LinkName, addresses: Vec<IpAddr>) -> Res
         Err(errors) => {
             let errors: Vec<_> = errors.iter().map(|error| chain(error)).collect();
             for error in &errors {
-                call.log.error("detaching", &[("host_veth", host_veth.as_str()), ("error", error)]);
+                let code = Reason::GarbageLeft.name();
+                let fields = [("code", code.as_str()), ("host_veth", host_veth.as_str()), ("error", error)];
+                call.log.error("detaching", &fields);
             }
             Err(errors)
         }
@@ -179,14 +188,15 @@ pub(crate) fn addresses_of(allocations: &[IpAllocationMetadata]) -> Vec<IpAddr> 
 }
 
 pub(crate) fn leave_tombstone(call: &Call, cause: &str) {
+    let code = Reason::DelUnconfirmed.name();
     match tombstone::leave(&call.conf.state_dir, &call.key(), log::unix_now()) {
         Ok(path) => call.log.warn(
             "the daemon has not confirmed this DEL: left for it to find",
-            &[("path", &path.to_string_lossy()), ("error", cause)],
+            &[("code", &code), ("path", &path.to_string_lossy()), ("error", cause)],
         ),
         Err(error) => call.log.error(
             "the daemon has not confirmed this DEL, and it could not be left for it",
-            &[("error", cause), ("tombstone", &error.to_string())],
+            &[("code", &code), ("error", cause), ("tombstone", &error.to_string())],
         ),
     }
 }
@@ -199,6 +209,7 @@ pub(crate) fn delete_policy(call: &Call, mode: &str, budget: Duration) {
     let request =
         DeleteNpRequest { k8s_pod_name: call.pod.name.clone(), k8s_pod_namespace: call.pod.namespace.clone() };
     if let Err(error) = call.policy_agent().delete_policy(request, budget) {
-        call.log.warn("network policy agent not told", &[("error", &chain(&error))]);
+        let code = Reason::PolicyAgentUnavailable.name();
+        call.log.warn("network policy agent not told", &[("code", &code), ("error", &chain(&error))]);
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a failed verb prints: the CNI error object, with the codes of the CNI specification ("Error"). `msg` says what to
-//! do, `details` carries the chain of causes. A runtime shows both in the pod's event.
+//! do and begins with the cause's code (docs/reasons.md), `details` carries the chain of causes. A runtime shows both in the pod's event.
 //!
 //! | code | here |
 //! |---|---|
@@ -19,6 +19,8 @@ use std::fmt;
 use ipam_api::CallError;
 use ipam_api::rpc::Refusal;
 use serde::Serialize;
+
+use crate::reason::Reason;
 
 /// Codes of the CNI specification that we give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +50,9 @@ pub(crate) enum Code {
 pub(crate) struct CniError {
     /// What kind.
     pub code: Code,
-    /// What happened and what to do.
+    /// The cause's code of docs/reasons.md; the daemon's as it came.
+    pub reason: String,
+    /// What happened and what to do; begins with the reason.
     pub message: String,
     /// The chain of causes; empty when there is none.
     pub details: String,
@@ -56,8 +60,8 @@ pub(crate) struct CniError {
 
 impl CniError {
     /// An error without causes.
-    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), details: String::new() }
+    pub(crate) fn new(code: Code, reason: Reason, message: impl fmt::Display) -> Self {
+        Self { code, reason: reason.name(), message: format!("{reason}: {message}"), details: String::new() }
     }
 
     /// The same with its causes.
@@ -69,39 +73,52 @@ impl CniError {
     pub(crate) fn refused(refusal: Option<&Refusal>) -> Self {
         let Some(refusal) = refusal else {
             let message = "the IPAM daemon has no address for this pod and gave no reason: see its log on this node";
-            return Self::new(Code::TryAgainLater, message).because("AddNetwork answered Success=false");
+            return Self::new(Code::TryAgainLater, Reason::NoReasonGiven, message)
+                .because("AddNetwork answered Success=false");
         };
         let hint = match refusal.retry_after_ms {
             Some(after) => format!(" (a retry can succeed in {} s)", after.div_ceil(1000)),
             None => String::new(),
         };
-        Self::new(Code::TryAgainLater, format!("{}: {}{hint}", refusal.code, refusal.cause))
-            .because(format!("the IPAM daemon refused with {}", refusal.code))
+        Self {
+            code: Code::TryAgainLater,
+            reason: refusal.code.clone(),
+            message: format!("{}: {}{hint}", refusal.code, refusal.cause),
+            details: format!("the IPAM daemon refused with {}", refusal.code),
+        }
     }
 
     /// An ADD that brought no reply.
     pub(crate) fn call(error: &CallError) -> Self {
-        let (code, message) = match error {
+        let (code, reason, message) = match error {
             CallError::NoDaemon { socket, .. } => (
                 Code::TryAgainLater,
+                Reason::DaemonUnreachable,
                 format!("the IPAM daemon is not there ({}): is its pod running on this node?", socket.display()),
             ),
-            CallError::TimedOut { .. } => {
-                (Code::TryAgainLater, "the IPAM daemon did not answer in time: see its log on this node".to_owned())
-            }
+            CallError::TimedOut { .. } => (
+                Code::TryAgainLater,
+                Reason::DaemonSilent,
+                "the IPAM daemon did not answer in time: see its log on this node".to_owned(),
+            ),
             CallError::VersionMismatch { .. } => (
                 Code::TryAgainLater,
+                Reason::VersionMismatch,
                 "this plugin and the IPAM daemon are of different versions: install the plugin that came with the daemon"
                     .to_owned(),
             ),
-            CallError::Failed { code: ipam_api::Code::Unavailable, .. } => {
-                (Code::TryAgainLater, "the IPAM daemon went away during the call: is it restarting?".to_owned())
-            }
-            CallError::Failed { .. } => {
-                (Code::Internal, "the IPAM daemon failed to serve the call: see its log on this node".to_owned())
-            }
+            CallError::Failed { code: ipam_api::Code::Unavailable, .. } => (
+                Code::TryAgainLater,
+                Reason::DaemonWentAway,
+                "the IPAM daemon went away during the call: is it restarting?".to_owned(),
+            ),
+            CallError::Failed { .. } => (
+                Code::Internal,
+                Reason::DaemonFailed,
+                "the IPAM daemon failed to serve the call: see its log on this node".to_owned(),
+            ),
         };
-        Self::new(code, message).because(chain(error))
+        Self::new(code, reason, message).because(chain(error))
     }
 
     /// The CNI error object. `version` is the configuration's, when that much was understood.
@@ -147,11 +164,12 @@ mod tests {
 
     #[test]
     fn the_object_is_the_specification_s() {
-        let error = CniError::new(Code::TryAgainLater, "NodeFull: 27 of 27").because("a: b");
-        let expected = r#"{"cniVersion":"1.0.0","code":11,"msg":"NodeFull: 27 of 27","details":"a: b"}"#;
+        let error = CniError::new(Code::TryAgainLater, Reason::SandboxBusy, "as it is").because("a: b");
+        let expected = r#"{"cniVersion":"1.0.0","code":11,"msg":"SandboxBusy: as it is","details":"a: b"}"#;
         assert_eq!(error.to_json("1.0.0"), expected);
-        let error = CniError::new(Code::Config, "mtu \"x\"");
-        assert_eq!(error.to_json("1.1.0"), r#"{"cniVersion":"1.1.0","code":7,"msg":"mtu \"x\""}"#);
+        let error = CniError::new(Code::Config, Reason::NetworkConfigInvalid, "mtu \"x\"");
+        let expected = r#"{"cniVersion":"1.1.0","code":7,"msg":"NetworkConfigInvalid: mtu \"x\""}"#;
+        assert_eq!(error.to_json("1.1.0"), expected);
     }
 
     #[test]
@@ -168,7 +186,7 @@ mod tests {
     fn a_refusal_of_the_reference_s_daemon_has_code_11_too() {
         let error = CniError::refused(None);
         assert_eq!(error.code, Code::TryAgainLater);
-        assert!(error.message.contains("gave no reason"));
+        assert!(error.message.starts_with("NoReasonGiven: ") && error.message.contains("gave no reason"));
     }
 
     #[test]
@@ -179,16 +197,33 @@ mod tests {
             (
                 CallError::NoDaemon { socket: socket.clone(), source: missing() },
                 Code::TryAgainLater,
+                "DaemonUnreachable",
                 "entity not found",
             ),
-            (CallError::TimedOut { socket, budget: std::time::Duration::from_secs(3) }, Code::TryAgainLater, "3000 ms"),
-            (CallError::VersionMismatch { message: "v1".into() }, Code::TryAgainLater, "v1"),
-            (CallError::Failed { code: ipam_api::Code::Unavailable, message: "m".into() }, Code::TryAgainLater, "m"),
-            (CallError::Failed { code: ipam_api::Code::Internal, message: "m".into() }, Code::Internal, "m"),
+            (
+                CallError::TimedOut { socket, budget: std::time::Duration::from_secs(3) },
+                Code::TryAgainLater,
+                "DaemonSilent",
+                "3000 ms",
+            ),
+            (CallError::VersionMismatch { message: "v1".into() }, Code::TryAgainLater, "VersionMismatch", "v1"),
+            (
+                CallError::Failed { code: ipam_api::Code::Unavailable, message: "m".into() },
+                Code::TryAgainLater,
+                "DaemonWentAway",
+                "m",
+            ),
+            (
+                CallError::Failed { code: ipam_api::Code::Internal, message: "m".into() },
+                Code::Internal,
+                "DaemonFailed",
+                "m",
+            ),
         ];
-        for (error, code, detail) in table {
+        for (error, code, reason, detail) in table {
             let mapped = CniError::call(&error);
-            assert_eq!(mapped.code, code, "{error}");
+            assert_eq!((mapped.code, mapped.reason.as_str()), (code, reason), "{error}");
+            assert!(mapped.message.starts_with(&format!("{reason}: ")), "{mapped}");
             assert!(mapped.details.contains(detail), "{mapped}");
         }
     }

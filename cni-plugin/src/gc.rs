@@ -38,6 +38,7 @@ use crate::call::Call;
 use crate::command::Environment;
 use crate::del;
 use crate::error::{CniError, Code, chain};
+use crate::reason::Reason;
 
 /// All of a GC.
 pub(crate) const GC_BUDGET: Duration = Duration::from_secs(30);
@@ -70,7 +71,8 @@ struct Swept {
 /// Takes down what is not on the list; `spare_younger`: what is not looked at.
 pub(crate) fn gc(call: &Call, spare_younger: Duration) -> Result<(), CniError> {
     let Some(keep) = &call.conf.keep else {
-        call.log.warn("the runtime's list of what is there is null: nothing is taken down", &[]);
+        let code = Reason::NetworkConfigInvalid.name();
+        call.log.warn("the runtime's list of what is there is null: nothing is taken down", &[("code", &code)]);
         return Ok(());
     };
     let mut swept = kernel(call, keep, spare_younger)?;
@@ -91,7 +93,8 @@ pub(crate) fn gc(call: &Call, spare_younger: Duration) -> Result<(), CniError> {
         }
         Err(error) => {
             let cause = chain(&error);
-            call.log.warn("the daemon has not collected its garbage", &[("error", &cause)]);
+            let code = Reason::DelUnconfirmed.name();
+            call.log.warn("the daemon has not collected its garbage", &[("code", &code), ("error", &cause)]);
             for (attachment, _) in &swept.gone {
                 del::leave_tombstone(&of(call, attachment, PodArgs::default()), &cause);
             }
@@ -112,13 +115,14 @@ pub(crate) fn gc(call: &Call, spare_younger: Duration) -> Result<(), CniError> {
         "GC could not take all of its garbage down ({} failures): what is left is for the next GC or the IPAM daemon",
         swept.errors.len()
     );
-    Err(CniError::new(Code::Internal, message).because(swept.errors.join("; ")))
+    Err(CniError::new(Code::Internal, Reason::GarbageLeft, message).because(swept.errors.join("; ")))
 }
 
 /// The node's side of every sandbox of this network that is neither kept nor young.
 fn kernel(call: &Call, keep: &[Attachment], spare_younger: Duration) -> Result<Swept, CniError> {
     let found = apply::sandboxes().map_err(|error| {
-        CniError::new(Code::Internal, "GC cannot list the host veths of this node").because(chain(&error))
+        let message = "GC cannot list the host veths of this node";
+        CniError::new(Code::Internal, Reason::KernelUnreadable, message).because(chain(&error))
     })?;
     let key = |one: &Attachment| (one.container_id.clone(), one.if_name.clone());
     let keep: BTreeSet<_> = keep.iter().map(key).collect();
@@ -142,7 +146,7 @@ fn kernel(call: &Call, keep: &[Attachment], spare_younger: Duration) -> Result<S
         let (taken_down, attached) = (garbage.len().to_string(), old.to_string());
         call.log.warn(
             "the runtime's list names less than half of this network's sandboxes: the rest is taken down",
-            &[("taken_down", &taken_down), ("attached", &attached)],
+            &[("code", &Reason::NetworkConfigInvalid.name()), ("taken_down", &taken_down), ("attached", &attached)],
         );
     }
     for (attachment, sandbox) in garbage {

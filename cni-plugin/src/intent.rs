@@ -10,6 +10,7 @@ use ipam_api::rpc::{AddNetworkReply, IpAllocationMetadata};
 
 use crate::conf::SMALLEST_MTU;
 use crate::error::{CniError, Code};
+use crate::reason::Reason;
 use crate::result::Attached;
 
 /// What the caller and the configuration say about the pod.
@@ -101,12 +102,13 @@ fn parsed<T: FromStr>(texts: &[&String], field: &str) -> Result<Option<T>, CniEr
 }
 
 fn no_address(found: String) -> CniError {
-    CniError::new(Code::Internal, "the IPAM daemon's answer holds no address: see its log").because(found)
+    let message = "the IPAM daemon's answer holds no address: see its log";
+    CniError::new(Code::Internal, Reason::DaemonFailed, message).because(found)
 }
 
 fn unsupported(what: &str, found: &str) -> CniError {
     let message = format!("the IPAM daemon gave this pod {what}, which this version of the plugin does not do");
-    CniError::new(Code::Internal, message).because(found.to_owned())
+    CniError::new(Code::Internal, Reason::ReplyUnsupported, message).because(found.to_owned())
 }
 
 /// A `from` rule is needed for a table that is not the primary ENI's. The reference's daemon writes the main table as

@@ -13,7 +13,7 @@
 //! | [`intent`], [`result`] | the daemon's reply -> what is plumbed, what is printed |
 //! | [`pod_lock`] | a second call for the same sandbox |
 //! | [`tombstone`], [`state_file`], [`key`] | a DEL that the daemon has not seen |
-//! | [`error`], [`log`], [`call`] | the rest |
+//! | [`error`], [`reason`], [`log`], [`call`] | the rest |
 #![expect(clippy::disallowed_methods, reason = "the process's edge reads the environment and the clock, once")]
 
 use std::io::{Read, Write};
@@ -26,6 +26,7 @@ use command::{Environment, Parameters, Verb};
 use conf::{NetConf, VERSIONS};
 use error::{CniError, Code};
 use log::Log;
+use reason::Reason;
 
 mod add;
 mod args;
@@ -40,6 +41,7 @@ mod intent;
 mod key;
 mod log;
 mod pod_lock;
+mod reason;
 mod result;
 mod state_file;
 mod status;
@@ -114,7 +116,9 @@ fn run(environment: Environment<'_>, started: Instant, version: &mut Option<Stri
         // containerd asks for the status every 5 s.
         Ok(_) if verb == Verb::Status => log.debug("done", &[("took_us", &took)]),
         Ok(_) => log.info("done", &[("took_us", &took)]),
-        Err(error) => log.error("failed", &[("took_us", &took), ("error", &error.to_string())]),
+        Err(error) => {
+            log.error("failed", &[("code", &error.reason), ("took_us", &took), ("error", &error.to_string())]);
+        }
     }
     outcome
 }
@@ -152,11 +156,11 @@ fn read_stdin() -> Result<Vec<u8>, CniError> {
         Ok(read) if read as u64 <= STDIN_LIMIT => Ok(bytes),
         Ok(_) => {
             let message = format!("the network configuration on standard input is over {STDIN_LIMIT} bytes");
-            Err(CniError::new(Code::Io, message))
+            Err(CniError::new(Code::Io, Reason::StdioFailed, message))
         }
         Err(error) => {
             let message = "the network configuration cannot be read from standard input";
-            Err(CniError::new(Code::Io, message).because(error.to_string()))
+            Err(CniError::new(Code::Io, Reason::StdioFailed, message).because(error.to_string()))
         }
     }
 }
@@ -181,7 +185,8 @@ fn print(text: &str) -> std::io::Result<()> {
 /// A panic is a bug, but the runtime still gets an error object, and the exit code of one.
 fn print_panics_as_errors() {
     std::panic::set_hook(Box::new(|panic| {
-        let error = CniError::new(Code::Internal, "the plugin failed: please report this").because(panic.to_string());
+        let message = "the plugin failed: please report this";
+        let error = CniError::new(Code::Internal, Reason::PluginAborted, message).because(panic.to_string());
         let _ = print(&error.to_json(conf::LATEST));
         std::process::exit(1);
     }));

@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::conf::NetConf;
 use crate::error::{CniError, Code, chain};
 use crate::log::Log;
+use crate::reason::Reason;
 use crate::state_file;
 
 /// How long the daemon may be away: its pod is replaced within this time on an upgrade.
@@ -106,18 +107,20 @@ pub(crate) fn status(conf: &NetConf, log: &Log) -> Result<(), CniError> {
     match verdict {
         Verdict::Available => Ok(()),
         Verdict::NothingProven => Err(not_available(
+            Reason::NothingProven,
             "no pod address has been proven on this node since it booted: the IPAM daemon is starting, see its log",
             cause,
         )),
         Verdict::Unreachable { for_ms } => Err(not_available(
+            Reason::DaemonUnreachable,
             &format!("the IPAM daemon has not answered for {} s: is its pod running on this node?", for_ms / 1000),
             cause,
         )),
     }
 }
 
-fn not_available(message: &str, cause: String) -> CniError {
-    CniError::new(Code::NotAvailable, message).because(cause)
+fn not_available(reason: Reason, message: &str, cause: String) -> CniError {
+    CniError::new(Code::NotAvailable, reason, message).because(cause)
 }
 
 /// Keeps, or forgets, an absence. When it cannot be kept the verdict is right except that patience never ends.
@@ -130,7 +133,9 @@ fn remember(memory: &Path, absence: Option<&Absence>, is_remembered: bool, log: 
         None => Ok(()),
     };
     if let Err(error) = kept {
-        log.warn("status memory not written", &[("path", &memory.to_string_lossy()), ("error", &error.to_string())]);
+        let (code, path) = (Reason::StateNotDurable.name(), memory.to_string_lossy());
+        let fields = [("code", code.as_str()), ("path", &path), ("error", &error.to_string())];
+        log.warn("status memory not written", &fields);
     }
 }
 

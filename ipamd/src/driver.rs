@@ -153,11 +153,17 @@ impl Driver {
             let written = if effects.persist { self.store.write(&self.core.checkpoint()) } else { Ok(()) };
             let Err(error) = written else { return self.carry_out(effects) };
             let message = crate::telemetry::chain(&error);
-            tracing::error!(error = %message, "the journal cannot be written: nothing is allocated until it can");
+            tracing::error!(
+                code = %ReasonCode::StateNotDurable, error = %message,
+                "the journal cannot be written: nothing is allocated until it can"
+            );
             let failed = Event::PersistFailed { effects: Box::new(effects), message };
             effects = self.core.handle(failed, clock::now());
         }
-        tracing::error!(?effects, "the journal failed again and again, effects are dropped");
+        tracing::error!(
+            code = %ReasonCode::StateNotDurable, ?effects,
+            "the journal failed again and again, effects are dropped"
+        );
     }
 
     fn carry_out(&mut self, effects: Effects) {
@@ -224,7 +230,12 @@ impl Driver {
         }
         match self.store.write(&self.core.checkpoint()) {
             Ok(()) => tracing::info!("journal written, stopping; the pods' network stays as it is"),
-            Err(error) => tracing::error!(error = %crate::telemetry::chain(&error), "stopping with an old journal"),
+            Err(error) => {
+                tracing::error!(
+                    code = %ReasonCode::StateNotDurable, error = %crate::telemetry::chain(&error),
+                    "stopping with an old journal"
+                )
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use ipamd::cli::{self, Command, Environment};
 use ipamd_core::config::{self, Config, Note};
+use ipamd_core::reason::ReasonCode;
 
 /// EX_USAGE (sysexits.h).
 const USAGE: u8 = 64;
@@ -64,6 +65,7 @@ fn configured(command: Command) -> ExitCode {
         Ok(parsed) => parsed,
         Err(errors) => {
             errors.iter().for_each(|error| complain(&format!("ipamd: {error}")));
+            complain(&format!("ipamd: {}: see `ipamd config`", ReasonCode::EnvironmentInvalid));
             return ExitCode::from(USAGE);
         }
     };
@@ -101,7 +103,7 @@ fn ended(result: Result<(), String>) -> ExitCode {
 fn perform(command: Command, config: Config, notes: &[Note]) -> Result<(), String> {
     match command {
         Command::Run => ipamd::run(config, notes).map_err(|error| {
-            tracing::error!(error = error.chain(), "the daemon cannot start");
+            tracing::error!(code = %ReasonCode::StartFailed, error = error.chain(), "the daemon cannot start");
             error.chain()
         }),
         Command::Status { json, address } => cli::status::run(&config, address, json, &mut std::io::stdout().lock()),

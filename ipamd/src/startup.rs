@@ -24,6 +24,7 @@ use ipamd_aws::Imds;
 use ipamd_core::action::Effects;
 use ipamd_core::config::{NatBlocks, Note, Provisioning, Source};
 use ipamd_core::event::InstanceFacts;
+use ipamd_core::reason::ReasonCode;
 use ipamd_core::{Config, Core, Restored};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -93,7 +94,7 @@ pub fn run(config: Config, notes: &[Note]) -> Result<(), InitError> {
     telemetry::abort_on_panic();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), ?config, "starting");
     for note in notes {
-        tracing::warn!(variable = note.variable, "{}", note.text);
+        tracing::warn!(code = %ReasonCode::SettingIneffective, variable = note.variable, "{}", note.text);
     }
     let folder = host::state_folder(&config).to_owned();
     std::fs::create_dir_all(&folder).map_err(step("state folder"))?;
@@ -134,11 +135,17 @@ fn restore(config: &Config) -> Result<Found, InitError> {
     let unix_seconds = clock::now().unix_nanos / 1_000_000_000;
     if let Some(Err(error)) = &restored.own {
         let aside = store.set_own_aside(unix_seconds).map_err(step::<StoreError>("journal"))?;
-        tracing::error!(%error, aside = %aside.display(), "enid.json cannot be used, it was set aside");
+        tracing::error!(
+            code = %ReasonCode::JournalUnreadable, %error, aside = %aside.display(),
+            "enid.json cannot be used, it was set aside"
+        );
     }
     if let Some(Err(error)) = &restored.reference {
         let aside = store.set_reference_aside(unix_seconds).map_err(step::<StoreError>("journal"))?;
-        tracing::error!(%error, aside = %aside.display(), "ipam.json cannot be used, it was set aside");
+        tracing::error!(
+            code = %ReasonCode::JournalUnreadable, %error, aside = %aside.display(),
+            "ipam.json cannot be used, it was set aside"
+        );
     }
     let ledger = settings::open(host::state_folder(config), &boot_id, unix_seconds).map_err(step("settings"))?;
     Ok(Found { store, restored, ledger, boot_id })
@@ -149,6 +156,7 @@ fn restore(config: &Config) -> Result<Found, InitError> {
 fn retire_own(store: &Store, later: Duration) -> Result<(), InitError> {
     if let Some(aside) = store.retire_own().map_err(step::<StoreError>("journal"))? {
         tracing::warn!(
+            code = %ReasonCode::TakenOver,
             seconds = later.as_secs(),
             aside = %aside.display(),
             "ipam.json was written so much later than enid.json: amazon-vpc-cni-k8s has had the node since, this is a takeover"
@@ -217,6 +225,7 @@ async fn serve_until_stopped(
         conflist: watch::Sender::default(),
         observer: Observer::default(),
     };
+    overhear(&edges);
     let serving = watch::Sender::new(false);
     if let Some(conflist) = Conflist::new(&config, edges.conflist.clone()) {
         tokio::spawn(conflist.run(serving.subscribe()));
@@ -271,6 +280,15 @@ fn nat_file(config: &mut Config) -> NatFile {
     file
 }
 
+/// What edges warn of by themselves is told like what the core says.
+fn overhear(edges: &Edges) {
+    let (observer, reporter) = (edges.observer.clone(), edges.reporter.clone());
+    telemetry::listen(move |notice| {
+        observer.noticed(notice);
+        reporter.noticed(notice);
+    });
+}
+
 fn runner(config: &Config, inbox: &Inbox, (host, flusher): (Host, Flusher), ec2: Ec2Slot) -> Runner {
     Runner { inbox: inbox.clone(), host, flusher, ec2, imds: imds_only(config), runtime: config.runtime.clone() }
 }
@@ -285,7 +303,12 @@ fn serve_plugin(config: &Config, listener: UnixListener, edges: &Edges) -> (watc
     let ends = (edges.inbox.clone(), edges.reporter.clone(), edges.observer.clone());
     let backend = Arc::new(Backend::new(config, ends, edges.facts.subscribe(), edges.blocks.subscribe()));
     let services = Services { backend: backend.clone(), config: backend };
-    let on_event = |event: &ConnectionEvent| tracing::warn!(?event, "a connection to the socket came to nothing");
+    let on_event = |event: &ConnectionEvent| {
+        tracing::warn!(
+            code = %ReasonCode::ConnectionRefused, ?event,
+            "a connection to the socket came to nothing"
+        )
+    };
     let options = ServeOptions { on_event: Arc::new(on_event), ..ServeOptions::default() };
     let (stop, mut stopped) = watch::channel(false);
     let until = async move {
@@ -293,7 +316,10 @@ fn serve_plugin(config: &Config, listener: UnixListener, edges: &Edges) -> (watc
     };
     let task = tokio::spawn(async move {
         if let Err(error) = serve(listener, services, options, until).await {
-            tracing::error!(error = %telemetry::chain(&error), "the plugin is not served any more, ending");
+            tracing::error!(
+                code = %ReasonCode::DaemonAborted, error = %telemetry::chain(&error),
+                "the plugin is not served any more, ending"
+            );
             std::process::abort();
         }
     });

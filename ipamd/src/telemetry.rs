@@ -2,19 +2,26 @@
 //! The log, and the end of the process at a panic.
 //!
 //! Text for people at a terminal, one JSON object a line otherwise. Our own crates log at the configured level, libraries
-//! at `warn`: the SDK's debug lines would drown ours. The level can be changed while it runs. A file is bounded (`bounded`).
+//! at `warn`: the SDK's debug lines would drown ours. The level can be changed while it runs. A file is bounded (`bounded`). What
+//! edges warn of with a code is told to others, too (`coded`).
 
 use std::error::Error;
 use std::io::{self, IsTerminal};
 use std::sync::{Mutex, OnceLock};
 
 use ipamd_core::config::{LogConfig, LogLevel, LogTarget};
-use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::{EnvFilter, reload};
+use ipamd_core::reason::ReasonCode;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::{self, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, reload};
 
 mod bounded;
+mod coded;
 
 use bounded::BoundedFile;
+pub(crate) use coded::listen;
 
 /// Starts the log. Called once, before anything else is started.
 pub(crate) fn start(config: &LogConfig) -> io::Result<()> {
@@ -32,17 +39,13 @@ fn install<W>(level: LogLevel, terminal: bool, writer: W)
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let builder = tracing_subscriber::fmt().with_env_filter(filter(level)).with_writer(writer);
+    let (filter, handle) = reload::Layer::new(filter(level));
+    let lines = fmt::layer().with_writer(writer);
+    let lines = if terminal { lines.boxed() } else { lines.json().flatten_event(true).boxed() };
+    let coded = coded::Coded.with_filter(LevelFilter::WARN);
     // An installed subscriber (a test's) stays.
-    if terminal {
-        let builder = builder.with_filter_reloading();
-        let handle = builder.reload_handle();
-        let _ = builder.try_init().map(|()| keep(handle));
-    } else {
-        let builder = builder.json().flatten_event(true).with_filter_reloading();
-        let handle = builder.reload_handle();
-        let _ = builder.try_init().map(|()| keep(handle));
-    }
+    let _ =
+        tracing_subscriber::registry().with(lines.with_filter(filter)).with(coded).try_init().map(|()| keep(handle));
 }
 
 /// Gives the log another level.
@@ -54,7 +57,7 @@ static RELOAD: OnceLock<Reload> = OnceLock::new();
 fn keep<S: 'static>(handle: reload::Handle<EnvFilter, S>) {
     let reload = move |level| {
         if let Err(error) = handle.reload(filter(level)) {
-            tracing::warn!(%error, "the level of the log cannot be changed");
+            tracing::warn!(code = %ReasonCode::LogLevelUnchanged, %error, "the level of the log cannot be changed");
         }
     };
     let _ = RELOAD.set(Box::new(reload));
@@ -83,7 +86,7 @@ pub(crate) fn abort_on_panic() {
     std::panic::set_hook(Box::new(|info| {
         let thread = std::thread::current();
         let name = thread.name().unwrap_or("unnamed").to_owned();
-        tracing::error!(thread = name, panic = %info, "bug: ending the process");
+        tracing::error!(code = %ReasonCode::DaemonAborted, thread = name, panic = %info, "bug: ending the process");
         std::process::abort();
     }));
 }

@@ -10,6 +10,7 @@ use ipam_api::rpc::Attachment;
 use serde_json::{Map, Value};
 
 use crate::error::{CniError, Code};
+use crate::reason::Reason;
 
 /// The keys, the specification's first.
 const KEYS: [&str; 2] = ["cni.dev/valid-attachments", "cni.dev/attachments"];
@@ -23,7 +24,7 @@ pub(super) fn attachments(keys: &Map<String, Value>) -> Result<Option<Vec<Attach
             "GC needs the list of what is still there, `{}`, in the network configuration: there is none, so nothing is taken down",
             KEYS[0]
         );
-        return Err(CniError::new(Code::Config, message));
+        return Err(CniError::new(Code::Config, Reason::NetworkConfigInvalid, message));
     }
     given.retain(|(_, value)| !value.is_null());
     if given.is_empty() {

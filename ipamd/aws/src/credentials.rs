@@ -31,6 +31,7 @@ use aws_config::web_identity_token::WebIdentityTokenCredentialsProvider;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, Result as Provided, future};
+use ipamd_core::reason::ReasonCode;
 
 use crate::imds::{credentials_client, has_no_role};
 
@@ -175,7 +176,10 @@ impl Sources {
             self.keep(None);
         }
         let Some(keys) = self.held() else { return Err(error) };
-        tracing::warn!(error = crate::chain(&error), "metadata gives no new keys, the old ones stay until they expire");
+        tracing::warn!(
+            code = %ReasonCode::CredentialsStale, error = crate::chain(&error),
+            "metadata gives no new keys, the old ones stay until they expire"
+        );
         Ok(keys)
     }
 

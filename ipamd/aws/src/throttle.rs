@@ -14,6 +14,7 @@ use std::time::Duration;
 use ipamd_core::action::Priority;
 use ipamd_core::ec2::{Bucket, Ceiling};
 use ipamd_core::ids::BootTime;
+use ipamd_core::reason::ReasonCode;
 
 /// The buckets, shared by all calls of the node. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -63,7 +64,10 @@ impl Throttle {
             bucket.slow_down(now, roll);
             bucket.rate()
         });
-        tracing::warn!(action, requests_per_second = rate, "EC2 throttles us, asking less often");
+        tracing::warn!(
+            code = %ReasonCode::Ec2Throttled, action, requests_per_second = rate,
+            "EC2 throttles us, asking less often"
+        );
     }
 
     /// The present rate of an action's bucket.

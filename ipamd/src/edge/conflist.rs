@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use ipamd_core::Config;
 use ipamd_core::conflist::{self, Malformed};
+use ipamd_core::reason::ReasonCode;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -89,7 +90,10 @@ impl Conflist {
                 }
                 Ok(Err(error)) if !is_told => {
                     let error = chain(&error);
-                    tracing::error!(error, "no network configuration list for the runtime yet, trying again every 5 s");
+                    tracing::error!(
+                        code = %ReasonCode::ConflistNotWritten, error,
+                        "no network configuration list for the runtime yet, trying again every 5 s"
+                    );
                     self.notes.send_replace(vec![format!("{} is not written: {error}", conflist::NAME)]);
                     is_told = true;
                 }
@@ -102,7 +106,7 @@ impl Conflist {
             let notes: Vec<String> =
                 before_ours(&self.folder).iter().map(|name| shadowed(&self.folder, name)).collect();
             if *self.notes.borrow() != notes {
-                notes.iter().for_each(|note| tracing::warn!("{note}"));
+                notes.iter().for_each(|note| tracing::warn!(code = %ReasonCode::ConflistShadowed, "{note}"));
                 self.notes.send_replace(notes);
             }
             sleep(LOOK).await;
@@ -112,7 +116,10 @@ impl Conflist {
     fn tell(&self, Done { placed, others, aside }: &Done) {
         let (path, others) = (self.folder.join(conflist::NAME), others.join(", "));
         if let Some((aside, reason)) = aside {
-            tracing::error!(reason, aside = %aside.display(), "the list that was there cannot be used, it was set aside");
+            tracing::error!(
+                code = %ReasonCode::ConflistReplaced, reason, aside = %aside.display(),
+                "the list that was there cannot be used, it was set aside"
+            );
         }
         match placed {
             Placed::Written => tracing::info!(path = %path.display(), others, "wrote the network configuration list"),

@@ -14,6 +14,7 @@ use instance_limits::InstanceLimits;
 use ipamd_aws::{Ec2, Imds, Settings};
 use ipamd_core::config::Provisioning;
 use ipamd_core::event::{EniView, Failure, FailureClass, InstanceFacts};
+use ipamd_core::reason::ReasonCode;
 use ipamd_core::{Config, Event};
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -101,7 +102,10 @@ impl FactsEdge {
                     return facts;
                 }
                 Err(failure) => {
-                    tracing::warn!(error = %failure.message, retry_in_ms = pause.as_millis(), "IMDS tells no facts");
+                    tracing::warn!(
+                        code = %ReasonCode::ImdsUnavailable, error = %failure.message, retry_in_ms = pause.as_millis(),
+                        "IMDS tells no facts"
+                    );
                     self.inbox.event(Event::FactsUnavailable(failure));
                 }
             }
@@ -119,7 +123,12 @@ impl FactsEdge {
             Ok(ec2) => {
                 self.ec2.send_replace(Some(ec2));
             }
-            Err(error) => tracing::error!(error = %crate::telemetry::chain(&error), "EC2 cannot be reached at all"),
+            Err(error) => {
+                tracing::error!(
+                    code = %ReasonCode::Ec2Unavailable, error = %crate::telemetry::chain(&error),
+                    "EC2 cannot be reached at all"
+                )
+            }
         }
     }
 
@@ -153,7 +162,10 @@ impl FactsEdge {
                 match ec2.instance_limits(instance_type).await {
                     Ok(limits) => return limits,
                     Err(failure) => {
-                        tracing::warn!(instance_type, error = %failure.message, "limits are not known, asking again");
+                        tracing::warn!(
+                            code = %ReasonCode::LimitsUnknown, instance_type, error = %failure.message,
+                            "limits are not known, asking again"
+                        );
                         self.inbox.event(Event::LimitsUnavailable(failure));
                     }
                 }

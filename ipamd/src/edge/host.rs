@@ -33,6 +33,7 @@ use ipamd_core::config::{self, Config};
 use ipamd_core::event::{Failure, FailureClass, HeldAddress, KernelView, Outcome};
 use ipamd_core::ids as core_ids;
 use ipamd_core::ids::{AllocationKey, DeviceIndex};
+use ipamd_core::reason::ReasonCode;
 use ipamd_core::repair::{PartFailure, PodPlan, RepairKind, RepairPart, RepairPlan, RepairReport, Repaired};
 
 use crate::clock;
@@ -119,6 +120,7 @@ fn remove_leftovers() {
         Ok(found) if found.is_empty() => {}
         Ok(found) => tracing::info!(?found, "rules that amazon-vpc-cni-k8s had left in nf_tables are removed"),
         Err(error) => tracing::warn!(
+            code = %ReasonCode::LeftoversRemain,
             error = %chain(&error),
             "rules that amazon-vpc-cni-k8s may have left in nf_tables cannot be removed; restart the daemon to try again"
         ),
@@ -129,6 +131,7 @@ fn remove_leftovers() {
 fn notice_early_demux(config: &Config) {
     if config.disables_early_demux && matches!(apply::host::early_demux_is_off(), Ok(false)) {
         tracing::warn!(
+            code = %ReasonCode::EarlyDemuxOn,
             "DISABLE_TCP_EARLY_DEMUX: net.ipv4.tcp_early_demux cannot be set from here (is /proc/sys read-only?); run \
              `sysctl -w net.ipv4.tcp_early_demux=0` on the node"
         );
@@ -144,6 +147,7 @@ fn notice_group(plan: &EniPlan, config: &Config, told: &mut BTreeSet<MacAddr>) {
     if let Ok(Some((link, group))) = apply::eni::foreign_group(&eni) {
         told.insert(eni.mac);
         tracing::warn!(
+            code = %ReasonCode::LinkGroupForeign,
             "{link} of {} is in link group {group}, which is not ours and stays: node ports that are asked for at this ENI's own \
              address are not answered. After `ip link set dev {link} group 0` they are, from the next look at the network on",
             plan.eni_id
@@ -155,6 +159,7 @@ fn notice_group(plan: &EniPlan, config: &Config, told: &mut BTreeSet<MacAddr>) {
 fn notice_egress(config: &Config) {
     if config.v6_egress && matches!(apply::egress::is_possible(Family::V6), Ok(false)) {
         tracing::warn!(
+            code = %ReasonCode::EgressImpossible,
             "ENABLE_V6_EGRESS: the node has no IPv6 default route by a link with a global address, so pods get no egress \
              address; give the primary ENI an IPv6 address. Pods that come later find it without a restart"
         );
@@ -165,6 +170,7 @@ fn notice_egress(config: &Config) {
 pub(crate) fn notice_legacy_rules() {
     if apply::host::has_legacy_tables() {
         tracing::warn!(
+            code = %ReasonCode::LegacyRulesLeft,
             command = apply::host::LEGACY_CLEANUP,
             "this node was amazon-vpc-cni-k8s's and iptables-legacy is in use: if that used it, its rules go on translating \
              by its old lists; run the command once to remove them"
@@ -178,7 +184,12 @@ fn settle_ports(config: &Config) {
         Ok(settled) => {
             tracing::info!(?settled, "host ports: what pods that are gone had is closed, what was lost is open again")
         }
-        Err(error) => tracing::warn!(error = %chain(&error), "host ports cannot be looked at, trying again in 20 s"),
+        Err(error) => {
+            tracing::warn!(
+                code = %ReasonCode::HostPortsUnreadable, error = %chain(&error),
+                "host ports cannot be looked at, trying again in 20 s"
+            )
+        }
     }
 }
 
@@ -188,7 +199,10 @@ fn ports(config: &Config) -> Result<Settled, ApplyError> {
 
 fn collect_garbage() {
     if let Err(error) = apply::garbage::delete_dead_group() {
-        tracing::warn!(error = %chain(&error), "host ends of detached pods cannot be deleted, trying again in a minute");
+        tracing::warn!(
+            code = %ReasonCode::VethsNotCollected, error = %chain(&error),
+            "host ends of detached pods cannot be deleted, trying again in a minute"
+        );
     }
 }
 
@@ -341,9 +355,17 @@ fn repair(plan: &RepairPlan, config: &Config, ledger: &mut Ledger) -> Result<Rep
     let names = plan.name_programs && !repairs.is_empty();
     match &settled {
         // A port that another pod has taken meanwhile is no damage to the kernel: told, and not tried again and again.
-        Ok(settled) => settled.failures.iter().for_each(|failure| tracing::warn!(failure, "host ports stay closed")),
+        Ok(settled) => settled
+            .failures
+            .iter()
+            .for_each(|failure| tracing::warn!(code = %ReasonCode::HostPortClosed, failure, "host ports stay closed")),
         // Looked at again in 20 s, whatever becomes of the rest.
-        Err(error) => tracing::warn!(error = %chain(error), "host ports cannot be looked at"),
+        Err(error) => {
+            tracing::warn!(
+                code = %ReasonCode::HostPortsUnreadable, error = %chain(error),
+                "host ports cannot be looked at"
+            )
+        }
     }
     Ok(RepairReport {
         repairs,

@@ -34,6 +34,7 @@ use axum::routing::get;
 use axum::serve::Listener;
 use axum::{Json, Router};
 use ipamd_core::config::{Bind, ConfigSnapshot, NatBlocks};
+use ipamd_core::reason::ReasonCode;
 use ipamd_core::{Config, Snapshot};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
@@ -114,7 +115,10 @@ async fn keep<F: Future<Output = io::Result<()>>>(what: &str, serve: impl Fn() -
         if let Err(error) = serve().await {
             let error = error.to_string();
             if error != told {
-                tracing::warn!(what, %error, "cannot be served over HTTP, trying again");
+                tracing::warn!(
+                    code = %ReasonCode::IntrospectionUnavailable, what, %error,
+                    "cannot be served over HTTP, trying again"
+                );
                 told = error;
             }
         }
@@ -159,7 +163,10 @@ impl Listener for OfRoot {
             if uid.is_some_and(|uid| uid == 0 || uid == rustix::process::geteuid().as_raw()) {
                 return (stream, address);
             }
-            tracing::warn!(?uid, "a connection to the socket of commands was refused");
+            tracing::warn!(
+                code = %ReasonCode::ConnectionRefused, ?uid,
+                "a connection to the socket of commands was refused"
+            );
         }
     }
 

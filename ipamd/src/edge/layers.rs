@@ -26,6 +26,7 @@ use ipamd_core::config::{
     Class, Config, ConfigSnapshot, Layers, Mistake, NatBlocks, Resolved, Source, read_annotations, read_settings,
 };
 use ipamd_core::event::InstanceFacts;
+use ipamd_core::reason::ReasonCode;
 use ipamd_core::{Event, config};
 use serde_json::Value;
 use tokio::sync::watch;
@@ -194,7 +195,10 @@ impl Layering {
         let id = facts.instance_id.to_string();
         let is_other = self.parts.instance_id.as_ref().is_some_and(|known| *known != id);
         if is_other {
-            tracing::warn!("settings that were recorded are another instance's: they are forgotten");
+            tracing::warn!(
+                code = %ReasonCode::StateOfOtherInstance,
+                "settings that were recorded are another instance's: they are forgotten"
+            );
             self.parts = Record::default();
             self.take_parts();
         }
@@ -236,7 +240,10 @@ impl Layering {
         let path = self.file.as_ref().map(|file| file.path().display().to_string()).unwrap_or_default();
         let was_there = self.parts.file.is_some();
         if *found == Ok(None) && !was_there {
-            tracing::warn!(path, "ENID_SETTINGS_FILE: there is no such file (yet): no class of nodes applies");
+            tracing::warn!(
+                code = %ReasonCode::SettingsFileMissing, path,
+                "ENID_SETTINGS_FILE: there is no such file (yet): no class of nodes applies"
+            );
         }
         let read = match found {
             Ok(Some(text)) => classes(text),
@@ -279,7 +286,10 @@ impl Layering {
         if mistakes.is_empty() && *before != self.mistakes {
             tracing::info!("the settings of this node have no mistake any more");
         } else if *before != self.mistakes {
-            tracing::error!(?mistakes, "settings of this node cannot be used: what was there before holds");
+            tracing::error!(
+                code = %ReasonCode::ConfigurationInvalid, ?mistakes,
+                "settings of this node cannot be used: what was there before holds"
+            );
         }
         let path = self.file.as_ref().map(|file| file.path().display().to_string());
         let missing = self.file.as_ref().filter(|file| file.last() == Some(&Ok(None)) && self.parts.file.is_none());
@@ -297,7 +307,7 @@ impl Layering {
         }
         tracing::info!(changes = ?told(before, now), "settings of this node have changed");
         now.notes.iter().filter(|note| !before.notes.contains(note)).for_each(|note| {
-            tracing::warn!(variable = note.variable, "{}", note.text);
+            tracing::warn!(code = %ReasonCode::SettingIneffective, variable = note.variable, "{}", note.text);
         });
         if before.config.live() != now.config.live() {
             ends.inbox.event(Event::SettingsChanged(Box::new(now.config.live())));

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use ipamd_core::Event;
 use ipamd_core::ids::MacAddr;
+use ipamd_core::reason::ReasonCode;
 use netlink_packet_core::NetlinkPayload;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
@@ -29,8 +30,15 @@ const PAUSE: Duration = Duration::from_secs(5);
 pub(crate) async fn listen(veth_prefix: String, inbox: Inbox) {
     loop {
         match listen_once(&veth_prefix, &inbox).await {
-            Ok(()) => tracing::warn!("the kernel's link events ended, listening anew"),
-            Err(error) => tracing::warn!(%error, "the kernel's link events cannot be had, trying again"),
+            Ok(()) => {
+                tracing::warn!(code = %ReasonCode::KernelEventsLost, "the kernel's link events ended, listening anew")
+            }
+            Err(error) => {
+                tracing::warn!(
+                    code = %ReasonCode::KernelEventsLost, %error,
+                    "the kernel's link events cannot be had, trying again"
+                )
+            }
         }
         tokio::time::sleep(PAUSE).await;
     }
@@ -67,7 +75,9 @@ async fn tell_all(veth_prefix: &str, inbox: &Inbox) {
     let Ok(observed) = tokio::task::spawn_blocking(move || host::observe(&prefix)).await else { return };
     match observed {
         Ok(view) => view.link_macs.into_iter().for_each(|mac| inbox.event(Event::LinkAppeared { mac })),
-        Err(error) => tracing::warn!(error = %chain(&error), "links cannot be listed"),
+        Err(error) => {
+            tracing::warn!(code = %ReasonCode::KernelUnreadable, error = %chain(&error), "links cannot be listed")
+        }
     }
 }
 

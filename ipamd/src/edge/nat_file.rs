@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use ipamd_core::Event;
 use ipamd_core::config::{NatBlocks, parse_nat_file};
+use ipamd_core::reason::ReasonCode;
 use tokio::sync::watch;
 
 use super::watched_file::{Found, WatchedFile, pause};
@@ -52,6 +53,7 @@ impl NatFile {
         // Once, and again when it has gone.
         if *found == Ok(None) {
             tracing::warn!(
+                code = %ReasonCode::SnatFileMissing,
                 path,
                 "ENID_SNAT_FILE: there is no such file (yet): what the variables say holds until there is one"
             );
@@ -66,6 +68,7 @@ impl NatFile {
                 self.blocks = blocks;
             }
             Err(error) => tracing::error!(
+                code = %ReasonCode::SnatFileInvalid,
                 path, error, blocks = ?self.blocks,
                 "the file of ENID_SNAT_FILE cannot be used, the lists stay as they were"
             ),

@@ -9,6 +9,8 @@ use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
+use ipamd_core::reason::ReasonCode;
+
 /// Tells that the daemon serves.
 pub(crate) fn ready(socket: Option<&str>) {
     tell(socket, "READY=1\nSTATUS=serving the plugin's socket\n");
@@ -22,7 +24,7 @@ pub(crate) fn stopping(socket: Option<&str>) {
 fn tell(socket: Option<&str>, words: &str) {
     let Some(socket) = socket.filter(|socket| !socket.is_empty()) else { return };
     if let Err(error) = send(socket, words) {
-        tracing::warn!(socket, %error, "systemd cannot be told (NOTIFY_SOCKET)");
+        tracing::warn!(code = %ReasonCode::SystemdNotTold, socket, %error, "systemd cannot be told (NOTIFY_SOCKET)");
     }
 }
 

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use ipam_api::state::{BOOT_ID, READY};
 use ipamd_core::Core;
+use ipamd_core::reason::ReasonCode;
 use tokio::sync::watch;
 
 /// The id of this boot, without the newline.
@@ -55,7 +56,12 @@ impl ReadyMarker {
                 self.written = true;
                 tracing::info!(path = %self.path.display(), "first address of this boot proven: ready");
             }
-            Err(error) => tracing::warn!(path = %self.path.display(), %error, "the ready marker cannot be written yet"),
+            Err(error) => {
+                tracing::warn!(
+                    code = %ReasonCode::StateNotDurable, path = %self.path.display(), %error,
+                    "the ready marker cannot be written yet"
+                )
+            }
         }
     }
 

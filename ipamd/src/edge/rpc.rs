@@ -121,6 +121,16 @@ impl Backend {
         }
     }
 
+    /// Says so to everybody by the same code: the log, those who watch, the API server, the plugin.
+    fn refuse(&self, call: &observer::Call<'_>, refusal: &Refusal) -> Response<AddNetworkReply> {
+        let observer::Call { key, pod, took } = call;
+        let waited_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        tracing::warn!(key, %pod, code = %refusal.code, waited_ms, "refused: {}", refusal.cause);
+        self.reporter.refused(pod, refusal);
+        self.observer.refused(call, refusal);
+        Response::new(refused(&wire_refusal(refusal)))
+    }
+
     fn added(&self, allocated: &Allocated) -> AddNetworkReply {
         AddNetworkReply {
             success: true,
@@ -162,16 +172,18 @@ impl CniBackend for Backend {
         let call = request.into_inner();
         check_version(&call.client_version).map_err(|status| *status)?;
         let started = clock::boot();
+        let pod = PodRef { namespace: call.k8s_pod_namespace, name: call.k8s_pod_name };
         let Some(key) = key(&call.network_name, &call.container_id, &call.if_name) else {
-            return Ok(Response::new(refused(&invalid("container id, link name and network name must not be empty"))));
+            let cause = "container id, link name and network name must not be empty";
+            return Ok(self.refuse(&observer::Call { key: "", pod: &pod, took: Duration::ZERO }, &invalid(cause)));
         };
+        let text = key.to_string();
         if call.requires_multi_nic_attachment {
-            return Ok(Response::new(refused(&invalid("pods on several network cards are not supported"))));
+            let cause = "pods on several network cards are not supported";
+            return Ok(self.refuse(&observer::Call { key: &text, pod: &pod, took: Duration::ZERO }, &invalid(cause)));
         }
         let budget = call.wait_budget_ms.map_or(ADD_BUDGET, |ms| Duration::from_millis(ms.into())).min(ADD_BUDGET);
-        let pod = PodRef { namespace: call.k8s_pod_namespace, name: call.k8s_pod_name };
         let request = self.request_id();
-        let text = key.to_string();
         let event = Event::AddRequested {
             request,
             key,
@@ -193,12 +205,7 @@ impl CniBackend for Backend {
             Reply::Add { result: Err(refusal), .. } if refusal.code == ReasonCode::Stopping => {
                 Err(Status::unavailable(refusal.cause))
             }
-            Reply::Add { result: Err(refusal), .. } => {
-                tracing::warn!(key = text, %pod, code = %refusal.code, waited_ms, "refused: {}", refusal.cause);
-                self.reporter.refused(&pod, &refusal);
-                self.observer.refused(&call, &refusal);
-                Ok(Response::new(refused(&wire_refusal(&refusal))))
-            }
+            Reply::Add { result: Err(refusal), .. } => Ok(self.refuse(&call, &refusal)),
             Reply::Del { .. } | Reply::Gc { .. } => Err(Status::internal("bug: another call's answer to an ADD")),
         }
     }
@@ -308,9 +315,9 @@ fn wire_refusal(refusal: &Refusal) -> WireRefusal {
     }
 }
 
-/// A request that can never be served: no code of the core's.
-fn invalid(cause: &str) -> WireRefusal {
-    WireRefusal { code: "InvalidRequest".to_owned(), cause: cause.to_owned(), retry_after_ms: None }
+/// A request that can never be served.
+fn invalid(cause: &str) -> Refusal {
+    Refusal { code: ReasonCode::InvalidRequest, cause: cause.to_owned(), retry_after: None }
 }
 
 fn refused(refusal: &WireRefusal) -> AddNetworkReply {

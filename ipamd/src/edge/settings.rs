@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use datapath::apply::ApplyError;
 use datapath::apply::ledger::Ledger;
+use ipamd_core::reason::ReasonCode;
 
 use crate::telemetry::chain;
 
@@ -40,7 +41,10 @@ pub(crate) fn open(state_folder: &Path, boot_id: &str, unix_seconds: i64) -> Res
     let (path, aside) = (state_folder.join(NAME), state_folder.join(format!("{ASIDE}{unix_seconds}")));
     let failed = |source| ApplyError::Record { doing: "setting aside", path: path.clone(), source };
     fs::rename(&path, &aside).map_err(failed)?;
-    tracing::error!(error = %chain(&damage), aside = %aside.display(), "the file of settings was set aside");
+    tracing::error!(
+        code = %ReasonCode::StateFileUnreadable, error = %chain(&damage), aside = %aside.display(),
+        "the file of settings was set aside"
+    );
     Ok(Ledger::empty(&path, boot_id))
 }
 

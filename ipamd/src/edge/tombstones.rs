@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use ipam_api::state::TOMBSTONES;
 use ipamd_core::ids::AllocationKey;
+use ipamd_core::reason::ReasonCode;
 use rustix::fs::inotify;
 use serde::Deserialize;
 use tokio::io::Interest;
@@ -57,7 +58,10 @@ impl Tombstones {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
             Err(error) => {
-                tracing::warn!(folder = %self.folder.display(), %error, "tombstones cannot be read, trying again");
+                tracing::warn!(
+                    code = %ReasonCode::StateFileUnreadable, folder = %self.folder.display(), %error,
+                    "tombstones cannot be read, trying again"
+                );
                 return Vec::new();
             }
         };
@@ -82,7 +86,10 @@ impl Tombstones {
         let Some(path) = self.files.remove(key) else { return };
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(path = %path.display(), %error, "a tombstone cannot be removed, it will be found again");
+                tracing::warn!(
+                    code = %ReasonCode::StateNotDurable, path = %path.display(), %error,
+                    "a tombstone cannot be removed, it will be found again"
+                );
             }
             _ => {}
         }
@@ -141,7 +148,10 @@ fn set_aside(path: &Path) {
     let mut name = OsString::from(path);
     name.push(format!(".corrupt-{}", clock::now().unix_nanos / 1_000_000_000));
     let renamed = fs::rename(path, &name);
-    tracing::warn!(path = %path.display(), ?renamed, "a tombstone cannot be parsed: set aside");
+    tracing::warn!(
+        code = %ReasonCode::StateFileUnreadable, path = %path.display(), ?renamed,
+        "a tombstone cannot be parsed: set aside"
+    );
 }
 
 #[cfg(test)]

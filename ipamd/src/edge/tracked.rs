@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use datapath::apply::{ApplyError, conntrack};
 use ipamd_core::event::{LostConnections, TrackedConnections};
+use ipamd_core::reason::ReasonCode;
 use ipamd_core::{BootTime, Event};
 
 use crate::clock;
@@ -39,7 +40,10 @@ impl Tracked {
         }
         let was_failed = std::mem::replace(&mut self.failed, failure.is_some());
         if let Some((what, error)) = failure.filter(|_| !was_failed) {
-            tracing::warn!(error = %chain(&error), "it cannot be told {what}, trying on");
+            tracing::warn!(
+                code = %ReasonCode::KernelUnreadable, error = %chain(&error),
+                "it cannot be told {what}, trying on"
+            );
         }
     }
 }

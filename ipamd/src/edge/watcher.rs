@@ -15,6 +15,7 @@ use std::time::Duration;
 use datapath::apply::ApplyError;
 use datapath::apply::watch::{Changes, Watcher};
 use ipamd_core::Event;
+use ipamd_core::reason::ReasonCode;
 use ipamd_core::repair::KernelChange;
 
 use crate::inbox::Inbox;
@@ -33,7 +34,10 @@ pub(crate) fn start(inbox: Inbox) -> io::Result<()> {
 fn listen(inbox: &Inbox) {
     loop {
         if let Err(error) = listen_once(inbox) {
-            tracing::warn!(error = %chain(&error), "the kernel's notifications cannot be had, trying again");
+            tracing::warn!(
+                code = %ReasonCode::KernelEventsLost, error = %chain(&error),
+                "the kernel's notifications cannot be had, trying again"
+            );
         }
         std::thread::sleep(PAUSE);
         // Whatever happened meanwhile was not heard.

@@ -183,10 +183,8 @@ const FAILED: &[Surface] = &[CniError, PodEvent, NodeEvent, Condition, Status, L
 const NOTICED: &[Surface] = &[NodeEvent, Log, Metric];
 /// The same, and it is part of the state.
 const STANDING: &[Surface] = &[NodeEvent, Status, Log, Metric];
-/// Said once, not worth an Event.
+/// Said, not worth an Event.
 const LOGGED: &[Surface] = &[Log, Metric];
-/// The same, and it is part of the state.
-const NOTED: &[Surface] = &[Status, Log, Metric];
 /// A condition of the Node.
 const SHOWN: &[Surface] = &[Condition];
 /// The plugin's word.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipamd_core::BootTime;
+use ipamd_core::reason::ReasonCode;
 use ipamd_core::snapshot::KubernetesSnapshot;
 
 use crate::clock;
@@ -137,7 +138,10 @@ impl Status {
             }
         }
         if state.errors.insert(work, error.clone()).is_none() {
-            tracing::warn!(error, "{} fails, trying again; pods are served all the same", work.text());
+            tracing::warn!(
+                code = %ReasonCode::ApiServerUnavailable, error,
+                "{} fails, trying again; pods are served all the same", work.text()
+            );
         }
     }
 

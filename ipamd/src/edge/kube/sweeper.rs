@@ -20,6 +20,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use ipamd_core::election::{Answer, Call, Elected, Election, Lease as Held, Pace};
+use ipamd_core::reason::ReasonCode;
 use ipamd_core::{Config, Event, Snapshot};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{Api, GetParams, Patch, PatchParams, PostParams};
@@ -129,7 +130,10 @@ impl Sweeper {
                 None => return self.give_up(election).await,
             }
             if snapshot.sweep.is_denied && matches!(election.elected(now), Elected::ThisNode { .. }) {
-                tracing::warn!("this node's role may not sweep leaked ENIs: another node is to do it");
+                tracing::warn!(
+                    code = %ReasonCode::SweepDenied,
+                    "this node's role may not sweep leaked ENIs: another node is to do it"
+                );
                 election.stand_down(now + self.pace.look * ASIDE_LOOKS, now);
                 self.inbox.event(Event::SweeperElected(Elected::AnotherNode));
                 told = Elected::AnotherNode;

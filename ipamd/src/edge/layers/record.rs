@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use ipamd_core::reason::ReasonCode;
 use serde::{Deserialize, Serialize};
 
 use crate::edge::place;
@@ -52,7 +53,10 @@ impl RecordFile {
 
     pub(super) fn read(&mut self) -> Record {
         let found = place::read(&self.path).unwrap_or_else(|error| {
-            tracing::warn!(error = chain(&error), "the record of settings cannot be read and is done without");
+            tracing::warn!(
+                code = %ReasonCode::StateFileUnreadable, error = chain(&error),
+                "the record of settings cannot be read and is done without"
+            );
             None
         });
         let Some(bytes) = found else { return Record::default() };
@@ -62,7 +66,10 @@ impl RecordFile {
                 record
             }
             Err(error) => {
-                tracing::warn!(path = %self.path.display(), %error, "the record of settings is damaged and is done without");
+                tracing::warn!(
+                    code = %ReasonCode::StateFileUnreadable, path = %self.path.display(), %error,
+                    "the record of settings is damaged and is done without"
+                );
                 Record::default()
             }
         }
@@ -81,6 +88,7 @@ impl RecordFile {
         match place::place(&self.path, &bytes, MODE) {
             Ok(_) => self.written = Some(record.clone()),
             Err(error) => tracing::warn!(
+                code = %ReasonCode::StateNotDurable,
                 error = chain(&error),
                 "settings cannot be recorded: after a restart they hold once file and API server have been read again"
             ),

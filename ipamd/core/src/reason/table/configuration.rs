@@ -2,7 +2,7 @@
 //! Rows of settings: the environment, files, annotations, and what the configuration list says.
 
 use super::Surface::{Condition, Log, Metric, NodeEvent, Status};
-use super::{LOGGED, NOTED, ReasonEntry, ReasonKind as Kind, SHOWN, row};
+use super::{NOTICED, ReasonEntry, ReasonKind as Kind, SHOWN, STANDING, row};
 use crate::reason::ReasonCode as Code;
 
 pub(super) const ENTRIES: &[ReasonEntry] = &[
@@ -32,35 +32,35 @@ pub(super) const ENTRIES: &[ReasonEntry] = &[
     row(
         Code::SettingIneffective,
         Kind::Degraded,
-        NOTED,
+        STANDING,
         "variable, its value, why",
         "Remove the variable, or change what the text names. Pods work all the same.",
     ),
     row(
         Code::SettingsFileMissing,
         Kind::Degraded,
-        NOTED,
+        STANDING,
         "path",
         "Create the file (the chart mounts it from a ConfigMap), or unset `ENID_SETTINGS_FILE`. It is looked for every 5 s.",
     ),
     row(
         Code::SnatFileMissing,
         Kind::Degraded,
-        LOGGED,
+        NOTICED,
         "path",
         "Create the file, or unset `ENID_SNAT_FILE`. It is looked for every 5 s.",
     ),
     row(
         Code::SnatFileInvalid,
         Kind::Degraded,
-        LOGGED,
+        NOTICED,
         "path, what is wrong, the lists that hold",
         "Correct the file: JSON with lists `exclude`, `include` and `external_services` of IPv4 blocks. It is read again by itself.",
     ),
     row(
         Code::ConflistNotWritten,
         Kind::Degraded,
-        NOTED,
+        STANDING,
         "folder, what the file system or the template answered",
         "`HOST_CNI_CONFDIR_PATH` must be there and writable, `ENID_CONFLIST_TEMPLATE` valid. Until the list is there the runtime calls \
          the node's network not ready. Tried every 5 s.",
@@ -68,21 +68,21 @@ pub(super) const ENTRIES: &[ReasonEntry] = &[
     row(
         Code::ConflistReplaced,
         Kind::Repair,
-        LOGGED,
+        NOTICED,
         "what was wrong, where it was set aside",
         "Nothing, unless plugins were chained in it that you need: copy them from the file that was set aside into the new list.",
     ),
     row(
         Code::ConflistShadowed,
         Kind::Degraded,
-        NOTED,
+        STANDING,
         "file",
         "Remove the file of another CNI that sorts before 10-aws.conflist, or rename it: pods go to that CNI.",
     ),
     row(
         Code::IntrospectionUnavailable,
         Kind::Degraded,
-        LOGGED,
+        NOTICED,
         "address, what it answered",
         "Another program listens there: change `INTROSPECTION_BIND_ADDRESS` or `METRICS_BIND_ADDRESS` (`ss -ltnp` says who). `ipamd \
          status` works all the same by the control socket. Tried again by itself.",

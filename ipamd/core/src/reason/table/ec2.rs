@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Rows of EC2 and instance metadata: calls that fail, and objects that are not as the journal has them.
 
-use super::{FAILED, LOGGED, NOTICED, ReasonEntry, ReasonKind as Kind, row};
+use super::{FAILED, NOTICED, ReasonEntry, ReasonKind as Kind, row};
 use crate::reason::ReasonCode as Code;
 
 pub(super) const ENTRIES: &[ReasonEntry] = &[
@@ -122,7 +122,7 @@ pub(super) const ENTRIES: &[ReasonEntry] = &[
     row(
         Code::SweepDenied,
         Kind::Degraded,
-        LOGGED,
+        NOTICED,
         "-",
         "Another node of the cluster takes over. If all of them may not, allow `ec2:DescribeNetworkInterfaces`, `ec2:CreateTags` and \
          `ec2:DeleteNetworkInterface` (deploy/iam), or set `DISABLE_LEAKED_ENI_CLEANUP`.",
@@ -130,7 +130,7 @@ pub(super) const ENTRIES: &[ReasonEntry] = &[
     row(
         Code::CredentialsStale,
         Kind::Degraded,
-        LOGGED,
+        NOTICED,
         "what metadata answered",
         "Nothing yet: calls go on with the old keys. If it stays until these expire, Ec2Denied follows: see that the instance has its \
          role (`aws sts get-caller-identity` on the node) and that metadata answers (`ipamd doctor`).",

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Rows of the node's network: the kernel, what others do to it, host ports, the container runtime.
 
-use super::Surface::{Log, Metric, PluginLog};
+use super::Surface::{Log, Metric, NodeEvent, PluginLog};
 use super::{FAILED, LOGGED, NOTICED, ReasonEntry, ReasonKind as Kind, STANDING, row};
 use crate::reason::ReasonCode as Code;
 
@@ -60,7 +60,7 @@ pub(super) const ENTRIES: &[ReasonEntry] = &[
     row(
         Code::KernelEventsLost,
         Kind::Degraded,
-        LOGGED,
+        NOTICED,
         "what the kernel answered, if it did",
         "Nothing: everything is looked at anew. Often: something changes the node's network so fast that notifications overflow; \
          raise `net.core.rmem_max`.",
@@ -138,7 +138,7 @@ pub(super) const ENTRIES: &[ReasonEntry] = &[
     row(
         Code::EarlyDemuxOn,
         Kind::Degraded,
-        LOGGED,
+        NOTICED,
         "-",
         "`sysctl -w net.ipv4.tcp_early_demux=0` on the node (or in its sysctl.d), or let the daemon write /proc/sys (the chart's \
          init container).",
@@ -146,14 +146,14 @@ pub(super) const ENTRIES: &[ReasonEntry] = &[
     row(
         Code::LinkGroupForeign,
         Kind::Degraded,
-        LOGGED,
+        NOTICED,
         "link, ENI id, group",
         "`ip link set dev LINK group 0`, and keep others from setting it: from the next look at the network on node ports are answered.",
     ),
     row(
         Code::EgressImpossible,
         Kind::Degraded,
-        &[Log, PluginLog, Metric],
+        &[PluginLog, NodeEvent, Log, Metric],
         "what is missing",
         "Give the primary ENI an IPv6 address and the node an IPv6 default route, or unset `ENABLE_V6_EGRESS`. Pods that come later \
          find it without a restart.",
@@ -161,7 +161,7 @@ pub(super) const ENTRIES: &[ReasonEntry] = &[
     row(
         Code::HostPortClosed,
         Kind::Degraded,
-        LOGGED,
+        NOTICED,
         "port, pod, who has it",
         "Two pods ask for one host port of the node: the later one keeps it closed. Change or remove `hostPort` of one, or keep them \
          apart by anti-affinity.",
@@ -169,21 +169,21 @@ pub(super) const ENTRIES: &[ReasonEntry] = &[
     row(
         Code::HostPortsUnreadable,
         Kind::Degraded,
-        LOGGED,
+        NOTICED,
         "what the kernel or the folder answered",
         "It is looked at again in 20 s. If it stays, see the folder hostports in the state folder, and `nft list table ip enid_hostports`.",
     ),
     row(
         Code::VethsNotCollected,
         Kind::Degraded,
-        LOGGED,
+        NOTICED,
         "what the kernel answered",
         "Nothing: tried again in a minute. They belong to nobody.",
     ),
     row(
         Code::LegacyRulesLeft,
         Kind::Degraded,
-        LOGGED,
+        NOTICED,
         "the command that removes them",
         "Run the command of the text once on the node, or reboot it: until then the reference's rules go on translating by its old \
          lists (docs/takeover.md).",
@@ -191,7 +191,7 @@ pub(super) const ENTRIES: &[ReasonEntry] = &[
     row(
         Code::LeftoversRemain,
         Kind::Degraded,
-        &[Log, PluginLog, Metric],
+        &[PluginLog, NodeEvent, Log, Metric],
         "what the kernel answered, or the command that removes them",
         "Restart the daemon to try again, or remove them by hand; docs/takeover.md names the chains.",
     ),

@@ -2,14 +2,14 @@
 //! Rows of Kubernetes: the API server, kubelet's max-pods.
 
 use super::Surface::{Condition, NodeEvent};
-use super::{NOTED, NOWHERE, ReasonEntry, ReasonKind as Kind, SHOWN, row};
+use super::{NOWHERE, ReasonEntry, ReasonKind as Kind, SHOWN, STANDING, row};
 use crate::reason::ReasonCode as Code;
 
 pub(super) const ENTRIES: &[ReasonEntry] = &[
     row(
         Code::ApiServerUnavailable,
         Kind::Degraded,
-        NOTED,
+        STANDING,
         "which read or write, what the API server answered",
         "Pods are served all the same; conditions, events and annotations wait. 403: the chart's ClusterRole is missing or older. \
          Otherwise `CLUSTER_ENDPOINT`, `KUBERNETES_SERVICE_HOST` or `KUBECONFIG`, and whether the node reaches it.",

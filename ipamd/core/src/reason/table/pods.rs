@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Rows of what an ADD waits for or is refused with: the pool, its places, its limits.
 
+use super::Surface::{CniError, Log, Metric, PluginLog, PodEvent};
 use super::{FAILED, LOGGED, NOTICED, NOWHERE, REFUSED, REFUSED_ALONE, ReasonEntry, ReasonKind as Kind, SHOWN, row};
 use crate::reason::ReasonCode as Code;
 
@@ -94,7 +95,7 @@ pub(super) const ENTRIES: &[ReasonEntry] = &[
     row(
         Code::InvalidRequest,
         Kind::Refusal,
-        REFUSED_ALONE,
+        &[CniError, PluginLog, PodEvent, Log, Metric],
         "what is wrong with the request",
         "Whoever calls the daemon must say container id, link name and network name, and no multi-NIC: remove the annotation \
          `k8s.amazonaws.com/nicConfig` from the pod; install the plugin that came with the daemon (`ipamd install`).",

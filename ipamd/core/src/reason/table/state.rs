@@ -2,7 +2,7 @@
 //! Rows of what the daemon keeps on disk, and of its start.
 
 use super::Surface::Log;
-use super::{FAILED, LOGGED, NOTED, ReasonEntry, ReasonKind as Kind, row};
+use super::{FAILED, NOTICED, ReasonEntry, ReasonKind as Kind, STANDING, row};
 use crate::reason::ReasonCode as Code;
 
 pub(super) const ENTRIES: &[ReasonEntry] = &[
@@ -18,7 +18,7 @@ pub(super) const ENTRIES: &[ReasonEntry] = &[
     row(
         Code::JournalUnreadable,
         Kind::Degraded,
-        NOTED,
+        STANDING,
         "file, what is wrong with it, where it was set aside",
         "Nothing is lost that runs: pods' addresses are read from the kernel's links, ENIs from EC2, and the rest waits one cooldown. \
          `ipamd status` has what was adopted or dropped. Keep the file that was set aside and report it.",
@@ -26,7 +26,7 @@ pub(super) const ENTRIES: &[ReasonEntry] = &[
     row(
         Code::StateOfOtherInstance,
         Kind::Degraded,
-        NOTED,
+        STANDING,
         "-",
         "The state folder was copied: usually an image was made of a node that ran. It lies on a tmpfs for that reason; remove it \
          from the image.",
@@ -34,42 +34,42 @@ pub(super) const ENTRIES: &[ReasonEntry] = &[
     row(
         Code::JournalOfOtherBoot,
         Kind::Passing,
-        NOTED,
+        STANDING,
         "both boot ids",
         "Nothing, after a reboot. It is only seen where the state folder is not on a tmpfs.",
     ),
     row(
         Code::AllocationDropped,
         Kind::Repair,
-        NOTED,
+        STANDING,
         "how many, whose",
         "Nothing: their pods have ended. The addresses rest for one cooldown.",
     ),
     row(
         Code::AllocationConflict,
         Kind::Repair,
-        NOTED,
+        STANDING,
         "address, both sandboxes",
         "The first keeps the address. If the second's pod runs, delete it. ipam.json was written by something else, or by hand.",
     ),
     row(
         Code::Ipv6AllocationDropped,
         Kind::Repair,
-        NOTED,
+        STANDING,
         "sandbox",
         "This version serves IPv4 clusters. Do not take IPv6 nodes over.",
     ),
     row(
         Code::AllocationUnconfirmed,
         Kind::Repair,
-        NOTED,
+        STANDING,
         "address",
         "Nothing: the daemon ended between two writes, and the address waits one cooldown.",
     ),
     row(
         Code::StateFileUnreadable,
         Kind::Degraded,
-        LOGGED,
+        NOTICED,
         "file, what is wrong with it, where it was set aside",
         "A tombstone: its DEL is lost, and the address is found free a minute later. Settings in force: they are read anew. Settings of \
          the node: an uninstall does not put sysctls back that this file knew. The file that was set aside shows what was in it.",
@@ -77,7 +77,7 @@ pub(super) const ENTRIES: &[ReasonEntry] = &[
     row(
         Code::TakenOver,
         Kind::Passing,
-        LOGGED,
+        NOTICED,
         "seconds between both files, where the older was set aside",
         "Nothing (docs/takeover.md).",
     ),
@@ -99,21 +99,21 @@ pub(super) const ENTRIES: &[ReasonEntry] = &[
     row(
         Code::LogLevelUnchanged,
         Kind::Degraded,
-        LOGGED,
+        NOTICED,
         "what was in the way",
         "Restart the daemon: it starts with the level of its settings.",
     ),
     row(
         Code::ConnectionRefused,
         Kind::Degraded,
-        LOGGED,
+        NOTICED,
         "the peer's user id or what it sent",
         "The socket is for root and the daemon's own user. See which program connects to `ENID_SOCKET`.",
     ),
     row(
         Code::SystemdNotTold,
         Kind::Degraded,
-        LOGGED,
+        NOTICED,
         "socket, what it answered",
         "With `Type=notify` systemd ends a daemon that it does not hear of: see NOTIFY_SOCKET in the daemon's environment, and \
          deploy/systemd.",
