@@ -269,7 +269,7 @@ async fn serve_until_stopped(
 /// Without a watch they are found a minute later.
 async fn watch_tombstones(folder: PathBuf, inbox: Inbox) {
     if let Err(error) = tombstones::watch(&folder, &inbox).await {
-        tracing::warn!(%error, "tombstones cannot be watched for, they are looked for every minute");
+        tracing::warn!(code = %ReasonCode::StateFileUnreadable, %error, "tombstones cannot be watched for, they are looked for every minute");
     }
 }
 
