@@ -19,7 +19,10 @@ fn file(name: &str) -> String {
 
 /// Holds what lies between the two marks to `table`, or rewrites it.
 fn hold(page: &str, mark: &str, table: &str) -> String {
-    let (begin, end) = (format!("<!-- {mark}: generated from ipamd/core/src/metrics, held by a test -->\n"), format!("<!-- end of {mark} -->"));
+    let (begin, end) = (
+        format!("<!-- {mark}: generated from ipamd/core/src/metrics, held by a test -->\n"),
+        format!("<!-- end of {mark} -->"),
+    );
     let start = page.find(&begin).unwrap_or_else(|| panic!("no {begin}")) + begin.len();
     let stop = start + page[start..].find(&end).unwrap_or_else(|| panic!("no {end}"));
     if std::env::var_os("ENID_BLESS").is_none() {
@@ -74,7 +77,8 @@ fn series() -> BTreeMap<String, Family> {
         Kind::Summary => vec!["_sum", "_count"],
         Kind::Counter | Kind::Gauge => vec![""],
     };
-    let all = ALL.iter().flat_map(|family| parts(family).into_iter().map(|part| (format!("{}{part}", family.name), *family)));
+    let all =
+        ALL.iter().flat_map(|family| parts(family).into_iter().map(|part| (format!("{}{part}", family.name), *family)));
     all.collect()
 }
 

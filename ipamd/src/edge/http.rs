@@ -92,20 +92,28 @@ pub(crate) fn control_socket(plugin_socket: &Path) -> PathBuf {
     plugin_socket.with_file_name("enid.sock")
 }
 
-/// Serves at all places for ever.
-pub(crate) fn start(state: &Introspection) {
-    let config = &state.config;
+/// Serves at all places for ever, on a thread of its own: a loop that does not turn, or that waits for a disk, must not take its
+/// probes and figures with it.
+pub(crate) fn start(state: Introspection) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let thread = std::thread::Builder::new().name("http".to_owned());
+    thread.spawn(move || runtime.block_on(serve_all(state)))?;
+    Ok(())
+}
+
+async fn serve_all(state: Introspection) {
+    let config = state.config.clone();
     let control = control_socket(&config.socket);
     let everything = router(state.clone());
-    tokio::spawn(keep("commands", move || serve_control(control.clone(), everything.clone())));
     if let Some(bind) = config.introspection.clone() {
-        let router = router(state.clone());
+        let router = everything.clone();
         tokio::spawn(keep("introspection", move || serve_at(bind.clone(), router.clone())));
     }
     if let Some(address) = config.metrics {
-        let router = only_metrics(state.clone());
+        let router = only_metrics(state);
         tokio::spawn(keep("metrics", move || serve_at(Bind::Tcp(address), router.clone())));
     }
+    keep("commands", move || serve_control(control.clone(), everything.clone())).await;
 }
 
 /// Serves again when serving ends; what is in the way is said once, and again when it is something else.

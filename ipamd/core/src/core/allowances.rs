@@ -103,7 +103,10 @@ mod tests {
         assert_eq!(told(&mut allowances, 0, &[("pps", 7), ("linklocal", 0)]), None, "from before");
         assert_eq!(told(&mut allowances, 30, &[("pps", 7), ("linklocal", 0)]), None);
         let text = told(&mut allowances, 60, &[("pps", 9), ("linklocal", 5)]).unwrap();
-        assert!(text.contains("eni-1: 5 over the packets a second to DNS, metadata and time, 2 over the packets a second"), "{text}");
+        assert!(
+            text.contains("eni-1: 5 over the packets a second to DNS, metadata and time, 2 over the packets a second"),
+            "{text}"
+        );
         assert_eq!(told(&mut allowances, 90, &[("pps", 20), ("linklocal", 5)]), None);
         let text = told(&mut allowances, 660, &[("pps", 22), ("linklocal", 5)]).unwrap();
         assert!(text.contains("eni-1: 13 over the packets a second)"), "{text}");
@@ -116,7 +119,10 @@ mod tests {
         assert_eq!(told(&mut allowances, 0, &[("pps", 100)]), None);
         assert_eq!(told(&mut allowances, 30, &[("pps", 3)]), None, "the driver was loaded again");
         assert!(told(&mut allowances, 60, &[("pps", 4)]).is_some_and(|text| text.contains("1 over the packets")));
-        assert!(told(&mut allowances, 700, &[("pps", 4), ("bw_in", 2)]).is_some_and(|text| text.contains("2 over the bandwidth in")));
+        assert!(
+            told(&mut allowances, 700, &[("pps", 4), ("bw_in", 2)])
+                .is_some_and(|text| text.contains("2 over the bandwidth in"))
+        );
     }
 
     #[test]

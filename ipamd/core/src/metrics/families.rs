@@ -103,6 +103,8 @@ families! {
         "ADDs that wait for an address.";
     ADD_OLDEST_WAIT = Kind::Gauge, "ipamd_add_oldest_wait_seconds" []
         "For how long the first of them has waited.";
+    ADD_POSSIBLE = Kind::Gauge, "ipamd_add_possible" []
+        "1 while an ADD that comes now would get an address in time, as far as is known.";
     REASON = Kind::Counter, "ipamd_reason_total" ["code"]
         "How often a reason was given: refusals, and what the log said with a code.";
     REASON_ACTIVE = Kind::Gauge, "ipamd_reason_active" ["code"]
@@ -144,7 +146,7 @@ families! {
     EVENTS_DROPPED = Kind::Counter, "ipamd_events_dropped_total" []
         "Kubernetes events and the like that were given up.";
     LOOP_AGE = Kind::Gauge, "ipamd_loop_age_seconds" []
-        "For how long the daemon's loop has not turned; it turns every 5 s at least.";
+        "How far the daemon's loop is behind the time by which it had to turn; 0 while it waits as it should.";
     SERVING = Kind::Gauge, "ipamd_serving" []
         "1 once an address of this boot was proven.";
     API_SERVER = Kind::Gauge, "ipamd_api_server_connected" []
@@ -220,13 +222,28 @@ pub const EC2_ACTIONS: [&str; 11] = [
 
 /// The reference's families that are not served, and why.
 pub const LEFT_OUT: &[(&str, &str)] = &[
-    ("awscni_assigned_ip_per_cidr", "a series for every address that a pod ever had; `ipamd_addresses` has them by ENI and state"),
-    ("awscni_ipamd_error_count", "its label names functions of the reference's source; `ipamd_reason_total` has reasons"),
-    ("awscni_ipamd_action_inprogress", "one of its four loops runs or does not; here calls overlap: `ipamd_enis`, `ipamd_pool_addresses{state=\"coming\"}`"),
-    ("awscni_reconcile_count", "its label names functions of the reference's source; `ipamd_drift_total` and `ipamd_repairs_total`"),
+    (
+        "awscni_assigned_ip_per_cidr",
+        "a series for every address that a pod ever had; `ipamd_addresses` has them by ENI and state",
+    ),
+    (
+        "awscni_ipamd_error_count",
+        "its label names functions of the reference's source; `ipamd_reason_total` has reasons",
+    ),
+    (
+        "awscni_ipamd_action_inprogress",
+        "one of its four loops runs or does not; here calls overlap: `ipamd_enis`, `ipamd_pool_addresses{state=\"coming\"}`",
+    ),
+    (
+        "awscni_reconcile_count",
+        "its label names functions of the reference's source; `ipamd_drift_total` and `ipamd_repairs_total`",
+    ),
     ("awscni_pod_eni_error_count", "there are no branch ENIs"),
     ("awscni_aws_utils_error_count", "there is no such layer; `ipamd_ec2_calls_total` has every failure"),
-    ("awscni_ipamd_node_initialization_duration_seconds", "the node is set up while pods are served; `ipamd_serving` says when it could be"),
+    (
+        "awscni_ipamd_node_initialization_duration_seconds",
+        "the node is set up while pods are served; `ipamd_serving` says when it could be",
+    ),
     ("awscni_connmark_backend", "it is always nf_tables"),
     ("awscni_connmark_reconcile_total", "`ipamd_kernel_looks_total` and `ipamd_repairs_total` have it for all rules"),
     ("go_*", "there is no Go"),

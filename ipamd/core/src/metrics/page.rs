@@ -118,10 +118,10 @@ mod tests {
     use super::*;
     use crate::metrics::Book;
 
-    const GAUGE: Family = Family { name: "b_gauge", kind: Kind::Gauge, labels: &["x", "y"], help: "two\nlines \\ and \"" };
+    const GAUGE: Family =
+        Family { name: "b_gauge", kind: Kind::Gauge, labels: &["x", "y"], help: "two\nlines \\ and \"" };
     const BARE: Family = Family { name: "a_bare", kind: Kind::Counter, labels: &[], help: "no labels" };
-    const SIZES: Family =
-        Family { name: "c_sizes", kind: Kind::Histogram(&[0.5, 1.0]), labels: &["x"], help: "sizes" };
+    const SIZES: Family = Family { name: "c_sizes", kind: Kind::Histogram(&[0.5, 1.0]), labels: &["x"], help: "sizes" };
     const ALONE: Family = Family { name: "d_alone", kind: Kind::Histogram(&[1.0]), labels: &[], help: "alone" };
     const SUM: Family = Family { name: "e_sum", kind: Kind::Summary, labels: &["x"], help: "sum and count" };
 

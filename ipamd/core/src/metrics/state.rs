@@ -37,6 +37,7 @@ pub fn write(snapshot: &Snapshot, also: &[ReasonCode], page: &mut Page) {
     for code in ReasonCode::ALL.iter().copied() {
         page.count(&family::REASON_ACTIVE, &[&code.to_string()], u64::from(holds(&code)));
     }
+    page.count(&family::ADD_POSSIBLE, &[], u64::from(snapshot.supply.code.is_none()));
     page.count(&family::SERVING, &[], u64::from(snapshot.serving));
     page.count(&family::API_SERVER, &[], u64::from(snapshot.kubernetes.state == "connected"));
     page.count(&family::EVENTS_DROPPED, &[], snapshot.kubernetes.dropped);
@@ -46,11 +47,12 @@ pub fn write(snapshot: &Snapshot, also: &[ReasonCode], page: &mut Page) {
 /// The reasons that hold now.
 #[must_use]
 pub fn active(snapshot: &Snapshot) -> BTreeSet<ReasonCode> {
-    let is_filling = snapshot.connections.is_some_and(|found| {
-        found.max > 0 && found.count.saturating_mul(100) >= found.max.saturating_mul(FILLING)
-    });
+    let is_filling = snapshot
+        .connections
+        .is_some_and(|found| found.max > 0 && found.count.saturating_mul(100) >= found.max.saturating_mul(FILLING));
     let denied = snapshot.sweep.is_denied;
-    let is_late = |eni: &EniSnapshot| eni.state == "Configuring" && Duration::from_millis(eni.state_for_ms) >= LATE_AFTER;
+    let is_late =
+        |eni: &EniSnapshot| eni.state == "Configuring" && Duration::from_millis(eni.state_for_ms) >= LATE_AFTER;
     [
         snapshot.supply.code,
         snapshot.why.bound_by,
@@ -187,7 +189,8 @@ fn reference(snapshot: &Snapshot, page: &mut Page) {
     page.count(&family::R_ENI_ALLOCATED, &[], pool.enis.into());
     page.count(&family::R_TOTAL, &[], pool.total.into());
     page.count(&family::R_ASSIGNED, &[], pool.allocated.into());
-    let prefixes: u64 = snapshot.enis.iter().filter(|eni| eni.eni_id.is_some()).map(|eni| u64::from(eni.prefixes)).sum();
+    let prefixes: u64 =
+        snapshot.enis.iter().filter(|eni| eni.eni_id.is_some()).map(|eni| u64::from(eni.prefixes)).sum();
     page.count(&family::R_PREFIXES, &[], prefixes);
     if let Some(max) = pool.max_enis {
         page.count(&family::R_ENI_MAX, &[], max.into());

@@ -49,7 +49,8 @@ fn addresses_are_counted_by_eni_and_state_and_an_eni_that_is_gone_has_no_series(
     let mut addresses: Vec<Value> = (1..).zip(states).map(|(last, state)| address(last, "eni-1", state)).collect();
     addresses.push(address(9, "eni-2", "free"));
     addresses.push(address(10, "eni-gone", "allocated"));
-    let enis = [eni(Some("eni-1"), "Ready", 5, 0), eni(Some("eni-2"), "Configuring", 5, 4), eni(None, "Requested", 7, 0)];
+    let enis =
+        [eni(Some("eni-1"), "Ready", 5, 0), eni(Some("eni-2"), "Configuring", 5, 4), eni(None, "Requested", 7, 0)];
     let found = of(&snapshot(json!({ "addresses": addresses, "enis": enis })), "ipamd_addresses");
     let wanted = [
         ("coming", "eni-1", 0),
@@ -71,7 +72,8 @@ fn addresses_are_counted_by_eni_and_state_and_an_eni_that_is_gone_has_no_series(
 
 #[test]
 fn every_state_of_an_eni_has_a_series_and_what_should_pass_its_age() {
-    let enis = [eni(Some("eni-1"), "Ready", 99_000, 0), eni(None, "Requested", 7_500, 0), eni(None, "Requested", 30, 0)];
+    let enis =
+        [eni(Some("eni-1"), "Ready", 99_000, 0), eni(None, "Requested", 7_500, 0), eni(None, "Requested", 30, 0)];
     let snapshot = snapshot(json!({ "enis": enis }));
     let enis = of(&snapshot, "ipamd_enis");
     assert_eq!(enis.len(), 8, "{enis:?}");
@@ -109,7 +111,8 @@ fn every_reason_has_a_series_and_those_that_hold_are_1() {
 
 #[test]
 fn a_table_of_connections_without_a_limit_is_not_filling() {
-    let connections = TrackedConnections { count: 80, max: 0, lost: Some(LostConnections { dropped: 2, ..Default::default() }) };
+    let connections =
+        TrackedConnections { count: 80, max: 0, lost: Some(LostConnections { dropped: 2, ..Default::default() }) };
     let snapshot = snapshot(json!({ "connections": connections }));
     assert!(!active(&snapshot).contains(&ReasonCode::ConntrackFilling));
     assert_eq!(of(&snapshot, "ipamd_conntrack_entries_max"), <[&str; 0]>::default());
@@ -139,8 +142,21 @@ fn every_outcome_is_listed() {
         Rejected, SubnetExhausted, Throttled, TokenMismatch, Transient, Unknown, WrongState,
     };
     let classes = [
-        AddressLimit, AttachmentLimit, Denied, DeviceIndexTaken, Kernel, LinkMissing, NotFound, PrefixesExhausted,
-        Rejected, SubnetExhausted, Throttled, TokenMismatch, Transient, Unknown, WrongState,
+        AddressLimit,
+        AttachmentLimit,
+        Denied,
+        DeviceIndexTaken,
+        Kernel,
+        LinkMissing,
+        NotFound,
+        PrefixesExhausted,
+        Rejected,
+        SubnetExhausted,
+        Throttled,
+        TokenMismatch,
+        Transient,
+        Unknown,
+        WrongState,
     ];
     let found: BTreeSet<&str> = classes.into_iter().map(outcome).chain(["ok"]).collect();
     assert_eq!(found, BTreeSet::from(OUTCOMES));
