@@ -218,6 +218,7 @@ fn metrics_are_served_where_they_are_asked_for_and_nowhere_when_they_are_off() {
     let outside = SocketAddr::from(([10, 0, 1, 11], PORT));
     let n1 = topology.node("n1");
     scrape::at(n1, outside).expect("on all of the host's addresses");
+    scrape::by_name(n1, outside, "ip-10-0-1-11.ec2.internal:61678").expect("by the node's name");
     scrape::by_socket(n1).expect("at the socket of commands");
     for (settings, open, closed) in
         [(("METRICS_BIND_ADDRESS", "127.0.0.1:9099"), Some(9099), PORT), (("DISABLE_METRICS", "true"), None, 9099)]

@@ -22,11 +22,16 @@ pub(crate) struct Scrape(pub(crate) String);
 
 /// Asks at a TCP address of the node.
 pub(crate) fn at(node: &Node, address: SocketAddr) -> Result<Scrape, String> {
+    by_name(node, address, &address.to_string())
+}
+
+/// The same, with another name for the host.
+pub(crate) fn by_name(node: &Node, address: SocketAddr, host: &str) -> Result<Scrape, String> {
     let text = |error: std::io::Error| error.to_string();
     let asked = node.netns.run(|| {
         let stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(text)?;
         stream.set_read_timeout(Some(PATIENCE)).map_err(text)?;
-        ask(stream, &address.to_string())
+        ask(stream, host)
     });
     asked.map_err(|error| error.to_string())?
 }

@@ -15,8 +15,8 @@
 //! Served at three places: where introspection is bound to (loopback by default); at `enid.sock` beside the plugin's socket, for the
 //! commands of root on this node, whatever else is off; and `/metrics` alone where metrics are bound to.
 //!
-//! Invariants: over TCP only who names the host by an address or as `localhost` is answered, so that no page of the web can read
-//! it through a name of its own that leads here (DNS rebinding); `enid.sock` answers root and the daemon's own user only.
+//! Invariants: over TCP, metrics apart, only who names the host by an address or as `localhost` is answered, so that no page of the
+//! web can read it through a name of its own that leads here (DNS rebinding); `enid.sock` answers root and the daemon's own user only.
 
 #![expect(clippy::disallowed_methods, reason = "waits before it listens again")]
 
@@ -111,7 +111,7 @@ async fn serve_all(state: Introspection) {
     }
     if let Some(address) = config.metrics {
         let router = only_metrics(state);
-        tokio::spawn(keep("metrics", move || serve_at(Bind::Tcp(address), router.clone())));
+        tokio::spawn(keep("metrics", move || serve_metrics(address, router.clone())));
     }
     keep("commands", move || serve_control(control.clone(), everything.clone())).await;
 }
@@ -139,6 +139,11 @@ async fn serve_at(bind: Bind, router: Router) -> io::Result<()> {
         Bind::Tcp(address) => axum::serve(listen(address).await?, router.layer(middleware::from_fn(by_address))).await,
         Bind::Unix(path) => axum::serve(ipam_api::server::bind(&path).await.map_err(io::Error::other)?, router).await,
     }
+}
+
+/// To whoever asks, by whatever name: Prometheus may know a node by its name in DNS, and the figures are no secret.
+async fn serve_metrics(address: SocketAddr, router: Router) -> io::Result<()> {
+    axum::serve(listen(address).await?, router).await
 }
 
 /// Of a kernel without IPv6 every address is every IPv4 address.
