@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test layouts fill decision scale compare simulate soak kill explore build binaries plugin lint fmt fmt-check clippy check-deps limits proto bless bench check check-slim tools localstack moto kube-proxy network-managers runtimes go-callers vm test-vm charts kubernetes manifests image test-image test-upgrade test-cluster
+.PHONY: help demo test layouts fill decision scale compare simulate soak kill explore build binaries plugin lint fmt fmt-check clippy check-deps limits proto bless bench check check-slim tools localstack moto kube-proxy network-managers runtimes go-callers monitoring vm test-vm charts kubernetes manifests image test-image test-upgrade test-cluster
 
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 # In a shell that sourced scripts/sdk.sh this is the folder of one SDK: make chooses anew.
@@ -27,6 +27,7 @@ export ENID_VM ?= $(ENID_BUILD)/enid/vm
 export ENID_RUNTIMES ?= $(ENID_BUILD)/enid/runtimes
 export ENID_CHARTS ?= $(ENID_BUILD)/enid/charts
 export ENID_GO_CALLERS ?= $(ENID_BUILD)/enid/go-callers
+export ENID_MONITORING ?= $(ENID_BUILD)/enid/monitoring
 export ENID_KUBERNETES ?= $(ENID_BUILD)/enid/kubernetes
 
 # Everyday work compiles a slim aws-sdk-ec2; SDK=full takes the crate as published, as a plain `cargo build` does.
@@ -55,7 +56,7 @@ else
 left_out += | binary(vm)
 endif
 
-test: build plugin tools localstack moto kube-proxy network-managers runtimes go-callers charts $(vm_of_test) ## every test but the image's, a whole Kubernetes' and those beside an earlier version (needs root)
+test: build plugin tools localstack moto kube-proxy network-managers runtimes go-callers charts monitoring $(vm_of_test) ## every test but the image's, a whole Kubernetes' and those beside an earlier version (needs root)
 	$(call say,tests)
 	$(call say,LEFT OUT: the image (make test-image builds it and tests it))
 	$(call say,LEFT OUT: a whole Kubernetes (make test-cluster builds one and lives on two nodes of it))
@@ -147,6 +148,9 @@ runtimes: ## unpack containerd 1.x and 2.x, podman, runc and busybox for tests (
 charts: ## install helm, kubectl, hadolint and Kubernetes' schemas into the build folder (amd64)
 	@scripts/charts.sh
 
+monitoring: ## unpack promtool for tests of metrics and alert rules (Debian)
+	@scripts/monitoring.sh
+
 kubernetes: ## build API server, controller manager, scheduler and kubelet 1.20.2 from Debian's source into the build folder (the first time 8 minutes)
 	@scripts/kubernetes.sh
 
@@ -196,7 +200,7 @@ proto: ## regenerate ipam-api/src/generated from the .proto files
 
 bless: ## rewrite golden files from what the code prints now; read the diff
 	@ENID_BLESS=1 cargo test -q -p datapath --lib plan::
-	@ENID_BLESS=1 cargo test -q -p ipamd-core --test readme --test chart --test reasons
+	@ENID_BLESS=1 cargo test -q -p ipamd-core --test readme --test chart --test reasons --test metrics
 
 bench: binaries tools ## measure the host network, ADD and DEL: docs/host-network.md (needs root; builds a release daemon; ONLY="calls packets"; ONLY=sandboxes for a real containerd beside ptp)
 	@scripts/bench.sh $(ONLY)

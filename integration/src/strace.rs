@@ -22,6 +22,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::tools::{ToolError, Tools};
 
@@ -101,6 +102,16 @@ impl Strace {
             format!("-etrace={call}"),
             format!("-einject={call}:error={error}:when={when}"),
         ]);
+        words
+    }
+
+    /// The same, but the calls take so long instead: a disk that does not answer. `call` may be a pattern, `/^rename`.
+    #[must_use]
+    pub fn stalling(&self, thread: u32, call: &str, time: Duration) -> Vec<String> {
+        let mut words = self.program();
+        words.extend(["-qqq", "-o", "/dev/null", "-p"].map(str::to_owned));
+        let inject = format!("-einject={call}:delay_enter={}", time.as_micros());
+        words.extend([thread.to_string(), format!("-etrace={call}"), inject]);
         words
     }
 

@@ -33,6 +33,7 @@ use crate::edge::runner::Runner;
 use crate::edge::store::Store;
 use crate::edge::tombstones::Tombstones;
 use crate::inbox::Input;
+use crate::metrics::{Phase, Verb};
 use crate::observer::Observer;
 
 /// At least this often the loop turns, and looks for tombstones that nobody told it of.
@@ -61,6 +62,13 @@ impl Heartbeat {
     }
 }
 
+/// When the journal was to be written before an answer, and how long that took; `None`: it was as it should be.
+#[derive(Clone, Copy, Debug)]
+struct Written {
+    began: BootTime,
+    took: Option<Duration>,
+}
+
 /// The loop and everything it works effects off with.
 #[derive(Debug)]
 pub(crate) struct Driver {
@@ -75,8 +83,8 @@ pub(crate) struct Driver {
     pub(crate) reporter: Reporter,
     /// Who shows what is done.
     pub(crate) observer: Observer,
-    /// Calls without an answer yet.
-    pub(crate) waiting: HashMap<RequestId, oneshot::Sender<Reply>>,
+    /// Calls without an answer yet, and when each came.
+    pub(crate) waiting: HashMap<RequestId, (oneshot::Sender<Reply>, BootTime)>,
 }
 
 impl Driver {
@@ -110,9 +118,11 @@ impl Driver {
         match input {
             Input::Event(event) => self.feed(event),
             Input::Call { request, event, reply } => {
-                self.waiting.insert(request, reply);
+                self.waiting.insert(request, (reply, clock::boot()));
                 self.feed(event);
             }
+            // Asked while the loop did not turn, by somebody who has gone on without.
+            Input::Snapshot(answer) if answer.is_closed() => {}
             Input::Snapshot(answer) => {
                 let _ = answer.send(self.core.snapshot(clock::now()));
             }
@@ -150,8 +160,13 @@ impl Driver {
 
     fn work_off(&mut self, mut effects: Effects) {
         for _ in 0..PERSIST_ATTEMPTS {
+            let began = clock::boot();
             let written = if effects.persist { self.store.write(&self.core.checkpoint()) } else { Ok(()) };
-            let Err(error) = written else { return self.carry_out(effects) };
+            let took = effects.persist.then(|| clock::boot().since(began));
+            if let Some(took) = took {
+                self.observer.metrics().journal(written.is_ok(), took);
+            }
+            let Err(error) = written else { return self.carry_out(effects, &Written { began, took }) };
             let message = crate::telemetry::chain(&error);
             tracing::error!(
                 code = %ReasonCode::StateNotDurable, error = %message,
@@ -166,14 +181,17 @@ impl Driver {
         );
     }
 
-    fn carry_out(&mut self, effects: Effects) {
+    fn carry_out(&mut self, effects: Effects, written: &Written) {
         let changed = effects.persist || !effects.replies.is_empty();
         // What stands in the way of the next ADD may be another thing now.
         let loud = |notice: &Notice| notice.level > NoticeLevel::Debug;
         let may_matter = effects.notices.iter().any(loud) || effects.actions.iter().any(|action| action.kind.is_ec2());
         let decided = !(effects.actions.is_empty() && effects.notices.is_empty() && effects.replies.is_empty());
         for reply in effects.replies {
-            self.reply(reply);
+            self.reply(reply, written);
+        }
+        for (state, took) in self.core.take_lived() {
+            self.observer.metrics().lived(state, took);
         }
         for action in effects.actions {
             self.start(action);
@@ -199,9 +217,20 @@ impl Driver {
         }
     }
 
-    fn reply(&mut self, reply: Reply) {
-        let (Reply::Add { request, .. } | Reply::Del { request, .. } | Reply::Gc { request, .. }) = &reply;
-        if let Some(waiting) = self.waiting.remove(request) {
+    fn reply(&mut self, reply: Reply, written: &Written) {
+        let (request, verb) = match &reply {
+            Reply::Add { request, result } => {
+                (request, Some(Verb::Add(result.as_ref().err().map(|refusal| refusal.code))))
+            }
+            Reply::Del { request, .. } => (request, Some(Verb::Del)),
+            Reply::Gc { request, .. } => (request, None),
+        };
+        if let Some((waiting, came)) = self.waiting.remove(request) {
+            if let Some(verb) = verb {
+                let metrics = self.observer.metrics();
+                metrics.call(verb, Phase::Address, written.began.since(came));
+                metrics.call(verb, Phase::Journal, written.took.unwrap_or_default());
+            }
             // A caller that went away meanwhile sends a DEL: the runtime does that for every ADD it gave up.
             let _ = waiting.send(reply);
         }
@@ -224,7 +253,7 @@ impl Driver {
             retry_after: Some(Duration::from_secs(1)),
         };
         let waiting: Vec<_> = self.waiting.drain().collect();
-        for (request, answer) in waiting {
+        for (request, (answer, _)) in waiting {
             self.feed(Event::RequestAbandoned { request });
             let _ = answer.send(Reply::Add { request, result: Err(refusal.clone()) });
         }

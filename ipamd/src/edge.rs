@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The edges: each turns one part of the world into events, or runs one kind of action. None decides.
 
+pub(crate) mod allowances;
 pub(crate) mod conflist;
 pub(crate) mod facts;
 pub(crate) mod flush;

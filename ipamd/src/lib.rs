@@ -24,6 +24,7 @@ mod clock;
 mod driver;
 mod edge;
 mod inbox;
+mod metrics;
 mod observer;
 mod startup;
 mod telemetry;

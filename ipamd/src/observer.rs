@@ -17,6 +17,7 @@ use ipamd_core::snapshot::{Rule, WhySnapshot};
 use tokio::sync::watch;
 
 use crate::clock;
+use crate::metrics::{Metrics, Phase, Verb};
 
 /// The end that is told and that shows. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -25,6 +26,7 @@ pub(crate) struct Observer(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
+    metrics: Metrics,
     /// Counts up with every record, and whenever the state may be another.
     changed: watch::Sender<u64>,
 }
@@ -65,13 +67,19 @@ impl Call<'_> {
 
 impl Default for Observer {
     fn default() -> Self {
-        Self(Arc::new(Shared { state: Mutex::default(), changed: watch::Sender::new(0) }))
+        Self(Arc::new(Shared { state: Mutex::default(), metrics: Metrics::default(), changed: watch::Sender::new(0) }))
     }
 }
 
 impl Observer {
+    /// What is counted and measured on the way.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
     /// A pod was given an address.
     pub(crate) fn added(&self, call: &Call<'_>, allocated: &Allocated) {
+        self.metrics().call(Verb::Add(None), Phase::Total, call.took);
         let Allocated { address, eni_id, device_index, .. } = allocated;
         let text = format!(
             "{address} of {eni_id} (device {}): the address longest free, of the fullest ENI that is proven",
@@ -83,6 +91,8 @@ impl Observer {
 
     /// A pod was refused one.
     pub(crate) fn refused(&self, call: &Call<'_>, refusal: &Refusal) {
+        self.metrics().call(Verb::Add(Some(refusal.code)), Phase::Total, call.took);
+        self.metrics().refused(refusal.code);
         let retry =
             refusal.retry_after.map(|after| format!("; a retry can succeed in {} s", after.as_secs_f32().ceil()));
         let text = format!("{}{}", refusal.cause, retry.unwrap_or_default());
@@ -99,6 +109,9 @@ impl Observer {
 
     /// The core has something to say.
     pub(crate) fn noticed(&self, notice: &Notice) {
+        if let Some(code) = notice.code {
+            self.metrics().reason(code);
+        }
         let kind = match (notice.level, notice.code) {
             (NoticeLevel::Debug, _) => Kind::Action,
             (_, Some(ReasonCode::HostRepaired | ReasonCode::HostContested | ReasonCode::OrphansSwept)) => Kind::Repair,

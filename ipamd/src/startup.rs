@@ -247,14 +247,16 @@ async fn serve_until_stopped(
         waiting: std::collections::HashMap::new(),
     };
     let (stop, rpc) = serve_plugin(&config, listener, &edges);
-    serve_introspection(&config, &edges);
+    edges.observer.metrics().serves(edges.kubernetes.is_connected());
+    serve_introspection(&config, &edges).map_err(step::<io::Error>("http thread"))?;
     let systemd = Environment.get("NOTIFY_SOCKET");
     notify::ready(systemd.as_deref());
     watcher::start(inbox.clone()).map_err(step::<io::Error>("watch thread"))?;
     tokio::spawn(links::listen(config.veth_prefix.clone(), inbox.clone()));
     tokio::spawn(watch_tombstones(folder.clone(), inbox.clone()));
     Watching { layering, words, nat_file, variables }.start(&edges);
-    let settings = ec2_settings(&config);
+    let mut settings = ec2_settings(&config);
+    settings.watcher = Some(Arc::new(edges.observer.metrics().clone()));
     let provisioning = config.provisioning;
     tokio::spawn(FactsEdge { settings, provisioning, inbox: inbox.clone(), ec2, facts: edges.facts }.run());
     let signals = stop_at_signal(inbox, stop).map_err(step::<io::Error>("signals"))?;
@@ -327,8 +329,8 @@ fn serve_plugin(config: &Config, listener: UnixListener, edges: &Edges) -> (watc
     (stop, task)
 }
 
-fn serve_introspection(config: &Config, edges: &Edges) {
-    http::start(&Introspection {
+fn serve_introspection(config: &Config, edges: &Edges) -> io::Result<()> {
+    http::start(Introspection {
         inbox: edges.inbox.clone(),
         heartbeat: edges.heartbeat.clone(),
         settings: edges.settings.clone(),
@@ -337,7 +339,7 @@ fn serve_introspection(config: &Config, edges: &Edges) {
         config: Arc::new(config.clone()),
         blocks: edges.blocks.subscribe(),
         observer: edges.observer.clone(),
-    });
+    })
 }
 
 fn stop_at_signal(inbox: Inbox, stop: watch::Sender<bool>) -> io::Result<JoinHandle<()>> {

@@ -9,6 +9,7 @@
 //! | [`egress`] | attach a pod that also gets out in the other family |
 //! | [`eni`] | write and prove an ENI's set-up; remove it |
 //! | [`host`] | write and prove the node's set-up |
+//! | [`ethtool`] | what EC2 held back of a network card |
 //! | [`ledger`] | settings of the node as they were before us, and back |
 //! | [`observe`] | read what is ours, and who holds which address |
 //! | [`repair`] | one pass over everything that must be there |
@@ -24,6 +25,7 @@ pub mod conntrack;
 pub mod egress;
 pub mod eni;
 pub mod error;
+pub mod ethtool;
 mod execute;
 mod fault;
 pub mod garbage;

@@ -16,6 +16,7 @@ init: {sysctls: true, env: {HTTP_TIMEOUT: 20}, resources: {requests: {cpu: 10m}}
 nodeAgent: {enabled: true, image: {repository: localhost/agent}, resources: {requests: {cpu: 25m}}}
 enableNetworkPolicy: true
 podMonitor: {create: true, labels: {release: prometheus}, relabelings: [{action: labeldrop, regex: pod}]}
+prometheusRule: {create: true, labels: {release: prometheus}, annotations: {a: b}}
 takeover: {mode: perNode}
 nodeClasses: {classes: {large: {env: {WARM_IP_TARGET: 20}}, small: {}}}
 settings:
@@ -36,7 +37,7 @@ extraVolumeMounts: [{name: ca, mountPath: /ca}]
 ";
 
 /// What `objects` is asked: kinds whose schemas are not Kubernetes' own.
-const CUSTOM: [&str; 4] = ["validate", "PodMonitor", "ENIConfig", "CNINode"];
+const CUSTOM: [&str; 5] = ["validate", "PodMonitor", "PrometheusRule", "ENIConfig", "CNINode"];
 
 fn render(values: &str) -> String {
     helm(&["template", "enid", "--namespace", "kube-system"], values).unwrap_or_else(|said| panic!("{said}"))
@@ -57,6 +58,18 @@ fn every_object_is_valid_in_every_kubernetes_from_1_25_on() {
         let objects = objects(&render(values), &CUSTOM).unwrap_or_else(|said| panic!("{values}: {said}"));
         assert!(objects.len() >= 4, "{values}: {} objects", objects.len());
     }
+}
+
+#[test]
+fn the_alert_rules_of_the_chart_are_those_of_the_file() {
+    let rules = std::fs::read_to_string(crate::charts::repository().join("deploy/alerts/enid.yaml")).unwrap();
+    let named = rules.matches("- alert: ").count();
+    let file = objects(&rules, &[]).unwrap().remove(0);
+    let rendered = rendered("prometheusRule: {create: true, labels: {release: prometheus}}");
+    let rule = object(&rendered, "PrometheusRule", "enid");
+    assert_eq!(rule["spec"], file);
+    assert_eq!(rule["spec"]["groups"][0]["rules"].as_array().map(Vec::len), Some(named));
+    assert_eq!(rule["metadata"]["labels"]["release"], "prometheus");
 }
 
 #[test]

@@ -20,6 +20,7 @@ use ipamd_core::config::Proxies;
 use ipamd_core::ids::BootTime;
 
 use crate::credentials::Sources;
+use crate::watch::Watcher;
 use crate::{route, trust};
 
 /// Limit of making a connection, name resolution and TLS included; the SDK's own default is 3.1 s.
@@ -44,6 +45,8 @@ pub struct Settings {
     pub proxies: Proxies,
     /// The clock that the core's times come from.
     pub clock: fn() -> BootTime,
+    /// Who is told of every call.
+    pub watcher: Watcher,
 }
 
 /// The AWS clients could not be built.

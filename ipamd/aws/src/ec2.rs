@@ -74,7 +74,7 @@ impl Ec2 {
     }
 
     fn new(config: aws_sdk_ec2::config::Builder, settings: &Settings) -> Self {
-        let throttle = Throttle::new(settings.clock);
+        let throttle = Throttle::new(settings.clock).watched_by(settings.watcher.clone());
         let config =
             config.interceptor(BucketInterceptor::new(throttle.clone())).retry_classifier(ThrottledCallsAreNotRetried);
         Self {
@@ -135,13 +135,8 @@ impl Ec2 {
     async fn fetch_instance_limits(&self, instance_type: &str) -> Result<InstanceLimits, Failure> {
         let action = "DescribeInstanceTypes";
         self.turn(action).await?;
-        let answer = self
-            .client
-            .describe_instance_types()
-            .instance_types(instance_type.into())
-            .send()
-            .await
-            .map_err(|error| self.failed(action, Sent::Read, error))?;
+        let call = self.client.describe_instance_types().instance_types(instance_type.into());
+        let answer = self.sent(action, Sent::Read, call.send()).await?;
         let info = answer.instance_types().first();
         info.and_then(limits::from_ec2).ok_or_else(|| incomplete(action, format!("no limits for {instance_type}")))
     }
@@ -159,7 +154,7 @@ impl Ec2 {
         self.turn(action).await?;
         let specification = of_new_eni(tags);
         let (addresses, prefixes) = counts(*fill);
-        let answer = self
+        let call = self
             .client
             .create_network_interface()
             .subnet_id(subnet_id.as_str())
@@ -168,10 +163,8 @@ impl Ec2 {
             .set_ipv4_prefix_count(prefixes)
             .description(description)
             .client_token(client_token)
-            .tag_specifications(specification)
-            .send()
-            .await
-            .map_err(|error| self.failed(action, Sent::Repeatable, error))?;
+            .tag_specifications(specification);
+        let answer = self.sent(action, Sent::Repeatable, call.send()).await?;
         let eni = answer.network_interface().ok_or_else(|| incomplete(action, "no ENI in the answer".to_owned()))?;
         let view = view::eni(eni).map_err(|error| incomplete(action, error.to_string()))?;
         Ok(Outcome::EniCreated(view))
@@ -184,7 +177,7 @@ impl Ec2 {
         };
         let action = "AttachNetworkInterface";
         self.turn(action).await?;
-        let answer = self
+        let call = self
             .client
             .attach_network_interface()
             .network_interface_id(eni.as_str())
@@ -193,10 +186,8 @@ impl Ec2 {
             // Always sent: without it EC2 has taken another card's index for this one's on multi-card types.
             .network_card_index(wire_count(*network_card))
             .customize()
-            .config_override(never_retried())
-            .send()
-            .await
-            .map_err(|error| self.failed(action, Sent::Once, error))?;
+            .config_override(never_retried());
+        let answer = self.sent(action, Sent::Once, call.send()).await?;
         let id = answer.attachment_id().ok_or_else(|| incomplete(action, "no attachment id".to_owned()))?;
         Ok(Outcome::EniAttached { attachment_id: id.into() })
     }
@@ -208,13 +199,9 @@ impl Ec2 {
             .attachment_id(attachment.as_str())
             .delete_on_termination(true)
             .build();
-        self.client
-            .modify_network_interface_attribute()
-            .network_interface_id(eni.as_str())
-            .attachment(changes)
-            .send()
-            .await
-            .map_err(|error| self.failed(action, Sent::Repeatable, error))?;
+        let call =
+            self.client.modify_network_interface_attribute().network_interface_id(eni.as_str()).attachment(changes);
+        self.sent(action, Sent::Repeatable, call.send()).await?;
         Ok(Outcome::Done)
     }
 
@@ -222,17 +209,15 @@ impl Ec2 {
         let action = "AssignPrivateIpAddresses";
         self.turn(action).await?;
         let (addresses, prefixes) = counts(fill);
-        let answer = self
+        let call = self
             .client
             .assign_private_ip_addresses()
             .network_interface_id(eni.as_str())
             .set_secondary_private_ip_address_count(addresses)
             .set_ipv4_prefix_count(prefixes)
             .customize()
-            .config_override(never_retried())
-            .send()
-            .await
-            .map_err(|error| self.failed(action, Sent::Once, error))?;
+            .config_override(never_retried());
+        let answer = self.sent(action, Sent::Once, call.send()).await?;
         let addresses = answer.assigned_private_ip_addresses().iter().map(|item| item.private_ip_address());
         let prefixes = answer.assigned_ipv4_prefixes().iter().map(|item| item.ipv4_prefix());
         let unreadable = || incomplete(action, "an assigned address or prefix that is none".to_owned());
@@ -245,43 +230,36 @@ impl Ec2 {
     async fn unassign(&self, eni: &EniId, addresses: &[Ipv4Addr], prefixes: &[Ipv4Net]) -> Result<Outcome, Failure> {
         let action = "UnassignPrivateIpAddresses";
         self.turn(action).await?;
-        self.client
+        let call = self
+            .client
             .unassign_private_ip_addresses()
             .network_interface_id(eni.as_str())
             .set_private_ip_addresses(texts(addresses))
             .set_ipv4_prefixes(texts(prefixes))
             .customize()
             // A refusal is believed, addresses serve again at once: it must not hide an earlier attempt that took effect.
-            .config_override(never_retried())
-            .send()
-            .await
-            .map_err(|error| self.failed(action, Sent::Repeatable, error))?;
+            .config_override(never_retried());
+        self.sent(action, Sent::Repeatable, call.send()).await?;
         Ok(Outcome::Done)
     }
 
     async fn security_groups(&self, eni: &EniId, groups: &[SecurityGroupId]) -> Result<Outcome, Failure> {
         let action = "ModifyNetworkInterfaceAttribute";
         self.turn(action).await?;
-        self.client
+        let call = self
+            .client
             .modify_network_interface_attribute()
             .network_interface_id(eni.as_str())
-            .set_groups(texts(groups))
-            .send()
-            .await
-            .map_err(|error| self.failed(action, Sent::Repeatable, error))?;
+            .set_groups(texts(groups));
+        self.sent(action, Sent::Repeatable, call.send()).await?;
         Ok(Outcome::Done)
     }
 
     async fn tag(&self, eni: &EniId, tags: &[(String, String)]) -> Result<Outcome, Failure> {
         let action = "CreateTags";
         self.turn(action).await?;
-        self.client
-            .create_tags()
-            .resources(eni.as_str())
-            .set_tags(Some(sdk_tags(tags)))
-            .send()
-            .await
-            .map_err(|error| self.failed(action, Sent::Repeatable, error))?;
+        let call = self.client.create_tags().resources(eni.as_str()).set_tags(Some(sdk_tags(tags)));
+        self.sent(action, Sent::Repeatable, call.send()).await?;
         Ok(Outcome::Done)
     }
 
@@ -290,15 +268,15 @@ impl Ec2 {
         self.turn(action).await?;
         let call = self.client.detach_network_interface().attachment_id(attachment.as_str()).customize();
         // As for unassigning: an ENI that may be gone must not serve again on the word of a second attempt.
-        let answer = call.config_override(never_retried()).send().await;
-        gone_is_done(answer.map(|_| ()).map_err(|error| self.failed(action, Sent::Repeatable, error)))
+        let call = call.config_override(never_retried());
+        gone_is_done(self.sent(action, Sent::Repeatable, call.send()).await.map(drop))
     }
 
     async fn delete(&self, eni: &EniId) -> Result<Outcome, Failure> {
         let action = "DeleteNetworkInterface";
         self.turn(action).await?;
-        let answer = self.client.delete_network_interface().network_interface_id(eni.as_str()).send().await;
-        gone_is_done(answer.map(|_| ()).map_err(|error| self.failed(action, Sent::Repeatable, error)))
+        let call = self.client.delete_network_interface().network_interface_id(eni.as_str());
+        gone_is_done(self.sent(action, Sent::Repeatable, call.send()).await.map(drop))
     }
 }
 

@@ -14,6 +14,7 @@
 //!                   │                       ▲  charge, succeeded, slow_down           │ each attempt
 //!  Outcome  ◄── classify, view              └──────── BucketInterceptor ◄─────────────┘
 //! ```
+//! [`watch::Watch`], when there is one, is told how every call ended and what was held back.
 
 mod config;
 mod credentials;
@@ -25,6 +26,7 @@ mod route;
 mod throttle;
 mod trust;
 mod view;
+pub mod watch;
 
 pub use config::{ConnectError, Settings};
 pub use ec2::Ec2;

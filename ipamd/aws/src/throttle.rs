@@ -16,16 +16,27 @@ use ipamd_core::ec2::{Bucket, Ceiling};
 use ipamd_core::ids::BootTime;
 use ipamd_core::reason::ReasonCode;
 
+use crate::watch::{By, Watch, Watcher};
+
 /// The buckets, shared by all calls of the node. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Throttle {
     buckets: Arc<Mutex<HashMap<String, Bucket>>>,
     clock: fn() -> BootTime,
+    watcher: Watcher,
 }
 
 impl Throttle {
     pub(crate) fn new(clock: fn() -> BootTime) -> Self {
-        Self { buckets: Arc::default(), clock }
+        Self { buckets: Arc::default(), clock, watcher: None }
+    }
+
+    pub(crate) fn watched_by(self, watcher: Watcher) -> Self {
+        Self { watcher, ..self }
+    }
+
+    pub(crate) fn watcher(&self) -> Option<&dyn Watch> {
+        self.watcher.as_deref()
     }
 
     pub(crate) fn clock(&self) -> fn() -> BootTime {
@@ -34,7 +45,11 @@ impl Throttle {
 
     /// Waits for this action's turn. `Err`: the turn is further away than we wait here.
     pub(crate) async fn turn(&self, action: &'static str, priority: Priority) -> Result<(), Duration> {
-        let wait = self.with(action, |bucket, now| bucket.reserve(priority, now))?;
+        let turn = self.with(action, |bucket, now| bucket.reserve(priority, now));
+        if let Some(watcher) = self.watcher().filter(|_| turn.map_or(true, |wait| !wait.is_zero())) {
+            watcher.held_back(action, By::Bucket);
+        }
+        let wait = turn?;
         if !wait.is_zero() {
             tracing::debug!(action, ?priority, wait_ms = %wait.as_millis(), "waiting for our own request bucket");
             tokio::time::sleep(wait).await;
@@ -64,6 +79,9 @@ impl Throttle {
             bucket.slow_down(now, roll);
             bucket.rate()
         });
+        if let Some(watcher) = self.watcher() {
+            watcher.held_back(action, By::Ec2);
+        }
         tracing::warn!(
             code = %ReasonCode::Ec2Throttled, action, requests_per_second = rate,
             "EC2 throttles us, asking less often"

@@ -21,6 +21,7 @@
 //! What it does not: no clock, no IO, no log. The driver does those.
 
 mod advance;
+pub(crate) mod allowances;
 mod announced;
 mod calls;
 mod capacity;
@@ -61,6 +62,7 @@ mod tests;
 use instance_limits::InstanceLimits;
 use ipnet::Ipv4Net;
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use crate::action::{Action, ActionKind, Effects};
 use crate::checkpoint::Checkpoint;
@@ -69,6 +71,7 @@ use crate::event::{EniView, Event, Failure, InstanceFacts};
 use crate::faults::Fault;
 use crate::ids::{ActionId, AllocationKey, BootTime, EniId, Now, SubnetId};
 use crate::lifecycle::{Eni, Request};
+use crate::metrics::lived::Lived;
 use crate::planner::adaptive::Adaptive;
 use crate::planner::guess::Guess;
 use crate::reads::Read;
@@ -131,6 +134,9 @@ pub struct Core {
     pub(crate) host: Host,
     pub(crate) repairs: repair::Repairs,
     pub(crate) connections: tracked::Connections,
+    pub(crate) allowances: allowances::Allowances,
+    /// How long ENIs were in each state, for who measures.
+    pub(crate) lived: Lived,
     pub(crate) shrinking: Shrinking,
     /// What is missing is asked for a little later than it was noticed.
     pub(crate) growing: Growing,
@@ -260,6 +266,7 @@ impl Core {
             Event::LinkAppeared { mac } => self.link_appeared(turn.boot(), mac),
             Event::KernelChanged(change) => self.kernel_changed(turn, change),
             Event::ConnectionsCounted(found) => self.connections.counted(turn, found, self.config.notrack),
+            Event::AllowancesCounted(found) => self.allowances_counted(turn, found),
             Event::PersistFailed { effects, message } => self.persist_failed(turn, *effects, message),
             Event::Tick => {}
         }
@@ -268,6 +275,7 @@ impl Core {
     fn finish(&mut self, mut turn: Turn) -> Effects {
         self.wake = None;
         self.advance(&mut turn);
+        self.look_at_states(turn.boot());
         self.serving |= self.has_addresses();
         let durable = self.undurable.is_none();
         let changed = self.store.take_changed() | std::mem::take(&mut self.changed);
@@ -294,6 +302,17 @@ impl Core {
     #[must_use]
     pub fn checkpoint(&self) -> Checkpoint {
         self.record()
+    }
+
+    /// The states that ENIs have left since this was last asked, and how long they were in them.
+    pub fn take_lived(&mut self) -> Vec<(&'static str, Duration)> {
+        self.lived.take()
+    }
+
+    fn look_at_states(&mut self, now: BootTime) {
+        let enis = self.enis.values().map(|eni| (eni.eni_id.as_str(), eni.phase.name(), eni.since));
+        let requests = self.requests.values().map(|request| (request.token.as_str(), "Requested", request.since));
+        self.lived.look(now, enis.chain(requests));
     }
 
     /// The state for operators.

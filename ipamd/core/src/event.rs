@@ -2,7 +2,7 @@
 //! What the core is told. The driver turns everything that happens (calls, outcomes of actions, netlink events, time)
 //! into one of these.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -101,6 +101,9 @@ pub enum Event {
     KernelChanged(KernelChange),
     /// How many connections the kernel tracks now.
     ConnectionsCounted(TrackedConnections),
+    /// What EC2 has held back so far because the instance was over an allowance, by MAC of the ENI; those whose driver does not tell are
+    /// left out.
+    AllowancesCounted(BTreeMap<MacAddr, Exceeded>),
     /// What the last effects asked to be made durable could not be written. Their replies were not sent and their
     /// actions not started: the core takes them back (see `Core::handle`).
     PersistFailed {
@@ -112,6 +115,9 @@ pub enum Event {
     /// A deadline that the core asked for has come.
     Tick,
 }
+
+/// Packets of an ENI that EC2 queued or dropped since its link came, by allowance: `bw_in`, `bw_out`, `pps`, `conntrack`, `linklocal`.
+pub type Exceeded = BTreeMap<&'static str, u64>;
 
 /// What a GC says of the sandboxes of one network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -20,6 +20,7 @@
 //!   checkpoint, restore          state to bytes; bytes and kernel to state
 //!   pod_network                  custom networking: what the API server says of the node's ENIConfig
 //!   snapshot                     the state for `ipamd status`
+//!   metrics                      what `/metrics` has: families, their text, what of them follows from a snapshot
 //!   chronicle                    the newest of what happened, for `ipamd events` and `ipamd why`
 //! ```
 
@@ -37,6 +38,7 @@ pub mod event;
 pub mod faults;
 pub mod ids;
 mod lifecycle;
+pub mod metrics;
 mod planner;
 pub mod pod_network;
 mod reads;

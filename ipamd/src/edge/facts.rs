@@ -42,6 +42,7 @@ pub(crate) fn ec2_settings(config: &Config) -> Settings {
         ca_bundle: config.ca_bundle.clone(),
         proxies: config.proxies.clone(),
         clock: clock::boot,
+        watcher: None,
     }
 }
 

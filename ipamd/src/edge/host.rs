@@ -3,7 +3,7 @@
 //!
 //! Decides nothing: turns the core's plans into the datapath's, and its errors into failures. Every minute it deletes the
 //! dead link group, the host ends of detached pods. Whenever it wakes it may read how many connections are tracked
-//! ([`super::tracked`]). Host ports are put right at every look of the repair, and every 20 s also
+//! ([`super::tracked`]), and what EC2 held back ([`super::allowances`]). Host ports are put right at every look of the repair, and every 20 s also
 //! before there is any.
 //!
 //! Invariant: kernel writes of the daemon happen on this thread only, one after the other; but for connections and neighbours
@@ -37,6 +37,7 @@ use ipamd_core::reason::ReasonCode;
 use ipamd_core::repair::{PartFailure, PodPlan, RepairKind, RepairPart, RepairPlan, RepairReport, Repaired};
 
 use crate::clock;
+use crate::edge::allowances::{Allowances, Ethtool};
 use crate::edge::runner::log_end;
 use crate::edge::tracked::Tracked;
 use crate::edge::watcher;
@@ -74,9 +75,11 @@ fn work(jobs: &Receiver<Action>, config: &Config, inbox: &Inbox, mut ledger: Led
     let mut leftovers_due = true;
     let mut ports_due = clock::boot();
     let mut tracked = Tracked::default();
+    let mut allowances = Allowances::<Ethtool>::default();
     let mut in_vain = BTreeSet::new();
     loop {
         tracked.look(inbox);
+        allowances.look(inbox);
         // Whatever else there is to do: a busy thread must not leave them open.
         if ports_due <= clock::boot() {
             ports_due = clock::boot() + PORTS_PERIOD;

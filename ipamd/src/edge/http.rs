@@ -15,8 +15,8 @@
 //! Served at three places: where introspection is bound to (loopback by default); at `enid.sock` beside the plugin's socket, for the
 //! commands of root on this node, whatever else is off; and `/metrics` alone where metrics are bound to.
 //!
-//! Invariants: over TCP only who names the host by an address or as `localhost` is answered, so that no page of the web can read
-//! it through a name of its own that leads here (DNS rebinding); `enid.sock` answers root and the daemon's own user only.
+//! Invariants: over TCP, metrics apart, only who names the host by an address or as `localhost` is answered, so that no page of the
+//! web can read it through a name of its own that leads here (DNS rebinding); `enid.sock` answers root and the daemon's own user only.
 
 #![expect(clippy::disallowed_methods, reason = "waits before it listens again")]
 
@@ -92,20 +92,28 @@ pub(crate) fn control_socket(plugin_socket: &Path) -> PathBuf {
     plugin_socket.with_file_name("enid.sock")
 }
 
-/// Serves at all places for ever.
-pub(crate) fn start(state: &Introspection) {
-    let config = &state.config;
+/// Serves at all places for ever, on a thread of its own: a loop that does not turn, or that waits for a disk, must not take its
+/// probes and figures with it.
+pub(crate) fn start(state: Introspection) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let thread = std::thread::Builder::new().name("http".to_owned());
+    thread.spawn(move || runtime.block_on(serve_all(state)))?;
+    Ok(())
+}
+
+async fn serve_all(state: Introspection) {
+    let config = state.config.clone();
     let control = control_socket(&config.socket);
     let everything = router(state.clone());
-    tokio::spawn(keep("commands", move || serve_control(control.clone(), everything.clone())));
     if let Some(bind) = config.introspection.clone() {
-        let router = router(state.clone());
+        let router = everything.clone();
         tokio::spawn(keep("introspection", move || serve_at(bind.clone(), router.clone())));
     }
     if let Some(address) = config.metrics {
-        let router = only_metrics(state.clone());
-        tokio::spawn(keep("metrics", move || serve_at(Bind::Tcp(address), router.clone())));
+        let router = only_metrics(state);
+        tokio::spawn(keep("metrics", move || serve_metrics(address, router.clone())));
     }
+    keep("commands", move || serve_control(control.clone(), everything.clone())).await;
 }
 
 /// Serves again when serving ends; what is in the way is said once, and again when it is something else.
@@ -131,6 +139,11 @@ async fn serve_at(bind: Bind, router: Router) -> io::Result<()> {
         Bind::Tcp(address) => axum::serve(listen(address).await?, router.layer(middleware::from_fn(by_address))).await,
         Bind::Unix(path) => axum::serve(ipam_api::server::bind(&path).await.map_err(io::Error::other)?, router).await,
     }
+}
+
+/// To whoever asks, by whatever name: Prometheus may know a node by its name in DNS, and the figures are no secret.
+async fn serve_metrics(address: SocketAddr, router: Router) -> io::Result<()> {
+    axum::serve(listen(address).await?, router).await
 }
 
 /// Of a kernel without IPv6 every address is every IPv4 address.

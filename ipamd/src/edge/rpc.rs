@@ -33,6 +33,7 @@ use crate::clock;
 use crate::edge::host::{place, pod_layout};
 use crate::edge::kube::Reporter;
 use crate::inbox::Inbox;
+use crate::metrics::{Phase, Verb};
 use crate::observer::{self, Observer};
 
 /// All services.
@@ -173,6 +174,7 @@ impl CniBackend for Backend {
         check_version(&call.client_version).map_err(|status| *status)?;
         let started = clock::boot();
         let pod = PodRef { namespace: call.k8s_pod_namespace, name: call.k8s_pod_name };
+        self.observer.metrics().add_asked();
         let Some(key) = key(&call.network_name, &call.container_id, &call.if_name) else {
             let cause = "container id, link name and network name must not be empty";
             return Ok(self.refuse(&observer::Call { key: "", pod: &pod, took: Duration::ZERO }, &invalid(cause)));
@@ -213,6 +215,7 @@ impl CniBackend for Backend {
     async fn del_network(&self, request: Request<DelNetworkRequest>) -> Result<Response<DelNetworkReply>, Status> {
         let call = request.into_inner();
         check_version(&call.client_version).map_err(|status| *status)?;
+        self.observer.metrics().del_asked(&call.reason);
         let mut reply = DelNetworkReply { success: true, ..DelNetworkReply::default() };
         // Without a key nothing can be held under it, and a DEL must not fail.
         let Some(key) = key(&call.network_name, &call.container_id, &call.if_name) else {
@@ -227,10 +230,11 @@ impl CniBackend for Backend {
             Reply::Add { .. } => return Err(Status::unavailable("the daemon is stopping")),
             Reply::Gc { .. } => return Err(Status::internal("bug: a GC's answer to a DEL")),
         };
+        let took = clock::boot().since(started);
+        self.observer.metrics().call(Verb::Del, Phase::Total, took);
         match &released {
             Some(allocated @ Allocated { address, .. }) => {
                 let pod = PodRef { namespace: call.k8s_pod_namespace, name: call.k8s_pod_name };
-                let took = clock::boot().since(started);
                 self.observer.released(&observer::Call { key: &text, pod: &pod, took }, allocated);
                 tracing::info!(key = text, %address, reason = call.reason, "address released");
                 // Only then: the agent knows pods by name, and at a DEL that is repeated the name may be the next pod's.

@@ -6,6 +6,7 @@ mod cards;
 mod detach;
 mod egress;
 mod eni;
+mod ethtool;
 mod families;
 mod host;
 mod hostport;

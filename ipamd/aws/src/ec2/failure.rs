@@ -16,8 +16,33 @@ use ipamd_core::event::{Failure, FailureClass};
 use super::Ec2;
 use crate::chain;
 use crate::credentials::causes;
+use crate::watch::End;
 
 impl Ec2 {
+    /// The answer of a call that is sent now, or the failure; who watches is told.
+    pub(super) async fn sent<T, E>(
+        &self,
+        action: &'static str,
+        sent: Sent,
+        call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    ) -> Result<T, Failure>
+    where
+        E: ProvideErrorMetadata + RequestId + Error + Send + Sync + 'static,
+    {
+        let began = (self.throttle.clock())();
+        let answer = call.await;
+        let status = match &answer {
+            Ok(_) => Some(200),
+            Err(error) => error.raw_response().map(|response| response.status().as_u16()),
+        };
+        let answer = answer.map_err(|error| self.failed(action, sent, error));
+        if let Some(watcher) = self.throttle.watcher() {
+            let took = (self.throttle.clock())().since(began);
+            watcher.ended(action, &End { failure: answer.as_ref().err(), status, took });
+        }
+        answer
+    }
+
     /// The failure behind an SDK error; one that is throttled says when our own bucket lets the next request go.
     pub(super) fn failed<E>(&self, action: &'static str, sent: Sent, error: SdkError<E, HttpResponse>) -> Failure
     where

@@ -128,7 +128,7 @@ impl Ec2 {
         let mut next = None;
         loop {
             self.turn(action).await?;
-            let page = ask(next).await.map_err(|error| self.failed(action, Sent::Read, error))?;
+            let page = self.sent(action, Sent::Read, ask(next)).await?;
             next = token(&page).filter(|token| !token.is_empty()).map(str::to_owned);
             pages.push(page);
             if next.is_none() {

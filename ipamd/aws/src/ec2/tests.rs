@@ -16,8 +16,10 @@ use ipamd_core::ids::{BootTime, DeviceIndex};
 use super::*;
 use crate::config::{retries, timeouts};
 use crate::route::http_client;
+use crate::watch::Watcher;
 
 mod reads;
+mod watched;
 
 const HEAD: &str = r#"<?xml version="1.0" encoding="UTF-8"?>"#;
 const NAMESPACE: &str = "http://ec2.amazonaws.com/doc/2016-11-15/";
@@ -98,12 +100,16 @@ impl Bench {
     }
 
     async fn with_timeout(steps: Vec<Step>, http_timeout: Duration) -> Self {
+        Self::watched(steps, http_timeout, None).await
+    }
+
+    async fn watched(steps: Vec<Step>, http_timeout: Duration, watcher: Watcher) -> Self {
         let script = Arc::new(Mutex::new(Script { steps: steps.into(), complaints: Vec::new() }));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let app = Router::new().fallback(serve).with_state(script.clone());
         tokio::spawn(async move { axum::serve(listener, app).await });
-        Self { ec2: client(&endpoint, http_timeout), script }
+        Self { ec2: client(&endpoint, http_timeout, watcher), script }
     }
 
     async fn run(&self, kind: ActionKind) -> Outcome {
@@ -124,8 +130,9 @@ fn clock() -> BootTime {
     BootTime(START.get_or_init(std::time::Instant::now).elapsed())
 }
 
-fn client(endpoint: &str, http_timeout: Duration) -> Ec2 {
-    let settings = Settings { http_timeout, ec2_endpoint: None, ca_bundle: None, proxies: Default::default(), clock };
+fn client(endpoint: &str, http_timeout: Duration, watcher: Watcher) -> Ec2 {
+    let settings =
+        Settings { http_timeout, ec2_endpoint: None, ca_bundle: None, proxies: Default::default(), clock, watcher };
     let config = aws_sdk_ec2::Config::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
         .http_client(http_client(&TlsContext::default(), &settings.proxies).unwrap())
@@ -445,7 +452,7 @@ async fn a_refused_connection_proves_that_nothing_was_sent() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let ec2 = client(&endpoint, Duration::from_secs(2));
+    let ec2 = client(&endpoint, Duration::from_secs(2), None);
     let kind = ActionKind::Assign { eni_id: "eni-1".into(), fill: Fill::Addresses(1) };
     let failure = failure(ec2.run(Priority::Waiting, &kind).await);
     assert_eq!((failure.class, failure.code.as_str()), (FailureClass::Transient, "NoConnection"), "{failure:?}");

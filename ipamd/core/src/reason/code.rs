@@ -91,6 +91,8 @@ codes! {
     ConntrackFilling,
     /// The kernel dropped packets or connections: its table of connections was full, or tuples clashed.
     ConntrackDropping,
+    /// EC2 queues or drops packets, because the instance is over an allowance of its type.
+    AllowanceExceeded,
     /// The node is cordoned, and its pool is not managed meanwhile.
     NodeCordoned,
     /// Addresses can be given again.

@@ -126,6 +126,8 @@ fn blank(config: Config, boot_id: String, turn: &Turn) -> Core {
         repairs: crate::core::repair::Repairs::default(),
         host: Host { applied: None, writing: None, attempt: Try::due(turn.boot()) },
         connections: crate::core::tracked::Connections::default(),
+        allowances: crate::core::allowances::Allowances::default(),
+        lived: crate::metrics::lived::Lived::default(),
         shrinking: Shrinking::default(),
         growing: Growing::default(),
         settled_at: BootTime::default(),

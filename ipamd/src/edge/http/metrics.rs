@@ -1,20 +1,57 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `/metrics`, in Prometheus' text format 0.0.4.
+//!
+//! Invariant: a scrape is answered within [`PATIENCE`], with what needs no state when the loop does not answer or the kernel does not
+//! say what its network cards have counted.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use ipamd_core::event::Exceeded;
+use ipamd_core::ids::MacAddr;
+use ipamd_core::metrics::page::CONTENT_TYPE;
+use ipamd_core::metrics::{Page, families, state as of_state};
+use ipamd_core::reason::ReasonCode;
+use tokio::time::timeout;
 
 use super::Introspection;
+use crate::clock;
+use crate::edge::allowances::{Cards, Ethtool};
 
-/// Prometheus' text.
-const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// Prometheus waits ten seconds by default; what takes longer than this is not waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 pub(super) async fn metrics(State(state): State<Introspection>) -> Response {
-    let serving = super::snapshot(&state).await.is_ok_and(|snapshot| snapshot.serving);
-    let text = format!(
-        "# HELP ipamd_serving Whether an address of this boot was proven.\n# TYPE ipamd_serving gauge\nipamd_serving {}\n",
-        u8::from(serving)
-    );
-    ([(header::CONTENT_TYPE, FORMAT)], text).into_response()
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], page(&state).await.to_string()).into_response()
+}
+
+async fn page(state: &Introspection) -> Page {
+    let mut page = Page::default();
+    let (snapshot, exceeded) = tokio::join!(timeout(PATIENCE, super::snapshot(state)), timeout(PATIENCE, exceeded()));
+    let (lag, _) = state.heartbeat.lag(clock::boot());
+    state.observer.metrics().write(lag, &mut page);
+    let snapshot = snapshot.ok().and_then(Result::ok);
+    page.count(&families::SNAPSHOT, &[], u64::from(snapshot.is_some()));
+    if let Some(snapshot) = snapshot {
+        of_state::write(&snapshot, &also(state), &mut page);
+        of_state::allowances(&snapshot, &exceeded.unwrap_or_default(), &mut page);
+    }
+    page
+}
+
+/// Reasons that hold and that the core does not know of.
+fn also(state: &Introspection) -> Vec<ReasonCode> {
+    let mut also = state.kubernetes.failing();
+    if state.settings.verdict().is_some_and(|verdict| !verdict.is_valid) {
+        also.push(ReasonCode::ConfigurationInvalid);
+    }
+    also
+}
+
+/// On a thread that may block: a change of the links may hold the kernel's lock.
+async fn exceeded() -> BTreeMap<MacAddr, Exceeded> {
+    tokio::task::spawn_blocking(|| Ethtool.exceeded().unwrap_or_default()).await.unwrap_or_default()
 }

@@ -71,6 +71,8 @@ struct State {
     since: BootTime,
     cordoned: Option<bool>,
     errors: BTreeMap<Work, String>,
+    /// Of conditions that do not hold.
+    failing: Vec<ReasonCode>,
     why_off: Option<&'static str>,
 }
 
@@ -85,6 +87,7 @@ impl Status {
             since: clock::boot(),
             cordoned: None,
             errors: BTreeMap::new(),
+            failing: Vec::new(),
             why_off,
         };
         Self(Arc::new(Shared { state: Mutex::new(state), dropped: Arc::default(), given_up: AtomicU64::new(0) }))
@@ -107,6 +110,16 @@ impl Status {
     pub(super) fn off(&self, why: &'static str) {
         let mut state = self.state();
         (state.is_on, state.why_off, state.since) = (false, Some(why), clock::boot());
+    }
+
+    /// The conditions of the Node that do not hold have these reasons.
+    pub(super) fn fails_by(&self, failing: Vec<ReasonCode>) {
+        self.state().failing = failing;
+    }
+
+    /// Reasons of the Node's conditions that do not hold.
+    pub(crate) fn failing(&self) -> Vec<ReasonCode> {
+        self.state().failing.clone()
     }
 
     pub(super) fn cordoned(&self, cordoned: bool) {
@@ -150,7 +163,7 @@ impl Status {
         self.state().up.contains(&work)
     }
 
-    pub(super) fn is_connected(&self) -> bool {
+    pub(crate) fn is_connected(&self) -> bool {
         !self.state().up.is_empty()
     }
 

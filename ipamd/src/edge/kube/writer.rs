@@ -228,6 +228,7 @@ impl Writer {
             self.annotations.look(&snapshot.pods);
         }
         self.status.given_up(self.journal.dropped());
+        self.status.fails_by(self.wanted().filter(|wanted| !wanted.holds).map(|wanted| wanted.code).collect());
     }
 
     /// An event when they become wrong, when they are wrong otherwise, and when they are right again.

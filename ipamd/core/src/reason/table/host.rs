@@ -90,6 +90,13 @@ pub(super) const ENTRIES: &[ReasonEntry] = &[
          `AWS_VPC_K8S_CNI_RANDOMIZESNAT`, `ENID_SNAT_PORT_RANGE`, or a NAT gateway (`AWS_VPC_K8S_CNI_EXTERNALSNAT`).",
     ),
     row(
+        Code::AllowanceExceeded,
+        Kind::Degraded,
+        NOTICED,
+        "by ENI, packets over each allowance since it was last said",
+        "See which: `ethtool -S LINK | grep allowance`, `ipamd_eni_allowance_exceeded_total`. Bandwidth and packets a second: a larger          instance type, or fewer pods that send much. Link-local services: a DNS cache on the node. Connections: security groups that          need not track, or a larger type.",
+    ),
+    row(
         Code::AddressHeld,
         Kind::Degraded,
         NOTICED,
