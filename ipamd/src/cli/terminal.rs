@@ -124,7 +124,7 @@ pub fn wrap(text: &str, indent: usize, width: usize) -> String {
     for word in text[lead..].split(' ') {
         let mut word = word;
         loop {
-            let letters = word.chars().count();
+            let letters = visible(word);
             let gap = usize::from(!is_fresh);
             if length + gap + letters <= width {
                 line.push_str(if is_fresh { "" } else { " " });
@@ -150,6 +150,20 @@ pub fn wrap(text: &str, indent: usize, width: usize) -> String {
     all.push_str(line.trim_end());
     all.push('\n');
     all
+}
+
+/// Letters that take room: what sets a colour takes none.
+fn visible(text: &str) -> usize {
+    let mut letters = text.chars();
+    let mut count = 0;
+    while let Some(letter) = letters.next() {
+        if letter == '\x1b' {
+            letters.by_ref().find(|letter| *letter == 'm');
+        } else {
+            count += 1;
+        }
+    }
+    count
 }
 
 /// `text` in at most so many letters; the last one says that there is more.
@@ -225,6 +239,7 @@ mod tests {
             assert_eq!(letters(&lines), letters(text), "{width}");
         }
         assert_eq!(wrap("a bb ccc", 2, 5), "a bb\n  ccc\n");
+        assert_eq!(wrap("\x1b[31ma\x1b[0m bb ccc", 2, 4), "\x1b[31ma\x1b[0m bb\n  ccc\n".replace("  ccc", "ccc"));
         assert_eq!(cut("abcdef", 4, false), "abc~");
         assert_eq!(cut("abcd", 4, true), "abcd");
     }
