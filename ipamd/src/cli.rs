@@ -235,7 +235,8 @@ fn address(words: &Words) -> Result<Option<Bind>, Mistake> {
 
 fn events(words: &Words) -> Result<events::Question, Mistake> {
     let since = words.text("since")?.map(|text| {
-        text.parse().map_err(|_| words.mistake(format!("--since {text}: the number of a record, as `ipamd events` shows it")))
+        text.parse()
+            .map_err(|_| words.mistake(format!("--since {text}: the number of a record, as `ipamd events` shows it")))
     });
     let level = words.text("level")?.map(|level| match level.as_str() {
         "debug" => NoticeLevel::Debug,
@@ -254,9 +255,11 @@ fn events(words: &Words) -> Result<events::Question, Mistake> {
 
 fn config(words: &Words) -> Result<config::Question, Mistake> {
     let Asked { json, address } = asked(words)?;
-    let mut node = NodeTraits { instance_type: words.text("type")?, zone: words.text("zone")?, ..NodeTraits::default() };
+    let mut node =
+        NodeTraits { instance_type: words.text("type")?, zone: words.text("zone")?, ..NodeTraits::default() };
     for (_, label) in words.all(&["label"])? {
-        let pair = label.split_once('=').ok_or_else(|| words.mistake(format!("--label {label}: name=value is needed")))?;
+        let pair =
+            label.split_once('=').ok_or_else(|| words.mistake(format!("--label {label}: name=value is needed")))?;
         node.labels.get_or_insert_default().insert(pair.0.to_owned(), pair.1.to_owned());
     }
     let file = words.raw("file").map(PathBuf::from);

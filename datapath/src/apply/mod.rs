@@ -11,6 +11,7 @@
 //! | [`host`] | write and prove the node's set-up |
 //! | [`ledger`] | settings of the node as they were before us, and back |
 //! | [`observe`] | read what is ours, and who holds which address |
+//! | [`inspect`] | what a pass would do, and the kernel's state as text |
 //! | [`repair`] | one pass over everything that must be there |
 //! | [`hostport`] | ports of the node that lead into pods |
 //! | [`conntrack`] | forget the connections of addresses |
@@ -30,6 +31,7 @@ pub mod garbage;
 pub mod hand_back;
 pub mod host;
 pub mod hostport;
+pub mod inspect;
 pub mod ledger;
 pub mod neighbours;
 mod netlink;

@@ -22,6 +22,9 @@ pub const CONTROL_SOCKET: &str = "enid.sock";
 /// The daemon answers from memory; longer means that it hangs.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Who is followed says that he lives every 20 s.
+const SILENCE: Duration = Duration::from_secs(65);
+
 /// What commands that ask the daemon have in common.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Asked {
@@ -73,7 +76,9 @@ impl Daemon {
         let (place, stream) = self.connect()?;
         let mut answer = String::new();
         let asked = stream.patience(Some(PATIENCE)).and_then(|()| stream.ask(path));
-        asked.and_then(|mut stream| stream.read_to_string(&mut answer)).map_err(|error| not_answered(&place, &error))?;
+        asked
+            .and_then(|mut stream| stream.read_to_string(&mut answer))
+            .map_err(|error| not_answered(&place, &error))?;
         let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| not_http(&place))?;
         let status = head.lines().next().unwrap_or_default();
         if status.split(' ').nth(1) == Some("200") {
@@ -109,8 +114,7 @@ impl Daemon {
     /// As of [`Self::get`].
     pub fn follow(&self, path: &str) -> Result<impl Iterator<Item = io::Result<String>> + use<>, NoAnswer> {
         let (place, stream) = self.connect()?;
-        // Silence is no fault here: an end of the daemon ends the connection.
-        let asked = stream.patience(None).and_then(|()| stream.ask(path));
+        let asked = stream.patience(Some(SILENCE)).and_then(|()| stream.ask(path));
         let mut lines = BufReader::new(asked.map_err(|error| not_answered(&place, &error))?).lines();
         let status = lines.next().ok_or_else(|| not_http(&place))?.map_err(|error| not_answered(&place, &error))?;
         if status.split(' ').nth(1) != Some("200") {
@@ -137,10 +141,7 @@ impl Daemon {
 
 /// Nobody listens there, or not for this user.
 fn is_absent(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::PermissionDenied
-    )
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::PermissionDenied)
 }
 
 fn nobody(refused: &[(&Bind, io::Error)]) -> String {
@@ -261,7 +262,8 @@ mod tests {
 
     #[test]
     fn another_status_and_another_language_are_told() {
-        const ANSWERS: &[&str] = &["HTTP/1.0 503 Service Unavailable\r\n\r\nstopping", "220 mail\r\n", "HTTP/1.0 200 OK\r\n\r\n{"];
+        const ANSWERS: &[&str] =
+            &["HTTP/1.0 503 Service Unavailable\r\n\r\nstopping", "220 mail\r\n", "HTTP/1.0 200 OK\r\n\r\n{"];
         let folder = tempfile::tempdir().unwrap();
         serve(&folder.path().join(CONTROL_SOCKET), ANSWERS);
         let daemon = Daemon::of(&config(folder.path()), None);

@@ -162,7 +162,8 @@ mod tests {
             "{error}"
         );
         let nowhere = Question { file: Some("/nonexistent/x".into()), ..Question::default() };
-        let error = run(&Config::default(), &BTreeMap::new(), &nowhere, (&Screen::default(), &mut Vec::new())).unwrap_err();
+        let error =
+            run(&Config::default(), &BTreeMap::new(), &nowhere, (&Screen::default(), &mut Vec::new())).unwrap_err();
         assert!(error.contains("/nonexistent/x has a mistake:") && error.contains("no such file"), "{error}");
     }
 }

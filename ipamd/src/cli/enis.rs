@@ -66,7 +66,11 @@ fn render(snapshot: &Snapshot, screen: &Screen) -> String {
     };
     let enis = table(screen, "", &COLUMNS, &snapshot.enis.iter().map(row).collect::<Vec<_>>());
     let enis = if enis.is_empty() { "no ENI of ours is known yet\n".to_owned() } else { enis };
-    [enis, others(snapshot, screen), subnets(snapshot, screen)].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")
+    [enis, others(snapshot, screen), subnets(snapshot, screen)]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// ENIs that are somebody else's.
@@ -80,10 +84,15 @@ pub(super) fn others(snapshot: &Snapshot, screen: &Screen) -> String {
 /// What subnets have.
 pub(super) fn subnets(snapshot: &Snapshot, screen: &Screen) -> String {
     let columns = [column("id"), column("free").number(), column("read").rank(1), column("note").text()];
-    let retry = |id| snapshot.exhausted_subnets.iter().find(|subnet| subnet.subnet_id == id).map(|subnet| subnet.retry_in_ms);
+    let retry =
+        |id| snapshot.exhausted_subnets.iter().find(|subnet| subnet.subnet_id == id).map(|subnet| subnet.retry_in_ms);
     let rows = snapshot.subnets.iter().map(|subnet| {
         let again = retry(subnet.subnet_id.clone()).map(|ms| format!(", asked again in {}", time(ms)));
-        let note = if subnet.is_exhausted { format!("had none when asked{}", again.unwrap_or_default()) } else { String::new() };
+        let note = if subnet.is_exhausted {
+            format!("had none when asked{}", again.unwrap_or_default())
+        } else {
+            String::new()
+        };
         let read = format!("{} ago", time(subnet.read_ms_ago));
         vec![subnet.subnet_id.to_string(), subnet.free.to_string(), read, note]
     });
@@ -124,7 +133,9 @@ pub(super) struct Parts {
 
 impl Parts {
     pub(super) fn of(eni: &EniSnapshot, snapshot: &Snapshot) -> Self {
-        let is_held = |address: &&AddressSnapshot| address.eni_id == eni.eni_id && ["held", "leaving"].contains(&address.state.as_str());
+        let is_held = |address: &&AddressSnapshot| {
+            address.eni_id == eni.eni_id && ["held", "leaving"].contains(&address.state.as_str())
+        };
         let held = if eni.eni_id.is_some() { snapshot.addresses.iter().filter(is_held).count() } else { 0 };
         Self {
             used: eni.allocated,
@@ -169,9 +180,10 @@ impl Parts {
     pub(super) fn legend(screen: &Screen) -> String {
         let names = ["used", "cooling", "free", "held or leaving", "room"];
         let cells = Self::default().cells(screen.has_unicode);
-        let all = cells.iter().zip(names).map(|((_, letter, style), name)| {
-            format!("{} {name}", screen.paint(*style, &letter.to_string()))
-        });
+        let all = cells
+            .iter()
+            .zip(names)
+            .map(|((_, letter, style), name)| format!("{} {name}", screen.paint(*style, &letter.to_string())));
         format!("  {}\n", all.collect::<Vec<_>>().join("  "))
     }
 }

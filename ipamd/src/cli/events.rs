@@ -68,12 +68,12 @@ pub fn run(config: &Config, question: &Question, screen: &Screen, out: &mut dyn 
     loop {
         match follow(&daemon, &mut printer, &mut next) {
             Ok(()) | Err(Ended::Daemon) => printer.note("the daemon has closed the connection: asking again")?,
-            Err(Ended::Output(error)) => return Err(error),
+            Err(Ended::Here(error)) => return Err(error),
         }
         let found = loop {
-            match fetch(&daemon, next) {
-                Ok(found) => break found,
-                Err(_) => std::thread::sleep(PAUSE),
+            std::thread::sleep(PAUSE);
+            if let Ok(found) = fetch(&daemon, next) {
+                break found;
             }
         };
         if found.next < next {
@@ -91,12 +91,17 @@ fn fetch(daemon: &Daemon, since: u64) -> Result<Records, NoAnswer> {
 
 /// Why a stream is over.
 enum Ended {
+    /// It is gone.
     Daemon,
-    Output(String),
+    /// Standard output is, or the daemon does not want another one who follows.
+    Here(String),
 }
 
 fn follow(daemon: &Daemon, printer: &mut Printer<'_>, next: &mut u64) -> Result<(), Ended> {
-    let lines = daemon.follow(&format!("/v1/events/follow?since={next}")).map_err(|_| Ended::Daemon)?;
+    let lines = daemon.follow(&format!("/v1/events/follow?since={next}")).map_err(|answer| match answer {
+        NoAnswer::NoDaemon(_) => Ended::Daemon,
+        NoAnswer::Other(text) => Ended::Here(text),
+    })?;
     let mut reader = EventReader::default();
     for line in lines {
         let Some(event) = reader.line(&line.map_err(|_| Ended::Daemon)?) else { continue };
@@ -112,7 +117,7 @@ fn follow(daemon: &Daemon, printer: &mut Printer<'_>, next: &mut u64) -> Result<
             "missed" => printer.missed(missed(&event.data)),
             _ => Ok(()),
         };
-        told.map_err(Ended::Output)?;
+        told.map_err(Ended::Here)?;
     }
     Ok(())
 }
@@ -278,7 +283,8 @@ mod tests {
     #[test]
     fn events_are_read_over_comments_and_several_lines_of_data() {
         let mut reader = EventReader::default();
-        let text = ": keep-alive\n\nid: 3\nevent: record\ndata: {\"a\":\ndata: 1}\n\nevent: status\ndata: {}\n\nretry: 5\n\n";
+        let text =
+            ": keep-alive\n\nid: 3\nevent: record\ndata: {\"a\":\ndata: 1}\n\nevent: status\ndata: {}\n\nretry: 5\n\n";
         let events: Vec<_> = text.lines().filter_map(|line| reader.line(line)).collect();
         let of = |name: &str, data: &str| Event { name: name.to_owned(), data: data.to_owned() };
         assert_eq!(events, [of("record", "{\"a\":\n1}"), of("status", "{}")]);

@@ -41,7 +41,12 @@ pub fn run(config: &Config, question: &Question, screen: &Screen, out: &mut dyn 
         let text = if question.asked.json {
             pretty(&instance_limits::all().map(|(name, limits)| as_json(name, limits)).collect::<Vec<_>>())?
         } else {
-            table(screen, "", &COLUMNS, &instance_limits::all().map(|(name, limits)| row(name, limits)).collect::<Vec<_>>())
+            table(
+                screen,
+                "",
+                &COLUMNS,
+                &instance_limits::all().map(|(name, limits)| row(name, limits)).collect::<Vec<_>>(),
+            )
         };
         return print(out, &text);
     }
@@ -86,7 +91,11 @@ fn text(name: &str, limits: &InstanceLimits, screen: &Screen) -> String {
     let slots = limits.secondary_slots_per_eni();
     let recommended = |capacity: Capacity| {
         let (most, recommended) = (capacity.max_pods(), capacity.recommended(limits.vcpus));
-        if recommended < most { format!("{most} ({capacity}), EKS recommends {recommended} at most") } else { format!("{most} ({capacity})") }
+        if recommended < most {
+            format!("{most} ({capacity}), EKS recommends {recommended} at most")
+        } else {
+            format!("{most} ({capacity})")
+        }
     };
     let branch = match limits.trunking {
         Trunking::Supported { branch_enis } => format!("yes, {branch_enis} branch ENIs"),
@@ -96,7 +105,14 @@ fn text(name: &str, limits: &InstanceLimits, screen: &Screen) -> String {
     let lines = [
         ("type", format!("{name}, {}, {} vCPUs", hypervisor(limits), or_unknown(limits.vcpus))),
         ("ENIs", format!("{} ({})", limits.max_enis(), cards.join(", "))),
-        ("IPv4", format!("{} an ENI: its primary one and {slots} for pods; a slot holds an address{}", limits.ipv4_per_eni, if limits.takes_prefixes() { " or a /28 prefix" } else { "" })),
+        (
+            "IPv4",
+            format!(
+                "{} an ENI: its primary one and {slots} for pods; a slot holds an address{}",
+                limits.ipv4_per_eni,
+                if limits.takes_prefixes() { " or a /28 prefix" } else { "" }
+            ),
+        ),
         ("IPv6", format!("{} an ENI", or_unknown(limits.ipv6_per_eni))),
         ("trunk", branch),
         ("pods", recommended(single)),
@@ -164,7 +180,9 @@ mod tests {
     #[test]
     fn a_type_s_numbers_are_told_with_what_they_come_to() {
         let text = said(Some("m5.large"), false, false).unwrap();
-        for part in ["Nitro, 2 vCPUs", "3 (card 0: 3)", "10 an ENI", "9 for pods", "/28", "29 (3 ENIs x 9 addresses)", "434"] {
+        for part in
+            ["Nitro, 2 vCPUs", "3 (card 0: 3)", "10 an ENI", "9 for pods", "/28", "29 (3 ENIs x 9 addresses)", "434"]
+        {
             assert!(text.contains(part), "{part}: {text}");
         }
         let text = said(Some("m4.large"), false, false).unwrap();

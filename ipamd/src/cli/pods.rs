@@ -28,7 +28,8 @@ pub struct Question {
 pub fn run(config: &Config, question: &Question, screen: &Screen, out: &mut dyn Write) -> Result<(), String> {
     let snapshot = Daemon::of(config, question.asked.address.as_ref()).status()?;
     let pods = chosen(&snapshot, question.namespace.as_deref());
-    let text = if question.asked.json { pretty(&pods)? } else { render(&pods, question, screen, clock::now().unix_nanos) };
+    let text =
+        if question.asked.json { pretty(&pods)? } else { render(&pods, question, screen, clock::now().unix_nanos) };
     print(out, &text)
 }
 
@@ -95,11 +96,11 @@ mod tests {
     fn a_narrow_screen_keeps_address_and_pod() {
         let pods = [pod("default", "web-0"), PodSnapshot { orphan_for_ms: Some(4_000), ..pod("kube-system", "dns") }];
         let pods: Vec<_> = pods.iter().collect();
-        let at = |width| {
-            render(&pods, &Question::default(), &Screen { width, ..Screen::default() }, 61_000_000_000)
-        };
+        let at = |width| render(&pods, &Question::default(), &Screen { width, ..Screen::default() }, 61_000_000_000);
         let wide = at(None);
-        for part in ["10.0.1.23", "default/web-0", "eni-0123456789abcdef0", "60.0s", "0123456789abcdef-web-0", "gone for 4.0s"] {
+        for part in
+            ["10.0.1.23", "default/web-0", "eni-0123456789abcdef0", "60.0s", "0123456789abcdef-web-0", "gone for 4.0s"]
+        {
             assert!(wide.contains(part), "{part}: {wide}");
         }
         let narrow = at(Some(60));

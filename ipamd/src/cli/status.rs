@@ -79,14 +79,14 @@ fn summary(snapshot: &Snapshot, screen: &Screen) -> String {
     );
     text += &line("ENIs", &format!("{} of {most}, {each} addresses each", pool.enis));
     if let Some(CapacitySnapshot { limit, now, formula, .. }) = &snapshot.capacity {
-        text += &line("pods", &format!("{limit} can have an address ({formula}), {now} with what the subnets have now"));
+        text +=
+            &line("pods", &format!("{limit} can have an address ({formula}), {now} with what the subnets have now"));
     }
-    text += &line(
-        "target",
-        &format!("{} ({wanted} free); missing {shortfall}, too many {surplus}", target(pool.targets)),
-    );
+    text +=
+        &line("target", &format!("{} ({wanted} free); missing {shortfall}, too many {surplus}", target(pool.targets)));
     text += &line("why", &format!("{}{bound}", snapshot.why.text));
-    for (label, said) in [("tracked", tracked(snapshot)), ("leaks", sweep(snapshot)), ("cluster", kubernetes(snapshot))] {
+    for (label, said) in [("tracked", tracked(snapshot)), ("leaks", sweep(snapshot)), ("cluster", kubernetes(snapshot))]
+    {
         text += &said.map(|said| line(label, &said)).unwrap_or_default();
     }
     text
@@ -228,8 +228,13 @@ fn waiters(snapshot: &Snapshot, screen: &Screen) -> String {
             ]
         })
         .collect();
-    let columns =
-        [column("pod"), column("key").rank(3), column("for"), column("budget left").rank(2), column("waits for").rank(1)];
+    let columns = [
+        column("pod"),
+        column("key").rank(3),
+        column("for"),
+        column("budget left").rank(2),
+        column("waits for").rank(1),
+    ];
     table(screen, "waiting for an address", &columns, &rows)
 }
 
@@ -250,15 +255,19 @@ pub(super) fn failures(snapshot: &Snapshot, screen: &Screen) -> String {
 
 /// Every code that says something of now, and what says it.
 pub(super) fn active(snapshot: &Snapshot) -> Vec<(ReasonCode, String)> {
-    let supply = snapshot.supply.code.map(|code| (code, format!("the next pod gets no address: {}", snapshot.supply.text)));
+    let supply =
+        snapshot.supply.code.map(|code| (code, format!("the next pod gets no address: {}", snapshot.supply.text)));
     let bound = snapshot.why.bound_by.map(|code| (code, snapshot.why.text.clone()));
     let waits = snapshot.waiters.first().map(|waiter| {
         let (count, longest) = (snapshot.waiters.len(), time(waiter.waiting_ms));
         (waiter.waits_for, format!("{count} pods wait, the first for {longest}"))
     });
-    let contested =
-        snapshot.repair.contested.then(|| (ReasonCode::HostContested, "the kernel's state is put back again and again".to_owned()));
-    let cordoned = (snapshot.kubernetes.cordoned == Some(true)).then(|| (ReasonCode::NodeCordoned, "the node is cordoned".to_owned()));
+    let contested = snapshot
+        .repair
+        .contested
+        .then(|| (ReasonCode::HostContested, "the kernel's state is put back again and again".to_owned()));
+    let cordoned = (snapshot.kubernetes.cordoned == Some(true))
+        .then(|| (ReasonCode::NodeCordoned, "the node is cordoned".to_owned()));
     let mut active: Vec<(ReasonCode, String)> = Vec::new();
     for (code, text) in [supply, bound, waits, contested, cordoned].into_iter().flatten() {
         if !active.iter().any(|(known, _)| *known == code) {

@@ -115,7 +115,12 @@ mod tests {
     fn rows() -> Vec<Vec<String>> {
         let row = |cells: [&str; 4]| cells.map(str::to_owned).to_vec();
         vec![
-            row(["eni-0123456789abcdef0", "3", "aws-cni/0123456789abcdef/eth0", "the subnet has no address left for it now"]),
+            row([
+                "eni-0123456789abcdef0",
+                "3",
+                "aws-cni/0123456789abcdef/eth0",
+                "the subnet has no address left for it now",
+            ]),
             row(["eni-1", "10", "aws-cni/a/eth0", ""]),
         ]
     }

@@ -67,7 +67,8 @@ struct Known<'a> {
 impl Known<'_> {
     fn pod(&self, what: &str, json: bool) -> Result<String, String> {
         let pods: Vec<_> = self.snapshot.pods.iter().filter(|pod| is_pod(&pod_name(&pod.pod), what)).collect();
-        let waiters: Vec<_> = self.snapshot.waiters.iter().filter(|waiter| is_pod(&pod_name(&waiter.pod), what)).collect();
+        let waiters: Vec<_> =
+            self.snapshot.waiters.iter().filter(|waiter| is_pod(&pod_name(&waiter.pod), what)).collect();
         let records = self.records(|record| record.pod.as_deref().is_some_and(|pod| is_pod(pod, what)));
         if pods.is_empty() && waiters.is_empty() && records.is_empty() {
             return Err(format!(
@@ -107,7 +108,10 @@ impl Known<'_> {
         text += &screen.labelled("from", &eni);
         text += &screen.labelled("sandbox", container(&pod.key));
         if let Some(gone) = pod.orphan_for_ms {
-            let said = format!("its host veth has been gone for {}: it looks dead, and is taken for that after a minute", time(gone));
+            let said = format!(
+                "its host veth has been gone for {}: it looks dead, and is taken for that after a minute",
+                time(gone)
+            );
             text += &screen.labelled("note", &said);
         }
         text
@@ -180,7 +184,8 @@ impl Known<'_> {
 
     fn log(&self, records: &[&Record]) -> String {
         if records.is_empty() {
-            return "\nthe daemon's memory has no more of it (it begins with the daemon, and forgets the oldest)\n".to_owned();
+            return "\nthe daemon's memory has no more of it (it begins with the daemon, and forgets the oldest)\n"
+                .to_owned();
         }
         let lines: String = records.iter().map(|record| line(record, self.screen)).collect();
         format!("\n{}{lines}", self.screen.heading("what the daemon's memory has of it"))

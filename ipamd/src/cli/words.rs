@@ -93,7 +93,8 @@ fn command_named(word: &str) -> Result<&'static CommandRow, Mistake> {
 
 /// An option by its long name or its letter.
 fn find(row: &CommandRow, name: &str) -> Option<&'static OptionRow> {
-    let is_letter = |option: &OptionRow| option.letter.is_some_and(|letter| name.len() == 1 && name.starts_with(letter));
+    let is_letter =
+        |option: &OptionRow| option.letter.is_some_and(|letter| name.len() == 1 && name.starts_with(letter));
     row.options.iter().find(|option| option.name == name || is_letter(option))
 }
 

@@ -119,7 +119,8 @@ fn fish_text(text: &str) -> String {
 }
 
 fn fish() -> String {
-    let mut text = String::from("# fish completions for ipamd; made by `ipamd completions fish`\ncomplete -c ipamd -f\n");
+    let mut text =
+        String::from("# fish completions for ipamd; made by `ipamd completions fish`\ncomplete -c ipamd -f\n");
     for row in COMMANDS {
         let CommandRow { name, brief, .. } = row;
         let _ = writeln!(text, "complete -c ipamd -n __fish_use_subcommand -a {name} -d '{}'", fish_text(brief));

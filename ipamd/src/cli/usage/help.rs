@@ -15,7 +15,8 @@ const COLUMN: usize = 28;
 const SETTINGS: &str = "settings: of the environment; commands that are run by hand read /etc/enid/ipamd.env, too, for what is not set there, \
                         but for those that can be run anywhere: config --file, limits TYPE, max-pods TYPE, reasons, simulate";
 const ASKED: &str = "the daemon is asked at enid.sock beside its socket (ENID_SOCKET), and where that is not there at INTROSPECTION_BIND_ADDRESS";
-const CODES: &str = "exit codes: 0 done, 1 could not be done, or something is wrong, 64 wrong command line or configuration";
+const CODES: &str =
+    "exit codes: 0 done, 1 could not be done, or something is wrong, 64 wrong command line or configuration";
 
 /// What `ipamd --help` prints.
 #[must_use]

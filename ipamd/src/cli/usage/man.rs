@@ -17,9 +17,12 @@ pub fn page() -> String {
         lines(DESCRIPTION)
     );
     COMMANDS.iter().for_each(|row| text.push_str(&command(row)));
-    text.push_str(".SH ENVIRONMENT\nThe daemon's settings, with their defaults;\n.B ipamd config\nshows what holds on a node.\n");
+    text.push_str(
+        ".SH ENVIRONMENT\nThe daemon's settings, with their defaults;\n.B ipamd config\nshows what holds on a node.\n",
+    );
     for variable in VARIABLES {
-        let default = if variable.default.is_empty() { String::new() } else { format!(" (default {})", variable.default) };
+        let default =
+            if variable.default.is_empty() { String::new() } else { format!(" (default {})", variable.default) };
         let _ = write!(text, ".TP\n.B {}\n{}", escaped(variable.name), lines(&format!("{}{default}", variable.doc)));
     }
     for (variable, meaning) in OF_COMMANDS {
@@ -52,7 +55,8 @@ const FILES: [(&str, &str); 4] = [
 ];
 
 fn command(row: &CommandRow) -> String {
-    let mut text = format!(".SS {}\n.B ipamd\n{}\n.PP\n{}", escaped(row.name), escaped(&row.synopsis()), lines(row.long));
+    let mut text =
+        format!(".SS {}\n.B ipamd\n{}\n.PP\n{}", escaped(row.name), escaped(&row.synopsis()), lines(row.long));
     for option in row.options {
         let _ = write!(text, ".TP\n.B {}\n{}", escaped(&option.both()), lines(option.brief));
     }

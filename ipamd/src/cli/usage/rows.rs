@@ -52,11 +52,7 @@ pub const COMMANDS: &[CommandRow] = &[
         name: "pods",
         group: Group::Look,
         argument: None,
-        options: &[
-            JSON,
-            ADDRESS,
-            option("namespace", "NAMESPACE", Values::Any, "only pods of this namespace"),
-        ],
+        options: &[JSON, ADDRESS, option("namespace", "NAMESPACE", Values::Any, "only pods of this namespace")],
         brief: "pods with their addresses, ENIs and ages",
         long: "Every address that a pod has, by the daemon's journal: the pod, the ENI that the address is on, how long it has had it, and \
                the sandbox's container id as the runtime knows it.",
@@ -75,11 +71,7 @@ pub const COMMANDS: &[CommandRow] = &[
     CommandRow {
         name: "why",
         group: Group::Look,
-        argument: argument(
-            "WHAT",
-            true,
-            Values::Perhaps(&["no-address"]),
-        ),
+        argument: argument("WHAT", true, Values::Perhaps(&["no-address"])),
         options: &[JSON, ADDRESS],
         brief: "why a pod has its address or none, or what an address is",
         long: "WHAT is one of\n\
@@ -144,20 +136,25 @@ pub const COMMANDS: &[CommandRow] = &[
         options: &[
             JSON,
             ADDRESS,
-            option("file", "FILE", Values::File, "off the node: of this file of settings by class; - for standard input"),
+            option(
+                "file",
+                "FILE",
+                Values::File,
+                "off the node: of this file of settings by class; - for standard input",
+            ),
             option("type", "TYPE", Values::Any, "with --file: the node's instance type"),
             option("zone", "ZONE", Values::Any, "with --file: its availability zone"),
-            OptionRow {
-                repeats: true,
-                ..option("label", "NAME=VALUE", Values::Any, "with --file: one of its labels")
-            },
+            OptionRow { repeats: true, ..option("label", "NAME=VALUE", Values::Any, "with --file: one of its labels") },
         ],
         brief: "every setting, its value, and where that comes from",
         long: "Every variable, its value, and the layer that it comes from: default, environment, a class of nodes, an annotation of the \
                node.\n\
                \nWith --file the same, off the node, of what FILE (as of ENID_SETTINGS_FILE) would come to on such a node; every mistake of \
                the file, and exit code 1.",
-        examples: &[("ipamd config --file settings.yaml --type m5.large --label size=big", "before a cluster reads it")],
+        examples: &[(
+            "ipamd config --file settings.yaml --type m5.large --label size=big",
+            "before a cluster reads it",
+        )],
     },
     CommandRow {
         name: "doctor",
@@ -186,7 +183,12 @@ pub const COMMANDS: &[CommandRow] = &[
             ADDRESS,
             OptionRow {
                 letter: Some('o'),
-                ..option("output", "FILE", Values::File, "where it goes; - for standard output; by default enid-support-NODE-TIME.tar here")
+                ..option(
+                    "output",
+                    "FILE",
+                    Values::File,
+                    "where it goes; - for standard output; by default enid-support-NODE-TIME.tar here",
+                )
             },
         ],
         brief: "one .tar with all that is needed to find out, no secrets",
@@ -313,7 +315,12 @@ pub const COMMANDS: &[CommandRow] = &[
             option("pods", "FILE", Values::File, "the trace of pods; needed"),
             OptionRow {
                 repeats: true,
-                ..option("with", "'NAME=value …'", Values::Any, "a column: this daemon with these settings; '' for none")
+                ..option(
+                    "with",
+                    "'NAME=value …'",
+                    Values::Any,
+                    "a column: this daemon with these settings; '' for none",
+                )
             },
             OptionRow {
                 repeats: true,
@@ -326,7 +333,10 @@ pub const COMMANDS: &[CommandRow] = &[
                both as often as wanted.\n\
                \nFILE is CSV, first line name,starts,ends, times in seconds since the node joined, a year at most, no end for a pod that \
                stays; watched for ten minutes after the last.",
-        examples: &[("ipamd simulate --instance-type m5.large --pods ci.csv --with 'WARM_IP_TARGET=5' --reference ''", "ours beside theirs")],
+        examples: &[(
+            "ipamd simulate --instance-type m5.large --pods ci.csv --with 'WARM_IP_TARGET=5' --reference ''",
+            "ours beside theirs",
+        )],
     },
     CommandRow {
         name: "completions",

@@ -31,14 +31,20 @@ impl Known<'_> {
         let (screen, why) = (self.screen, &snapshot.why);
         let answer = match snapshot.supply.code {
             None => screen.paint(Style::Good, "a pod that comes now gets an address"),
-            Some(code) => format!("{} [{code}] {}", screen.paint(Style::Bad, "a pod that comes now gets none:"), snapshot.supply.text),
+            Some(code) => format!(
+                "{} [{code}] {}",
+                screen.paint(Style::Bad, "a pod that comes now gets none:"),
+                snapshot.supply.text
+            ),
         };
         let mut text = screen.labelled("answer", &answer);
         text += &screen.labelled("rule", &format!("{}: {}", rule(why.rule), why.text));
         text += &self.inputs();
         let binds = why.bound_by.map_or("nothing".to_owned(), |code| code.to_string());
         text += &screen.labelled("binds", &binds);
-        let next = why.next_ms.map_or("with the next event".to_owned(), |ms| format!("with the next event, in {} at the latest", time(ms)));
+        let next = why.next_ms.map_or("with the next event".to_owned(), |ms| {
+            format!("with the next event, in {} at the latest", time(ms))
+        });
         text += &screen.labelled("next", &format!("decided anew {next}{}", self.retries()));
         for (code, _) in &active {
             let remedy = reasons::remedy(*code);
@@ -49,7 +55,13 @@ impl Known<'_> {
         let records = self.loud(MOST_RECORDS);
         let lines: String = records.iter().map(|record| line(record, screen)).collect();
         let lately = if lines.is_empty() { lines } else { screen.heading("warnings of late") + &lines };
-        let sections = [text, enis::subnets(snapshot, screen), status::actions(snapshot, screen), status::failures(snapshot, screen), lately];
+        let sections = [
+            text,
+            enis::subnets(snapshot, screen),
+            status::actions(snapshot, screen),
+            status::failures(snapshot, screen),
+            lately,
+        ];
         Ok(sections.into_iter().filter(|section| !section.is_empty()).collect::<Vec<_>>().join("\n"))
     }
 
@@ -77,13 +89,19 @@ impl Known<'_> {
         let lines = [
             ("target", format!("{}, {wanted} free; missing {shortfall}, too many {surplus}", status::target(*targets))),
             ("asks", format!("{waiters} pods wait, {announced} more are bound to the node and will ask")),
-            ("has", format!("{total} addresses: {allocated} used, {free} free, {cooling} cooling{soonest}, {held} held")),
+            (
+                "has",
+                format!("{total} addresses: {allocated} used, {free} free, {cooling} cooling{soonest}, {held} held"),
+            ),
             ("coming", format!("{coming} addresses")),
             ("limits", format!("{enis} of {} ENIs, {} addresses each", number(max_enis), number(addresses_per_eni))),
         ];
         let mut text: String = lines.iter().map(|(label, said)| self.screen.labelled(label, said)).collect();
         if let Some(capacity) = &self.snapshot.capacity {
-            let said = format!("{} pods by the limits, {} with what the subnets have now ({})", capacity.limit, capacity.now, capacity.formula);
+            let said = format!(
+                "{} pods by the limits, {} with what the subnets have now ({})",
+                capacity.limit, capacity.now, capacity.formula
+            );
             text += &self.screen.labelled("holds", &said);
         }
         text
@@ -96,7 +114,8 @@ impl Known<'_> {
     /// What is tried again by itself, and when.
     fn retries(&self) -> String {
         let enis = self.snapshot.enis.iter().filter_map(|eni| Some((enis::id(eni), eni.retry_in_ms?)));
-        let subnets = self.snapshot.exhausted_subnets.iter().map(|subnet| (subnet.subnet_id.to_string(), subnet.retry_in_ms));
+        let subnets =
+            self.snapshot.exhausted_subnets.iter().map(|subnet| (subnet.subnet_id.to_string(), subnet.retry_in_ms));
         enis.chain(subnets).map(|(what, ms)| format!("; {what} is tried again in {}", time(ms))).collect()
     }
 }

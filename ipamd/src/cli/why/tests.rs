@@ -36,7 +36,8 @@ fn snapshot() -> Snapshot {
         state: state.to_owned(),
         cooling_for_ms,
     };
-    snapshot.addresses = vec![address(23, "allocated", None), address(24, "cooling", Some(12_000)), address(25, "held", None)];
+    snapshot.addresses =
+        vec![address(23, "allocated", None), address(24, "cooling", Some(12_000)), address(25, "held", None)];
     snapshot
 }
 
@@ -95,12 +96,26 @@ fn an_address_is_a_pod_s_or_rests_or_is_held_or_unknown() {
     says("10.0.1.24", &["10.0.1.24 is cooling for 12.0s more", "on eni-1", "record 1", "record 2"]);
     says("10.0.1.25", &["in use by the kernel without a pod of ours", "ipamd check"]);
     let error = asked("192.0.2.1", false).unwrap_err();
-    assert!(error.contains("no address of this node's ENIs") && error.contains("describe-network-interfaces"), "{error}");
+    assert!(
+        error.contains("no address of this node's ENIs") && error.contains("describe-network-interfaces"),
+        "{error}"
+    );
 }
 
 #[test]
 fn no_address_says_rule_inputs_what_binds_and_when_next() {
-    says(NO_ADDRESS, &["answer   a pod that comes now gets", "rule     starting", "target", "asks     ", "cooling, the next is free in 12.0s", "binds", "next     decided anew"]);
+    says(
+        NO_ADDRESS,
+        &[
+            "answer   a pod that comes now gets",
+            "rule     starting",
+            "target",
+            "asks     ",
+            "cooling, the next is free in 12.0s",
+            "binds",
+            "next     decided anew",
+        ],
+    );
     let json: serde_json::Value = serde_json::from_str(&asked(NO_ADDRESS, true).unwrap()).unwrap();
     for key in ["supply", "why", "reasons", "pool", "subnets", "actions", "waiters", "records"] {
         assert!(json.get(key).is_some(), "{key}: {json}");
