@@ -46,6 +46,9 @@ mod words;
 
 pub use words::Mistake;
 
+/// Why a command ends when nobody reads any more what it prints.
+pub const CLOSED: &str = "standard output is closed";
+
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -136,7 +139,10 @@ fn boot_id() -> Result<String, String> {
 
 fn print(out: &mut dyn Write, text: &str) -> Result<(), String> {
     let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    printed.map_err(|error| format!("writing to standard output: {error}"))
+    printed.map_err(|error| match error.kind() {
+        std::io::ErrorKind::BrokenPipe => CLOSED.to_owned(),
+        _ => format!("writing to standard output: {error}"),
+    })
 }
 
 /// As JSON that people can read, too.

@@ -109,6 +109,8 @@ fn simulate(simulation: &cli::simulate::Simulation) -> ExitCode {
 fn ended(result: Result<(), String>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        // Who reads has had enough (`| head`): nobody wants to be told.
+        Err(error) if error == cli::CLOSED => ExitCode::FAILURE,
         Err(error) => {
             complain(&format!("ipamd: {error}"));
             ExitCode::FAILURE
@@ -129,12 +131,15 @@ fn help(of: Option<&str>) -> String {
 }
 
 fn perform(command: Command, config: Config, notes: &[Note]) -> Result<(), String> {
-    let out = &mut std::io::stdout().lock();
-    match command {
-        Command::Run => ipamd::run(config, notes).map_err(|error| {
+    if command == Command::Run {
+        return ipamd::run(config, notes).map_err(|error| {
             tracing::error!(code = %ReasonCode::StartFailed, error = error.chain(), "the daemon cannot start");
             error.chain()
-        }),
+        });
+    }
+    // Not above: threads of the daemon may log there.
+    let out = &mut std::io::stdout().lock();
+    match command {
         Command::Status(asked) => cli::status::run(&config, &asked, &screen(), out),
         Command::Pods(question) => cli::pods::run(&config, &question, &screen(), out),
         Command::Enis(asked) => cli::enis::run(&config, &asked, &screen(), out),
@@ -150,8 +155,9 @@ fn perform(command: Command, config: Config, notes: &[Note]) -> Result<(), Strin
         Command::Doctor { json } => cli::doctor::run(&config, json, out),
         Command::Probe(question) => cli::probe::run(&config, question),
         Command::MaxPods(question) => cli::max_pods::of_node(&question, &config, out),
-        // Done before the configuration is read.
-        Command::CleanupHost
+        // Done above, or before the configuration is read.
+        Command::Run
+        | Command::CleanupHost
         | Command::Uninstall
         | Command::Simulate(_)
         | Command::SupportBundle(_)

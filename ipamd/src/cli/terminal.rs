@@ -238,8 +238,8 @@ mod tests {
             let letters = |text: &str| text.chars().filter(|letter| !letter.is_whitespace()).collect::<String>();
             assert_eq!(letters(&lines), letters(text), "{width}");
         }
-        assert_eq!(wrap("a bb ccc", 2, 5), "a bb\n  ccc\n");
-        assert_eq!(wrap("\x1b[31ma\x1b[0m bb ccc", 2, 4), "\x1b[31ma\x1b[0m bb\n  ccc\n".replace("  ccc", "ccc"));
+        assert_eq!(wrap("a bb ccc dddd", 2, 12), "a bb ccc\n  dddd\n");
+        assert_eq!(wrap("\x1b[31ma\x1b[0m bb ccc", 2, 4), "\x1b[31ma\x1b[0m bb\nccc\n");
         assert_eq!(cut("abcdef", 4, false), "abc~");
         assert_eq!(cut("abcd", 4, true), "abcd");
     }

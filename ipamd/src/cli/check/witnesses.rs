@@ -154,11 +154,13 @@ fn kernel(config: &Config, facts: Option<&InstanceFacts>, journal: &Snapshot, en
             blocks: config.snat.blocks.clone(),
             notrack: config.leaves_untracked(&facts.vpc_cidrs),
         };
-        let missing = inspect::host(&host_setup(config, &plan));
-        plans.push(PlanWord {
-            eni_id: None,
-            missing: missing.map(|plan| commands(&plan, &node)).map_err(|error| chain(&error)),
-        });
+        let missing = match inspect::host(&host_setup(config, &plan)) {
+            Err(error) if !error.is_link_missing() => {
+                return Word::Silent(format!("{} (run this as root, on the host's network)", chain(&error)));
+            }
+            missing => missing.map(|plan| commands(&plan, &node)).map_err(|error| chain(&error)),
+        };
+        plans.push(PlanWord { eni_id: None, missing });
     }
     for plan in enis.iter().filter(|plan| of(&plan.eni_id).is_some_and(is_served)) {
         // Metadata lags; which prefixes there are the journal knows.

@@ -212,7 +212,7 @@ const DIFFERENCES: &[(&str, &str, Weight, Change)] = &[
     }),
     ("pod-link", "10.0.1.11 (default/one)", Weight::Mismatch, |views| {
         let link = node(views).links.iter_mut().find(|link| link.index == 10).unwrap();
-        link.mac = Some(MacAddr([9; 6]));
+        link.group = 7;
     }),
     ("pod-without-veth", "10.0.1.11 (default/one)", Weight::Mismatch, |views| {
         let node = node(views);
