@@ -77,7 +77,12 @@ fn from_files(config: &Config) -> Result<Snapshot, String> {
     }
     let restored = Restored::read(loaded.reference.as_deref(), loaded.own.as_deref(), kernel, boot_id()?);
     let (core, _) = Core::new(config.clone(), restored, clock::now());
-    Ok(core.snapshot(clock::now()))
+    let mut snapshot = core.snapshot(clock::now());
+    // A start proves each again, and finds nothing to do where all is well: that is what is looked at here.
+    for eni in snapshot.enis.iter_mut().filter(|eni| eni.state == "Configuring") {
+        eni.state = "Ready".to_owned();
+    }
+    Ok(snapshot)
 }
 
 /// Metadata's and EC2's words.
