@@ -53,7 +53,7 @@ pub(super) fn table(screen: &Screen, title: &str, columns: &[Column], rows: &[Ve
     let is_shown = |at: usize| rows.iter().any(|row| row.get(at).is_some_and(|cell| !cell.is_empty()));
     let mut shown: Vec<usize> = (0..columns.len()).filter(|at| is_shown(*at)).collect();
     let mut widths: Vec<usize> = (0..columns.len()).map(|at| width_of(columns[at].head, rows, at)).collect();
-    let left_out = screen.width.map(|width| fit(columns, &mut shown, &mut widths, width)).unwrap_or_default();
+    let left_out = screen.width.map(|width| fit(columns, &mut shown, (&mut widths, width))).unwrap_or_default();
     let mut text = if title.is_empty() { String::new() } else { screen.heading(title) };
     let head: Vec<String> = columns.iter().map(|column| column.head.to_owned()).collect();
     let line = |row: &Vec<String>| line(screen, columns, (&shown, &widths), row);
@@ -72,7 +72,8 @@ fn width_of(head: &str, rows: &[Vec<String>], at: usize) -> usize {
 }
 
 /// Makes the columns fit; the heads of those that are left out.
-fn fit(columns: &[Column], shown: &mut Vec<usize>, widths: &mut [usize], width: usize) -> Vec<&'static str> {
+fn fit(columns: &[Column], shown: &mut Vec<usize>, (widths, width): (&mut Vec<usize>, usize)) -> Vec<&'static str> {
+    let natural = widths.clone();
     let total = |shown: &[usize], widths: &[usize]| {
         INDENT + shown.iter().map(|at| widths[*at]).sum::<usize>() + GAP * shown.len().saturating_sub(1)
     };
@@ -80,7 +81,7 @@ fn fit(columns: &[Column], shown: &mut Vec<usize>, widths: &mut [usize], width: 
     loop {
         let over = total(shown, widths).saturating_sub(width);
         if over == 0 {
-            return left_out;
+            break;
         }
         let longest_text = shown.iter().copied().filter(|at| columns[*at].is_text && widths[*at] > SHORTEST);
         if let Some(at) = longest_text.max_by_key(|at| widths[*at]) {
@@ -88,10 +89,16 @@ fn fit(columns: &[Column], shown: &mut Vec<usize>, widths: &mut [usize], width: 
             continue;
         }
         let least = shown.iter().copied().filter(|at| columns[*at].rank > 0).max_by_key(|at| (columns[*at].rank, *at));
-        let Some(least) = least else { return left_out };
+        let Some(least) = least else { break };
         shown.retain(|at| *at != least);
         left_out.push(columns[least].head);
     }
+    // What a column that was left out has made room for.
+    for at in shown.iter().copied() {
+        let room = width.saturating_sub(total(shown, widths));
+        widths[at] = (widths[at] + room).min(natural[at]);
+    }
+    left_out
 }
 
 fn line(screen: &Screen, columns: &[Column], (shown, widths): (&[usize], &[usize]), row: &[String]) -> String {
