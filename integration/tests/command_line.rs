@@ -219,14 +219,14 @@ fn check_finds_what_is_planted_in_ec2_and_in_the_kernel_and_nothing_before_and_a
 
 #[test]
 fn without_a_daemon_check_reads_its_journal_and_finds_a_route_that_is_gone() {
-    let (mut topology, pods) = node_with_pods(&[("WARM_IP_TARGET", "2")], 3);
+    let (mut topology, pods) = node_with_pods(&[("WARM_IP_TARGET", "2"), ("ENID_LAYOUT", "flat")], 3);
     topology.node_mut("n1").kill();
     let n1 = topology.node("n1");
     pass(OLD);
     let (code, text, errors) = said(n1, &["check"], &[]);
     assert!(code == 0 && text.contains("no daemon runs"), "{code}: {text}{errors}");
     let address = pods[0].added.address;
-    n1.ip(&format!("route delete {address}/32\n")).unwrap();
+    n1.ip(&format!("route delete {address}/32 table 158000\n")).unwrap();
     let (code, found) = checked(n1);
     assert!(code == 1 && has(&found, "pod-route", &address.to_string()), "{found:?}");
     assert_eq!(found.len(), 1, "{found:?}");
@@ -319,7 +319,9 @@ fn a_support_bundle_has_what_there_is_and_no_secret_with_and_without_a_daemon() 
         r#"{"cniVersion":"1.0.0","name":"x","plugins":[{"type":"x","apiToken":"planted-token","note":"stays"}]}"#;
     fs::write(conf.join("99-x.conflist"), list).unwrap();
     fs::write(conf.join("x.kubeconfig"), "client-key-data: planted").unwrap();
-    topology.node_mut("n1").set("HOST_CNI_CONFDIR_PATH", conf.to_str().unwrap());
+    let n1 = topology.node_mut("n1");
+    n1.set("HOST_CNI_CONFDIR_PATH", conf.to_str().unwrap());
+    n1.set("AWS_VPC_K8S_PLUGIN_LOG_FILE", &n1.plugin_log().to_string_lossy());
     let n1 = topology.node("n1");
     let folder = topology.world.folder("bundles").unwrap();
     let (manifest, bytes) = bundle(n1, &folder.join("up.tar"));

@@ -125,7 +125,7 @@ fn pack(folder: &str, parts: &[Part], scrubber: &Scrubber, unix_seconds: i64) ->
                 manifest.push_str(&format!("{name}: {} bytes\n", text.len()));
                 add(name, text.as_bytes())?;
             }
-            Err(why) => manifest.push_str(&format!("{name}: not had: {}\n", scrubber.clean(why))),
+            Err(why) => manifest.push_str(&format!("{name}: not had: {}\n", scrubber.clean(why.trim()))),
         }
     }
     add("MANIFEST", manifest.as_bytes())?;

@@ -151,7 +151,7 @@ mod tests {
         }
         let at = |width| table(&Screen { width: Some(width), ..Screen::default() }, "", &COLUMNS, &rows());
         assert!(at(80).contains("no room for: key;") && at(80).contains("the subnet"), "{}", at(80));
-        assert!(at(60).contains("the subnet has no addre~"), "{}", at(60));
+        assert!(at(60).contains("the subnet has no address le~"), "{}", at(60));
         assert!(at(50).contains("no room for: key, why;") && at(50).contains(" 10"), "{}", at(50));
         assert!(at(130).contains("left for it now") && !at(130).contains("no room"), "{}", at(130));
     }
