@@ -8,7 +8,8 @@ use ipamd_core::config::WarmTargets;
 use ipamd_core::event::{LostConnections, TrackedConnections};
 use ipamd_core::reason::ReasonCode;
 use ipamd_core::snapshot::{
-    CapacitySnapshot, EniSnapshot, KubernetesSnapshot, PodSnapshot, PodSubnetSnapshot, PoolSnapshot, SweepSnapshot,
+    CapacitySnapshot, EniSnapshot, FailureSnapshot, KubernetesSnapshot, PodSnapshot, PodSubnetSnapshot, PoolSnapshot,
+    SweepSnapshot,
 };
 use ipamd_core::{Config, Snapshot};
 
@@ -244,13 +245,23 @@ pub(super) fn actions(snapshot: &Snapshot, screen: &Screen) -> String {
 }
 
 pub(super) fn failures(snapshot: &Snapshot, screen: &Screen) -> String {
-    let rows: Vec<_> = snapshot
-        .failures
-        .iter()
-        .map(|failure| vec![time(failure.ago_ms), failure.what.clone(), failure.code.clone(), failure.message.clone()])
-        .collect();
-    let columns = [column("ago"), column("what").text().rank(1), column("code"), column("message").text()];
-    table(screen, "last failures", &columns, &rows)
+    let row = |failure: &FailureSnapshot| {
+        vec![
+            time(failure.ago_ms),
+            failure.reason.map(|reason| reason.to_string()).unwrap_or_default(),
+            failure.what.clone(),
+            failure.code.clone(),
+            failure.message.clone(),
+        ]
+    };
+    let columns = [
+        column("ago"),
+        column("reason"),
+        column("what").text().rank(1),
+        column("code").rank(2),
+        column("message").text(),
+    ];
+    table(screen, "last failures", &columns, &snapshot.failures.iter().map(row).collect::<Vec<_>>())
 }
 
 /// Every code that says something of now, and what says it.
