@@ -32,6 +32,7 @@ fn an_add_waits_for_an_eni_whose_link_is_four_seconds_late_and_no_pod_of_the_oth
         assert!(!pod.on_primary());
         assert_eq!(pod.reached_from(&n1.netns).unwrap(), facts.address);
     }
+    n1.check().unwrap();
 }
 
 #[test]

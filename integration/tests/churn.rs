@@ -54,4 +54,5 @@ fn twenty_seconds_of_adds_and_dels_give_no_address_twice_and_none_before_its_coo
     gone.unwrap();
     assert_eq!(n1.number("/pool/allocated").unwrap(), 0);
     assert_eq!(n1.number("/pool/waiters").unwrap(), 0);
+    n1.check().unwrap();
 }

@@ -31,4 +31,5 @@ fn cooling_is_not_free(instance_type: &str, at_most: Duration) {
     // An ENI takes 30 ms a call and 400 ms to attach here; the cooldown is two minutes.
     assert!(took < at_most, "on an {instance_type} the pod waited {took:?}");
     next[0].reached_from(&n1.netns).unwrap();
+    n1.check().unwrap();
 }

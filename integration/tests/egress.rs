@@ -116,6 +116,7 @@ fn pods_get_out_in_ipv6_behind_the_node_and_keep_that_whatever_becomes_of_daemon
     assert!(pods.iter().all(|pod| bench.seen_from(pod).is_some()), "what a pod has it keeps");
     let later = pods::start(bench.node(), 1, 1, &AtomicUsize::new(100)).unwrap().remove(0);
     assert_eq!(egress_of(&bench, &later), None);
+    bench.node().check().unwrap();
 
     pods.extend([before, later]);
     for pod in pods {

@@ -101,6 +101,7 @@ fn a_host_port_is_open_when_add_returns_survives_the_daemon_and_closes_with_its_
     // The next pod has the port at once, whoever had it, and most likely the address too.
     let (_again, next, _server) = start(n1);
     assert!(is_reached(topology.node("n2")), "{} after {}", next.address, added.address);
+    n1.check().unwrap();
 }
 
 #[test]

@@ -78,6 +78,7 @@ fn more_pods_disturb_nobody(node: &Node, living: &[Pod], count: usize) {
 fn end(topology: &Topology, living: Vec<Pod>) {
     let n1 = topology.node("n1");
     assert_eq!(n1.number("/pool/allocated").unwrap(), living.len() as u64);
+    n1.check().unwrap();
     pods::end(n1, living, 3).unwrap();
     assert_eq!(n1.number("/pool/allocated").unwrap(), 0);
     let assigned: usize = topology.enis("n1").unwrap().iter().map(|eni| eni.secondary.len()).sum();

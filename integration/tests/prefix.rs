@@ -107,6 +107,7 @@ fn pods_inside_prefixes_of_two_enis_are_reachable_and_the_node_drains_to_its_war
     let (first, last) = (topology.calls("CreateNetworkInterface"), topology.calls("AssignPrivateIpAddresses"));
     assert!(first == 1 && last <= 12, "{first} create and {last} assign calls: at most one for 16 pods");
     check_packets(&topology, &pods, "n2");
+    topology.node("n1").check().unwrap();
 
     pods::end(topology.node("n1"), pods, 6).unwrap();
     becomes(&topology, "one warm prefix is left", |prefixes, singles| (prefixes, singles) == (1, 0));
@@ -115,6 +116,7 @@ fn pods_inside_prefixes_of_two_enis_are_reachable_and_the_node_drains_to_its_war
         enis => Err(format!("{enis} ENIs")),
     });
     alone.unwrap();
+    topology.node("n1").check().unwrap();
 }
 
 #[test]
@@ -146,6 +148,7 @@ fn on_a_fragmented_subnet_pods_get_single_addresses_and_prefixes_once_there_are_
     assert!(later.iter().all(|pod| prefixes.iter().any(|prefix| prefix.contains(&pod.added.address))));
     check_packets(&topology, &pods, "n2");
     check_packets(&topology, &later, "n2");
+    topology.node("n1").check().unwrap();
 }
 
 #[test]

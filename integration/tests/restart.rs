@@ -78,6 +78,7 @@ fn check(topology: &Topology, pods: Vec<Pod>) {
         if allocated == PODS as u64 { Ok(()) } else { Err(format!("{allocated} allocated")) }
     });
     counted.unwrap();
+    n1.check().unwrap();
     pods::end(n1, pods, 6).unwrap();
     assert_eq!(n1.number("/pool/allocated").unwrap(), 0);
 }

@@ -78,8 +78,11 @@ fn pods_are_as_attached(layout: &str) {
         }
     };
     check_all(topology.node("n1"));
+    topology.node("n1").check().unwrap();
     topology.node_mut("n1").kill();
     check_all(topology.node("n1"));
+    // By the journal's files.
+    topology.node("n1").check().unwrap();
 }
 
 #[test]

@@ -5,7 +5,8 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use ipamd::cli::{self, Command, Environment};
+use ipamd::cli::terminal::Screen;
+use ipamd::cli::{self, Command, Environment, Mistake};
 use ipamd_core::config::{self, Config, Note};
 use ipamd_core::reason::ReasonCode;
 
@@ -19,7 +20,14 @@ fn main() -> ExitCode {
         return ExitCode::from(USAGE);
     }
     match command {
-        Ok(Command::Help) => print(cli::HELP),
+        Ok(Command::Help(of)) => print(&help(of)),
+        Ok(Command::Man) => print(&cli::usage::man::page()),
+        Ok(Command::Completions(shell)) => print(&cli::usage::completions::script(shell)),
+        Ok(Command::Reasons(question)) => ended(cli::reasons::run(&question, &screen(), &mut std::io::stdout().lock())),
+        Ok(Command::Limits(question)) if question.is_of_no_node() => {
+            ended(cli::limits::run(&Config::default(), &question, &screen(), &mut std::io::stdout().lock()))
+        }
+        Ok(Command::SupportBundle(question)) => ended(cli::bundle::run(&question, &mut std::io::stdout().lock())),
         // An uninstall must not fail for a mistake in the environment.
         Ok(Command::CleanupHost) => ended(cleanup_host()),
         Ok(Command::Uninstall) => ended(cli::uninstall::run(&Environment, &mut std::io::stdout().lock())),
@@ -28,7 +36,7 @@ fn main() -> ExitCode {
         Ok(Command::Version) => print(concat!("ipamd ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(command) => configured(command),
         Err(error) => {
-            complain(&format!("ipamd: {error}; see ipamd --help"));
+            complain(&format!("ipamd: {error}"));
             ExitCode::from(USAGE)
         }
     }
@@ -37,7 +45,14 @@ fn main() -> ExitCode {
 /// Whether a command is about the daemon of this node, and not the daemon itself, nor what can be asked anywhere.
 fn reads_file(command: &Command) -> bool {
     match command {
-        Command::Run | Command::Help | Command::Version | Command::Simulate(_) => false,
+        Command::Run
+        | Command::Help(_)
+        | Command::Version
+        | Command::Simulate(_)
+        | Command::Man
+        | Command::Completions(_)
+        | Command::Reasons(_) => false,
+        Command::Limits(question) => !question.is_of_no_node(),
         Command::MaxPods(question) => question.instance_type.is_none(),
         Command::Config(question) => question.file.is_none(),
         _ => true,
@@ -46,13 +61,14 @@ fn reads_file(command: &Command) -> bool {
 
 /// Takes the daemon's settings for those that the environment lacks; whether all of them can be read, or need not be.
 #[expect(unsafe_code, reason = "the environment of a process that has one thread")]
-fn settings_of_the_node(command: &Result<Command, lexopt::Error>) -> bool {
+fn settings_of_the_node(command: &Result<Command, Mistake>) -> bool {
     let found = cli::env_file::look();
     found.told.iter().for_each(|told| complain(&format!("ipamd: {told}")));
     found.mistakes.iter().for_each(|mistake| complain(&format!("ipamd: {mistake}")));
     // SAFETY: nothing has started a thread yet.
     unsafe { cli::env_file::fill(&found.variables) };
-    found.mistakes.is_empty() || matches!(command, Ok(Command::CleanupHost | Command::Uninstall))
+    let goes_on = matches!(command, Ok(Command::CleanupHost | Command::Uninstall | Command::SupportBundle(_)));
+    found.mistakes.is_empty() || goes_on
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one variable that an uninstall needs")]
@@ -93,6 +109,8 @@ fn simulate(simulation: &cli::simulate::Simulation) -> ExitCode {
 fn ended(result: Result<(), String>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        // Who reads has had enough (`| head`): nobody wants to be told.
+        Err(error) if error == cli::CLOSED => ExitCode::FAILURE,
         Err(error) => {
             complain(&format!("ipamd: {error}"));
             ExitCode::FAILURE
@@ -100,22 +118,54 @@ fn ended(result: Result<(), String>) -> ExitCode {
     }
 }
 
+/// What standard output can show.
+fn screen() -> Screen {
+    Screen::of(std::io::stdout(), &Environment)
+}
+
+fn help(of: Option<&str>) -> String {
+    match of.and_then(cli::usage::row) {
+        Some(row) => cli::usage::help::of(row, &screen()),
+        None => cli::usage::help::whole(&screen()),
+    }
+}
+
 fn perform(command: Command, config: Config, notes: &[Note]) -> Result<(), String> {
-    match command {
-        Command::Run => ipamd::run(config, notes).map_err(|error| {
+    if command == Command::Run {
+        return ipamd::run(config, notes).map_err(|error| {
             tracing::error!(code = %ReasonCode::StartFailed, error = error.chain(), "the daemon cannot start");
             error.chain()
-        }),
-        Command::Status { json, address } => cli::status::run(&config, address, json, &mut std::io::stdout().lock()),
-        Command::Config(question) => cli::config::run(&config, &Environment, &question, &mut std::io::stdout().lock()),
-        Command::Takeover { json, .. } => cli::takeover::run(&config, json, &mut std::io::stdout().lock()),
-        Command::HandBack(step) => cli::hand_back::run(&config, step, &mut std::io::stdout().lock()),
-        Command::PlanHost => cli::plan_host::run(&config, &mut std::io::stdout().lock()),
-        Command::Install(options) => cli::install::run(&config, &options, &mut std::io::stdout().lock()),
-        Command::Doctor { json } => cli::doctor::run(&config, json, &mut std::io::stdout().lock()),
+        });
+    }
+    // Not above: threads of the daemon may log there.
+    let out = &mut std::io::stdout().lock();
+    match command {
+        Command::Status(asked) => cli::status::run(&config, &asked, &screen(), out),
+        Command::Pods(question) => cli::pods::run(&config, &question, &screen(), out),
+        Command::Enis(asked) => cli::enis::run(&config, &asked, &screen(), out),
+        Command::Why(question) => cli::why::run(&config, &question, &screen(), out),
+        Command::Check(question) => cli::check::run(&config, &question, &screen(), out),
+        Command::Events(question) => cli::events::run(&config, &question, &screen(), out),
+        Command::Limits(question) => cli::limits::run(&config, &question, &screen(), out),
+        Command::Config(question) => cli::config::run(&config, &Environment, &question, (&screen(), out)),
+        Command::Takeover { json, .. } => cli::takeover::run(&config, json, out),
+        Command::HandBack(step) => cli::hand_back::run(&config, step, out),
+        Command::PlanHost => cli::plan_host::run(&config, out),
+        Command::Install(options) => cli::install::run(&config, &options, out),
+        Command::Doctor { json } => cli::doctor::run(&config, json, out),
         Command::Probe(question) => cli::probe::run(&config, question),
-        Command::MaxPods(question) => cli::max_pods::of_node(&question, &config, &mut std::io::stdout().lock()),
-        Command::CleanupHost | Command::Uninstall | Command::Simulate(_) | Command::Help | Command::Version => Ok(()),
+        Command::MaxPods(question) => cli::max_pods::of_node(&question, &config, out),
+        // Done above, or before the configuration is read.
+        Command::Run
+        | Command::CleanupHost
+        | Command::Uninstall
+        | Command::Simulate(_)
+        | Command::SupportBundle(_)
+        | Command::Reasons(_)
+        | Command::Completions(_)
+        | Command::Man
+        | Command::Help(_)
+        | Command::Version => Ok(()),
     }
 }
 

@@ -107,6 +107,14 @@ pub fn early_demux_is_off() -> Result<bool, ApplyError> {
     Ok(sysctl::value(Setting::TcpEarlyDemux)?.is_none_or(|value| value == "0"))
 }
 
+/// What is not so yet; what a node serves without is left out.
+pub(super) fn missing(host: &HostSetup, ledger: &Ledger) -> Result<Plan, ApplyError> {
+    let (_, state) = observe(&mut Socket::route()?, &mut Socket::netfilter()?, host, ledger)?;
+    let mut missing = plan::diff(host, &state);
+    missing.ops.retain(|op| !is_optional(op));
+    Ok(missing)
+}
+
 fn made_anew(op: &Op) -> Option<&NftTable> {
     if let Op::NftReplace(table) = op { Some(table) } else { None }
 }

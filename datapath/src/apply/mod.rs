@@ -12,6 +12,7 @@
 //! | [`ethtool`] | what EC2 held back of a network card |
 //! | [`ledger`] | settings of the node as they were before us, and back |
 //! | [`observe`] | read what is ours, and who holds which address |
+//! | [`inspect`] | what a pass would do, and the kernel's state as text |
 //! | [`repair`] | one pass over everything that must be there |
 //! | [`hostport`] | ports of the node that lead into pods |
 //! | [`conntrack`] | forget the connections of addresses |
@@ -32,6 +33,7 @@ pub mod garbage;
 pub mod hand_back;
 pub mod host;
 pub mod hostport;
+pub mod inspect;
 pub mod ledger;
 pub mod neighbours;
 mod netlink;

@@ -20,7 +20,7 @@ use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -43,6 +43,9 @@ const LAYOUT: &str = "ENID_TEST_LAYOUT";
 
 /// How long the daemon may take to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// How long what is under way may keep the witnesses of [`Node::check`] apart: a regular look of the daemon's repair, and a bit.
+pub const AGREED: Duration = Duration::from_secs(40);
 
 /// What a node could not do.
 #[derive(Debug, thiserror::Error)]
@@ -389,15 +392,45 @@ impl Node {
     /// # Errors
     /// It failed.
     pub fn ask(&self, arguments: &[&str]) -> Result<String, NodeError> {
-        let mut command = Command::new(&self.ipamd);
-        command.args(arguments).env_clear().envs(&self.environment);
-        let output = self.netns.run(|| command.output())?;
-        let output = output.map_err(|error| self.failed(&arguments.join(" "), &error.to_string()))?;
+        let output = self.said(arguments, &[])?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
         let said = format!("{} {}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         Err(self.failed(&arguments.join(" "), said.trim()))
+    }
+
+    /// The same, with variables besides, and whatever comes of it.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn said(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Result<Output, NodeError> {
+        let mut command = Command::new(&self.ipamd);
+        command.args(arguments).env_clear().envs(&self.environment).envs(variables.iter().copied());
+        let output = self.netns.run(|| command.output())?;
+        output.map_err(|error| self.failed(&arguments.join(" "), &error.to_string()))
+    }
+
+    /// Starts a command of `ipamd` that goes on until it is ended; what it says goes to a file of the node's folder.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn begin(&self, arguments: &[&str], file: &str) -> Result<(Running, PathBuf), NodeError> {
+        let log = self.folder.join(file);
+        let arguments = arguments.iter().map(|word| (*word).to_owned()).collect();
+        let program =
+            Program { path: self.ipamd.clone(), arguments, environment: self.environment.clone(), log: log.clone() };
+        Ok((Running::start(&self.netns, &program)?, log))
+    }
+
+    /// `ipamd check`, until it finds nothing: journal, kernel, EC2, metadata and, where it may be asked, the runtime agree. Asks EC2 for
+    /// a description each time.
+    ///
+    /// # Errors
+    /// They do not for [`AGREED`]: what it said last, a line for each difference.
+    pub fn check(&self) -> Result<(), NotYet> {
+        let agree = || self.ask(&["check"]).map(drop).map_err(|error| error.to_string());
+        eventually("journal, kernel, EC2 and metadata agree", AGREED, agree)
     }
 
     /// A new sandbox on this node, not plumbed yet.

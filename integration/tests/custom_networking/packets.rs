@@ -39,6 +39,9 @@ fn pods_are_in_the_eniconfig_s_subnet_and_groups_and_reach_each_other_the_nodes_
         assert_eq!(Some(seen), host.public_address, "by the node's address");
     }
     assert_eq!(bed.topology.fabric.drops().unwrap().to_string(), "nothing dropped");
+    for node in ["n1", "n2"] {
+        bed.topology.node(node).check().unwrap();
+    }
     let text = bed.node().ask(&["status"]).unwrap();
     let shown = text.lines().any(|line| line.contains("ENIConfig `default`") && line.contains(SECOND_GROUP));
     assert!(shown && text.contains("usable"), "{text}");

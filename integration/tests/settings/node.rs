@@ -24,6 +24,7 @@ fn an_annotation_of_the_node_wins_over_its_class_and_goes_again_when_it_is_taken
     assert_eq!(bed.wait_condition("True")["reason"], "ConfigurationValid");
     bed.annotate("WARM_IP_TARGET", &Value::Null);
     wait_variable(bed.node(), "WARM_IP_TARGET", &json!(["6", "class", "large"]));
+    bed.node().check().unwrap();
 }
 
 #[test]

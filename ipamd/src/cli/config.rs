@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use ipamd_core::Config;
 use ipamd_core::config::{Bind, ClassSnapshot, ConfigSnapshot, Layers, NodeTraits, Resolved, Source, VariableSnapshot};
 
-use super::ask::get;
-use super::table::table;
+use super::ask::Daemon;
+use super::table::{column, table};
+use super::terminal::Screen;
+use super::{pretty, print};
 use crate::edge::layers;
 
 /// What is asked.
@@ -25,46 +27,21 @@ pub struct Question {
     pub node: NodeTraits,
 }
 
-impl Question {
-    /// Takes an option of the command line.
-    ///
-    /// # Errors
-    /// A label that is none.
-    pub(super) fn option(&mut self, name: &str, value: String) -> Result<(), String> {
-        match name {
-            "file" => self.file = Some(PathBuf::from(value)),
-            "type" => self.node.instance_type = Some(value),
-            "zone" => self.node.zone = Some(value),
-            _ => {
-                let (label, of) =
-                    value.split_once('=').ok_or_else(|| format!("--label {value}: name=value is needed"))?;
-                self.node.labels.get_or_insert_default().insert(label.to_owned(), of.to_owned());
-            }
-        }
-        Ok(())
-    }
-}
-
 /// Prints what holds, or would.
 ///
 /// # Errors
 /// The daemon is not there; the file has mistakes, all of them; standard output is closed.
-pub fn run(config: &Config, environment: &dyn Source, question: &Question, out: &mut dyn Write) -> Result<(), String> {
+pub fn run(
+    config: &Config,
+    environment: &dyn Source,
+    question: &Question,
+    (screen, out): (&Screen, &mut dyn Write),
+) -> Result<(), String> {
     let snapshot = match &question.file {
         Some(path) => off_node(path, environment, &question.node)?,
-        None => {
-            let bind = question.address.clone().or_else(|| config.introspection.clone());
-            let bind = bind.ok_or("introspection is disabled (DISABLE_INTROSPECTION): give --address")?;
-            let body = get(&bind, "/v1/config")?;
-            serde_json::from_str(&body).map_err(|error| format!("the daemon's answer cannot be read: {error}"))?
-        }
+        None => Daemon::of(config, question.address.as_ref()).json("/v1/config")?,
     };
-    let text = if question.json {
-        serde_json::to_string(&snapshot).map_err(|error| format!("writing JSON: {error}"))? + "\n"
-    } else {
-        render(&snapshot)
-    };
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| format!("standard output: {error}"))
+    print(out, &if question.json { pretty(&snapshot)? } else { render(&snapshot, screen) })
 }
 
 fn off_node(path: &Path, environment: &dyn Source, node: &NodeTraits) -> Result<ConfigSnapshot, String> {
@@ -90,7 +67,7 @@ fn off_node(path: &Path, environment: &dyn Source, node: &NodeTraits) -> Result<
 
 /// The tables.
 #[must_use]
-pub fn render(snapshot: &ConfigSnapshot) -> String {
+pub fn render(snapshot: &ConfigSnapshot, screen: &Screen) -> String {
     let unknown = "not known";
     let node = &snapshot.node;
     let head = format!(
@@ -103,12 +80,18 @@ pub fn render(snapshot: &ConfigSnapshot) -> String {
     let mistakes: Vec<_> = snapshot.mistakes.iter().map(|mistake| vec![mistake.clone()]).collect();
     let classes: Vec<_> = snapshot.classes.iter().map(class).collect();
     let variables: Vec<_> = snapshot.variables.iter().map(variable).collect();
-    let head_of_variables = ["variable", "value", "from", "changes at run time", "note"];
+    let of_variables = [
+        column("variable"),
+        column("value").text(),
+        column("from").rank(1),
+        column("changes at run time").rank(3),
+        column("note").text().rank(2),
+    ];
     let sections = [
         head,
-        table("mistakes: what was there before holds", &["what"], &mistakes),
-        table("classes of nodes", &["class", "this node is of it"], &classes),
-        table("variables", &head_of_variables, &variables),
+        table(screen, "mistakes: what was there before holds", &[column("what").text()], &mistakes),
+        table(screen, "classes of nodes", &[column("class"), column("this node is of it").text()], &classes),
+        table(screen, "variables", &of_variables, &variables),
     ];
     sections.into_iter().filter(|section| !section.is_empty()).collect::<Vec<_>>().join("\n")
 }
@@ -146,12 +129,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("settings.yaml");
         std::fs::write(&path, text).unwrap();
-        let mut question = Question { file: Some(path), ..Question::default() };
-        for (name, value) in options {
-            question.option(name, (*value).to_owned())?;
-        }
+        let mut words = vec!["config".to_owned(), "--file".to_owned(), path.display().to_string()];
+        words.extend(options.iter().flat_map(|(name, value)| [format!("--{name}"), (*value).to_owned()]));
+        let command = crate::cli::parse(words.into_iter().map(Into::into)).map_err(|error| error.to_string())?;
+        let crate::cli::Command::Config(question) = command else { panic!("{command:?}") };
         let mut out = Vec::new();
-        run(&Config::default(), &BTreeMap::new(), &question, &mut out)?;
+        run(&Config::default(), &BTreeMap::new(), &question, (&Screen::default(), &mut out))?;
         Ok(String::from_utf8(out).unwrap())
     }
 
@@ -179,7 +162,8 @@ mod tests {
             "{error}"
         );
         let nowhere = Question { file: Some("/nonexistent/x".into()), ..Question::default() };
-        let error = run(&Config::default(), &BTreeMap::new(), &nowhere, &mut Vec::new()).unwrap_err();
+        let error =
+            run(&Config::default(), &BTreeMap::new(), &nowhere, (&Screen::default(), &mut Vec::new())).unwrap_err();
         assert!(error.contains("/nonexistent/x has a mistake:") && error.contains("no such file"), "{error}");
     }
 }

@@ -7,13 +7,12 @@
 use std::io::Write;
 
 use instance_limits::{Capacity, HOST_NETWORK_PODS, InstanceLimits, Use, lookup, near};
-use ipamd_core::config::Bind;
 use ipamd_core::{Config, Snapshot};
-use lexopt::prelude::{Long, Short, Value, ValueExt};
 use serde_json::json;
 
-use super::ask::get;
+use super::ask::Daemon;
 use super::print;
+use super::words::{Mistake, Words};
 
 /// What was asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,34 +40,26 @@ impl Question {
     }
 }
 
-/// Reads the words after `max-pods`.
+/// What the words after `max-pods` ask.
 ///
 /// # Errors
-/// A word or option that there is not, or a mode without an instance type.
-pub(super) fn question(parser: &mut lexopt::Parser) -> Result<Question, lexopt::Error> {
-    let mut question = Question::default();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Value(word) if question.instance_type.is_none() => question.instance_type = Some(word.string()?),
-            Long("prefixes") => question.prefixes = true,
-            Long("custom-networking") => question.custom_networking = true,
-            Long("trunk") => question.trunk = true,
-            Long("max-eni") => {
-                let text = parser.value()?.string()?;
-                let number = text.parse().ok().filter(|number| *number > 0);
-                question.max_enis = Some(number.ok_or_else(|| format!("--max-eni {text}: a whole number from 1 on"))?);
-            }
-            Short('o') | Long("output") => match parser.value()?.string()?.as_str() {
-                "json" => question.json = true,
-                other => return Err(format!("-o {other}: there is -o json").into()),
-            },
-            other => return Err(other.unexpected()),
-        }
-    }
+/// A number that is none, or a mode without an instance type.
+pub(super) fn question(words: &Words) -> Result<Question, Mistake> {
+    let max_enis = words.text("max-eni")?.map(|text| {
+        let number = text.parse().ok().filter(|number| *number > 0);
+        number.ok_or_else(|| words.mistake(format!("--max-eni {text}: a whole number from 1 on")))
+    });
+    let question = Question {
+        instance_type: words.argument()?,
+        prefixes: words.has("prefixes"),
+        custom_networking: words.has("custom-networking"),
+        trunk: words.has("trunk"),
+        max_enis: max_enis.transpose()?,
+        json: words.has("output"),
+    };
     if question.instance_type.is_none() && question.has_mode() {
-        return Err(
-            "max-pods without an instance type asks this node's daemon, which knows its mode: name a type".into()
-        );
+        let text = "max-pods without an instance type asks this node's daemon, which knows its mode: name a type";
+        return Err(words.mistake(text));
     }
     Ok(question)
 }
@@ -78,12 +69,19 @@ pub(super) fn question(parser: &mut lexopt::Parser) -> Result<Question, lexopt::
 /// # Errors
 /// There is no such type in the table, with those that may be meant; or standard output is closed.
 pub fn of_type(question: &Question, instance_type: &str, out: &mut dyn Write) -> Result<(), String> {
-    let Some(limits) = lookup(instance_type) else {
+    print(out, &answer(question, (instance_type, known(instance_type)?)))
+}
+
+/// A type's limits.
+///
+/// # Errors
+/// There is no such type in the table, with those that may be meant.
+pub(super) fn known(instance_type: &str) -> Result<&'static InstanceLimits, String> {
+    lookup(instance_type).ok_or_else(|| {
         let near = near(instance_type);
         let meant = if near.is_empty() { String::new() } else { format!(": is it {}?", near.join(", ")) };
-        return Err(format!("no instance type `{instance_type}` in the table{meant}"));
-    };
-    print(out, &answer(question, (instance_type, limits)))
+        format!("no instance type `{instance_type}` in the table{meant}")
+    })
 }
 
 fn answer(question: &Question, (name, limits): (&str, &InstanceLimits)) -> String {
@@ -120,11 +118,7 @@ fn answer(question: &Question, (name, limits): (&str, &InstanceLimits)) -> Strin
 /// # Errors
 /// The daemon is not there, does not know yet, or standard output is closed.
 pub fn of_node(question: &Question, config: &Config, out: &mut dyn Write) -> Result<(), String> {
-    let bind: Option<&Bind> = config.introspection.as_ref();
-    let bind = bind.ok_or("introspection is disabled (DISABLE_INTROSPECTION): name an instance type")?;
-    let body = get(bind, "/v1/status")?;
-    let snapshot: Snapshot =
-        serde_json::from_str(&body).map_err(|error| format!("the daemon's answer cannot be read: {error}"))?;
+    let snapshot = Daemon::of(config, None).status()?;
     print(out, &node_answer(question, &snapshot)?)
 }
 
@@ -154,8 +148,11 @@ mod tests {
     use super::*;
 
     fn asked(words: &[&str]) -> Result<Question, String> {
-        let mut parser = lexopt::Parser::from_args(words.iter().map(OsString::from));
-        question(&mut parser).map_err(|error| error.to_string())
+        let words = std::iter::once(&"max-pods").chain(words).map(OsString::from);
+        match crate::cli::parse(words).map_err(|error| error.to_string())? {
+            crate::cli::Command::MaxPods(question) => Ok(question),
+            other => panic!("{other:?}"),
+        }
     }
 
     fn said(words: &[&str]) -> Result<String, String> {

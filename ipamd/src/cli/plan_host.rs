@@ -29,10 +29,7 @@ async fn plan(config: &Config) -> Result<String, Failure> {
     let imds = Imds::new();
     let facts = imds.facts().await?;
     let InstanceFacts { instance_id, instance_type, primary_mac, primary_address, vpc_cidrs, .. } = &facts;
-    // As the daemon would read it now.
-    let record = RecordFile::only_read(&config.journal);
-    let mut config = Layering::new(Box::new(Environment), config, record, Some(&facts)).config().clone();
-    config.snat.blocks = NatFile::new(config.snat.file.clone(), config.snat.blocks).read().clone();
+    let config = effective(config, &facts);
     let plan = HostPlan {
         primary_mac: *primary_mac,
         primary_address: *primary_address,
@@ -59,8 +56,19 @@ async fn plan(config: &Config) -> Result<String, Failure> {
     Ok(text)
 }
 
+/// The settings as the daemon would read them now.
+pub(super) fn effective(config: &Config, facts: &InstanceFacts) -> Config {
+    let record = RecordFile::only_read(&config.journal);
+    let mut config = Layering::new(Box::new(Environment), config, record, Some(facts)).config().clone();
+    config.snat.blocks = NatFile::new(config.snat.file.clone(), config.snat.blocks).read().clone();
+    config
+}
+
 /// The attached ENIs besides the primary one, as IMDS lists them, by network card and device index.
-async fn secondary_enis(imds: &Imds, primary: MacAddr) -> Result<Vec<EniPlan>, Failure> {
+///
+/// # Errors
+/// IMDS does not answer.
+pub(super) async fn secondary_enis(imds: &Imds, primary: MacAddr) -> Result<Vec<EniPlan>, Failure> {
     let list = imds.get("network/interfaces/macs/").await?.unwrap_or_default();
     let macs = list.lines().filter_map(|line| line.trim_end_matches('/').parse().ok());
     let mut plans = Vec::new();

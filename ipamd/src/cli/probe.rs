@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `ipamd probe live|ready`: one question to the running daemon, answered by the exit code; for probes of Kubernetes and scripts.
 //!
-//! At the introspection address (`/healthz`, `/readyz`). Where introspection is off, at the plugin's socket: alive is a daemon that
-//! answers there, ready one whose marker of this boot is in the state folder besides.
+//! At the control socket, else the introspection address (`/healthz`, `/readyz`). Where introspection is off and the control socket is not
+//! there, at the plugin's: alive is a daemon that answers there, ready one whose marker of this boot is in the state folder besides.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use ipam_api::Client;
 use ipam_api::state::READY;
 use ipamd_core::Config;
 
-use super::ask;
+use super::ask::{Daemon, NoAnswer};
 use crate::cli::boot_id;
 use crate::edge::place;
 use crate::telemetry::chain;
@@ -33,16 +33,15 @@ pub enum Question {
 /// # Errors
 /// No, and why; or the daemon does not answer.
 pub fn run(config: &Config, question: Question) -> Result<(), String> {
-    match &config.introspection {
-        Some(bind) => {
-            let path = if question == Question::Live { "/healthz" } else { "/readyz" };
-            ask::get(bind, path).map(drop)
-        }
-        None => {
+    let path = if question == Question::Live { "/healthz" } else { "/readyz" };
+    match Daemon::of(config, None).get(path) {
+        // Not there, or not for this user: the plugin's socket may be.
+        Err(NoAnswer::NoDaemon(_)) if config.introspection.is_none() => {
             by_socket(config)?;
             let folder = config.journal.parent().unwrap_or(Path::new("/"));
             if question == Question::Live { Ok(()) } else { by_marker(folder) }
         }
+        answer => Ok(answer.map(drop)?),
     }
 }
 

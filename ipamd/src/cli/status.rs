@@ -1,57 +1,59 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `ipamd status`: asks the running daemon over its introspection address and prints what it holds, what it does and why.
+//! `ipamd status`: the node on one screen: what the running daemon holds, what it does and why. Long lists are other commands' (`pods`,
+//! `enis`).
 
 use std::io::Write;
 
-use ipamd_core::config::{Bind, WarmTargets};
+use ipamd_core::config::WarmTargets;
 use ipamd_core::event::{LostConnections, TrackedConnections};
+use ipamd_core::reason::ReasonCode;
 use ipamd_core::snapshot::{
-    CapacitySnapshot, EniSnapshot, KubernetesSnapshot, PodSubnetSnapshot, PoolSnapshot, SweepSnapshot,
+    CapacitySnapshot, EniSnapshot, FailureSnapshot, KubernetesSnapshot, PodSnapshot, PodSubnetSnapshot, PoolSnapshot,
+    SweepSnapshot,
 };
 use ipamd_core::{Config, Snapshot};
 
-use super::ask::get;
-use super::table::table;
+use super::ask::{Asked, Daemon};
+use super::enis::{self, Parts};
+use super::table::{Column, column, table};
+use super::terminal::{Screen, Style};
+use super::{pod_name, print, time};
+
+/// Letters of a bar.
+const BAR: u32 = 20;
 
 /// Prints the daemon's state.
 ///
 /// # Errors
 /// The daemon is not there, does not answer, or standard output is closed.
-pub fn run(config: &Config, address: Option<Bind>, json: bool, out: &mut dyn Write) -> Result<(), String> {
-    let bind = address.or_else(|| config.introspection.clone());
-    let bind = bind.ok_or("introspection is disabled (DISABLE_INTROSPECTION): give --address")?;
-    let body = get(&bind, "/v1/status")?;
-    let text = if json {
-        body
-    } else {
-        let snapshot: Snapshot =
-            serde_json::from_str(&body).map_err(|error| format!("the daemon's answer cannot be read: {error}"))?;
-        render(&snapshot)
-    };
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| format!("standard output: {error}"))
+pub fn run(config: &Config, asked: &Asked, screen: &Screen, out: &mut dyn Write) -> Result<(), String> {
+    let daemon = Daemon::of(config, asked.address.as_ref());
+    let text = if asked.json { daemon.get("/v1/status")? } else { render(&daemon.status()?, screen) };
+    print(out, &text)
 }
 
 /// The tables.
 #[must_use]
-pub fn render(snapshot: &Snapshot) -> String {
+pub fn render(snapshot: &Snapshot, screen: &Screen) -> String {
     let sections = [
-        summary(snapshot),
-        enis(snapshot),
-        pod_network(snapshot),
-        others(snapshot),
-        pods(snapshot),
-        waiters(snapshot),
-        actions(snapshot),
-        failures(snapshot),
-        notes(snapshot),
-        journal(snapshot),
-        drift(snapshot),
-        repair(snapshot),
+        summary(snapshot, screen),
+        enis_table(snapshot, screen),
+        pod_network(snapshot, screen),
+        enis::others(snapshot, screen),
+        orphans(snapshot, screen),
+        waiters(snapshot, screen),
+        actions(snapshot, screen),
+        reasons(snapshot, screen),
+        failures(snapshot, screen),
+        lines("settings and files that need a look", &snapshot.notes, screen),
+        lines("the journal at the last start", &snapshot.journal, screen),
+        drift(snapshot, screen),
+        repair(snapshot, screen),
     ];
     sections.iter().filter(|section| !section.is_empty()).cloned().collect::<Vec<_>>().join("\n")
 }
 
-fn summary(snapshot: &Snapshot) -> String {
+fn summary(snapshot: &Snapshot, screen: &Screen) -> String {
     let node = snapshot.instance.as_ref().map_or("not known yet (IMDS has not answered)".to_owned(), |facts| {
         format!(
             "{} ({}), {} in {}",
@@ -62,65 +64,74 @@ fn summary(snapshot: &Snapshot) -> String {
     let PoolSnapshot { total, allocated, free, cooling, held, leaving, coming, wanted, shortfall, surplus, .. } = pool;
     let most = pool.max_enis.map_or("?".to_owned(), |most| most.to_string());
     let each = pool.addresses_per_eni.map_or("?".to_owned(), |each| each.to_string());
-    let serving = if snapshot.serving { "yes" } else { "not yet: no address of this boot proven" };
-    let tracked = snapshot.connections.map_or_else(String::new, |TrackedConnections { count, max, lost }| {
-        let lost = lost.map_or_else(
-            || "what was lost is not known".to_owned(),
-            |LostConnections { insert_failed, dropped, early_dropped }| {
-                format!(
-                    "{dropped} packets dropped for want of room, {insert_failed} in a clash, \
-                     {early_dropped} unanswered connections gave way"
-                )
-            },
-        );
-        format!("tracked  {count} connections of {max} at most (conntrack); {lost}\n")
-    });
-    let holds =
-        snapshot.capacity.as_ref().map_or_else(String::new, |CapacitySnapshot { limit, now, formula, .. }| {
-            format!("pods     {limit} can have an address ({formula}), {now} with what the subnets have now\n")
-        });
+    let serving = if snapshot.serving {
+        screen.paint(Style::Good, "yes")
+    } else {
+        screen.paint(Style::Bad, "not yet: no address of this boot proven")
+    };
     let bound = snapshot.why.bound_by.map(|code| format!(" [{code}]")).unwrap_or_default();
-    format!(
-        "node     {node}\n\
-         serving  {serving}\n\
-         pool     {total} addresses: {allocated} used, {free} free, {cooling} cooling, {held} held, {leaving} leaving, \
-         {coming} coming\n\
-         ENIs     {} of {most}, {each} addresses each\n\
-         {holds}target   {} ({wanted} free); missing {shortfall}, too many {surplus}\n\
-         why      {}{bound}\n{tracked}{}{}",
-        pool.enis,
-        target(pool.targets),
-        snapshot.why.text,
-        sweep(snapshot),
-        kubernetes(snapshot),
-    )
+    let line = |label: &str, text: &str| screen.labelled(label, text);
+    let mut text = line("node", &node) + &line("serving", &serving);
+    text += &line(
+        "pool",
+        &format!(
+            "{total} addresses: {allocated} used, {free} free, {cooling} cooling, {held} held, {leaving} leaving, {coming} coming"
+        ),
+    );
+    text += &line("ENIs", &format!("{} of {most}, {each} addresses each", pool.enis));
+    if let Some(CapacitySnapshot { limit, now, formula, .. }) = &snapshot.capacity {
+        text +=
+            &line("pods", &format!("{limit} can have an address ({formula}), {now} with what the subnets have now"));
+    }
+    text +=
+        &line("target", &format!("{} ({wanted} free); missing {shortfall}, too many {surplus}", target(pool.targets)));
+    text += &line("why", &format!("{}{bound}", snapshot.why.text));
+    for (label, said) in [("tracked", tracked(snapshot)), ("leaks", sweep(snapshot)), ("cluster", kubernetes(snapshot))]
+    {
+        text += &said.map(|said| line(label, &said)).unwrap_or_default();
+    }
+    text
+}
+
+fn tracked(snapshot: &Snapshot) -> Option<String> {
+    let TrackedConnections { count, max, lost } = snapshot.connections?;
+    let lost = lost.map_or_else(
+        || "what was lost is not known".to_owned(),
+        |LostConnections { insert_failed, dropped, early_dropped }| {
+            format!(
+                "{dropped} packets dropped for want of room, {insert_failed} in a clash, \
+                 {early_dropped} unanswered connections gave way"
+            )
+        },
+    );
+    Some(format!("{count} connections of {max} at most (conntrack); {lost}"))
 }
 
 /// Nothing of a daemon that does not know of it.
-fn sweep(snapshot: &Snapshot) -> String {
+fn sweep(snapshot: &Snapshot) -> Option<String> {
     let SweepSnapshot { sweeper, is_denied, .. } = &snapshot.sweep;
     if sweeper.is_empty() {
-        return String::new();
+        return None;
     }
     let denied = if *is_denied { "; its role may not" } else { "" };
     let whose = if sweeper == "nobody" { " for the cluster, every node seldom" } else { "" };
-    format!("leaks    swept by {sweeper}{whose}{denied}\n")
+    Some(format!("swept by {sweeper}{whose}{denied}"))
 }
 
 /// Nothing of a daemon that does not know of it.
-fn kubernetes(snapshot: &Snapshot) -> String {
+fn kubernetes(snapshot: &Snapshot) -> Option<String> {
     let KubernetesSnapshot { state, for_ms, node, cordoned, errors, dropped } = &snapshot.kubernetes;
     if state.is_empty() {
-        return String::new();
+        return None;
     }
     let node = node.as_ref().map(|node| format!(" ({node})")).unwrap_or_default();
     let cordoned = if *cordoned == Some(true) { ", cordoned" } else { "" };
     let dropped = if *dropped > 0 { format!(", {dropped} events given up") } else { String::new() };
     let errors: String = errors.iter().map(|error| format!("; {error}")).collect();
-    format!("cluster  {state} for {}{node}{cordoned}{dropped}{errors}\n", time(*for_ms))
+    Some(format!("{state} for {}{node}{cordoned}{dropped}{errors}", time(*for_ms)))
 }
 
-fn target(targets: WarmTargets) -> String {
+pub(super) fn target(targets: WarmTargets) -> String {
     match targets {
         WarmTargets::Adaptive => "adaptive".to_owned(),
         WarmTargets::Enis(enis) => format!("WARM_ENI_TARGET={enis}"),
@@ -129,33 +140,39 @@ fn target(targets: WarmTargets) -> String {
     }
 }
 
-fn enis(snapshot: &Snapshot) -> String {
+const ENIS: [Column; 10] = [
+    column("id"),
+    column("device").number().rank(6),
+    column("state").rank(3),
+    column("addresses"),
+    column("total").number().rank(4),
+    column("prefixes").number().rank(5),
+    column("used").number().rank(1),
+    column("cooling").number().rank(3),
+    column("free").number().rank(1),
+    column("last failure").text().rank(2),
+];
+
+fn enis_table(snapshot: &Snapshot, screen: &Screen) -> String {
     let row = |eni: &EniSnapshot| {
-        let id = eni.eni_id.as_ref().map_or("(being created)".to_owned(), ToString::to_string);
-        let note = match (&eni.last_failure, eni.retry_in_ms) {
-            (Some(failure), Some(retry)) => format!("{failure} (next try in {})", time(retry)),
-            (Some(failure), None) => failure.clone(),
-            (None, _) => String::new(),
-        };
         vec![
-            id,
+            enis::id(eni),
             eni.device_index.0.to_string(),
             format!("{} for {}", eni.state, time(eni.state_for_ms)),
-            eni.primary_address.map_or("-".to_owned(), |address| address.to_string()),
+            Parts::of(eni, snapshot).bar(BAR, screen.has_unicode),
             eni.total.to_string(),
             eni.prefixes.to_string(),
             eni.allocated.to_string(),
             eni.cooling.to_string(),
             eni.free.to_string(),
-            note,
+            enis::failure(eni),
         ]
     };
-    let rows: Vec<_> = snapshot.enis.iter().map(row).collect();
-    let head = ["id", "device", "state", "primary", "addresses", "prefixes", "used", "cooling", "free", "last failure"];
-    table("ENIs", &head, &rows)
+    let enis = table(screen, "ENIs", &ENIS, &snapshot.enis.iter().map(row).collect::<Vec<_>>());
+    if enis.is_empty() { enis } else { enis + &screen.wrapped(&Parts::legend(screen), 2) }
 }
 
-fn pod_network(snapshot: &Snapshot) -> String {
+fn pod_network(snapshot: &Snapshot, screen: &Screen) -> String {
     let Some(network) = &snapshot.pod_network else { return String::new() };
     let row = |subnet: &PodSubnetSnapshot| {
         vec![
@@ -175,40 +192,36 @@ fn pod_network(snapshot: &Snapshot) -> String {
     let groups = if groups.is_empty() { String::new() } else { format!("; groups {groups}") };
     let problem = network.problem.as_ref().map(|problem| format!("\n{problem}")).unwrap_or_default();
     let rows: Vec<_> = network.subnets.iter().map(row).collect();
-    let head = ["subnet", "entry", "order", "weight", "free", "ENIs", "standing"];
+    let columns = [
+        column("subnet"),
+        column("entry").text().rank(4),
+        column("order").number().rank(2),
+        column("weight").number().rank(3),
+        column("free").number(),
+        column("ENIs").number().rank(1),
+        column("standing").text(),
+    ];
     let title = format!("new ENIs by {name}{groups}{problem}");
-    if rows.is_empty() { format!("{title}\n") } else { table(&title, &head, &rows) }
+    if rows.is_empty() { screen.heading(&title) } else { table(screen, &title, &columns, &rows) }
 }
 
-fn others(snapshot: &Snapshot) -> String {
-    let rows: Vec<_> = snapshot
-        .other_enis
-        .iter()
-        .map(|eni| vec![eni.eni_id.to_string(), eni.device_index.0.to_string(), eni.why.clone()])
-        .collect();
-    table("ENIs left alone", &["id", "device", "why"], &rows)
+/// Pods are listed by `ipamd pods`; here those with something odd about them.
+fn orphans(snapshot: &Snapshot, screen: &Screen) -> String {
+    let row = |pod: &PodSnapshot| {
+        let gone = pod.orphan_for_ms?;
+        Some(vec![pod.address.to_string(), pod_name(&pod.pod), pod.key.clone(), time(gone)])
+    };
+    let columns = [column("address"), column("pod"), column("key").rank(1), column("host veth gone for")];
+    table(screen, "pods that look dead", &columns, &snapshot.pods.iter().filter_map(row).collect::<Vec<_>>())
 }
 
-fn pods(snapshot: &Snapshot) -> String {
-    let rows: Vec<_> = snapshot
-        .pods
-        .iter()
-        .map(|pod| {
-            let eni = pod.eni_id.as_ref().map_or("-".to_owned(), ToString::to_string);
-            let orphan = pod.orphan_for_ms.map(|ms| format!("host veth gone for {}", time(ms))).unwrap_or_default();
-            vec![pod.address.to_string(), name(&pod.pod.namespace, &pod.pod.name), pod.key.clone(), eni, orphan]
-        })
-        .collect();
-    table("pods", &["address", "pod", "key", "ENI", ""], &rows)
-}
-
-fn waiters(snapshot: &Snapshot) -> String {
+fn waiters(snapshot: &Snapshot, screen: &Screen) -> String {
     let rows: Vec<_> = snapshot
         .waiters
         .iter()
         .map(|waiter| {
             vec![
-                name(&waiter.pod.namespace, &waiter.pod.name),
+                pod_name(&waiter.pod),
                 waiter.key.clone(),
                 time(waiter.waiting_ms),
                 time(waiter.budget_left_ms),
@@ -216,41 +229,86 @@ fn waiters(snapshot: &Snapshot) -> String {
             ]
         })
         .collect();
-    table("waiting for an address", &["pod", "key", "for", "budget left", "waits for"], &rows)
+    let columns = [
+        column("pod"),
+        column("key").rank(3),
+        column("for"),
+        column("budget left").rank(2),
+        column("waits for").rank(1),
+    ];
+    table(screen, "waiting for an address", &columns, &rows)
 }
 
-fn actions(snapshot: &Snapshot) -> String {
-    let rows: Vec<_> =
-        snapshot.actions.iter().map(|action| vec![action.what.clone(), time(action.running_ms)]).collect();
-    table("in flight", &["what", "for"], &rows)
+pub(super) fn actions(snapshot: &Snapshot, screen: &Screen) -> String {
+    let rows = snapshot.actions.iter().map(|action| vec![action.what.clone(), time(action.running_ms)]);
+    table(screen, "in flight", &[column("what").text(), column("for")], &rows.collect::<Vec<_>>())
 }
 
-fn failures(snapshot: &Snapshot) -> String {
-    let rows: Vec<_> = snapshot
-        .failures
-        .iter()
-        .map(|failure| vec![time(failure.ago_ms), failure.what.clone(), failure.code.clone(), failure.message.clone()])
-        .collect();
-    table("last failures", &["ago", "what", "code", "message"], &rows)
+pub(super) fn failures(snapshot: &Snapshot, screen: &Screen) -> String {
+    let row = |failure: &FailureSnapshot| {
+        vec![
+            time(failure.ago_ms),
+            failure.reason.map(|reason| reason.to_string()).unwrap_or_default(),
+            failure.what.clone(),
+            failure.code.clone(),
+            failure.message.clone(),
+        ]
+    };
+    let columns = [
+        column("ago"),
+        column("reason"),
+        column("what").text().rank(1),
+        column("code").rank(2),
+        column("message").text(),
+    ];
+    table(screen, "last failures", &columns, &snapshot.failures.iter().map(row).collect::<Vec<_>>())
 }
 
-fn notes(snapshot: &Snapshot) -> String {
-    let rows: Vec<_> = snapshot.notes.iter().map(|note| vec![note.clone()]).collect();
-    table("settings and files that need a look", &["what"], &rows)
+/// Every code that says something of now, and what says it.
+pub(super) fn active(snapshot: &Snapshot) -> Vec<(ReasonCode, String)> {
+    let supply =
+        snapshot.supply.code.map(|code| (code, format!("the next pod gets no address: {}", snapshot.supply.text)));
+    let bound = snapshot.why.bound_by.map(|code| (code, snapshot.why.text.clone()));
+    let waits = snapshot.waiters.first().map(|waiter| {
+        let (count, longest) = (snapshot.waiters.len(), time(waiter.waiting_ms));
+        (waiter.waits_for, format!("{count} pods wait, the first for {longest}"))
+    });
+    let contested = snapshot
+        .repair
+        .contested
+        .then(|| (ReasonCode::HostContested, "the kernel's state is put back again and again".to_owned()));
+    let cordoned = (snapshot.kubernetes.cordoned == Some(true))
+        .then(|| (ReasonCode::NodeCordoned, "the node is cordoned".to_owned()));
+    let mut active: Vec<(ReasonCode, String)> = Vec::new();
+    for (code, text) in [supply, bound, waits, contested, cordoned].into_iter().flatten() {
+        if !active.iter().any(|(known, _)| *known == code) {
+            active.push((code, text));
+        }
+    }
+    active
 }
 
-fn journal(snapshot: &Snapshot) -> String {
-    let rows: Vec<_> = snapshot.journal.iter().map(|line| vec![line.clone()]).collect();
-    table("the journal at the last start", &["what"], &rows)
+fn reasons(snapshot: &Snapshot, screen: &Screen) -> String {
+    let rows = active(snapshot).into_iter().map(|(code, text)| vec![code.to_string(), text]);
+    let title = "reasons that hold now (ipamd reasons CODE says what to do)";
+    table(screen, title, &[column("code"), column("says").text()], &rows.collect::<Vec<_>>())
 }
 
-fn drift(snapshot: &Snapshot) -> String {
-    let enis = snapshot.drift.eni_ids.iter().map(|eni| vec![eni.to_string()]);
-    let addresses = snapshot.drift.addresses.iter().map(|address| vec![address.to_string()]);
-    table("kept although EC2 does not show it", &["what"], &enis.chain(addresses).collect::<Vec<_>>())
+fn lines(title: &str, all: &[String], screen: &Screen) -> String {
+    if all.is_empty() {
+        return String::new();
+    }
+    let lines = all.iter().map(|line| screen.wrapped(&format!("  {line}"), 2));
+    screen.heading(title) + &lines.collect::<String>()
 }
 
-fn repair(snapshot: &Snapshot) -> String {
+fn drift(snapshot: &Snapshot, screen: &Screen) -> String {
+    let enis = snapshot.drift.eni_ids.iter().map(ToString::to_string);
+    let addresses = snapshot.drift.addresses.iter().map(ToString::to_string);
+    lines("kept although EC2 does not show it", &enis.chain(addresses).collect::<Vec<_>>(), screen)
+}
+
+fn repair(snapshot: &Snapshot, screen: &Screen) -> String {
     let repair = &snapshot.repair;
     let row = |what: String, count: u64| vec![count.to_string(), what];
     let mut rows: Vec<_> =
@@ -261,37 +319,19 @@ fn repair(snapshot: &Snapshot) -> String {
     } else {
         "put back in the kernel since the start"
     };
-    table(title, &["count", "what"], &rows)
-}
-
-fn name(namespace: &str, name: &str) -> String {
-    if name.is_empty() { "-".to_owned() } else { format!("{namespace}/{name}") }
-}
-
-/// Milliseconds for people: `250ms`, `4.2s`, `12m`, `3h`.
-fn time(ms: u64) -> String {
-    match ms {
-        0..1_000 => format!("{ms}ms"),
-        1_000..120_000 => format!("{}.{}s", ms / 1_000, ms % 1_000 / 100),
-        120_000..7_200_000 => format!("{}m", ms / 60_000),
-        _ => format!("{}h", ms / 3_600_000),
-    }
+    table(screen, title, &[column("count").number(), column("what")], &rows)
 }
 
 #[cfg(test)]
 mod tests {
+    use ipamd_core::config::Bind;
+
     use super::*;
 
     #[test]
-    fn times_are_short() {
-        let texts: Vec<_> = [250, 4_250, 119_999, 720_000, 10_800_000].map(time).into();
-        assert_eq!(texts, ["250ms", "4.2s", "119.9s", "12m", "3h"]);
-    }
-
-    #[test]
     fn a_daemon_that_is_not_there_is_said_so() {
-        let bind = Bind::Unix("/nonexistent/introspection.sock".into());
-        let error = run(&Config::default(), Some(bind), false, &mut Vec::new()).unwrap_err();
+        let asked = Asked { address: Some(Bind::Unix("/nonexistent/introspection.sock".into())), ..Asked::default() };
+        let error = run(&Config::default(), &asked, &Screen::default(), &mut Vec::new()).unwrap_err();
         assert!(error.contains("is ipamd running on this node?"), "{error}");
     }
 }

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `ipamd check`: whether the witnesses of this node's addresses agree. Reads only; one description is asked of EC2 (a second one when
+//! something differs).
+//!
+//! ```text
+//! witnesses ──► Views ──► compare (pure) ──► differences
+//!     ▲                                        │ any? two seconds later once more; what both looks have, differs
+//!     └────────────────────────────────────────┘
+//! ```
+//! | part | does |
+//! |---|---|
+//! | `witnesses` | asks daemon or journal files, kernel, EC2, metadata, runtime |
+//! | `compare` | says what differs; knows what is under way and so no difference |
+//!
+//! Invariant: a witness that was not asked or did not answer is named, never taken for one that agrees.
+
+#![expect(clippy::disallowed_methods, reason = "waits between two looks")]
+
+mod compare;
+mod witnesses;
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::time::Duration;
+
+use ipamd_core::Config;
+use serde::Serialize;
+use serde_json::json;
+
+use super::ask::Asked;
+use super::terminal::{Screen, Style};
+use super::{pretty, print};
+use compare::{Difference, Views, Weight, Word};
+
+/// Between two looks: an ADD's young time, and more than a call to EC2 takes.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// What is asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Question {
+    /// How, and whom.
+    pub asked: Asked,
+    /// Whether a witness that did not answer, and what time will mend, counts.
+    pub is_strict: bool,
+}
+
+/// How far a witness was heard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Heard {
+    witness: &'static str,
+    is_compared: bool,
+    says: String,
+    /// It was not to be asked, by the settings: nobody misses it.
+    #[serde(skip)]
+    is_unwanted: bool,
+}
+
+/// Compares, and prints.
+///
+/// # Errors
+/// How many things differ; or standard output is closed.
+pub fn run(config: &Config, question: &Question, screen: &Screen, out: &mut dyn Write) -> Result<(), String> {
+    let (heard, differences) = examine(config, &question.asked)?;
+    let counts = |difference: &&Difference| question.is_strict || difference.weight == Weight::Mismatch;
+    let wrong = differences.iter().filter(counts).count();
+    let silent = heard.iter().filter(|heard| !heard.is_compared && !heard.is_unwanted).count();
+    let text = if question.asked.json {
+        pretty(&json!({ "isConsistent": wrong == 0, "witnesses": heard, "differences": differences }))?
+    } else {
+        render(&heard, &differences, screen)
+    };
+    print(out, &text)?;
+    match (wrong, if question.is_strict { silent } else { 0 }) {
+        (0, 0) => Ok(()),
+        (0, silent) => Err(format!("{silent} of the witnesses could not be compared (--strict)")),
+        (1, _) => Err("1 thing differs".to_owned()),
+        (wrong, _) => Err(format!("{wrong} things differ")),
+    }
+}
+
+/// What was heard, and what differs at both of two looks.
+fn examine(config: &Config, asked: &Asked) -> Result<(Vec<Heard>, Vec<Difference>), String> {
+    let views = witnesses::ask(config, asked)?;
+    let first = compare::differences(&views);
+    if first.is_empty() {
+        return Ok((heard(&views), first));
+    }
+    std::thread::sleep(PAUSE);
+    let views = witnesses::ask(config, asked)?;
+    let known: BTreeMap<_, _> = first.iter().map(|difference| (difference.identity(), ())).collect();
+    let both = compare::differences(&views).into_iter().filter(|difference| known.contains_key(&difference.identity()));
+    Ok((heard(&views), both.collect()))
+}
+
+fn heard(views: &Views) -> Vec<Heard> {
+    let snapshot = &views.journal;
+    let journal = format!(
+        "{}: {} pods, {} ENIs, {} addresses",
+        views.source,
+        snapshot.pods.len(),
+        snapshot.enis.len(),
+        snapshot.addresses.len()
+    );
+    vec![
+        Heard { witness: "journal", is_compared: true, says: journal, is_unwanted: false },
+        of("kernel", &views.kernel, |kernel| format!("{} links", kernel.node.links.len())),
+        of("EC2", &views.ec2, |enis| format!("{} ENIs", enis.len())),
+        of("IMDS", &views.imds, |enis| format!("{} ENIs", enis.len())),
+        of("runtime", &views.runtime, |ready| format!("{} sandboxes are ready", ready.len())),
+    ]
+}
+
+fn of<T>(witness: &'static str, word: &Word<T>, said: impl Fn(&T) -> String) -> Heard {
+    let (is_compared, says, is_unwanted) = match word {
+        Word::Said(said_) => (true, said(said_), false),
+        Word::Silent(why) => (false, why.clone(), false),
+        Word::Unwanted(why) => (false, why.clone(), true),
+    };
+    Heard { witness, is_compared, says, is_unwanted }
+}
+
+fn render(heard: &[Heard], differences: &[Difference], screen: &Screen) -> String {
+    let mut text = String::new();
+    for Heard { witness, is_compared, says, .. } in heard {
+        let says = if *is_compared {
+            says.clone()
+        } else {
+            format!("{}: {says}", screen.paint(Style::Warning, "not compared"))
+        };
+        text += &screen.labelled(witness, &says);
+    }
+    text.push('\n');
+    for difference in differences {
+        let (word, style) = match difference.weight {
+            Weight::Mismatch => ("DIFFERS", Style::Bad),
+            Weight::Lag => ("lags   ", Style::Warning),
+        };
+        text += &screen.wrapped(&format!("{}  {difference}", screen.paint(style, word)), 9);
+    }
+    if differences.is_empty() {
+        text += &format!("{}\n", screen.paint(Style::Good, "nothing differs"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_witness_that_says_nothing_is_named_and_a_difference_is_a_line() {
+        let heard = [
+            of("EC2", &Word::<u32>::Silent("EC2 does not answer".to_owned()), ToString::to_string),
+            of("runtime", &Word::<u32>::Said(3), ToString::to_string),
+        ];
+        let difference = Difference::new("address-not-on-eni", "10.0.0.1", Weight::Mismatch)
+            .word("journal", "of eni-1")
+            .word("EC2", "of nobody")
+            .todo("look");
+        let text = render(&heard, &[difference], &Screen::default());
+        assert_eq!(
+            text,
+            "EC2      not compared: EC2 does not answer\nruntime  3\n\n\
+             DIFFERS  10.0.0.1: journal says of eni-1; EC2 says of nobody; do: look\n"
+        );
+        assert!(render(&heard, &[], &Screen::default()).ends_with("nothing differs\n"));
+    }
+}
