@@ -29,7 +29,7 @@ fn a_pod_appears_and_cools_on_the_page_that_is_not_loaded_again() {
     let address = bed.node().runtime.add(&sandbox).unwrap().address.to_string();
 
     let expected = format!("{address}, used, default/web-1");
-    let label = format!("document.querySelector('[data-address=\"{address}\"]').getAttribute('aria-label')");
+    let label = format!("document.querySelector('[data-address=\"{address}\"]')?.getAttribute('aria-label')");
     bed.shows("the pod at its address", &format!("{label} === '{expected}'"));
     bed.shows("the pod in the list", "document.getElementById('pod-list').textContent.includes('default/web-1')");
     bed.shows("its record", "document.getElementById('log').textContent.includes('default/web-1')");
@@ -113,6 +113,8 @@ fn a_refusal_is_shown_with_its_code_and_text_and_a_pods_name_is_text_whatever_it
     assert!(bed.says("headline").contains("No address for the next pod"), "{}", bed.says("headline"));
     let cause = bed.says("cause");
     assert!(cause.contains("2 of 2 addresses in use"), "{cause}");
+    let remedy = bed.says("remedy");
+    assert!(remedy.starts_with("What to do: ") && remedy.contains("max-pods"), "{remedy}");
     bed.shows("the refusal", "document.getElementById('refused').textContent.includes('NodeFull')");
     let said = bed.says("refused");
     assert!(said.contains("default/<img/src/onerror><script>window.bad()</script>"), "{said}");
