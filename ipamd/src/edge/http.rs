@@ -35,7 +35,6 @@ use axum::routing::get;
 use axum::serve::Listener;
 use axum::{Json, Router};
 use ipamd_core::config::{Bind, ConfigSnapshot, NatBlocks};
-use ipamd_core::reason::ReasonCode;
 use ipamd_core::reason::{ReasonCode, ReasonEntry};
 use ipamd_core::{Config, Snapshot};
 use serde_json::{Value, json};
