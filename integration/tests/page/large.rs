@@ -24,7 +24,7 @@ fn seven_hundred_and_fifty_addresses_are_shown_and_kept_up_to_date_on_a_desk_and
         addresses => Err(format!("{addresses}")),
     });
     filled.unwrap();
-    let pods = pods::start(bed.node(), 60, 4, &AtomicUsize::new(0)).unwrap();
+    let mut pods = pods::start(bed.node(), 150, 4, &AtomicUsize::new(0)).unwrap();
 
     let begin = Instant::now();
     bed.browser.open(PAGE).unwrap();
@@ -63,6 +63,9 @@ fn seven_hundred_and_fifty_addresses_are_shown_and_kept_up_to_date_on_a_desk_and
     bed.browser.press(&[Key::Up]).unwrap();
     assert_eq!(bed.value(order), 0);
     bed.is_sound();
+    pods::end(bed.node(), pods.split_off(130), 4).unwrap();
+    bed.shows("what was given back", "document.querySelectorAll('.slot.is-cooling').length > 9");
+    bed.browser.resize(1280, 1400).unwrap();
     bed.picture("750-addresses");
 
     bed.browser.resize(360, 740).unwrap();

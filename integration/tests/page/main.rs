@@ -24,6 +24,7 @@ use bed::{Bed, PAGE};
 fn a_pod_appears_and_cools_on_the_page_that_is_not_loaded_again() {
     let bed = Bed::new("m5.large", &[]);
     bed.shows_every_address();
+    assert!(bed.says("facts").contains(" · m5.large · us-east-1a · 10.0.1.11"), "{}", bed.says("facts"));
     bed.browser.run("window.loadedOnce = true").unwrap();
     let sandbox = bed.node().sandbox("web-1").unwrap();
     let address = bed.node().runtime.add(&sandbox).unwrap().address.to_string();
@@ -111,8 +112,7 @@ fn a_refusal_is_shown_with_its_code_and_text_and_a_pods_name_is_text_whatever_it
     bed.shows("the code", "document.getElementById('bound').textContent === 'NodeFull'");
     assert_eq!(bed.text("document.getElementById('verdict').dataset.is"), "bad");
     assert!(bed.says("headline").contains("No address for the next pod"), "{}", bed.says("headline"));
-    let cause = bed.says("cause");
-    assert!(cause.contains("2 of 2 addresses in use"), "{cause}");
+    bed.shows("its numbers", "document.getElementById('cause').textContent.includes('2 of 2 addresses in use')");
     let remedy = bed.says("remedy");
     assert!(remedy.starts_with("What to do: ") && remedy.contains("max-pods"), "{remedy}");
     bed.shows("the refusal", "document.getElementById('refused').textContent.includes('NodeFull')");
