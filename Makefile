@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test layouts fill decision scale compare simulate soak kill explore build binaries plugin lint fmt fmt-check clippy check-deps limits proto bless bench check check-slim tools localstack moto kube-proxy network-managers runtimes go-callers monitoring vm test-vm charts kubernetes manifests image test-image test-upgrade test-cluster
+.PHONY: help demo test layouts fill decision scale compare simulate soak kill explore build binaries plugin lint fmt fmt-check clippy check-deps limits proto bless bench check check-slim tools localstack moto kube-proxy network-managers runtimes go-callers monitoring vm test-vm charts kubernetes manifests image test-image test-upgrade test-cluster browser
 
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 # In a shell that sourced scripts/sdk.sh this is the folder of one SDK: make chooses anew.
@@ -25,6 +25,7 @@ export ENID_KUBE_PROXY ?= $(ENID_BUILD)/enid/kube-proxy
 export ENID_NETWORK_MANAGERS ?= $(ENID_BUILD)/enid/network-managers
 export ENID_VM ?= $(ENID_BUILD)/enid/vm
 export ENID_RUNTIMES ?= $(ENID_BUILD)/enid/runtimes
+export ENID_BROWSER ?= $(ENID_BUILD)/enid/browser
 export ENID_CHARTS ?= $(ENID_BUILD)/enid/charts
 export ENID_GO_CALLERS ?= $(ENID_BUILD)/enid/go-callers
 export ENID_MONITORING ?= $(ENID_BUILD)/enid/monitoring
@@ -56,7 +57,7 @@ else
 left_out += | binary(vm)
 endif
 
-test: build plugin tools localstack moto kube-proxy network-managers runtimes go-callers charts monitoring $(vm_of_test) ## every test but the image's, a whole Kubernetes' and those beside an earlier version (needs root)
+test: build plugin tools localstack moto kube-proxy network-managers runtimes go-callers charts monitoring browser $(vm_of_test) ## every test but the image's, a whole Kubernetes' and those beside an earlier version (needs root)
 	$(call say,tests)
 	$(call say,LEFT OUT: the image (make test-image builds it and tests it))
 	$(call say,LEFT OUT: a whole Kubernetes (make test-cluster builds one and lives on two nodes of it))
@@ -144,6 +145,9 @@ network-managers: ## unpack systemd-networkd, NetworkManager, udev and dbus for 
 
 runtimes: ## unpack containerd 1.x and 2.x, podman, runc and busybox for tests (Debian)
 	@scripts/runtimes.sh
+
+browser: ## unpack Chromium and chromedriver for tests of the page, unless the host has them (Debian)
+	@scripts/browser.sh
 
 charts: ## install helm, kubectl, hadolint and Kubernetes' schemas into the build folder (amd64)
 	@scripts/charts.sh

@@ -41,6 +41,7 @@ export ENID_NETWORK_MANAGERS=${ENID_NETWORK_MANAGERS:-$ENID_BUILD/enid/network-m
 export ENID_CHARTS=${ENID_CHARTS:-$ENID_BUILD/enid/charts}
 export ENID_RUNTIMES=${ENID_RUNTIMES:-$ENID_BUILD/enid/runtimes}
 export ENID_MONITORING=${ENID_MONITORING:-$ENID_BUILD/enid/monitoring}
+export ENID_BROWSER=${ENID_BROWSER:-$ENID_BUILD/enid/browser}
 export ENID_GO_CALLERS=${ENID_GO_CALLERS:-$ENID_BUILD/enid/go-callers}
 export ENID_KUBERNETES=${ENID_KUBERNETES:-$ENID_BUILD/enid/kubernetes}
 unset enid_root enid_folder

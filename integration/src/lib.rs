@@ -6,6 +6,7 @@
 
 pub mod aws_node;
 pub mod bench;
+pub mod browser;
 pub mod cluster;
 pub mod control;
 pub mod counters;

@@ -6,6 +6,7 @@
 //! | `/v1/status` | the core's snapshot, with the notes of settings and of the configuration list, and how Kubernetes is talked to |
 //! | `/v1/config` | every variable, its value, and the layer that it comes from; what is wrong with the layers now |
 //! | `/v1/events`, `/v1/events/follow`, `/v1/history` | what happened lately, the same as it happens, the pool over the last hour: [`events`] |
+//! | `/v1/reasons` | every stable code: what it means, which numbers its text carries, what to do |
 //! | `/v1/enis` and the like | the reference's: [`reference`] |
 //! | `/healthz` | 200 while the driver's loop turns; answered from an atomic, never by the loop |
 //! | `/readyz` | 200 once an address of this boot was proven |
@@ -34,7 +35,7 @@ use axum::routing::get;
 use axum::serve::Listener;
 use axum::{Json, Router};
 use ipamd_core::config::{Bind, ConfigSnapshot, NatBlocks};
-use ipamd_core::reason::ReasonCode;
+use ipamd_core::reason::{ReasonCode, ReasonEntry};
 use ipamd_core::{Config, Snapshot};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
@@ -56,12 +57,13 @@ mod reference;
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// What all paths are.
-const PATHS: [&str; 12] = [
+const PATHS: [&str; 13] = [
     "/v1/status",
     "/v1/config",
     "/v1/events",
     "/v1/events/follow",
     "/v1/history",
+    "/v1/reasons",
     "/v1/enis",
     "/v1/eni-configs",
     "/v1/networkutils-env-settings",
@@ -195,6 +197,7 @@ fn router(state: Introspection) -> Router {
         .route("/v1/events", get(events::events))
         .route("/v1/events/follow", get(events::follow))
         .route("/v1/history", get(events::history))
+        .route("/v1/reasons", get(reasons))
         .route("/v1/enis", get(reference::enis))
         .route("/v1/eni-configs", get(reference::eni_configs))
         .route("/v1/networkutils-env-settings", get(reference::network_settings))
@@ -254,6 +257,10 @@ async fn status(State(state): State<Introspection>) -> Response {
 
 async fn config(State(state): State<Introspection>) -> Json<ConfigSnapshot> {
     Json(state.settings.snapshot())
+}
+
+async fn reasons() -> Json<Vec<&'static ReasonEntry>> {
+    Json(ReasonCode::ALL.iter().map(|code| code.entry()).collect())
 }
 
 async fn healthz(State(state): State<Introspection>) -> Response {
