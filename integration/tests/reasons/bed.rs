@@ -57,7 +57,9 @@ impl Bed {
         let node = self.topology.node_mut(name);
         settings.iter().for_each(|(variable, value)| node.set(variable, value));
         node.start().unwrap();
-        node.wait_answers(READY).unwrap();
+        eventually("the daemon answers", READY, || self.get(name, "/v1/status")).unwrap_or_else(|error| {
+            panic!("{name}: {error}\n{}", integration::process::tail(&self.node(name).log(), 40))
+        });
     }
 
     /// Starts a daemon that has addresses.
@@ -192,7 +194,7 @@ impl Bed {
 
     /// The state as it is, or a record of what happened, as `ipamd status` and `ipamd events` show them.
     fn stands(&self, name: &str, code: &str) -> Result<(), String> {
-        let status = self.node(name).status().map_err(|error| error.to_string())?;
+        let status: Value = serde_json::from_str(&self.get(name, "/v1/status")?).map_err(|error| error.to_string())?;
         let state = [&status["supply"]["code"], &status["why"]["boundBy"]];
         let list = |key: &str| status[key].as_array().cloned().unwrap_or_default();
         let of_list = list("waiters").iter().any(|waiter| waiter["waitsFor"] == code)

@@ -39,23 +39,22 @@ fn what_is_left_and_what_is_taken_away() {
     let mut bed = Bed::new(2, "m5.large");
     bed.start("n1", &[("WARM_IP_TARGET", "3")]);
     bed.start("n2", &[("WARM_IP_TARGET", "1"), ("ENID_RUNTIME_ENDPOINT", "/nowhere/containerd.sock")]);
-    for name in ["n1", "n2"] {
-        let pod = pods::start(bed.node(name), 1, 1, &AtomicUsize::new(0)).unwrap().remove(0);
-        bed.node(name).ip(&format!("link del {}\n", pod.added.host_veth)).unwrap();
-    }
+    let pods = ["n1", "n2"].map(|name| pods::start(bed.node(name), 1, 1, &AtomicUsize::new(0)).unwrap().remove(0));
     let status = bed.node("n1").status().unwrap();
     let addresses = status["addresses"].as_array().unwrap();
     let free = addresses.iter().find(|address| address["state"] == "free").unwrap_or_else(|| panic!("{status}"));
     let free = free["address"].as_str().unwrap();
-    bed.node("n1")
-        .ip(&format!(
-            "rule add priority 512 to 10.66.0.7 lookup main protocol 158\n\
-             rule add priority 1536 from 10.66.0.7 lookup 2 protocol 158\n\
-             link add enistranger type veth peer name peer\n\
-             link set enistranger up\n\
-             link set enistranger alias 'enid other/sandbox/eth0 {free}'\n"
-        ))
-        .unwrap();
+    let left = format!(
+        "rule add priority 512 to 10.66.0.7 lookup main protocol 158\n\
+         rule add priority 1536 from 10.66.0.7 lookup 2 protocol 158\n\
+         link add enistranger type veth peer name peer\n\
+         link set enistranger up\n\
+         route add {free}/32 dev enistranger proto 158\n"
+    );
+    // Seen at the start, not at the look that is due within a minute.
+    for (name, left, pod) in [("n1", left.as_str(), &pods[0]), ("n2", "", &pods[1])] {
+        bed.restart(name, |node| node.ip(&format!("link del {}\n{left}", pod.added.host_veth)).unwrap());
+    }
     let gone = eventually("the pods are taken for gone", Duration::from_secs(100), || {
         let log = |name: &str| std::fs::read_to_string(bed.node(name).log()).unwrap();
         let (one, other) = (log("n1"), log("n2"));

@@ -88,7 +88,7 @@ pub(super) const ENTRIES: &[ReasonEntry] = &[
     row(
         Code::ParametersInvalid,
         Kind::Refusal,
-        OF_PLUGIN,
+        UNLOGGED,
         "every variable and what it must be",
         "The caller breaks the CNI specification: `CNI_COMMAND`, `CNI_CONTAINERID`, `CNI_NETNS`, `CNI_IFNAME`, `CNI_ARGS`. By hand: run \
          the plugin through `cnitool`.",
@@ -104,14 +104,14 @@ pub(super) const ENTRIES: &[ReasonEntry] = &[
     row(
         Code::CniVersionUnsupported,
         Kind::Refusal,
-        OF_PLUGIN,
+        UNLOGGED,
         "the version, and those that are spoken",
         "Set `cniVersion` of the configuration list to one of those that are listed; CHECK needs 0.4.0, STATUS and GC 1.1.0.",
     ),
     row(
         Code::StdioFailed,
         Kind::Refusal,
-        OF_PLUGIN,
+        UNLOGGED,
         "what the operating system answered",
         "The caller must give the network configuration on standard input and read standard output.",
     ),
