@@ -41,6 +41,11 @@ const fn of_plugin(code: &'static str, how: &'static str) -> Row {
     Row { code, how, cni: Yes, log: Yes, metric: ALONE, event: ALONE, status: ALONE, of_plugin: true }
 }
 
+/// The same, before the plugin knows where its log is.
+const fn unlogged(code: &'static str, how: &'static str) -> Row {
+    Row { log: No("the configuration names the log, and was not read by then"), ..of_plugin(code, how) }
+}
+
 const fn condition(code: &'static str, how: &'static str) -> Row {
     const SHOWN: Seen = No("reason of a condition of the Node, which the scenario looks at");
     Row {
@@ -142,9 +147,9 @@ pub(crate) const ROWS: &[Row] = &[
     condition("MaxPodsFits", "it is 29"),
     // The plugin.
     of_plugin("PlumbingFailed", "CNI_NETNS names no namespace"),
-    of_plugin("ParametersInvalid", "CNI_IFNAME=lo"),
-    of_plugin("NetworkConfigInvalid", "a port mapping that is a text"),
-    of_plugin("CniVersionUnsupported", "cniVersion 9.9.9"),
+    unlogged("ParametersInvalid", "CNI_IFNAME=lo"),
+    unlogged("NetworkConfigInvalid", "a port mapping that is a text"),
+    unlogged("CniVersionUnsupported", "cniVersion 9.9.9"),
     of_plugin("NotAsAttached", "the pod's link is removed before a CHECK"),
     of_plugin("HostPortsFailed", "two pods ask for one host port"),
     of_plugin("PolicyAgentUnavailable", "NETWORK_POLICY_ENFORCING_MODE, and no agent"),

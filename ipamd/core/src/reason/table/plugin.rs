@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Rows of what the plugin says itself, without the daemon or in its place.
 
-use super::{OF_PLUGIN, PLUGIN_LOG, ReasonEntry, ReasonKind as Kind, row};
+use super::{OF_PLUGIN, PLUGIN_LOG, ReasonEntry, ReasonKind as Kind, UNLOGGED, row};
 use crate::reason::ReasonCode as Code;
 
 pub(super) const ENTRIES: &[ReasonEntry] = &[
@@ -145,5 +145,5 @@ pub(super) const ENTRIES: &[ReasonEntry] = &[
         "Nothing: the daemon releases the address when it finds the tombstone. If that could not be written either, the address is free a \
          minute later.",
     ),
-    row(Code::PluginAborted, Kind::Refusal, OF_PLUGIN, "where", "Report it with the text. The runtime tries again."),
+    row(Code::PluginAborted, Kind::Refusal, UNLOGGED, "where", "Report it with the text. The runtime tries again."),
 ];
