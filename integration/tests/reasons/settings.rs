@@ -12,12 +12,13 @@ use crate::bed::{Bed, moment};
 #[test]
 fn a_node_with_everything_in_its_way() {
     let mut bed = Bed::new(1, "m5.large");
-    let folder = bed.node("n1").log().with_file_name("etc");
-    let path = |name: &str| folder.join(name).to_string_lossy().into_owned();
+    let log = bed.node("n1").log();
+    let path = |name: &str| log.with_file_name(name).to_string_lossy().into_owned();
     let (snat, settings, notify) = (path("snat.json"), path("settings.yaml"), path("notify"));
+    let no_folder = path("no-folder");
     let taken = bed.node("n1").netns.run(|| TcpListener::bind("127.0.0.1:61679")).unwrap().unwrap();
     bed.api.deny(("", "nodes/status".to_owned(), "patch"), true);
-    std::fs::write(&folder, "no folder").unwrap();
+    std::fs::write(&no_folder, "").unwrap();
     bed.start(
         "n1",
         &[
@@ -27,7 +28,7 @@ fn a_node_with_everything_in_its_way() {
             ("ENID_NOTRACK", "true"),
             ("KUBERNETES_SERVICE_HOST", "10.0.0.1"),
             ("NOTIFY_SOCKET", &notify),
-            ("HOST_CNI_CONFDIR_PATH", &path("net.d")),
+            ("HOST_CNI_CONFDIR_PATH", &format!("{no_folder}/net.d")),
             ("ENABLE_V6_EGRESS", "true"),
         ],
     );
@@ -44,8 +45,6 @@ fn a_node_with_everything_in_its_way() {
     ] {
         bed.shows("n1", code, None);
     }
-    std::fs::remove_file(&folder).unwrap();
-    std::fs::create_dir(&folder).unwrap();
     std::fs::write(&snat, "no JSON").unwrap();
     bed.shows("n1", "SnatFileInvalid", None);
     drop(taken);
