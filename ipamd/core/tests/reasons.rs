@@ -57,3 +57,35 @@ fn what_shows_as_a_metric_is_in_the_log_too() {
 /// The daemon does not live to be asked for them.
 const NEVER_SCRAPED: &[ReasonCode] =
     &[ReasonCode::StartFailed, ReasonCode::EnvironmentInvalid, ReasonCode::DaemonAborted];
+
+/// What is loud in the daemon names its cause. The core's notices cannot do otherwise (`Turn::warn`); the edges' lines are held here.
+#[test]
+fn no_warning_or_error_of_an_edge_is_without_a_code() {
+    let mut files = Vec::new();
+    for folder in ["ipamd/src", "ipamd/aws/src"] {
+        sources(&std::path::Path::new(ROOT).join(folder), &mut files);
+    }
+    let mut lines = 0;
+    for path in files {
+        let text = std::fs::read_to_string(&path).expect("a source file");
+        let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for (at, _) in text.match_indices("tracing::warn!(").chain(text.match_indices("tracing::error!(")) {
+            lines += 1;
+            let arguments =
+                text[at..].split_once('(').map_or("", |(_, rest)| rest).split('"').next().unwrap_or_default();
+            assert!(arguments.contains("code"), "{}: {}", path.display(), &text[at..(at + 80).min(text.len())]);
+        }
+    }
+    assert!(lines > 40, "only {lines} lines are found");
+}
+
+fn sources(folder: &std::path::Path, files: &mut Vec<std::path::PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("a folder of sources") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            sources(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}

@@ -185,6 +185,9 @@ impl Core {
         if let Some(refusal) = self.why_not_scaled() {
             return refusal;
         }
+        if let Some((failure, at)) = self.repeated_assign(now) {
+            return of_failure(&failure, at.since(now));
+        }
         let assigning = self.enis.values().any(|eni| !matches!(eni.assign, Assign::Idle));
         if assigning {
             let cause = format!("an assign call to EC2 was not answered in time ({})", self.numbers(now));
@@ -264,6 +267,15 @@ impl Core {
         });
         let held = self.creates_held.as_ref().map(|hold| (hold.failure.clone(), hold.until));
         calls.chain(assigns).chain(held).filter(|(_, at)| *at > now).max_by_key(|(_, at)| *at)
+    }
+
+    /// The last failure of an assign call that is made again, or looked up in EC2 before.
+    fn repeated_assign(&self, now: BootTime) -> Option<(Failure, BootTime)> {
+        self.enis.values().find_map(|eni| match (&eni.assign, &eni.assign_failure) {
+            (Assign::Running { .. }, Some(failure)) => Some((failure.clone(), now)),
+            (Assign::Resolving { after, .. }, Some(failure)) => Some((failure.clone(), *after)),
+            (Assign::Idle | Assign::Resting(_) | Assign::Running { .. } | Assign::Resolving { .. }, _) => None,
+        })
     }
 
     /// What keeps addresses that are counted as coming from coming now.

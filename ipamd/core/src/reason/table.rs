@@ -189,5 +189,7 @@ const LOGGED: &[Surface] = &[Log, Metric];
 const SHOWN: &[Surface] = &[Condition];
 /// The plugin's word.
 const OF_PLUGIN: &[Surface] = &[CniError, PluginLog];
+/// The same, before it has read where its log is.
+const UNLOGGED: &[Surface] = &[CniError];
 /// The plugin's log alone.
 const PLUGIN_LOG: &[Surface] = &[PluginLog];

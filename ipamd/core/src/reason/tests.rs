@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::core::Purpose;
+use crate::event::{Failure, FailureClass};
 
 #[test]
 fn every_code_has_its_own_entry_with_all_that_an_operator_needs() {
@@ -42,4 +44,60 @@ fn a_code_of_another_version_is_read_as_unknown() {
     assert_eq!(serde_json::from_str::<ReasonCode>("\"OfNextYear\"").unwrap(), ReasonCode::UnknownCode);
     assert_eq!(serde_json::from_value::<ReasonCode>("OfNextYear".into()).unwrap(), ReasonCode::UnknownCode);
     assert!(serde_json::from_str::<ReasonCode>("7").is_err());
+}
+
+fn failure(class: FailureClass, code: &str) -> Failure {
+    Failure { class, code: code.to_owned(), message: "m".to_owned(), retry_after: None }
+}
+
+#[test]
+fn every_class_of_failure_has_a_code_of_its_own() {
+    use FailureClass::{
+        AddressLimit, AttachmentLimit, Denied, DeviceIndexTaken, Kernel, LinkMissing, NotFound, PrefixesExhausted,
+        Rejected, SubnetExhausted, Throttled, TokenMismatch, Transient, Unknown, WrongState,
+    };
+    let classes = [
+        AddressLimit,
+        AttachmentLimit,
+        Denied,
+        DeviceIndexTaken,
+        Kernel,
+        LinkMissing,
+        NotFound,
+        PrefixesExhausted,
+        Rejected,
+        SubnetExhausted,
+        Throttled,
+        TokenMismatch,
+        Transient,
+        WrongState,
+    ];
+    let codes: BTreeSet<ReasonCode> = classes.iter().map(|class| reason_of(&failure(*class, "EC2's"), None)).collect();
+    assert_eq!(codes.len(), classes.len(), "{codes:?}");
+    // No answer, and one that says no more than that it could not: the same cause.
+    assert_eq!(reason_of(&failure(Unknown, ""), None), reason_of(&failure(Transient, ""), None));
+}
+
+#[test]
+fn what_fails_on_the_node_is_told_apart_by_what_was_to_be_done() {
+    let kernel = failure(FailureClass::Kernel, "EINVAL");
+    let of = |what: &Purpose| reason_of(&kernel, Some(what));
+    assert_eq!(of(&Purpose::Host), ReasonCode::HostSetupFailed);
+    assert_eq!(of(&Purpose::Repair), ReasonCode::RepairFailed);
+    assert_eq!(of(&Purpose::Observe), ReasonCode::KernelUnreadable);
+    assert_eq!(of(&Purpose::Flush { addresses: 1 }), ReasonCode::FlushFailed);
+    assert_eq!(of(&Purpose::Configure { eni_id: "eni-1".into() }), ReasonCode::EniStuck);
+    assert_eq!(of(&Purpose::Deconfigure { eni_id: "eni-1".into() }), ReasonCode::KernelRefused);
+    let silent = failure(FailureClass::Transient, "Unavailable");
+    assert_eq!(reason_of(&silent, Some(&Purpose::Sandboxes)), ReasonCode::RuntimeUnavailable);
+    let missing = failure(FailureClass::LinkMissing, "");
+    assert_eq!(reason_of(&missing, Some(&Purpose::Configure { eni_id: "eni-1".into() })), ReasonCode::EniPending);
+}
+
+/// Metadata in EC2's place, a journal that could not be written: the edge knows the cause by name.
+#[test]
+fn an_edge_that_names_a_code_is_believed() {
+    for code in [ReasonCode::ImdsUnavailable, ReasonCode::StateNotDurable] {
+        assert_eq!(reason_of(&failure(FailureClass::Transient, code.name()), Some(&Purpose::Describe)), code);
+    }
 }

@@ -208,6 +208,7 @@ impl Ledger {
         let for_want = matches!(
             refusal.code,
             ReasonCode::NodeFull
+                | ReasonCode::AttachmentLimit
                 | ReasonCode::AllCooling
                 | ReasonCode::BudgetSpent
                 | ReasonCode::SubnetExhausted

@@ -203,6 +203,30 @@ fn a_throttled_account_slows_growth_but_not_the_pool() {
     assert_eq!(world.shape().0, 2);
 }
 
+/// Not "nothing came in time": what EC2 answers is known.
+#[test]
+fn an_add_that_waited_for_an_assign_call_that_fails_again_and_again_is_told_why() {
+    let mut config = warm_addresses(1, 0);
+    config.max_enis = Some(1);
+    let mut world = World::new("m5.large", config);
+    world.run_seconds(10);
+    for _ in 0..50 {
+        world.fault("assign", Fault::Before(FailureClass::Transient));
+    }
+    let waits: Vec<_> = (0..9).map(|pod| world.add_with(&format!("pod-{pod}"), Duration::from_secs(3))).collect();
+    world.run_seconds(5);
+    assert!(
+        waits.iter().any(|waits| world.answer(*waits) == Some(Err(ReasonCode::Ec2Unavailable))),
+        "{:?}",
+        world.replies
+    );
+    assert!(
+        waits.iter().all(|waits| world.answer(*waits) != Some(Err(ReasonCode::BudgetSpent))),
+        "{:?}",
+        world.replies
+    );
+}
+
 #[test]
 fn a_host_that_cannot_be_set_up_gives_nothing_out() {
     let mut world = World::unborn("m5.large", warm_enis(1));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Rows of what the plugin says itself, without the daemon or in its place.
 
-use super::{OF_PLUGIN, PLUGIN_LOG, ReasonEntry, ReasonKind as Kind, row};
+use super::{OF_PLUGIN, PLUGIN_LOG, ReasonEntry, ReasonKind as Kind, UNLOGGED, row};
 use crate::reason::ReasonCode as Code;
 
 pub(super) const ENTRIES: &[ReasonEntry] = &[
@@ -88,7 +88,7 @@ pub(super) const ENTRIES: &[ReasonEntry] = &[
     row(
         Code::ParametersInvalid,
         Kind::Refusal,
-        OF_PLUGIN,
+        UNLOGGED,
         "every variable and what it must be",
         "The caller breaks the CNI specification: `CNI_COMMAND`, `CNI_CONTAINERID`, `CNI_NETNS`, `CNI_IFNAME`, `CNI_ARGS`. By hand: run \
          the plugin through `cnitool`.",
@@ -104,14 +104,14 @@ pub(super) const ENTRIES: &[ReasonEntry] = &[
     row(
         Code::CniVersionUnsupported,
         Kind::Refusal,
-        OF_PLUGIN,
+        UNLOGGED,
         "the version, and those that are spoken",
         "Set `cniVersion` of the configuration list to one of those that are listed; CHECK needs 0.4.0, STATUS and GC 1.1.0.",
     ),
     row(
         Code::StdioFailed,
         Kind::Refusal,
-        OF_PLUGIN,
+        UNLOGGED,
         "what the operating system answered",
         "The caller must give the network configuration on standard input and read standard output.",
     ),
@@ -145,5 +145,5 @@ pub(super) const ENTRIES: &[ReasonEntry] = &[
         "Nothing: the daemon releases the address when it finds the tombstone. If that could not be written either, the address is free a \
          minute later.",
     ),
-    row(Code::PluginAborted, Kind::Refusal, OF_PLUGIN, "where", "Report it with the text. The runtime tries again."),
+    row(Code::PluginAborted, Kind::Refusal, UNLOGGED, "where", "Report it with the text. The runtime tries again."),
 ];
