@@ -26,6 +26,8 @@ pub mod eni;
 pub mod error;
 mod execute;
 mod fault;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub mod garbage;
 pub mod hand_back;
 pub mod host;

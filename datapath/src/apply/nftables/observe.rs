@@ -161,7 +161,7 @@ fn hook_of(attributes: &[Hook]) -> Option<(u32, i32)> {
 }
 
 /// The comment in a rule's user data (type 0, length, text with its NUL); empty when there is none.
-fn comment(rule: &RuleMessage) -> String {
+pub(in crate::apply) fn comment(rule: &RuleMessage) -> String {
     let userdata = rule.attributes.iter().find_map(|attribute| match attribute {
         RuleAttribute::UserData(bytes) => Some(bytes.as_slice()),
         _ => None,
@@ -177,7 +177,7 @@ fn comment(rule: &RuleMessage) -> String {
 
 /// The address of an element, and whether it is the end of a range: NFTA_SET_ELEM_KEY 1 with NFTA_DATA_VALUE 1,
 /// NFTA_SET_ELEM_FLAGS 3 with NFT_SET_ELEM_INTERVAL_END 1.
-fn edge(parts: &[u8]) -> Option<(IpAddr, bool)> {
+pub(in crate::apply) fn edge(parts: &[u8]) -> Option<(IpAddr, bool)> {
     let flags = find(parts, 3).and_then(|flags| <[u8; 4]>::try_from(flags).ok()).map_or(0, u32::from_be_bytes);
     Some((address(find(find(parts, 1)?, 1)?)?, flags & 1 != 0))
 }
@@ -189,7 +189,7 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
 
 /// Ranges from their edges: a start reaches to the next end, or to the end of the address space. `nft` itself puts an
 /// end at 0.0.0.0 before the first range; it ends nothing. `None`: addresses of both families.
-fn merge(mut edges: Vec<(IpAddr, bool)>) -> Option<Vec<IpNet>> {
+pub(in crate::apply) fn merge(mut edges: Vec<(IpAddr, bool)>) -> Option<Vec<IpNet>> {
     // At one address the end of a range comes before the start of the next.
     edges.sort_by_key(|(address, is_end)| (*address, !*is_end));
     let (mut blocks, mut start) = (Vec::new(), None);
