@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What must hold of messages of the kernel ([`crate::fuzzing`] has the table). Others choose much of what is in them: names, aliases,
 //! comments, rules.
+//!
+//! Not here: what netlink-packet-netfilter makes of rules (`nftables::{observe, leftovers}`). It trusts the lengths that attributes within
+//! attributes have, which the kernel checks before it keeps a rule, and panics at bytes that no kernel sends.
 
 use netlink_packet_core::{NetlinkDeserializable, NetlinkHeader};
-use netlink_packet_netfilter::NetfilterMessage;
-use netlink_packet_netfilter::nftables::NfTablesMessage;
 
 use super::conntrack::message as conntrack;
 use super::netlink::link_filter;
 use super::netlink::raw::{Message, attribute, walk};
 use super::netlink::read;
 use super::netlink::rtnl::RouteNetlinkMessage;
-use super::nftables::{leftovers, observe};
+use super::nftables::observe;
 use super::{hostport, watch};
 
 pub(crate) use watch::fuzzing::notifications;
@@ -64,14 +65,6 @@ pub(crate) fn tables(data: &[u8]) {
     }
     if let Some((_, chain)) = hostport::portmap::entry(&message, "dnat name: \"aws-cni\" id: \"c1\"") {
         assert!(chain.starts_with("CNI-DN-"), "{chain}");
-    }
-    // NFT_MSG_NEWRULE.
-    let header = header(10 << 8 | 6);
-    if let Ok(typed) = NetfilterMessage::deserialize(&header, &message.body)
-        && let netlink_packet_netfilter::NetfilterMessageInner::NfTables(NfTablesMessage::NewRule(rule)) = typed.inner
-    {
-        leftovers::rule_removal("nat", &rule);
-        observe::comment(&rule);
     }
 }
 

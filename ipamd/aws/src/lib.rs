@@ -15,6 +15,8 @@
 //!  Outcome  ◄── classify, view              └──────── BucketInterceptor ◄─────────────┘
 //! ```
 
+#[cfg(test)]
+mod canned;
 mod config;
 mod credentials;
 mod ec2;

@@ -124,7 +124,7 @@ fn removals(socket: &mut Socket, table: &str) -> Result<Vec<Request<NetfilterMes
 }
 
 /// `None`: not the reference's, or in a chain of its own, which goes as a whole.
-pub(in crate::apply) fn rule_removal(table: &str, rule: &RuleMessage) -> Option<Request<NetfilterMessage>> {
+fn rule_removal(table: &str, rule: &RuleMessage) -> Option<Request<NetfilterMessage>> {
     let (mut chain, mut handle, mut theirs) = (None, None, false);
     for attribute in &rule.attributes {
         match attribute {

@@ -161,7 +161,7 @@ fn hook_of(attributes: &[Hook]) -> Option<(u32, i32)> {
 }
 
 /// The comment in a rule's user data (type 0, length, text with its NUL); empty when there is none.
-pub(in crate::apply) fn comment(rule: &RuleMessage) -> String {
+fn comment(rule: &RuleMessage) -> String {
     let userdata = rule.attributes.iter().find_map(|attribute| match attribute {
         RuleAttribute::UserData(bytes) => Some(bytes.as_slice()),
         _ => None,

@@ -17,6 +17,7 @@ use super::*;
 use crate::config::{retries, timeouts};
 use crate::route::http_client;
 
+mod mutated;
 mod reads;
 
 const HEAD: &str = r#"<?xml version="1.0" encoding="UTF-8"?>"#;
