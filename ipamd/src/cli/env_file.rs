@@ -106,7 +106,15 @@ pub unsafe fn fill(variables: &BTreeMap<String, String>) {
 
 #[cfg(test)]
 mod tests {
+    #[path = "../../../../fuzz/replay.rs"]
+    mod replay;
+
     use super::*;
+
+    #[test]
+    fn the_corpus_of_the_fuzzers_holds() {
+        replay::corpus("env_file", syntax::fuzzed);
+    }
 
     fn variables(text: &str) -> Vec<(String, String)> {
         let (variables, mistakes) = read(text);
