@@ -178,10 +178,11 @@ fn of_pod(conf: NetConf, pod: PodArgs, ifname: &str) -> Call {
 }
 
 #[cfg(test)]
-mod tests {
-    #[path = "../../../fuzz/replay.rs"]
-    mod replay;
+#[path = "../../fuzz/replay.rs"]
+mod replay;
 
+#[cfg(test)]
+mod tests {
     use super::*;
 
     #[test]

@@ -56,10 +56,11 @@ pub fn texts(data: &[u8]) {
 }
 
 #[cfg(test)]
-mod tests {
-    #[path = "../../../fuzz/replay.rs"]
-    mod replay;
+#[path = "../../fuzz/replay.rs"]
+mod replay;
 
+#[cfg(test)]
+mod tests {
     use super::*;
 
     #[test]

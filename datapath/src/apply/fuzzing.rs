@@ -57,9 +57,8 @@ pub(crate) fn tables(data: &[u8]) {
         if let Some(blocks) = observe::merge(edges) {
             assert!(blocks.windows(2).all(|two| two[0] < two[1] && !two[0].contains(&two[1])), "{blocks:?}");
             // A range that ends where it begins is none.
-            let lost = starts.iter().find(|start| {
-                !ends.contains(start) && !blocks.iter().any(|block| block.contains(*start))
-            });
+            let lost =
+                starts.iter().find(|start| !ends.contains(start) && !blocks.iter().any(|block| block.contains(*start)));
             assert_eq!(lost, None, "{blocks:?}");
         }
     }

@@ -41,7 +41,8 @@ fn main() -> ExitCode {
 
 fn write(file: &str) -> Result<String, BillError> {
     let read = |path: &str| {
-        std::fs::read_to_string(path).map_err(|error| BillError::Read { path: path.to_owned(), error: error.to_string() })
+        std::fs::read_to_string(path)
+            .map_err(|error| BillError::Read { path: path.to_owned(), error: error.to_string() })
     };
     let bill = Bill::of(&read(file)?, &read)?;
     Ok(format!("{:#}", bill.to_json()))

@@ -48,7 +48,9 @@ fn hold(counts: &[(&str, u64)]) {
         let budget = budgets.get(*name).unwrap_or_else(|| panic!("no budget for {name}"));
         println!("{name}: {count}, budget {budget}");
         if *count > budget + budget * TOLERANCE / 100 {
-            wrong.push(format!("{name}: {count} is more than {TOLERANCE} % above the budget of {budget}: what came in?"));
+            wrong.push(format!(
+                "{name}: {count} is more than {TOLERANCE} % above the budget of {budget}: what came in?"
+            ));
         } else if *count < budget - budget * SLACK / 100 {
             wrong.push(format!("{name}: {count} is more than {SLACK} % below the budget of {budget}: lower it"));
         }

@@ -62,7 +62,20 @@ pub(crate) struct Mutator(u64);
 
 /// What is put in now and then: ends of ranges, and marks of XML.
 const WORDS: [&str; 14] = [
-    "-1", "4294967296", "99999999999999999999", "", "\u{0}", "<", "</item>", "<item/>", "&amp;", "&#0;", "]]>", "<!--", "true", "10.0.0.0/33",
+    "-1",
+    "4294967296",
+    "99999999999999999999",
+    "",
+    "\u{0}",
+    "<",
+    "</item>",
+    "<item/>",
+    "&amp;",
+    "&#0;",
+    "]]>",
+    "<!--",
+    "true",
+    "10.0.0.0/33",
 ];
 
 impl Mutator {

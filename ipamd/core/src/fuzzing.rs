@@ -37,7 +37,8 @@ fn parts<const N: usize>(data: &[u8]) -> [&[u8]; N] {
     let mut rest = data;
     let mut parts = [&[][..]; N];
     for (index, part) in parts.iter_mut().enumerate() {
-        let at = if index + 1 < N { rest.windows(BETWEEN.len()).position(|here| here == BETWEEN.as_bytes()) } else { None };
+        let at =
+            if index + 1 < N { rest.windows(BETWEEN.len()).position(|here| here == BETWEEN.as_bytes()) } else { None };
         let end = at.unwrap_or(rest.len());
         *part = &rest[..end];
         rest = rest.get(end + BETWEEN.len()..).unwrap_or_default();
@@ -121,10 +122,11 @@ pub fn nat_file(data: &[u8]) {
 pub fn conflist(data: &[u8]) {
     let [found, template] = parts::<2>(data).map(String::from_utf8_lossy);
     let variables = [("ENABLE_BANDWIDTH_PLUGIN", "true"), ("DISABLE_POD_V6", "true")];
-    let variables: BTreeMap<String, String> =
-        variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let variables: BTreeMap<String, String> = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     for config in [Config::default(), parse(&variables).map(|(config, _)| config).unwrap_or_default()] {
-        let Ok(wanted) = list::wanted(&config, Some(template.as_ref()).filter(|text| !text.is_empty())) else { continue };
+        let Ok(wanted) = list::wanted(&config, Some(template.as_ref()).filter(|text| !text.is_empty())) else {
+            continue;
+        };
         let Ok(merged) = list::merged(&wanted, &found) else { continue };
         let text = list::text(&merged.list);
         let again = list::merged(&wanted, &text).expect("our own list");
@@ -157,10 +159,11 @@ pub fn texts(data: &[u8]) {
 }
 
 #[cfg(test)]
-mod tests {
-    #[path = "../../../../fuzz/replay.rs"]
-    mod replay;
+#[path = "../../../fuzz/replay.rs"]
+mod replay;
 
+#[cfg(test)]
+mod tests {
     use super::*;
 
     #[test]

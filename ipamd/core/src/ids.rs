@@ -212,7 +212,9 @@ mod tests {
     #[test]
     fn a_mac_address_is_six_octets_of_two_hex_digits_each() {
         assert_eq!("02:0A:ff:00:00:01".parse(), Ok(MacAddr([2, 10, 255, 0, 0, 1])));
-        for text in ["", "02:0a:ff:00:00", "02:0a:ff:00:00:01:02", "2:0a:ff:00:00:01", "+2:0a:ff:00:00:01", "02-0a-ff-00-00-01"] {
+        for text in
+            ["", "02:0a:ff:00:00", "02:0a:ff:00:00:01:02", "2:0a:ff:00:00:01", "+2:0a:ff:00:00:01", "02-0a-ff-00-00-01"]
+        {
             assert!(text.parse::<MacAddr>().is_err(), "{text}");
         }
     }

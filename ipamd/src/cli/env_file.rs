@@ -105,10 +105,11 @@ pub unsafe fn fill(variables: &BTreeMap<String, String>) {
 }
 
 #[cfg(test)]
-mod tests {
-    #[path = "../../../../fuzz/replay.rs"]
-    mod replay;
+#[path = "../../../fuzz/replay.rs"]
+mod replay;
 
+#[cfg(test)]
+mod tests {
     use super::*;
 
     #[test]

@@ -165,7 +165,9 @@ impl Node {
             ActionKind::ObserveKernel => Outcome::KernelObserved(self.kernel.clone()),
             ActionKind::ListSandboxes => Outcome::SandboxesListed { ready: BTreeSet::new() },
             ActionKind::Repair(_) => Outcome::Repaired(Box::new(RepairReport::default())),
-            ActionKind::ConfigureHost(_) | ActionKind::FlushAddresses { .. } | ActionKind::DeconfigureEni(_) => Outcome::Done,
+            ActionKind::ConfigureHost(_) | ActionKind::FlushAddresses { .. } | ActionKind::DeconfigureEni(_) => {
+                Outcome::Done
+            }
             ActionKind::DescribeSubnets(_) => Outcome::SubnetsDescribed(Vec::new()),
             ActionKind::DescribeLeakedEnis { .. } => {
                 Outcome::LeakedEnisDescribed { enis: Vec::new(), living: BTreeSet::new() }

@@ -174,8 +174,10 @@ pub fn fuzzed(data: &[u8]) {
     let mut again = String::new();
     for (name, value) in &variables {
         assert!(is_name(name) && !value.contains('\0'), "{name:?} is {value:?}");
-        let escaped: String =
-            value.chars().flat_map(|letter| "\"\\`$".contains(letter).then_some('\\').into_iter().chain([letter])).collect();
+        let escaped: String = value
+            .chars()
+            .flat_map(|letter| "\"\\`$".contains(letter).then_some('\\').into_iter().chain([letter]))
+            .collect();
         again += &format!("{name}=\"{escaped}\"\n");
     }
     let read = read(&again);

@@ -79,7 +79,11 @@ async fn items_that_are_spoilt_are_failures_that_name_them_or_say_what_they_say(
         for eni in enis {
             if path.ends_with("local-ipv4s") {
                 let primary = usize::from(!eni.primary_address.is_unspecified());
-                assert!(eni.secondary_addresses.len() + primary >= lines.min(1) && lines <= 1 + eni.secondary_addresses.len(), "{text:?}");
+                assert!(
+                    eni.secondary_addresses.len() + primary >= lines.min(1)
+                        && lines <= 1 + eni.secondary_addresses.len(),
+                    "{text:?}"
+                );
             }
             if path.ends_with("ipv4-prefix") {
                 assert_eq!(eni.prefixes.len(), lines, "{text:?}");
