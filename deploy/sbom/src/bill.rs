@@ -154,7 +154,8 @@ impl Bill {
         set("purl", purl(package).into());
         if !licence.is_empty() {
             // Crates that are older than the syntax write a slash for OR.
-            set("licenses", json!([{ "expression": licence.replace('/', " OR ") }]));
+            let expression = licence.split('/').map(str::trim).collect::<Vec<_>>().join(" OR ");
+            set("licenses", json!([{ "expression": expression }]));
         }
         match self.checksums.get(package).filter(|checksum| !checksum.is_empty()) {
             Some(checksum) => set("hashes", json!([{ "alg": "SHA-256", "content": checksum }])),
@@ -242,7 +243,7 @@ mod tests {
         file\tca-certificates\t2023\tpkg:deb/debian/ca-certificates@2023\tMPL-2.0\n";
     const LOCK: &str = "[[package]]\nname = \"ipamd\"\nversion = \"0.1.0\"\n\n[[package]]\nname = \"serde\"\n\
         version = \"1.0.2\"\nchecksum = \"cc\"\n";
-    const TREE: &str = "0ipamd v0.1.0 (/src)|Apache-2.0\n1serde v1.0.2|MIT/Apache-2.0\n";
+    const TREE: &str = "0ipamd v0.1.0 (/src)|Apache-2.0\n1serde v1.0.2|MIT / Apache-2.0\n";
 
     fn bill(facts: &str, lock: &str, tree: &str) -> Result<Value, BillError> {
         let read = |path: &str| Ok(if path == "tree" { tree.to_owned() } else { lock.to_owned() });
