@@ -174,7 +174,7 @@ vm: build tools
 	@$(sdk); scripts/vm.sh image "$$(cargo test --quiet --config "$$ENID_SDK" --workspace --all-targets --no-run --message-format=json | \
 		sed -n 's/.*"kind":\["lib"\].*"name":"datapath".*"executable":"\([^"]*\)".*/\1/p')"
 
-lint: fmt-check check-deps deny clippy ## formatting, dependency rules, clippy
+lint: fmt-check check-deps deny clippy ## formatting, dependency rules, cargo deny, clippy
 
 fmt: ## format the code
 	@cargo fmt --all && cargo fmt --manifest-path fuzz/Cargo.toml
