@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | [`call`] | lines `CNI_…=value`, a line `---`, standard input | a call is whole or refused with a code of the table in [`crate::error`]; a DEL can do without what an ADD needs |
 //! | [`previous`] | `prevResult` | a CHECK names a pod link and addresses, or says what is wrong; our own result is read back |
-//! | [`reply`] | a daemon's AddNetworkReply, as on the wire | what is plumbed and what is printed speak of the same pod; or code 999, and nothing is touched |
+//! | [`reply`] | messages as on the wire, above all a daemon's AddNetworkReply | they say the same when written again; what is plumbed and what is printed speak of the same pod; or code 999, and nothing is touched |
 #![allow(clippy::unwrap_used, reason = "a panic is what the caller looks for")]
 
 use std::collections::BTreeMap;
@@ -14,7 +14,10 @@ use std::time::{Duration, Instant};
 
 use datapath::plan::LinkName;
 use datapath::plan::pod::attach;
-use ipam_api::rpc::AddNetworkReply;
+use ipam_api::cri::ListPodSandboxResponse;
+use ipam_api::rpc::{
+    AddNetworkReply, AddNetworkRequest, CollectGarbageReply, CollectGarbageRequest, DelNetworkReply, DelNetworkRequest,
+};
 use prost::Message;
 use serde_json::{Value, json};
 
@@ -25,7 +28,7 @@ use crate::conf::{self, LogTarget, NetConf, SMALLEST_MTU, VERSIONS};
 use crate::error::{CniError, Code};
 use crate::intent::{self, Wanted};
 use crate::log::Log;
-use crate::{check, result};
+use crate::{check, del, result};
 
 const BETWEEN: &[u8] = b"\n---\n";
 
@@ -114,8 +117,23 @@ pub fn previous(data: &[u8]) {
     }
 }
 
-/// A daemon's answer.
+/// A message says the same when it is written again.
+fn rewritten<M: Message + Default + PartialEq>(data: &[u8]) {
+    let Ok(message) = M::decode(data) else { return };
+    assert_eq!(M::decode(message.encode_to_vec().as_slice()), Ok(message));
+}
+
+/// A daemon's answer; the daemon's side, and a container runtime's, as far as messages go.
 pub fn reply(data: &[u8]) {
+    rewritten::<AddNetworkRequest>(data);
+    rewritten::<DelNetworkRequest>(data);
+    rewritten::<CollectGarbageRequest>(data);
+    rewritten::<CollectGarbageReply>(data);
+    rewritten::<ListPodSandboxResponse>(data);
+    if let Ok(reply) = DelNetworkReply::decode(data) {
+        let addresses = del::addresses_of(&reply.ip_allocation_metadata);
+        assert!(addresses.len() <= 2 * reply.ip_allocation_metadata.len(), "{reply:?}");
+    }
     let Ok(reply) = AddNetworkReply::decode(data) else { return };
     if !reply.success {
         return printed(&CniError::refused(reply.refusal.as_ref()), Code::TryAgainLater);
