@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test layouts fill decision scale compare simulate soak kill explore build binaries plugin lint fmt fmt-check clippy check-deps limits proto bless bench check check-slim tools localstack moto kube-proxy network-managers runtimes go-callers monitoring vm test-vm charts kubernetes manifests image test-image test-upgrade test-cluster browser
+.PHONY: help demo test layouts fill decision scale compare simulate soak kill explore build binaries plugin lint fmt fmt-check clippy check-deps limits proto bless bench check check-slim tools localstack moto kube-proxy network-managers runtimes go-callers monitoring vm test-vm charts kubernetes manifests image test-image test-upgrade test-cluster browser deny fuzz fuzz-short
 
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 # In a shell that sourced scripts/sdk.sh this is the folder of one SDK: make chooses anew.
@@ -57,7 +57,7 @@ else
 left_out += | binary(vm)
 endif
 
-test: build plugin tools localstack moto kube-proxy network-managers runtimes go-callers charts monitoring browser $(vm_of_test) ## every test but the image's, a whole Kubernetes' and those beside an earlier version (needs root)
+test: fuzz-short build plugin tools localstack moto kube-proxy network-managers runtimes go-callers charts monitoring browser $(vm_of_test) ## every test but the image's, a whole Kubernetes' and those beside an earlier version (needs root)
 	$(call say,tests)
 	$(call say,LEFT OUT: the image (make test-image builds it and tests it))
 	$(call say,LEFT OUT: a whole Kubernetes (make test-cluster builds one and lives on two nodes of it))
@@ -111,6 +111,14 @@ simulate: ## live one seed of the simulation again, with its trace (SEED=n; ALL=
 soak: ## live new seeds of the simulation for SECONDS (600)
 	$(call say,new seeds for $(or $(SECONDS),600) s)
 	@cargo run -q -p ipamd-simulate --example seeds -- soak $(or $(SECONDS),600)
+
+fuzz: ## fuzz what is read from others, each target for SECONDS (600): fuzz/README.md (TARGET=name for one)
+	$(call say,fuzzing for $(or $(SECONDS),600) s a target)
+	@scripts/fuzz.sh $(or $(SECONDS),600) $(TARGET)
+
+fuzz-short:
+	$(call say,fuzzing shortly)
+	@scripts/fuzz.sh 5
 
 explore: ## property tests of the pure crates with new random cases, many of them
 	$(call say,property tests with new cases)
@@ -174,14 +182,14 @@ vm: build tools
 	@$(sdk); scripts/vm.sh image "$$(cargo test --quiet --config "$$ENID_SDK" --workspace --all-targets --no-run --message-format=json | \
 		sed -n 's/.*"kind":\["lib"\].*"name":"datapath".*"executable":"\([^"]*\)".*/\1/p')"
 
-lint: fmt-check check-deps clippy ## formatting, dependency rules, clippy
+lint: fmt-check check-deps deny clippy ## formatting, dependency rules, cargo deny, clippy
 
 fmt: ## format the code
-	@cargo fmt --all
+	@cargo fmt --all && cargo fmt --manifest-path fuzz/Cargo.toml
 
 fmt-check:
 	$(call say,formatting)
-	@cargo fmt --all --check
+	@cargo fmt --all --check && cargo fmt --manifest-path fuzz/Cargo.toml --check
 
 clippy:
 	$(call say,clippy)
@@ -191,6 +199,10 @@ check-deps: ## who may depend on what, licences, and whether the slim SDK is due
 	$(call say,dependency rules)
 	@scripts/check-deps.sh
 	@cargo run --quiet -p slim-sdk -- verify .
+
+deny: ## what may be in the tree, licences, sources, doubled versions: deny.toml (ENID_ADVISORIES=checkout of the advisory database)
+	$(call say,cargo deny)
+	@scripts/deny.sh
 
 check-slim: ## compare the slim SDK with the full one (8 GB of memory); due when make lint says so
 	$(call say,comparing the slim aws-sdk-ec2 with the full one)

@@ -53,5 +53,23 @@ while IFS='|' read -r package licence; do
     [ "$ok" = yes ] || complain "licence of $package: '$licence'"
 done < <(cargo tree --locked --workspace -e normal,build --prefix none --format '{p}|{l}' | sed -E 's/ \(\*\)$//; s/ \([^|]*\)\|/|/' | sort -u)
 
+# Each direct dependency has its reason and its users in docs/dependencies.md, and no other is there: a line a dependency of the
+# manifests, as `name user, user`, beside the table's.
+mapfile -t members < <(sed -n '/^members = \[/,/^\]/s/^ *"\(.*\)",$/\1/p' Cargo.toml)
+declared=$(awk '
+    /^\[/ { section = $0 }
+    section == "[package]" && /^name = / { user = $3; gsub(/"/, "", user); ours[user] = 1 }
+    section ~ /^\[(dev-|build-)?dependencies\]$/ && match($0, /^[A-Za-z0-9_-]+/) { uses[substr($0, 1, RLENGTH) " " user] = 1 }
+    END { for (use in uses) { split(use, words, " "); if (!ours[words[1]]) print use } }
+' "${members[@]/%//Cargo.toml}" | LC_ALL=C sort | awk '{ all[$1] = all[$1] ? all[$1] ", " $2 : $2 } END { for (name in all) print name, all[name] }')
+listed=$(awk -F' *[|] *' '/^\| / && $2 != "dependency" { print $2, $3 }' docs/dependencies.md)
+differs=$(diff <(LC_ALL=C sort <<<"$declared") <(LC_ALL=C sort <<<"$listed") | sed -n 's/^</manifests:/p; s/^>/table:/p' || true)
+[ -z "$differs" ] || complain "docs/dependencies.md is not what the manifests say:"$'\n'"$differs"
+
+# The fuzzers are built from the versions that are shipped: their lock file has no other, but for libFuzzer and the plugin as a library.
+versions() { awk '/^name = /{ name = $3 } /^version = /{ print name, $3 }' "$1" | sort -u; }
+more=$(comm -13 <(versions Cargo.lock) <(versions fuzz/Cargo.lock) | grep -vE '^"(enid-fuzz|fuzz-plugin|libfuzzer-sys|arbitrary|jobserver)" ' | paste -sd' ' || true)
+[ -z "$more" ] || complain "fuzz/Cargo.lock has other versions than Cargo.lock: $more"
+
 [ "$failed" = 0 ] && echo "check-deps: all rules hold"
 exit "$failed"

@@ -3,7 +3,8 @@
 # Builds the image for this machine's architecture with buildah, and writes it as an archive that `docker load`, `podman load`,
 # `ctr images import` and `skopeo copy docker-archive:` take. Needs root; no registry is asked, and nothing runs in the image.
 # buildah is unpacked from Debian's packages below the build folder where the host has none; the certificate authorities are those of
-# Debian's ca-certificates. The last line of standard output is the path of the archive.
+# Debian's ca-certificates. Beside the archive lies what is in it: <archive without .tar>.cdx.json, the bill of materials (CycloneDX).
+# The last line of standard output is the path of the archive.
 # usage: image.sh [release|dev]     dev: with the daemon's debug build, for tests of the image. SDK=full for a release.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -71,6 +72,46 @@ buildah bud --quiet --isolation chroot --signature-policy "$store/policy.json" -
     --label org.opencontainers.image.licenses=Apache-2.0 --tag "$name" --file deploy/Dockerfile "$context" >&2
 rm -f "$archive"
 buildah push --quiet --signature-policy "$store/policy.json" "$name" "docker-archive:$archive:$name" >&2
+
+# What is in it: the crates that cargo links, by its own word, and what of the compiler's and of Debian's is linked with them.
+package() { # package <Debian package> <name> <licence>: version and package URL, with tabs between
+    local version
+    if version=$(dpkg-query --showformat='${source:Version}' --show "$1" 2>/dev/null); then
+        printf '%s\tpkg:deb/debian/%s@%s?arch=source\t%s' "$version" "$2" "${version//+/%2B}" "$3"
+    else
+        version=$(ldd --version | sed -n '1s/.* //p')
+        printf '%s\tpkg:generic/%s@%s\t%s' "$version" "$2" "$version" "$3"
+    fi
+}
+
+bill=${archive%.tar}.cdx.json
+facts=$store/facts
+target=$(basename "$(dirname "$(dirname "$daemon")")")
+rust=$(rustc --version | cut -d' ' -f2)
+authorities=$(zcat "$out"/authorities/usr/share/doc/ca-certificates/changelog*.gz | sed -n '1s/.*(\(.*\)).*/\1/p')
+for program in ipamd=ipamd cni-plugin=aws-cni; do
+    cargo tree --locked --edges normal --prefix depth --format '{p}|{l}' --target "$target" -p "${program%=*}" >"$store/${program#*=}.tree"
+done
+{
+    printf 'image\tenid\t%s\t%s\t%s\n' "$version" "$arch" "$(date --utc --date="@$(git log -1 --format=%ct 2>/dev/null || echo 0)" +%FT%TZ)"
+    printf 'lock\tCargo.lock\n'
+    for program in ipamd aws-cni; do
+        printf 'program\t%s\t%s\t%s\n' $program "$(sha256sum <"$context/$arch/$program" | cut -d' ' -f1)" "$store/$program.tree"
+    done
+    printf 'library\trust-std\t%s\tpkg:generic/rust-std@%s\tMIT OR Apache-2.0\tipamd aws-cni\n' "$rust" "$rust"
+    case $target in
+        # The target's own files; rustc's version says which musl.
+        *-musl) printf 'library\tmusl\t%s\tpkg:generic/musl@rust-%s\tMIT\tipamd aws-cni\n' "rust-$rust" "$rust" ;;
+        *)
+            printf 'library\tglibc\t%s\tipamd aws-cni\n' "$(package libc6-dev glibc LGPL-2.1-or-later)"
+            gcc=libgcc-$(gcc -dumpversion)-dev
+            printf 'library\tlibgcc\t%s\tipamd aws-cni\n' "$(package "$gcc" gcc 'GPL-3.0-or-later WITH GCC-exception-3.1')"
+            ;;
+    esac
+    printf 'file\tca-certificates\t%s\tpkg:deb/debian/ca-certificates@%s\tMPL-2.0\n' "$authorities" "${authorities//+/%2B}"
+} >"$facts"
+CARGO_TARGET_DIR=$ENID_BUILD cargo run --quiet --locked -p sbom -- "$facts" >"$bill.new" && mv "$bill.new" "$bill"
+echo "image: its bill of materials is $bill, $(grep -c '"type": "library"' "$bill") libraries" >&2
 
 size=$(stat --format=%s "$archive")
 echo "image: $name for $arch, $profile, $size bytes$([ "$profile" = dev ] || echo ", limit $limit"); not built: $other, which needs a machine of its own" >&2

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Sees to it that the harness has `ip`, `nft`, `strace`, both kinds of iptables and `conntrack`. The emulated VPC is built with
-# the first two and tests read the kernel back with them; strace cuts programs off between system calls; iptables makes the
+# Sees to it that the harness has `ip`, `nft`, `strace`, `valgrind`, both kinds of iptables and `conntrack`. The emulated VPC is built with
+# the first two and tests read the kernel back with them; strace cuts programs off between system calls; valgrind counts instructions; iptables makes the
 # rules of others (kube-proxy, the reference) beside which ours must work; kube-proxy runs it itself, and conntrack. ipamd and
 # aws-cni need none. What the host lacks is unpacked from Debian packages into a folder under the build folder; nothing is
 # installed into the host. Prints the folder. Idempotent.
@@ -16,11 +16,12 @@ packages=(
     iproute2 libbpf1 libelf1 libcap2 zlib1g
     strace libunwind8 liblzma5
     iptables libip4tc2 libip6tc2 conntrack libnetfilter-conntrack3 libnfnetlink0
+    valgrind
 )
 
 fail() {
     echo "tools: $*" >&2
-    echo "tools: install nftables, iproute2, iptables, conntrack and strace by hand, or set ENID_TOOLS to a folder with usr/sbin/{nft,conntrack,xtables-legacy-multi,xtables-nft-multi}, bin/ip and usr/bin/strace" >&2
+    echo "tools: install nftables, iproute2, iptables, conntrack, strace and valgrind by hand, or set ENID_TOOLS to a folder with usr/sbin/{nft,conntrack,xtables-legacy-multi,xtables-nft-multi}, bin/ip and usr/bin/{strace,valgrind.bin}" >&2
     exit 1
 }
 
@@ -34,10 +35,11 @@ works() { # works <prefix>: all programs there and able to start
             LD_LIBRARY_PATH=$path "$1/usr/sbin/xtables-legacy-multi" iptables --version >/dev/null 2>&1 &&
             LD_LIBRARY_PATH=$path "$1/usr/sbin/xtables-nft-multi" iptables --version >/dev/null 2>&1 &&
             LD_LIBRARY_PATH=$path "$1/usr/sbin/conntrack" --version >/dev/null 2>&1 &&
-            LD_LIBRARY_PATH=$path "$1/usr/bin/strace" -V >/dev/null 2>&1
+            LD_LIBRARY_PATH=$path "$1/usr/bin/strace" -V >/dev/null 2>&1 &&
+            VALGRIND_LIB=$1/usr/libexec/valgrind "$1/usr/bin/valgrind.bin" --version >/dev/null 2>&1
     else
         nft --version >/dev/null 2>&1 && ip -V >/dev/null 2>&1 && strace -V >/dev/null 2>&1 && conntrack --version >/dev/null 2>&1 &&
-            xtables-legacy-multi iptables --version >/dev/null 2>&1 && xtables-nft-multi iptables --version >/dev/null 2>&1
+            valgrind --version >/dev/null 2>&1 && xtables-legacy-multi iptables --version >/dev/null 2>&1 && xtables-nft-multi iptables --version >/dev/null 2>&1
     fi
 }
 
@@ -68,7 +70,7 @@ if works "" || works "$tools"; then
     exit 0
 fi
 
-echo "tools: the host lacks nft, ip, iptables, conntrack or strace; unpacking Debian's into $tools" >&2
+echo "tools: the host lacks nft, ip, iptables, conntrack, strace or valgrind; unpacking Debian's into $tools" >&2
 unpack
 works "$tools" || fail "the unpacked programs do not start; see $tools"
 echo "$tools"

@@ -62,7 +62,7 @@ pub(crate) fn add(call: &Call) -> Result<String, CniError> {
         return Err(CniError::refused(reply.refusal.as_ref()));
     }
     let wanted = Wanted {
-        hash: host_veth.as_str().trim_start_matches(call.conf.veth_prefix.as_str()).to_owned(),
+        hash: call.conf.hash_of(&host_veth),
         host_veth,
         pod_link,
         netns: call.parameters.netns.clone(),

@@ -76,7 +76,7 @@ fn differences(call: &Call, wanted: &PodCheck) -> Result<Vec<String>, CniError> 
 }
 
 /// What the runtime remembers of the pod.
-fn wanted(call: &Call) -> Result<PodCheck, CniError> {
+pub(crate) fn wanted(call: &Call) -> Result<PodCheck, CniError> {
     let Some(previous) = &call.conf.previous else {
         let message = "CHECK needs `prevResult`, the result of the ADD, in the network configuration: there is none";
         return Err(CniError::new(Code::Config, Reason::NetworkConfigInvalid, message));

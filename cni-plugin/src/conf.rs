@@ -21,6 +21,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use datapath::plan::LinkName;
 use datapath::plan::hostport::HostPort;
 use datapath::plan::ids::DEFAULT_VETH_PREFIX;
 use ipam_api::rpc::Attachment;
@@ -144,6 +145,12 @@ impl NetConf {
             keep: if verb == Verb::Gc { keep::attachments(&keys)? } else { None },
         })
     }
+
+    /// A host veth's name without the prefix.
+    pub(crate) fn hash_of(&self, host_veth: &LinkName) -> String {
+        // Not by what it begins with: a prefix such as `c` may be the first digit, too.
+        host_veth.as_str().get(self.veth_prefix.len()..).unwrap_or_default().to_owned()
+    }
 }
 
 fn check_version(version: &str, verb: Verb) -> Result<(), CniError> {
@@ -185,7 +192,7 @@ fn veth_prefix(keys: &Map<String, Value>) -> Result<String, CniError> {
     let prefix = text(keys, "vethPrefix")?.filter(|prefix| !prefix.is_empty());
     let prefix = prefix.unwrap_or(DEFAULT_VETH_PREFIX);
     // The length and the characters are checked as part of a name.
-    match datapath::plan::LinkName::host_veth(prefix, "namespace", "pod", "") {
+    match LinkName::host_veth(prefix, "namespace", "pod", "") {
         Ok(_) => Ok(prefix.to_owned()),
         Err(_) => Err(invalid("vethPrefix", "at most 4 characters of a link name", &prefix.into())),
     }

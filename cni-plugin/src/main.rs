@@ -14,6 +14,7 @@
 //! | [`pod_lock`] | a second call for the same sandbox |
 //! | [`tombstone`], [`state_file`], [`key`] | a DEL that the daemon has not seen |
 //! | [`error`], [`reason`], [`log`], [`call`] | the rest |
+//! | `fuzzing` | what holds whatever comes in: for tests and `fuzz/` only |
 #![expect(clippy::disallowed_methods, reason = "the process's edge reads the environment and the clock, once")]
 
 use std::io::{Read, Write};
@@ -36,6 +37,8 @@ mod command;
 mod conf;
 mod del;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod gc;
 mod intent;
 mod key;

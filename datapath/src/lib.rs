@@ -19,4 +19,7 @@
 
 #[cfg(feature = "apply")]
 pub mod apply;
+#[cfg(all(feature = "apply", any(test, fuzzing)))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod plan;

@@ -22,7 +22,7 @@ use crate::netns::{Namespace, NetnsError};
 pub enum ToolError {
     /// Not to be found.
     #[error(
-        "`{program}` is neither in ENID_TOOLS nor on PATH; run scripts/tools.sh, or install iproute2, nftables, iptables, conntrack and strace"
+        "`{program}` is neither in ENID_TOOLS nor on PATH; run scripts/tools.sh, or install iproute2, nftables, iptables, conntrack, strace and valgrind"
     )]
     Missing {
         /// Which.
@@ -139,6 +139,22 @@ impl Tools {
     /// It is missing.
     pub fn strace() -> Result<(PathBuf, Option<PathBuf>), ToolError> {
         find("strace").map(|program| (program.path, program.libraries))
+    }
+
+    /// valgrind, as the first words of a command; what goes before it says where its tools are when it comes from unpacked packages.
+    /// Only tests that count instructions need it.
+    ///
+    /// # Errors
+    /// It is missing.
+    pub fn valgrind() -> Result<Vec<String>, ToolError> {
+        let Program { path, libraries, .. } = find("valgrind")?;
+        let path = path.display().to_string();
+        let Some(libraries) = libraries else { return Ok(vec![path]) };
+        // The starter of the package looks for the program by its installed path.
+        let root = path.trim_end_matches("/usr/bin/valgrind").to_owned();
+        let mut words = vec!["/usr/bin/env".to_owned(), format!("LD_LIBRARY_PATH={}", libraries.display())];
+        words.extend([format!("VALGRIND_LIB={root}/usr/libexec/valgrind"), format!("{path}.bin")]);
+        Ok(words)
     }
 
     /// Runs one of iptables' programs (`iptables`, `iptables-restore`, …) of a kind in `namespace`: its output.

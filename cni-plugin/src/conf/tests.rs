@@ -160,3 +160,12 @@ fn addresses_of_a_previous_result_are_found_in_every_version_and_nonsense_is_not
         assert!(of(nonsense.clone()).is_empty(), "{nonsense}");
     }
 }
+
+#[test]
+fn the_hash_of_a_host_veth_is_whole_whatever_letter_the_prefix_is() {
+    for prefix in ["eni", "c", "cc"] {
+        let conf = parse_for(Verb::Add, &with("vethPrefix", prefix.into())).unwrap();
+        let name = LinkName::host_veth(&conf.veth_prefix, "default", "sample-pod", "").unwrap();
+        assert_eq!(conf.hash_of(&name), "cc21c2d7785", "of {name}");
+    }
+}

@@ -23,7 +23,7 @@
 
 mod encode;
 mod flows;
-mod portmap;
+pub(super) mod portmap;
 mod records;
 
 use std::collections::BTreeSet;

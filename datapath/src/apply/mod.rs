@@ -29,6 +29,8 @@ pub mod error;
 pub mod ethtool;
 mod execute;
 mod fault;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub mod garbage;
 pub mod hand_back;
 pub mod host;

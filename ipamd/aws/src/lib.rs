@@ -16,6 +16,8 @@
 //! ```
 //! [`watch::Watch`], when there is one, is told how every call ended and what was held back.
 
+#[cfg(test)]
+mod canned;
 mod config;
 mod credentials;
 mod ec2;

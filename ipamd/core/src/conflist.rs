@@ -118,20 +118,17 @@ pub fn merged(wanted: &Value, found: &str) -> Result<Merged, Malformed> {
     list.remove("cniVersions");
     let asked: &[Value] = wanted.get("plugins").and_then(Value::as_array).map_or(&[], Vec::as_slice);
     list.extend(wanted.as_object().cloned().unwrap_or_default());
-    // What somebody else tunes is another entry than ours, and both are run.
-    let is_ours = |ours: &Value, entry: &Value| {
-        type_of(ours) == type_of(entry) && (type_of(ours) != type_of(&tuning()) || ours == entry)
-    };
-    let asked_of = |entry: &Value| asked.iter().find(|ours| is_ours(ours, entry));
+    let places = places(asked, &found);
+    let is_missing = |at: &usize| type_of(&asked[*at]) != PLUGIN && !places.contains(&Some(*at));
     let (mut plugins, mut others) = (Vec::new(), Vec::new());
-    for entry in &found {
+    for (entry, place) in found.iter().zip(&places) {
         let kind = type_of(entry);
-        match asked_of(entry) {
-            Some(ours) if plugins.contains(ours) || (kind == PLUGIN && has_type(&plugins, kind)) => {}
+        match place.map(|at| &asked[at]) {
+            Some(_) if kind == PLUGIN && has_type(&plugins, kind) => {}
+            Some(ours) if plugins.contains(ours) && !is_one_of_several(asked, ours) => {}
             Some(ours) if kind == PLUGIN => {
                 plugins.push(overlaid(&without_own_keys(entry), ours));
-                let is_missing = |extra: &&Value| !found.iter().any(|entry| is_ours(extra, entry));
-                plugins.extend(asked.iter().filter(is_missing).cloned());
+                plugins.extend((0..asked.len()).filter(is_missing).map(|at| asked[at].clone()));
             }
             Some(ours) => plugins.push(overlaid(entry, ours)),
             None if is_replaced(entry) || is_idle_extra(entry) => {}
@@ -143,6 +140,34 @@ pub fn merged(wanted: &Value, found: &str) -> Result<Merged, Malformed> {
     }
     list.insert("plugins".to_owned(), settled(plugins));
     Ok(Merged { list: Value::Object(list), others })
+}
+
+/// Whether an entry that is there is one that is asked for. What somebody else tunes is another entry than ours, and both are run.
+fn is_ours(ours: &Value, entry: &Value) -> bool {
+    type_of(ours) == type_of(entry) && (type_of(ours) != type_of(&tuning()) || ours == entry)
+}
+
+fn is_one_of_several(asked: &[Value], ours: &Value) -> bool {
+    asked.iter().filter(|other| is_ours(ours, other)).count() > 1
+}
+
+/// For each entry that is there which of those that are asked for it is. Of several of one type, as a template may have, each is taken
+/// once: by the entry that is just like it, else by the first that is like none.
+fn places(asked: &[Value], found: &[Value]) -> Vec<Option<usize>> {
+    let mut places: Vec<Option<usize>> = vec![None; found.len()];
+    let candidates = |entry: &Value| (0..asked.len()).filter(|at| is_ours(&asked[*at], entry)).collect::<Vec<_>>();
+    for alike in [true, false] {
+        for (nth, entry) in found.iter().enumerate().filter(|(nth, _)| places[*nth].is_none()).collect::<Vec<_>>() {
+            places[nth] = match candidates(entry)[..] {
+                [only] => Some(only),
+                ref several => {
+                    let is_free = |at: &&usize| !places.contains(&Some(**at)) && (!alike || asked[**at] == *entry);
+                    several.iter().find(is_free).copied()
+                }
+            };
+        }
+    }
+    places
 }
 
 /// Whether a file is one of ours, and not the reference's; the types of others' entries in it.

@@ -81,7 +81,9 @@ impl FromStr for MacAddr {
         let mut octets = [0; 6];
         let mut parts = text.split(':');
         for octet in &mut octets {
-            let part = parts.next().filter(|part| part.len() == 2).ok_or_else(error)?;
+            // `from_str_radix` takes a sign, too.
+            let part = parts.next().filter(|part| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_hexdigit()));
+            let part = part.ok_or_else(error)?;
             *octet = u8::from_str_radix(part, 16).map_err(|_| error())?;
         }
         if parts.next().is_some() { Err(error()) } else { Ok(Self(octets)) }
@@ -201,4 +203,19 @@ pub struct ActionId(pub u64);
 #[must_use]
 pub fn subnet_router(subnet: ipnet::Ipv4Net) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(subnet.network()).saturating_add(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mac_address_is_six_octets_of_two_hex_digits_each() {
+        assert_eq!("02:0A:ff:00:00:01".parse(), Ok(MacAddr([2, 10, 255, 0, 0, 1])));
+        for text in
+            ["", "02:0a:ff:00:00", "02:0a:ff:00:00:01:02", "2:0a:ff:00:00:01", "+2:0a:ff:00:00:01", "02-0a-ff-00-00-01"]
+        {
+            assert!(text.parse::<MacAddr>().is_err(), "{text}");
+        }
+    }
 }

@@ -36,6 +36,9 @@ pub mod election;
 pub mod event;
 #[doc(hidden)]
 pub mod faults;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod ids;
 mod lifecycle;
 pub mod metrics;

@@ -538,7 +538,7 @@ impl Store {
     }
 
     /// Whether the counts are those of the entries.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn audit(&self) {
         let mut afresh = Self::default();
         for (address, entry) in &self.addresses {

@@ -171,7 +171,10 @@ pub fn rfc3339(unix_nanos: i64) -> String {
 
 /// Nanoseconds since the Unix epoch of an RFC 3339 time; fractions of a second are dropped. `None`: it is no such time.
 pub(crate) fn parse_rfc3339(text: &str) -> Option<i64> {
-    let number = |range: std::ops::Range<usize>| text.get(range).and_then(|digits| digits.parse::<i64>().ok());
+    // `parse` alone takes a sign, too.
+    let plain =
+        |digits: &str| Some(digits).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok();
+    let number = |range: std::ops::Range<usize>| text.get(range).and_then(plain);
     let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
     let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
     let marks = [(4, "-"), (7, "-"), (10, "T"), (13, ":"), (16, ":")];
@@ -184,8 +187,10 @@ pub(crate) fn parse_rfc3339(text: &str) -> Option<i64> {
     let offset = match zone.split_at_checked(1)? {
         ("Z", "") => 0,
         (sign @ ("+" | "-"), rest) => {
-            let (hours, minutes) = rest.split_once(':')?;
-            let seconds = hours.parse::<i64>().ok()? * 3_600 + minutes.parse::<i64>().ok()? * 60;
+            let (hours, minutes) =
+                rest.split_once(':').filter(|(hours, minutes)| hours.len() == 2 && minutes.len() == 2)?;
+            let (hours, minutes): (i64, i64) = (plain(hours)?, plain(minutes).filter(|minutes| *minutes < 60)?);
+            let seconds = hours * 3_600 + minutes * 60;
             if sign == "+" { seconds } else { -seconds }
         }
         _ => return None,

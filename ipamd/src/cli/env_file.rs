@@ -17,13 +17,13 @@
 #![expect(clippy::disallowed_methods, reason = "reads two files, and sets what is not set")]
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::io::ErrorKind;
-use std::iter::Peekable;
 use std::path::Path;
-use std::str::Chars;
 
 use super::install::{UNIT_PATH, is_unit};
+use syntax::read;
+
+mod syntax;
 
 /// The file that the unit names.
 pub const FILE: &str = "/etc/enid/ipamd.env";
@@ -33,16 +33,6 @@ const UNIT_SETS: &str = "Environment=";
 
 /// What the unit sets for what it starts, and a shell does not have; systemd before 248 has no SYSTEMD_EXEC_PID.
 const OF_THE_UNIT: &str = "IPAMD_SET_UP_BY_UNIT";
-
-/// A line that cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}: {problem}")]
-struct Mistake {
-    /// Its number, from 1.
-    line: usize,
-    /// What is wrong, and what is allowed.
-    problem: String,
-}
 
 /// What was found, and what an operator is to know of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -114,152 +104,18 @@ pub unsafe fn fill(variables: &BTreeMap<String, String>) {
     }
 }
 
-/// The variables that can be read, and the mistakes beside them.
-fn read(text: &str) -> (BTreeMap<String, String>, Vec<Mistake>) {
-    let mut reader = Reader { rest: text.chars().peekable(), line: 1 };
-    let (mut variables, mut mistakes) = (BTreeMap::new(), Vec::new());
-    while let Some(first) = reader.rest.peek().copied() {
-        let line = reader.line;
-        if first.is_whitespace() {
-            reader.next();
-        } else if ['#', ';'].contains(&first) {
-            reader.comment();
-        } else {
-            match reader.assignment() {
-                // Nothing that ends a text for the kernel can be in a variable.
-                Ok((name, value)) if is_name(&name) && !value.contains('\0') => {
-                    variables.insert(name, value);
-                }
-                Ok((name, _)) => {
-                    let allowed = "letters, digits and _ are allowed, with no `export` before them, and NUL nowhere";
-                    let problem = format!("what is before = is no name of a variable{}; {allowed}", beginning(&name));
-                    mistakes.push(Mistake { line, problem });
-                }
-                Err(problem) => mistakes.push(Mistake { line, problem }),
-            }
-        }
-    }
-    (variables, mistakes)
-}
-
-/// What a text that cannot be read begins with, as far as that can only be the name of a variable: the rest may be a secret, and so may
-/// be a word with small letters.
-fn beginning(text: &str) -> String {
-    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
-    let text = text.trim().strip_prefix("export ").unwrap_or(text).trim();
-    let word = text.split(|letter| !is_plain(letter)).next().unwrap_or_default();
-    if word.is_empty() || word.contains(|letter: char| letter.is_ascii_lowercase()) {
-        return String::new();
-    }
-    format!(" (it begins with {word})")
-}
-
-fn is_name(name: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    !name.is_empty() && name.bytes().all(plain) && !name.as_bytes()[0].is_ascii_digit()
-}
-
-struct Reader<'a> {
-    rest: Peekable<Chars<'a>>,
-    line: usize,
-}
-
-impl fmt::Debug for Reader<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Reader at line {}", self.line)
-    }
-}
-
-impl Reader<'_> {
-    fn next(&mut self) -> Option<char> {
-        let next = self.rest.next();
-        self.line += usize::from(next == Some('\n'));
-        next
-    }
-
-    /// To the end of the line; a backslash before it makes the next one part of the comment.
-    fn comment(&mut self) {
-        while let Some(letter) = self.next() {
-            match letter {
-                '\n' => return,
-                '\\' => drop(self.next()),
-                _ => {}
-            }
-        }
-    }
-
-    fn assignment(&mut self) -> Result<(String, String), String> {
-        let mut name = String::new();
-        loop {
-            match self.next() {
-                Some('=') => break,
-                Some('\n') | None => {
-                    return Err(format!("this is no NAME=value{}", beginning(&name)));
-                }
-                Some(letter) => name.push(letter),
-            }
-        }
-        Ok((name.trim().to_owned(), self.value()?))
-    }
-
-    /// Quoted parts, one after the other, or plain text to the end of the line.
-    fn value(&mut self) -> Result<String, String> {
-        let mut value = String::new();
-        loop {
-            match self.rest.peek().copied() {
-                Some(quote @ ('"' | '\'')) => {
-                    self.next();
-                    self.quoted(quote, &mut value)?;
-                }
-                Some('\n') | None => return Ok(value),
-                Some(blank) if blank.is_whitespace() => drop(self.next()),
-                Some(_) => return Ok(self.plain(value)),
-            }
-        }
-    }
-
-    fn quoted(&mut self, quote: char, value: &mut String) -> Result<(), String> {
-        loop {
-            match self.next() {
-                None => return Err(format!("no {quote} ends what {quote} begins")),
-                Some(letter) if letter == quote => return Ok(()),
-                Some('\\') if quote == '"' => match self.next() {
-                    Some('\n') | None => {}
-                    Some(letter @ ('"' | '\\' | '`' | '$')) => value.push(letter),
-                    Some(letter) => value.extend(['\\', letter]),
-                },
-                Some(letter) => value.push(letter),
-            }
-        }
-    }
-
-    /// A backslash takes the next letter as it is; before the end of a line it joins the next one. Blanks at the end go.
-    fn plain(&mut self, mut value: String) -> String {
-        let mut kept = value.len();
-        loop {
-            match self.next() {
-                Some('\n') | None => break,
-                Some('\\') => match self.next() {
-                    Some('\n') | None => {}
-                    Some(letter) => {
-                        value.push(letter);
-                        kept = value.len();
-                    }
-                },
-                Some(letter) => {
-                    value.push(letter);
-                    kept = if letter.is_whitespace() { kept } else { value.len() };
-                }
-            }
-        }
-        value.truncate(kept);
-        value
-    }
-}
+#[cfg(test)]
+#[path = "../../../fuzz/replay.rs"]
+mod replay;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_corpus_of_the_fuzzers_holds() {
+        replay::corpus("env_file", syntax::fuzzed);
+    }
 
     fn variables(text: &str) -> Vec<(String, String)> {
         let (variables, mistakes) = read(text);

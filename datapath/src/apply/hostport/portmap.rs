@@ -77,7 +77,7 @@ fn removals(
 }
 
 /// Handle of the sandbox's entry, and the chain that it jumps to; `None`: another's rule.
-fn entry(rule: &Message, comment: &str) -> Option<([u8; 8], String)> {
+pub(in crate::apply) fn entry(rule: &Message, comment: &str) -> Option<([u8; 8], String)> {
     let value = |kind| rule.attributes().find(|(found, _)| *found == kind).map(|(_, value)| value);
     if plain(value(1)?) != TABLE || plain(value(2)?) != CHAIN {
         return None;

@@ -19,7 +19,7 @@ const WHOLE: [u16; 4] = [1, 4, 5, 27];
 const NESTED: [(u16, u16); 2] = [(18, 1), (26, 2)];
 
 /// The message without the rest; bytes that are no attributes end it.
-pub(super) fn needed(message: &[u8]) -> Vec<u8> {
+pub(crate) fn needed(message: &[u8]) -> Vec<u8> {
     let Some((header, attributes)) = message.split_at_checked(LINK_HEADER) else { return message.to_vec() };
     let mut kept = header.to_vec();
     for (kind, value) in walk(attributes) {

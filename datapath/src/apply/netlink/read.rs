@@ -422,3 +422,22 @@ fn neighbour_of(answer: &RouteNetlinkMessage) -> Option<FoundNeighbour> {
     let neighbour = Neighbour { address: address?, mac: mac?, link: LinkRef::Index(message.header.ifindex) };
     Some(FoundNeighbour { neighbour, protocol, age })
 }
+
+/// Whatever an answer is read as (`apply::fuzzing`).
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzzed(answer: &RouteNetlinkMessage) {
+    if let Some(link) = link_of(Some(answer.clone())) {
+        assert!(link.alias().is_none_or(|alias| link.alias_text.is_some_and(|text| text.contains(&alias.owner))));
+    }
+    if let Some((index, address, _)) = address_of(answer) {
+        assert_eq!(address.link, LinkRef::Index(index));
+    }
+    if let Some(route) = route_of(answer) {
+        let family = if route.destination.addr().is_ipv4() { Family::V4 } else { Family::V6 };
+        assert!(route.destination.prefix_len() <= if family == Family::V4 { 32 } else { 128 }, "{route:?}");
+    }
+    for family in [Family::V4, Family::V6] {
+        rule_of(answer, family);
+    }
+    neighbour_of(answer);
+}

@@ -9,7 +9,7 @@
 mod encode;
 mod flows;
 pub(crate) mod leftovers;
-mod observe;
+pub(super) mod observe;
 
 use netlink_packet_netfilter::nftables::{NfTablesMessage, TableAttribute, TableMessage};
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};

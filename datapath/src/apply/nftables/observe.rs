@@ -177,7 +177,7 @@ fn comment(rule: &RuleMessage) -> String {
 
 /// The address of an element, and whether it is the end of a range: NFTA_SET_ELEM_KEY 1 with NFTA_DATA_VALUE 1,
 /// NFTA_SET_ELEM_FLAGS 3 with NFT_SET_ELEM_INTERVAL_END 1.
-fn edge(parts: &[u8]) -> Option<(IpAddr, bool)> {
+pub(in crate::apply) fn edge(parts: &[u8]) -> Option<(IpAddr, bool)> {
     let flags = find(parts, 3).and_then(|flags| <[u8; 4]>::try_from(flags).ok()).map_or(0, u32::from_be_bytes);
     Some((address(find(find(parts, 1)?, 1)?)?, flags & 1 != 0))
 }
@@ -189,7 +189,11 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
 
 /// Ranges from their edges: a start reaches to the next end, or to the end of the address space. `nft` itself puts an
 /// end at 0.0.0.0 before the first range; it ends nothing. `None`: addresses of both families.
-fn merge(mut edges: Vec<(IpAddr, bool)>) -> Option<Vec<IpNet>> {
+pub(in crate::apply) fn merge(mut edges: Vec<(IpAddr, bool)>) -> Option<Vec<IpNet>> {
+    let is_mixed = edges.windows(2).any(|two| two[0].0.is_ipv4() != two[1].0.is_ipv4());
+    if is_mixed {
+        return None;
+    }
     // At one address the end of a range comes before the start of the next.
     edges.sort_by_key(|(address, is_end)| (*address, !*is_end));
     let (mut blocks, mut start) = (Vec::new(), None);
@@ -225,5 +229,32 @@ fn range(first: IpAddr, last: IpAddr) -> Option<Vec<IpNet>> {
         (IpAddr::V4(first), IpAddr::V4(last)) => Some(Ipv4Subnets::new(first, last, 0).map(IpNet::V4).collect()),
         (IpAddr::V6(first), IpAddr::V6(last)) => Some(Ipv6Subnets::new(first, last, 0).map(IpNet::V6).collect()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn edges(texts: &[(&str, bool)]) -> Vec<(IpAddr, bool)> {
+        texts.iter().map(|(text, is_end)| (text.parse().unwrap(), *is_end)).collect()
+    }
+
+    #[test]
+    fn ranges_are_merged_to_blocks_and_elements_of_both_families_to_none() {
+        let blocks = |texts: &[(&str, bool)]| {
+            let blocks = merge(edges(texts))?;
+            Some(blocks.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        let one = [("0.0.0.0", true), ("10.0.0.0", false), ("10.1.0.0", true), ("224.0.0.0", false)];
+        assert_eq!(blocks(&one).unwrap(), ["10.0.0.0/16", "224.0.0.0/3"]);
+        assert_eq!(blocks(&[]).unwrap(), Vec::<String>::new());
+        for mixed in [
+            [("10.0.0.0", false), ("fd00::", false)],
+            [("10.0.0.0", false), ("fd00::", true)],
+            [("10.0.0.0", true), ("fd00::", false)],
+        ] {
+            assert_eq!(blocks(&mixed), None, "{mixed:?}");
+        }
     }
 }

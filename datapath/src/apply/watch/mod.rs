@@ -8,6 +8,8 @@
 //! Only a hint: notifications can be lost (ENOBUFS, netlink(7)); that is said, and to be answered by looking at everything.
 
 mod classify;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 
 use std::collections::BTreeSet;
 use std::io;

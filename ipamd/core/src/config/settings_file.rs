@@ -107,11 +107,17 @@ fn fit_one(patterns: &[String], value: Option<&str>) -> Fit {
     }
 }
 
-/// `*` stands for any text, also none.
+/// `*` stands for any text, also none. The part between two of them is taken where it first comes: if any place does, that one does,
+/// and no pattern takes longer than its length times the text's.
 fn matches(pattern: &str, text: &str) -> bool {
     let Some((head, rest)) = pattern.split_once('*') else { return pattern == text };
-    let Some(text) = text.strip_prefix(head) else { return false };
-    (0..=text.len()).filter(|at| text.is_char_boundary(*at)).any(|at| matches(rest, &text[at..]))
+    let Some(mut text) = text.strip_prefix(head) else { return false };
+    let Some((middle, end)) = rest.rsplit_once('*') else { return text.ends_with(rest) };
+    for part in middle.split('*') {
+        let Some(at) = text.find(part) else { return false };
+        text = &text[at + part.len()..];
+    }
+    text.ends_with(end)
 }
 
 /// The classes of a file, in its order.

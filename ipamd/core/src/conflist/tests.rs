@@ -196,3 +196,28 @@ fn what_somebody_else_tunes_stays_beside_what_we_do() {
     assert_eq!(merged(&ours, &text(&list)).unwrap().list, list, "once");
     assert_eq!(merged(&default(), &text(&list)).unwrap().list, found, "and back again");
 }
+
+#[test]
+fn several_entries_of_one_type_in_a_template_are_each_there_once_however_often_it_is_merged() {
+    let first = json!({ "type": "sbr", "table": 1 });
+    let second = json!({ "type": "sbr", "table": 2 });
+    for several in [[&first, &second], [&second, &first], [&first, &first]] {
+        let template = json!({ "plugins": [{ "type": "aws-cni" }, several[0], several[1]] }).to_string();
+        let wanted = wanted(&Config::default(), Some(&template)).unwrap();
+        for there in [vec![], vec![&first], vec![&second], vec![&second, &first], vec![&first, &second]] {
+            let mut plugins = vec![json!({ "type": "aws-cni" })];
+            plugins.extend(there.iter().map(|entry| (*entry).clone()));
+            plugins.push(linkerd());
+            let mut list = json!({ "name": "aws-cni", "plugins": plugins });
+            for round in 0..3 {
+                list = merged(&wanted, &text(&list)).unwrap().list;
+                let has =
+                    |entry: &Value| list["plugins"].as_array().unwrap().iter().filter(|one| *one == entry).count();
+                let wanted = |entry: &Value| several.iter().filter(|one| **one == entry).count();
+                assert!(has(&first) >= wanted(&first) && has(&second) >= wanted(&second), "{round}: {there:?} {list}");
+                assert_eq!(has(&linkerd()), 1, "{round}: {list}");
+            }
+            assert_eq!(merged(&wanted, &text(&list)).unwrap().list, list, "{there:?}");
+        }
+    }
+}

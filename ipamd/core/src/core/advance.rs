@@ -41,6 +41,9 @@ impl Core {
         self.refuse_hopeless(turn);
         self.vacate(turn);
         self.shrink(turn);
+        // What was on its way out and stays after all: somebody may wait for it, and it is flushed as what is new.
+        self.serve_waiters(turn);
+        self.drive_flushes(turn);
         self.drive_repair(turn);
         self.drive_reads(turn);
         self.drive_zone(turn);

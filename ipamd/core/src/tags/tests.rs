@@ -177,6 +177,12 @@ fn other_spellings_of_a_time_are_read_and_what_is_no_time_is_not() {
     {
         assert_eq!(parse_rfc3339(text), None, "{text}");
     }
+    // Anybody can write a tag.
+    for zone in ["+9999999999999999:00", "+02:60", "+2:00", "+-2:00", "+02:+0", "+00:0x", "Z ", "+", ".Z0"] {
+        assert_eq!(parse_rfc3339(&format!("2025-09-01T00:00:00{zone}")), None, "{zone}");
+    }
+    assert_eq!(parse_rfc3339("-025-09-01T00:00:00Z"), None);
+    assert_eq!(parse_rfc3339("2025-09-01T+1:00:00Z"), None);
 }
 
 proptest::proptest! {

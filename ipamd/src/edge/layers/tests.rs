@@ -4,6 +4,9 @@ use ipamd_core::config::{Origin, parse};
 
 use super::*;
 
+#[path = "../../../../fuzz/replay.rs"]
+mod replay;
+
 const LARGE: &str = "classes:\n- name: large\n  selector: {labels: {size: large}}\n  settings: {WARM_IP_TARGET: 20}\n";
 
 struct Place {
@@ -227,4 +230,15 @@ fn what_has_changed_is_one_line_a_variable() {
         told(&before, &layering.resolved),
         ["MAX_ENI: not set (default) -> 2 (node)", "WARM_IP_TARGET: 2 (environment) -> 20 (class large)"]
     );
+}
+
+/// What becomes of what is taken the core's fuzzers hold to (`fuzz/`).
+#[test]
+fn the_corpus_of_the_fuzzers_is_read_or_refused_with_reasons() {
+    replay::corpus("settings", |data| {
+        let Ok(text) = std::str::from_utf8(data) else { return };
+        if let Err(mistakes) = classes(text) {
+            assert!(!mistakes.is_empty() && mistakes.iter().all(|mistake| !mistake.contains('\n')), "{mistakes:?}");
+        }
+    });
 }

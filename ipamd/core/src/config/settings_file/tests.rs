@@ -129,3 +129,26 @@ fn a_file_of_another_shape_is_a_mistake_of_the_file() {
         assert!(mistakes[0].problem.contains(named), "{mistakes:?}");
     }
 }
+
+#[test]
+fn a_star_is_any_text_and_many_of_them_take_no_time() {
+    for (pattern, text, fits) in [
+        ("*", "", true),
+        ("**", "a", true),
+        ("c5*.large", "c5n.large", true),
+        ("c5*.large", "c5.large.large", true),
+        ("c5*.large", "c5.large.", false),
+        ("a*a", "a", false),
+        ("a*a", "aa", true),
+        ("*ab*ab", "ab", false),
+        ("*ab*ab", "abab", true),
+        ("*a*b*", "xbxaxb", true),
+        ("*b*a*", "xaxb", false),
+        ("é*é", "éxé", true),
+        ("c5", "c5.large", false),
+    ] {
+        assert_eq!(matches(pattern, text), fits, "{pattern} {text}");
+    }
+    // With a try for every place this is 10^20 tries.
+    assert!(!matches(&"*a".repeat(40), &format!("{}b", "a".repeat(200))));
+}

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a call of the plugin costs, in instructions, system calls and netlink messages: held to `budgets.toml`. Time is `make bench`'s,
+//! and not a gate: a machine that is busy with other things must not turn a build red, and one that is fast must not hide what grew.
+//!
+//! The least of several calls counts: a call that waited a turn longer for the daemon, or read the rest of a list in another datagram,
+//! has made more than it costs.
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a test that cannot be set up has failed; reads recordings and budgets; prints what was counted"
+)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use integration::node::Node;
+use integration::sandbox::NetnsPath;
+use integration::strace::Strace;
+use integration::tools::Tools;
+use integration::topology::{Topology, TopologySpec};
+
+/// Calls of each kind of which the least counts.
+const ROUNDS: usize = 5;
+
+/// What is added to a budget before a count is too much, in hundredths.
+const TOLERANCE: u64 = 5;
+/// How far below its budget a count may be before the budget means nothing any more.
+const SLACK: u64 = 10;
+
+/// Lines `name = number`.
+fn budgets() -> BTreeMap<String, u64> {
+    let text = include_str!("budgets.toml");
+    let lines = text.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty());
+    let entry = |line: &str| {
+        let (name, number) = line.split_once(" = ").unwrap_or_else(|| panic!("`{line}` is no budget"));
+        (name.to_owned(), number.parse().unwrap_or_else(|_| panic!("`{line}` has no number")))
+    };
+    lines.map(entry).collect()
+}
+
+/// Holds counts to their budgets; says every one that does not fit.
+fn hold(counts: &[(&str, u64)]) {
+    let budgets = budgets();
+    let mut wrong = Vec::new();
+    for (name, count) in counts {
+        let budget = budgets.get(*name).unwrap_or_else(|| panic!("no budget for {name}"));
+        println!("{name}: {count}, budget {budget}");
+        if *count > budget + budget * TOLERANCE / 100 {
+            wrong.push(format!(
+                "{name}: {count} is more than {TOLERANCE} % above the budget of {budget}: what came in?"
+            ));
+        } else if *count < budget - budget * SLACK / 100 {
+            wrong.push(format!("{name}: {count} is more than {SLACK} % below the budget of {budget}: lower it"));
+        }
+    }
+    assert!(wrong.is_empty(), "integration/tests/counts/budgets.toml:\n{}", wrong.join("\n"));
+}
+
+/// Whether instructions are comparable: another libc or processor has others.
+fn has_counted_libc(plugin: &Path) -> bool {
+    let program = fs::read(plugin).unwrap();
+    let mark = b"GNU C Library";
+    cfg!(target_arch = "x86_64") && program.windows(mark.len()).any(|window| window == mark)
+}
+
+/// The plugin in a node that does nothing else, with the daemon's log at its quietest.
+fn node() -> Topology {
+    let mut topology = Topology::build(&TopologySpec::one("m5.large")).unwrap();
+    topology.start(&[("IP_COOLDOWN_PERIOD", "1")]).unwrap();
+    topology
+}
+
+/// The file that a wrapped call is written to.
+fn file(topology: &Topology, name: &str) -> PathBuf {
+    topology.world.folder("counts").unwrap().join(name)
+}
+
+/// One ADD and its DEL, each under its wrapper.
+fn add_and_del(node: &Node, add: Vec<String>, del: Vec<String>) {
+    let sandbox = node.next_sandbox().unwrap();
+    node.runtime.under(add).add(&sandbox).unwrap();
+    node.runtime.under(del).del(&sandbox, NetnsPath::Given).unwrap();
+}
+
+/// What callgrind counted.
+fn instructions(file: &Path) -> u64 {
+    let text = fs::read_to_string(file).unwrap();
+    let total = text.lines().find_map(|line| line.strip_prefix("summary: ").or_else(|| line.strip_prefix("totals: ")));
+    total.unwrap_or_else(|| panic!("callgrind counted nothing in {}", file.display())).trim().parse().unwrap()
+}
+
+#[test]
+fn an_add_and_a_del_execute_no_more_instructions_than_budgeted() {
+    let callgrind = |file: &Path| {
+        let mut words = Tools::valgrind().unwrap();
+        words.extend(["--tool=callgrind".to_owned(), "-q".to_owned()]);
+        words.push(format!("--callgrind-out-file={}", file.display()));
+        words
+    };
+    let topology = node();
+    let n1 = topology.node("n1");
+    let files = ["add", "del"].map(|name| file(&topology, name));
+    let mut least = [u64::MAX; 2];
+    for _ in 0..ROUNDS {
+        add_and_del(n1, callgrind(&files[0]), callgrind(&files[1]));
+        least = [0, 1].map(|kind| least[kind].min(instructions(&files[kind])));
+    }
+    let counts = [("add.instructions", least[0]), ("del.instructions", least[1])];
+    if has_counted_libc(n1.runtime.plugin()) {
+        hold(&counts);
+    } else {
+        println!("NOT HELD to budgets, which are of static glibc on x86_64: {counts:?}");
+    }
+}
+
+/// System calls of a recording, and those of them that talk to the kernel's network.
+fn calls(file: &Path) -> (u64, u64) {
+    let text = fs::read_to_string(file).unwrap();
+    let (mut all, mut netlink) = (0, 0);
+    for line in text.lines() {
+        let Some((_, rest)) = line.split_once(' ') else { continue };
+        let Some((call, arguments)) = rest.trim_start().split_once('(') else { continue };
+        let is_name = call.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+        if !is_name || call == "execve" {
+            continue;
+        }
+        all += 1;
+        let is_message = ["sendto", "sendmsg", "recvfrom", "recvmsg"].contains(&call);
+        netlink += u64::from(is_message && arguments.contains("NETLINK"));
+    }
+    (all, netlink)
+}
+
+#[test]
+fn an_add_and_a_del_make_no_more_system_calls_than_budgeted() {
+    let strace = Strace::find().unwrap();
+    // With what a descriptor is, so that netlink is told from the daemon's socket.
+    let recording = |file: &Path| {
+        let mut words = strace.recording(file);
+        words.push("-yy".to_owned());
+        words
+    };
+    let topology = node();
+    let files = ["add", "del"].map(|name| file(&topology, name));
+    let mut least = [(u64::MAX, u64::MAX); 2];
+    for _ in 0..ROUNDS {
+        add_and_del(topology.node("n1"), recording(&files[0]), recording(&files[1]));
+        for (least, file) in least.iter_mut().zip(&files) {
+            let (all, netlink) = calls(file);
+            *least = (least.0.min(all), least.1.min(netlink));
+        }
+    }
+    let [(add, add_netlink), (del, del_netlink)] = least;
+    hold(&[
+        ("add.system-calls", add),
+        ("add.netlink", add_netlink),
+        ("del.system-calls", del),
+        ("del.netlink", del_netlink),
+    ]);
+}
