@@ -158,6 +158,24 @@ fn every_file_that_a_page_names_exists() {
 }
 
 #[test]
+fn every_test_that_a_page_names_exists() {
+    let mut found = Vec::new();
+    for page in of_today() {
+        // `ipamd/core/tests/acceptance.rs` looks at docs/acceptance.md itself.
+        for (place, word) in words(&page, false) {
+            let is_test = |(path, name): &(&str, &str)| path.ends_with(".rs") && !name.is_empty();
+            if word.split_once("::").as_ref().is_some_and(is_test) {
+                found.push((place, word.trim_end_matches([',', '.']).to_owned()));
+            }
+        }
+    }
+    judge("tests", found, 100, |name| {
+        let (path, test) = name.split_once("::").unwrap();
+        std::fs::read_to_string(root().join(path)).is_ok_and(|text| text.contains(&format!("fn {test}(")))
+    });
+}
+
+#[test]
 fn every_variable_that_a_page_names_is_one() {
     // docs/configuration.md is the code's table, which another test holds it to.
     let table: BTreeSet<String> = read("docs/configuration.md")
