@@ -4,6 +4,8 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use integration::node::{Node, NodeError};
+use integration::sandbox::NetnsPath;
 use integration::topology::{READY, Topology, TopologySpec};
 
 use crate::commands::{Kind, arguments, kind, shown};
@@ -41,7 +43,9 @@ fn every_command_that_asks_the_daemon_is_answered() {
         let fault = if words.contains(&"--follow") {
             followed(node, &words)
         } else {
-            node.ask(&words).map(|_| ()).map_err(|error| error.to_string())
+            // The error has the daemon's log behind it.
+            let first = |error: NodeError| error.to_string().lines().next().unwrap_or_default().to_owned();
+            node.ask(&words).map(|_| ()).map_err(first)
         };
         if let Err(fault) = fault {
             faults.push(format!("{}: {fault}", shown.place));
@@ -49,11 +53,11 @@ fn every_command_that_asks_the_daemon_is_answered() {
     }
     println!("{count} commands were asked of the daemon");
     assert!(count > 10 && faults.is_empty(), "{count} asked:\n{}", faults.join("\n"));
-    node.runtime.del(&sandbox, integration::sandbox::NetnsPath::Given).unwrap();
+    node.runtime.del(&sandbox, NetnsPath::Given).unwrap();
 }
 
 /// A command that follows goes on, until it is ended.
-fn followed(node: &integration::node::Node, words: &[&str]) -> Result<(), String> {
+fn followed(node: &Node, words: &[&str]) -> Result<(), String> {
     let mut command = std::process::Command::new(&node.programs()[0]);
     command.args(words).env_clear().stdout(Stdio::null()).stderr(Stdio::piped());
     for name in ["ENID_SOCKET", "INTROSPECTION_BIND_ADDRESS", "AWS_VPC_K8S_CNI_BACKING_STORE"] {

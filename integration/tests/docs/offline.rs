@@ -113,7 +113,7 @@ fn every_command_that_changes_a_node_is_one() {
         }
     }
     println!("{count} commands that change a node");
-    assert!(count > 5 && faults.is_empty(), "{count} looked at:\n{}", faults.join("\n"));
+    assert!(count >= 5 && faults.is_empty(), "{count} looked at:\n{}", faults.join("\n"));
 }
 
 #[test]

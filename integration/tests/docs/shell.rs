@@ -50,8 +50,7 @@ pub(crate) fn commands(text: &str) -> Vec<Command> {
         }
     }
     commands.push(command);
-    commands.retain(|command| !command.words.is_empty());
-    commands.into_iter().map(plain).collect()
+    commands.into_iter().map(plain).filter(|command| !command.words.is_empty()).collect()
 }
 
 /// Without what stands before it: variables, `sudo`, `env` with its own variables.
