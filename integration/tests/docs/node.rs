@@ -1,26 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The pages' `ipamd` commands that ask the daemon, on an emulated node with a pod: each is answered.
+//! The pages' `ipamd` commands that ask the daemon, on an emulated node with a pod: each is answered. And the files that they say are
+//! there, with the modes that they say.
 
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::process::Stdio;
 use std::time::Duration;
 
 use integration::node::{Node, NodeError};
-use integration::sandbox::NetnsPath;
+use integration::sandbox::{Added, NetnsPath, Sandbox};
 use integration::topology::{READY, Topology, TopologySpec};
 
 use crate::commands::{Kind, arguments, kind, shown};
+use crate::markdown::root;
 
 /// How long a command that follows must go on until it is believed.
 const FOLLOWED: Duration = Duration::from_secs(1);
 
-#[test]
-fn every_command_that_asks_the_daemon_is_answered() {
+/// A node with a pod.
+fn started() -> (Topology, Sandbox, Added) {
     let mut topology = Topology::build(&TopologySpec::one("m5.large")).unwrap();
     topology.start(&[]).unwrap();
     let node = topology.node("n1");
     node.wait_ready(READY).unwrap();
     let sandbox = node.next_sandbox().unwrap();
     let added = node.runtime.add(&sandbox).unwrap();
+    (topology, sandbox, added)
+}
+
+#[test]
+fn every_command_that_asks_the_daemon_is_answered() {
+    let (topology, sandbox, added) = started();
+    let node = topology.node("n1");
     let folder = tempfile::tempdir().unwrap();
     let bundle = folder.path().join("bundle.tar").display().to_string();
     let stands_for = |word: &str| match word {
@@ -74,5 +84,27 @@ fn followed(node: &Node, words: &[&str]) -> Result<(), String> {
         Some(status) => {
             Err(format!("ipamd {}: {status}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr)))
         }
+    }
+}
+
+#[test]
+fn the_files_of_the_state_folder_are_those_that_the_pages_name_and_roots_alone() {
+    let (topology, sandbox, _) = started();
+    let node = topology.node("n1");
+    node.runtime.del(&sandbox, NetnsPath::Given).unwrap();
+    let page = std::fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(node.state_folder()).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        assert!(page.contains(&format!("`/var/run/aws-node/{name}")), "docs/operations.md does not name {name}");
+        let found = entry.metadata().unwrap();
+        let is_ours = found.file_type().is_socket() || name.ends_with(".json");
+        let mode = found.permissions().mode() & 0o777;
+        assert!(!is_ours || mode == 0o600, "{name} has mode {mode:o}");
+        names.push(name);
+    }
+    for name in ["ipam.json", "enid.json", "ipamd.sock", "enid.sock", "ready", "ipamd.lock"] {
+        assert!(names.iter().any(|it| it == name), "no {name} in {names:?}");
     }
 }

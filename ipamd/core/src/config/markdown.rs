@@ -94,14 +94,14 @@ fn item(page: &mut String, variable: &Variable, entry: &Entry) {
         entry.since,
     );
     let _ = writeln!(page, "- support: {}", support(variable.support));
-    let _ = writeln!(page, "- the reference: {}", beside(entry.beside));
+    let _ = writeln!(page, "- beside the reference: {}", beside(entry.beside));
 }
 
 fn beside(beside: Beside) -> &'static str {
     match beside {
         Beside::Same => "the same.",
         Beside::Differs(how) => how,
-        Beside::Own => "has none.",
+        Beside::Own => "it has none.",
         Beside::Common => "as everywhere.",
     }
 }

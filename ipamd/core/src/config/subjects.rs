@@ -68,27 +68,27 @@ pub const SUBJECTS: &[Subject] = &[
         entries: &[
             differs(
                 "WARM_ENI_TARGET",
-                "There the default is 1; here nothing is the default, and the pool adapts. The meaning of a value is the same, but \
+                "there the default is 1; here nothing is the default, and the pool adapts. The meaning of a value is the same, but \
                  addresses that rest are not counted as spare.",
             ),
-            differs("WARM_IP_TARGET", "There addresses that rest are counted as free."),
+            differs("WARM_IP_TARGET", "there addresses that rest are counted as free."),
             differs(
                 "MINIMUM_IP_TARGET",
                 "There, set alone, it stops the pool at the floor; here waiting pods make it grow.",
             ),
             differs(
                 "WARM_PREFIX_TARGET",
-                "There one of the three targets must be set in prefix mode, or it does not start; here none need be.",
+                "there one of the three targets must be set in prefix mode, or it does not start; here none need be.",
             ),
             same("MAX_ENI"),
             own("ENID_MAX_PODS"),
             differs(
                 "IP_COOLDOWN_PERIOD",
-                "There the rest ends at a restart, and nothing is flushed before an address is given again.",
+                "there the rest ends at a restart, and nothing is flushed before an address is given again.",
             ),
             differs(
                 "ENABLE_PREFIX_DELEGATION",
-                "There a subnet without a free /28 stops growth; here single addresses serve meanwhile.",
+                "there a subnet without a free /28 stops growth; here single addresses serve meanwhile.",
             ),
             same("AWS_MANAGE_ENIS_NON_SCHEDULABLE"),
         ],
@@ -100,25 +100,25 @@ pub const SUBJECTS: &[Subject] = &[
             same("MANAGE_UNTAGGED_ENI"),
             differs(
                 "ENABLE_SUBNET_DISCOVERY",
-                "There a read of the subnets that fails leads to the primary ENI's subnet; here the last good answer stands.",
+                "there a read of the subnets that fails leads to the primary ENI's subnet; here the last good answer stands.",
             ),
             differs(
                 "AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG",
-                "There the API server must answer at the start, and an ENIConfig has one subnet; here the last word serves, and it may \
+                "there the API server must answer at the start, and an ENIConfig has one subnet; here the last word serves, and it may \
                  have several.",
             ),
             same("ENI_CONFIG_ANNOTATION_DEF"),
             same("ENI_CONFIG_LABEL_DEF"),
-            differs("ADDITIONAL_ENI_TAGS", "There a value that cannot be read is passed over."),
+            differs("ADDITIONAL_ENI_TAGS", "there a value that cannot be read is passed over."),
             same("CLUSTER_NAME"),
             differs(
                 "DISABLE_LEAKED_ENI_CLEANUP",
-                "There every node sweeps, by age alone; here one node that the cluster elects does, and marks before it deletes.",
+                "there every node sweeps, by age alone; here one node that the cluster elects does, and marks before it deletes.",
             ),
             own("ENID_LEAKED_ENI_AGE"),
             same("DISABLE_NETWORK_RESOURCE_PROVISIONING"),
-            differs("ENABLE_IMDS_ONLY_MODE", "There subnet discovery must be turned off by hand as well."),
-            differs("ENABLE_MULTI_NIC", "Not there yet: ENIs of cards other than 0 are left alone."),
+            differs("ENABLE_IMDS_ONLY_MODE", "there subnet discovery must be turned off by hand as well."),
+            differs("ENABLE_MULTI_NIC", "not there yet: ENIs of cards other than 0 are left alone."),
         ],
     },
     Subject {
@@ -126,24 +126,24 @@ pub const SUBJECTS: &[Subject] = &[
         lead: "Pods have IPv4 addresses of the VPC. IPv6 out of an IPv4 cluster: \
                [README](../README.md#ipv6-out-of-an-ipv4-cluster).",
         entries: &[
-            differs("ENABLE_IPv4", "There the program's own default is false, and the manifest sets true."),
-            differs("ENABLE_IPv6", "Not there yet."),
+            differs("ENABLE_IPv4", "there the program's own default is false, and the manifest sets true."),
+            differs("ENABLE_IPv6", "not there yet."),
             differs(
                 "ENABLE_V6_EGRESS",
-                "There a second plugin with a link of its own in the pod; here a second address on the pod's one link.",
+                "there a second plugin with a link of its own in the pod; here a second address on the pod's one link.",
             ),
-            differs("ENABLE_V4_EGRESS", "Of IPv6 clusters, which Enid does not serve yet."),
+            differs("ENABLE_V4_EGRESS", "of IPv6 clusters, which Enid does not serve yet."),
         ],
     },
     Subject {
         title: "Security groups and network policies",
         lead: "Enid enforces no network policy by itself; it works with amazon-vpc-cni-k8s' agent.",
         entries: &[
-            differs("ENABLE_POD_ENI", "Not there yet."),
+            differs("ENABLE_POD_ENI", "not there yet."),
             same("POD_SECURITY_GROUP_ENFORCING_MODE"),
             differs(
                 "NETWORK_POLICY_ENFORCING_MODE",
-                "There a DEL fails while the agent is away, and an ADD that the agent refuses leaves what it made to the runtime.",
+                "there a DEL fails while the agent is away, and an ADD that the agent refuses leaves what it made to the runtime.",
             ),
         ],
     },
@@ -154,17 +154,17 @@ pub const SUBJECTS: &[Subject] = &[
             same("AWS_VPC_K8S_CNI_EXTERNALSNAT"),
             differs(
                 "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS",
-                "There an entry that is no IPv4 block is passed over, and a change needs a start.",
+                "there an entry that is no IPv4 block is passed over, and a change needs a start.",
             ),
             own("ENID_SNAT_INCLUDE_CIDRS"),
             own("ENID_SNAT_FILE"),
             differs(
                 "AWS_EXTERNAL_SERVICE_CIDRS",
-                "There an entry that is no IPv4 block is passed over, and a change needs a start.",
+                "there an entry that is no IPv4 block is passed over, and a change needs a start.",
             ),
             differs(
                 "AWS_VPC_K8S_CNI_RANDOMIZESNAT",
-                "There the rule is for the node's own traffic, too; here for pods alone.",
+                "there the rule is for the node's own traffic, too; here for pods alone.",
             ),
             own("ENID_SNAT_PORT_RANGE"),
             own("ENID_EXTERNAL_MTU"),
@@ -179,15 +179,15 @@ pub const SUBJECTS: &[Subject] = &[
             same("AWS_VPC_K8S_CNI_VETHPREFIX"),
             own("ENID_LAYOUT"),
             own("ENID_ENI_MARK_MASK"),
-            differs("AWS_VPC_K8S_CNI_CONNMARK", "There its nftables back end writes the whole packet mark."),
+            differs("AWS_VPC_K8S_CNI_CONNMARK", "there its nftables back end writes the whole packet mark."),
             differs(
                 "AWS_VPC_CNI_NODE_PORT_SUPPORT",
-                "There a node port asked for at a secondary ENI's own address is answered by the pod's ENI; here by the ENI asked.",
+                "there a node port asked for at a secondary ENI's own address is answered by the pod's ENI; here by the ENI asked.",
             ),
             own("ENID_NOTRACK"),
             differs(
                 "DISABLE_TCP_EARLY_DEMUX",
-                "There an init container writes 0 or 1; here 1 is never written unless it was ours that changed it.",
+                "there an init container writes 0 or 1; here 1 is never written unless it was ours that changed it.",
             ),
             same("AWS_VPC_K8S_CNI_CONFIGURE_RPFILTER"),
             same("ENABLE_NFTABLES"),
@@ -198,8 +198,8 @@ pub const SUBJECTS: &[Subject] = &[
         lead: "What is read and written, and the rights: [kubernetes.md](kubernetes.md). Settings by class of nodes: \
                [settings.md](settings.md).",
         entries: &[
-            differs("MY_NODE_NAME", "There it must be set; here nothing of the API server's is used without it."),
-            differs("MY_POD_NAME", "There events are about the daemon's own pod."),
+            differs("MY_NODE_NAME", "there it must be set; here nothing of the API server's is used without it."),
+            differs("MY_POD_NAME", "there events are about the daemon's own pod."),
             own("MY_POD_NAMESPACE"),
             same("CLUSTER_ENDPOINT"),
             common("KUBERNETES_SERVICE_HOST"),
@@ -207,7 +207,7 @@ pub const SUBJECTS: &[Subject] = &[
             common("KUBECONFIG"),
             differs(
                 "ANNOTATE_POD_IP",
-                "There the API server must answer at the start, and the ADD of a pod that cannot be annotated fails.",
+                "there the API server must answer at the start, and the ADD of a pod that cannot be annotated fails.",
             ),
             own("ENID_STARTUP_TAINT"),
             own("ENID_FULL_TAINT"),
@@ -225,7 +225,7 @@ pub const SUBJECTS: &[Subject] = &[
             common("AWS_ENDPOINT_URL"),
             common("AWS_ENDPOINT_URL_STS"),
             common("AWS_EC2_METADATA_SERVICE_ENDPOINT"),
-            differs("HTTP_TIMEOUT", "There of one attempt; here of one call with all its attempts."),
+            differs("HTTP_TIMEOUT", "there of one attempt; here of one call with all its attempts."),
             common("AWS_REGION"),
             common("AWS_ROLE_ARN"),
             common("AWS_ROLE_SESSION_NAME"),
@@ -236,7 +236,7 @@ pub const SUBJECTS: &[Subject] = &[
             common("HTTPS_PROXY"),
             common("HTTP_PROXY"),
             common("NO_PROXY"),
-            differs("VPC_CNI_VERSION", "There a part of the user agent."),
+            differs("VPC_CNI_VERSION", "there a part of the user agent."),
         ],
     },
     Subject {
@@ -249,10 +249,10 @@ pub const SUBJECTS: &[Subject] = &[
             own("ENID_ADD_BUDGET_MS"),
             own("ENID_GC_SPARE_MS"),
             own("ENID_RUNTIME_ENDPOINT"),
-            differs("HOST_CNI_BIN_PATH", "There the default is /host/opt/cni/bin, whatever is there."),
+            differs("HOST_CNI_BIN_PATH", "there the default is /host/opt/cni/bin, whatever is there."),
             differs(
                 "HOST_CNI_CONFDIR_PATH",
-                "There the default is /host/etc/cni/net.d, and the list is written anew at each start.",
+                "there the default is /host/etc/cni/net.d, and the list is written anew at each start.",
             ),
             own("ENID_CONFLIST_TEMPLATE"),
             same("ENABLE_BANDWIDTH_PLUGIN"),
@@ -263,20 +263,20 @@ pub const SUBJECTS: &[Subject] = &[
         title: "Logs, introspection and metrics",
         lead: "[operations.md](operations.md#logs-metrics-and-alerts).",
         entries: &[
-            differs("AWS_VPC_K8S_CNI_LOGLEVEL", "There the default is debug, and so is any other word."),
+            differs("AWS_VPC_K8S_CNI_LOGLEVEL", "there the default is debug, and so is any other word."),
             differs(
                 "AWS_VPC_K8S_CNI_LOG_FILE",
-                "There the default is a file below /var/log/aws-routed-eni, six of 100 MB; here stderr, and of a file that you name two of \
+                "there the default is a file below /var/log/aws-routed-eni, six of 100 MB; here stderr, and of a file that you name two of \
                  100 MiB are kept.",
             ),
             same("AWS_VPC_K8S_PLUGIN_LOG_FILE"),
             same("AWS_VPC_K8S_PLUGIN_LOG_LEVEL"),
-            differs("AWS_VPC_K8S_EGRESS_V4_PLUGIN_LOG_FILE", "There of a plugin of its own."),
-            differs("AWS_VPC_K8S_EGRESS_V6_PLUGIN_LOG_FILE", "There of a plugin of its own."),
+            differs("AWS_VPC_K8S_EGRESS_V4_PLUGIN_LOG_FILE", "there of a plugin of its own."),
+            differs("AWS_VPC_K8S_EGRESS_V6_PLUGIN_LOG_FILE", "there of a plugin of its own."),
             same("INTROSPECTION_BIND_ADDRESS"),
-            differs("DISABLE_INTROSPECTION", "There nothing is left to ask then."),
+            differs("DISABLE_INTROSPECTION", "there nothing is left to ask then."),
             own("ENID_PAGE"),
-            differs("METRICS_BIND_ADDRESS", "There it is always :61678, under no variable."),
+            differs("METRICS_BIND_ADDRESS", "there it is always :61678, under no variable."),
             same("DISABLE_METRICS"),
         ],
     },
