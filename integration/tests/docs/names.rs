@@ -194,6 +194,7 @@ fn every_reason_code_that_a_page_names_is_in_docs_reasons() {
     let known: BTreeSet<&str> = identifiers(&reasons).collect();
     assert!(known.contains("SubnetExhausted"), "docs/reasons.md has no codes");
     // EC2's actions are those that the policies allow, and that the emulated EC2 knows.
+    let alerts = alerts();
     let actions = ["deploy/iam/pool.json", "deploy/iam/read-only.json", "deploy/iam/unscoped.json"].map(read).concat();
     let mut found = Vec::new();
     for page in operators_pages() {
@@ -216,6 +217,22 @@ fn every_reason_code_that_a_page_names_is_in_docs_reasons() {
         }
     }
     judge("reason codes", found, 40, |name| known.contains(name));
+}
+
+/// The shipped alerts, by name.
+fn alerts() -> Vec<String> {
+    let name = |line: &str| Some(line.trim().strip_prefix("- alert: ")?.to_owned());
+    read("deploy/alerts/enid.yaml").lines().filter_map(name).collect()
+}
+
+#[test]
+fn the_operations_page_says_what_to_do_at_each_alert_and_at_no_other() {
+    let page = read("docs/operations.md");
+    let rows = page.lines().filter_map(|line| Some(line.strip_prefix("| `Enid")?.split_once("` |")?.0));
+    let rows: BTreeSet<String> = rows.map(|rest| format!("Enid{rest}")).collect();
+    let alerts: BTreeSet<String> = alerts().into_iter().collect();
+    assert!(alerts.len() > 5, "{alerts:?}");
+    assert_eq!(rows, alerts);
 }
 
 #[test]
