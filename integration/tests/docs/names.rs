@@ -209,6 +209,7 @@ fn every_reason_code_that_a_page_names_is_in_docs_reasons() {
                     && name.chars().all(|it| it.is_ascii_alphanumeric())
             };
             if is_code(&word)
+                && !alerts.contains(&word)
                 && !OTHERS.iter().any(|words| words.split(' ').any(|it| it == word))
                 && !actions.contains(&format!(":{word}\""))
             {
