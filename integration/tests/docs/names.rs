@@ -152,12 +152,11 @@ fn every_variable_that_a_page_names_is_one() {
     let is_of_a_build = |name: &str| builds.contains(name) || name == "ENID_BLESS";
     let mut found = Vec::new();
     for page in of_today() {
-        let is_operators = page.path.starts_with("docs") || page.path.starts_with("deploy");
         for (place, word) in words(&page, true) {
             for name in identifiers(&word) {
                 let is_ours = name.starts_with("ENID_") || name.starts_with("AWS_") || name.starts_with("ENABLE_");
-                // `ENID_…` stands for all of them; the tests' own variables are in pages for who works on it.
-                if is_ours && !name.ends_with('_') && (is_operators || table.contains(name) || !is_of_a_build(name)) {
+                // `ENID_…` stands for all of them.
+                if is_ours && !name.ends_with('_') {
                     found.push((place.clone(), name.to_owned()));
                 }
             }
@@ -188,6 +187,15 @@ fn every_metric_that_a_page_names_is_in_docs_metrics() {
     });
 }
 
+/// Letters and digits with two capitals or more, the first one of them: `SubnetExhausted`.
+fn looks_like_a_code(word: &str) -> bool {
+    let capitals = word.chars().filter(char::is_ascii_uppercase).count();
+    let is_mixed = capitals > 1 && word.chars().any(|letter| letter.is_ascii_lowercase());
+    is_mixed
+        && word.starts_with(|letter: char| letter.is_ascii_uppercase())
+        && word.chars().all(|letter| letter.is_ascii_alphanumeric())
+}
+
 #[test]
 fn every_reason_code_that_a_page_names_is_in_docs_reasons() {
     let reasons = read("docs/reasons.md");
@@ -200,15 +208,7 @@ fn every_reason_code_that_a_page_names_is_in_docs_reasons() {
     for page in operators_pages() {
         // Tables of simulated calls, of tests and of the reference's words are others' business.
         for (place, word) in words(&page, false) {
-            let is_code = |name: &str| {
-                let humps = name.chars().filter(char::is_ascii_uppercase).count();
-                name == word
-                    && humps > 1
-                    && name.starts_with(|it: char| it.is_ascii_uppercase())
-                    && name.chars().any(|it| it.is_ascii_lowercase())
-                    && name.chars().all(|it| it.is_ascii_alphanumeric())
-            };
-            if is_code(&word)
+            if looks_like_a_code(&word)
                 && !alerts.contains(&word)
                 && !OTHERS.iter().any(|words| words.split(' ').any(|it| it == word))
                 && !actions.contains(&format!(":{word}\""))
