@@ -109,7 +109,7 @@ impl Page {
             match tail[..paragraph].find(fence) {
                 Some(end) => {
                     let line = text.matches('\n').count() + 1;
-                    spans.push((line, tail[..end].replace('\n', " ").trim().to_owned()));
+                    spans.push((line, tail[..end].split_whitespace().collect::<Vec<_>>().join(" ")));
                     // As many lines as there were, so that lines can still be counted.
                     text.push('\u{fffc}');
                     text.push_str(&"\n".repeat(tail[..end].matches('\n').count()));
