@@ -496,7 +496,10 @@ impl Node {
 }
 
 /// `ENID_IPAMD`, else `ipamd` as cargo builds it beside this program.
-pub(crate) fn daemon_binary() -> Result<PathBuf, NodeError> {
+///
+/// # Errors
+/// It is not built.
+pub fn daemon_binary() -> Result<PathBuf, NodeError> {
     binary("ENID_IPAMD", &["debug/ipamd"])
 }
 

@@ -23,6 +23,7 @@ mod proxy;
 mod read;
 mod settings_file;
 mod shown;
+mod subjects;
 mod variable;
 mod variables;
 
@@ -39,12 +40,13 @@ use serde::{Deserialize, Serialize};
 pub use kubernetes::{EniConfigKeys, KubernetesConfig, Taint};
 pub use layers::{ANNOTATION, Layers, Origin, Resolved, read_annotations};
 pub use live::LiveSettings;
-pub use markdown::markdown_table;
+pub use markdown::{configuration_page, markdown_table};
 pub use nat_file::parse_nat_file;
 pub use parse::parse;
 pub use proxy::{Proxies, ProxyUrl, Route};
 pub use settings_file::{Class, Fit, Mistake, NodeTraits, Selector, read_settings};
 pub use shown::{ClassSnapshot, ConfigSnapshot, NodeSnapshot, VariableSnapshot};
+pub use subjects::{Beside, Entry, SUBJECTS, Subject};
 pub use variable::{Support, Variable, Verdict};
 pub use variables::VARIABLES;
 
