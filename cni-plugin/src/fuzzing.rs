@@ -118,7 +118,7 @@ pub fn previous(data: &[u8]) {
 }
 
 /// A message says the same when it is written again.
-fn rewritten<M: Message + Default + PartialEq>(data: &[u8]) {
+fn rewritten<M: Message + Default + PartialEq + std::fmt::Debug>(data: &[u8]) {
     let Ok(message) = M::decode(data) else { return };
     assert_eq!(M::decode(message.encode_to_vec().as_slice()), Ok(message));
 }
@@ -146,7 +146,7 @@ pub fn reply(data: &[u8]) {
         netns: "/run/netns/a".to_owned(),
         owner: "aws-cni/c1/eth0".to_owned(),
         mtu: 9001,
-        is_kubernetes: data.len() % 2 == 0,
+        is_kubernetes: data.len().is_multiple_of(2),
     };
     let (pod, attached) = match intent::from_reply(&reply, &wanted) {
         Ok(both) => both,

@@ -26,6 +26,9 @@ mod edge;
 mod inbox;
 mod metrics;
 mod observer;
+#[cfg(test)]
+#[path = "../../fuzz/replay.rs"]
+mod replay;
 mod startup;
 mod telemetry;
 

@@ -286,6 +286,7 @@ impl Browser {
 }
 
 /// The browser and its driver.
+#[expect(clippy::disallowed_methods, reason = "the harness looks for programs by its environment")]
 fn programs() -> Result<[PathBuf; 2], BrowserError> {
     let named = std::env::var_os("ENID_BROWSER").map(PathBuf::from);
     let folder = named.or_else(|| Some(crate::tools::build_folder()?.join("enid/browser"))).unwrap_or_default();

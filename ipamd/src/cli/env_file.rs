@@ -105,12 +105,9 @@ pub unsafe fn fill(variables: &BTreeMap<String, String>) {
 }
 
 #[cfg(test)]
-#[path = "../../../fuzz/replay.rs"]
-mod replay;
-
-#[cfg(test)]
 mod tests {
     use super::*;
+    use crate::replay;
 
     #[test]
     fn the_corpus_of_the_fuzzers_holds() {

@@ -23,7 +23,6 @@ use crate::event::{
     AttachmentView, EniView, Event, Failure, FailureClass, HeldAddress, InstanceFacts, KernelView, Outcome,
 };
 use crate::ids::{AllocationKey, BootTime, DeviceIndex, InstanceId, MacAddr, Now, PodRef, RequestId};
-use crate::repair::RepairReport;
 use crate::restore::Restored;
 use crate::snapshot::Snapshot;
 
@@ -164,7 +163,7 @@ impl Node {
             ActionKind::ConfigureEni(_) => Outcome::EniConfigured,
             ActionKind::ObserveKernel => Outcome::KernelObserved(self.kernel.clone()),
             ActionKind::ListSandboxes => Outcome::SandboxesListed { ready: BTreeSet::new() },
-            ActionKind::Repair(_) => Outcome::Repaired(Box::new(RepairReport::default())),
+            ActionKind::Repair(_) => Outcome::Repaired(Box::default()),
             ActionKind::ConfigureHost(_) | ActionKind::FlushAddresses { .. } | ActionKind::DeconfigureEni(_) => {
                 Outcome::Done
             }

@@ -34,8 +34,8 @@ pub fn write(snapshot: &Snapshot, also: &[ReasonCode], page: &mut Page) {
     kernel(snapshot, page);
     let active = active(snapshot);
     let holds = |code: &ReasonCode| active.contains(code) || also.contains(code);
-    for code in ReasonCode::ALL.iter().copied() {
-        page.count(&family::REASON_ACTIVE, &[&code.to_string()], u64::from(holds(&code)));
+    for code in ReasonCode::ALL {
+        page.count(&family::REASON_ACTIVE, &[&code.to_string()], u64::from(holds(code)));
     }
     page.count(&family::ADD_POSSIBLE, &[], u64::from(snapshot.supply.code.is_none()));
     page.count(&family::SERVING, &[], u64::from(snapshot.serving));

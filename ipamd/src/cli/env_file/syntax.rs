@@ -164,6 +164,7 @@ impl Reader<'_> {
 
 /// What must hold of any file, for tests and fuzzers (`fuzz/`): what is read and written again in quotes is read the same.
 #[cfg(any(test, fuzzing))]
+#[allow(unreachable_pub, reason = "the fuzzers take this file as a module of their own")]
 pub fn fuzzed(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (variables, mistakes) = read(&text);

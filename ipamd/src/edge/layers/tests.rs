@@ -3,9 +3,7 @@
 use ipamd_core::config::{Origin, parse};
 
 use super::*;
-
-#[path = "../../../../fuzz/replay.rs"]
-mod replay;
+use crate::replay;
 
 const LARGE: &str = "classes:\n- name: large\n  selector: {labels: {size: large}}\n  settings: {WARM_IP_TARGET: 20}\n";
 

@@ -14,6 +14,7 @@ fn edge(canned: &Canned) -> Ec2 {
         ca_bundle: None,
         proxies: Default::default(),
         clock,
+        watcher: None,
     };
     let config = aws_sdk_ec2::Config::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
