@@ -110,7 +110,8 @@ done
     esac
     printf 'file\tca-certificates\t%s\tpkg:deb/debian/ca-certificates@%s\tMPL-2.0\n' "$authorities" "${authorities//+/%2B}"
 } >"$facts"
-CARGO_TARGET_DIR=$ENID_BUILD cargo run --quiet --locked -p sbom -- "$facts" >"$bill.new" && mv "$bill.new" "$bill"
+CARGO_TARGET_DIR=$ENID_BUILD cargo run --quiet --locked -p sbom -- "$facts" >"$bill.new"
+mv "$bill.new" "$bill"
 echo "image: its bill of materials is $bill, $(grep -c '"type": "library"' "$bill") libraries" >&2
 
 size=$(stat --format=%s "$archive")

@@ -61,7 +61,8 @@ fn hold(counts: &[(&str, u64)]) {
 /// Whether instructions are comparable: another libc or processor has others.
 fn has_counted_libc(plugin: &Path) -> bool {
     let program = fs::read(plugin).unwrap();
-    let mark = b"GNU C Library";
+    // musl has none.
+    let mark = b"GLIBC_TUNABLES";
     cfg!(target_arch = "x86_64") && program.windows(mark.len()).any(|window| window == mark)
 }
 

@@ -61,6 +61,10 @@ where
     E: ProvideErrorMetadata + RequestId + Error + Send + Sync + 'static,
 {
     let failure = match &error {
+        // EC2 has done it, and what it says of it cannot be read.
+        SdkError::ServiceError(context) if context.raw().status().is_success() => {
+            lost(action, sent, "UnreadableAnswer", &error)
+        }
         SdkError::ServiceError(context) => answered(action, sent, context.err(), context.raw().status().as_u16()),
         SdkError::TimeoutError(_) => lost(action, sent, "Timeout", &error),
         SdkError::ResponseError(_) => lost(action, sent, "UnreadableAnswer", &error),

@@ -91,7 +91,7 @@ fn check(kind: &ActionKind, (status, body): (u16, &[u8]), outcome: Outcome) {
             if is_sent_once(kind) && (status == 200 || status >= 500) {
                 // Named codes are EC2's word; without one nobody knows whether it was done.
                 let named = status >= 500 && !failure.code.starts_with("Http");
-                assert!(named || failure.class == FailureClass::Unknown, "{:?} of {}", failure.class, said());
+                assert!(named || failure.class == FailureClass::Unknown, "{failure:?} of {}", said());
             }
             let tags = failure.code == "ConcurrentTagAccess";
             assert!(!is_sent_once(kind) || failure.class != FailureClass::Transient || tags, "{}", said());
@@ -146,5 +146,23 @@ async fn answers_that_are_spoilt_are_failures_of_the_right_kind_or_say_what_they
         canned.answer(move |_| (status, answer.clone()));
         let outcome = client.run(Priority::Waiting, kind).await;
         check(kind, (status, &body), outcome);
+    }
+}
+
+#[tokio::test]
+async fn a_success_that_cannot_be_read_may_have_happened() {
+    let canned = Canned::new();
+    for (kind, right) in calls() {
+        let middle = right.find("</").unwrap();
+        for body in
+            [format!("{}\0{}", &right[..middle], &right[middle..]), right[..middle + 1].to_owned(), String::new()]
+        {
+            let answer = body.clone().into_bytes();
+            canned.answer(move |_| (200, answer.clone()));
+            let failure = failure(edge(&canned).run(Priority::Waiting, &kind).await);
+            let is_read = matches!(kind, ActionKind::DescribeEnis { .. } | ActionKind::DescribeSubnets(_));
+            let class = if is_read { FailureClass::Transient } else { FailureClass::Unknown };
+            assert_eq!((failure.class, failure.code.as_str()), (class, "UnreadableAnswer"), "{kind:?}: {body:?}");
+        }
     }
 }
