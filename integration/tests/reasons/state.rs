@@ -67,8 +67,12 @@ fn a_journal_of_another_boot_and_one_of_another_instance() {
     for code in ["JournalOfOtherBoot", "AllocationDropped"] {
         bed.shows("n1", code, None);
     }
-    bed.node("n1").wait_ready(integration::topology::READY).unwrap();
     let instance = bed.topology.instance("n1").unwrap().id;
+    let journal = bed.node("n1").state_folder().join("enid.json");
+    bed.wait("n1", "the journal names the instance", || match fs::read_to_string(&journal) {
+        Ok(text) if text.contains(&instance) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
     bed.restart("n1", |node| {
         rewrite(&node.state_folder().join("enid.json"), |text| text.replace(&instance, "i-00000000000000bad"));
     });
