@@ -6,6 +6,7 @@ use std::io::Write;
 
 use ipamd_core::config::WarmTargets;
 use ipamd_core::event::{LostConnections, TrackedConnections};
+use ipamd_core::metrics;
 use ipamd_core::reason::ReasonCode;
 use ipamd_core::snapshot::{
     CapacitySnapshot, EniSnapshot, FailureSnapshot, KubernetesSnapshot, PodSnapshot, PodSubnetSnapshot, PoolSnapshot,
@@ -273,14 +274,10 @@ pub(super) fn active(snapshot: &Snapshot) -> Vec<(ReasonCode, String)> {
         let (count, longest) = (snapshot.waiters.len(), time(waiter.waiting_ms));
         (waiter.waits_for, format!("{count} pods wait, the first for {longest}"))
     });
-    let contested = snapshot
-        .repair
-        .contested
-        .then(|| (ReasonCode::HostContested, "the kernel's state is put back again and again".to_owned()));
-    let cordoned = (snapshot.kubernetes.cordoned == Some(true))
-        .then(|| (ReasonCode::NodeCordoned, "the node is cordoned".to_owned()));
+    // The same that the metric `ipamd_reason_active` has, for those who come from an alert.
+    let others = metrics::state::active(snapshot).into_iter().map(|code| (code, code.meaning().to_owned()));
     let mut active: Vec<(ReasonCode, String)> = Vec::new();
-    for (code, text) in [supply, bound, waits, contested, cordoned].into_iter().flatten() {
+    for (code, text) in [supply, bound, waits].into_iter().flatten().chain(others) {
         if !active.iter().any(|(known, _)| *known == code) {
             active.push((code, text));
         }
