@@ -178,9 +178,9 @@ fn pods_that_come_and_go_make_no_series() {
     let scrape = scraped(n1);
     let after = scrape.series();
     let new: Vec<&String> = after.keys().filter(|series| !before.contains_key(*series)).collect();
-    // Another state that an ENI has left, an action that was not called before: closed sets.
-    let is_closed =
-        |series: &&&String| series.contains("state=\"") || series.contains("action=\"") || series.contains("api=\"");
+    // Another state that an ENI has left, an action that was not called before, an ENI that has come: closed sets.
+    let closed = ["state=\"", "action=\"", "api=\"", "eni=\""];
+    let is_closed = |series: &&&String| closed.iter().any(|label| series.contains(label));
     let open: Vec<_> = new.iter().filter(|series| !is_closed(series)).collect();
     assert!(open.is_empty(), "{open:?}");
     assert!(after.len() < before.len() + 120, "{} series, before {}", after.len(), before.len());
@@ -190,6 +190,7 @@ fn pods_that_come_and_go_make_no_series() {
     let status = n1.status().unwrap();
     let enis = status["enis"].as_array().unwrap().iter().filter_map(|eni| eni["eniId"].as_str());
     let enis: BTreeSet<String> = enis.map(str::to_owned).collect();
+    assert!(scrape.values_of("eni").is_subset(&enis), "{:?} and {enis:?}", scrape.values_of("eni"));
     assert!(scrape.values_of("eni_id").is_subset(&enis), "{:?} and {enis:?}", scrape.values_of("eni_id"));
 }
 
