@@ -195,6 +195,31 @@ fn pods_that_come_and_go_make_no_series() {
 }
 
 #[test]
+fn an_eni_that_goes_takes_its_series_with_it() {
+    let topology = started(&[("WARM_IP_TARGET", "1"), ("IP_COOLDOWN_PERIOD", "1")]);
+    let n1 = topology.node("n1");
+    let pods = pods::start(n1, 12, 4, &AtomicUsize::new(0)).unwrap();
+    let ids = |scrape: &Scrape| (scrape.values_of("eni_id"), scrape.values_of("eni"));
+    let (before, _) = ids(&scraped(n1));
+    assert!(before.len() >= 2, "{before:?}");
+    pods::end(n1, pods, 4).unwrap();
+    // A surplus stands for a minute, an ENI is at least a minute old.
+    let gone = eventually("the second ENI is gone", Duration::from_secs(180), || {
+        let status = n1.status().map_err(|error| error.to_string())?;
+        let enis = status["enis"].as_array().unwrap().len();
+        if enis == 1 { Ok(()) } else { Err(format!("{enis} ENIs")) }
+    });
+    gone.unwrap();
+    let scrape = scraped(n1);
+    let (of_ours, of_reference) = ids(&scrape);
+    assert_eq!((of_ours.len(), of_reference.len()), (1, 1), "{of_ours:?} {of_reference:?}");
+    for state in ["draining", "detaching", "deleting"] {
+        let series = format!("ipamd_eni_state_duration_seconds_count{{state=\"{state}\"}}");
+        assert!(scrape.value(&series) >= 1.0, "{series}");
+    }
+}
+
+#[test]
 fn a_refusal_is_counted_with_its_reason() {
     let topology = started(&[("MAX_ENI", "1")]);
     let n1 = topology.node("n1");
