@@ -194,8 +194,12 @@ fn an_eni_that_does_not_come() {
 #[test]
 fn somebody_who_changes_the_network_again_and_again() {
     let mut topology = build();
-    let mut record = well(&mut topology, &[]);
+    let mut record = well(&mut topology, &[("WARM_IP_TARGET", "2"), ("MINIMUM_IP_TARGET", "16")]);
     let n1 = topology.node("n1");
+    // On both ENIs, so that there is the rule; young pods are not looked at.
+    let pods = pods::start(n1, 12, 6, &AtomicUsize::new(0)).unwrap();
+    record.take(n1, 4);
+    record.fault_begins();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let _ends = RaisedOnDrop(&done);
@@ -210,6 +214,7 @@ fn somebody_who_changes_the_network_again_and_again() {
     });
     record.was_quiet();
     record.fires(WITHIN, &["EnidRepairContested"]);
+    drop(pods);
 }
 
 #[test]

@@ -178,9 +178,9 @@ fn pods_that_come_and_go_make_no_series() {
     let scrape = scraped(n1);
     let after = scrape.series();
     let new: Vec<&String> = after.keys().filter(|series| !before.contains_key(*series)).collect();
-    // Another state that an ENI has left, an action that was not called before: closed sets.
-    let is_closed =
-        |series: &&&String| series.contains("state=\"") || series.contains("action=\"") || series.contains("api=\"");
+    // Another state that an ENI has left, an action that was not called before, an ENI that has come: closed sets.
+    let closed = ["state=\"", "action=\"", "api=\"", "eni=\""];
+    let is_closed = |series: &&&String| closed.iter().any(|label| series.contains(label));
     let open: Vec<_> = new.iter().filter(|series| !is_closed(series)).collect();
     assert!(open.is_empty(), "{open:?}");
     assert!(after.len() < before.len() + 120, "{} series, before {}", after.len(), before.len());
@@ -190,7 +190,33 @@ fn pods_that_come_and_go_make_no_series() {
     let status = n1.status().unwrap();
     let enis = status["enis"].as_array().unwrap().iter().filter_map(|eni| eni["eniId"].as_str());
     let enis: BTreeSet<String> = enis.map(str::to_owned).collect();
+    assert!(scrape.values_of("eni").is_subset(&enis), "{:?} and {enis:?}", scrape.values_of("eni"));
     assert!(scrape.values_of("eni_id").is_subset(&enis), "{:?} and {enis:?}", scrape.values_of("eni_id"));
+}
+
+#[test]
+fn an_eni_that_goes_takes_its_series_with_it() {
+    let topology = started(&[("WARM_IP_TARGET", "1"), ("IP_COOLDOWN_PERIOD", "1")]);
+    let n1 = topology.node("n1");
+    let pods = pods::start(n1, 12, 4, &AtomicUsize::new(0)).unwrap();
+    let ids = |scrape: &Scrape| (scrape.values_of("eni_id"), scrape.values_of("eni"));
+    let (before, _) = ids(&scraped(n1));
+    assert!(before.len() >= 2, "{before:?}");
+    pods::end(n1, pods, 4).unwrap();
+    // A surplus stands for a minute, an ENI is at least a minute old.
+    let gone = eventually("the second ENI is gone", Duration::from_secs(180), || {
+        let status = n1.status().map_err(|error| error.to_string())?;
+        let enis = status["enis"].as_array().unwrap().len();
+        if enis == 1 { Ok(()) } else { Err(format!("{enis} ENIs")) }
+    });
+    gone.unwrap();
+    let scrape = scraped(n1);
+    let (of_ours, of_reference) = ids(&scrape);
+    assert_eq!((of_ours.len(), of_reference.len()), (1, 1), "{of_ours:?} {of_reference:?}");
+    for state in ["draining", "detaching", "deleting"] {
+        let series = format!("ipamd_eni_state_duration_seconds_count{{state=\"{state}\"}}");
+        assert!(scrape.value(&series) >= 1.0, "{series}");
+    }
 }
 
 #[test]

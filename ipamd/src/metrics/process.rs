@@ -15,7 +15,6 @@ use rustix::time::{ClockId, clock_gettime};
 /// Puts it on the page.
 pub(crate) fn write(started: Now, page: &mut Page) {
     let used = clock_gettime(ClockId::ProcessCPUTime);
-    #[expect(clippy::cast_precision_loss, reason = "the format knows no other numbers")]
     let seconds = |seconds: i64, nanos: i64| seconds as f64 + nanos as f64 / 1e9;
     page.set(&family::PROCESS_CPU, &[], seconds(used.tv_sec, used.tv_nsec));
     page.set(&family::PROCESS_START, &[], seconds(0, started.unix_nanos));

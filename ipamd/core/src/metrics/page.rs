@@ -31,7 +31,6 @@ impl Page {
     }
 
     /// The same of a counter, or of a count; above 2^53 it is rounded.
-    #[expect(clippy::cast_precision_loss, reason = "the format knows no other numbers")]
     pub fn count(&mut self, family: &Family, values: &[&str], value: u64) {
         self.set(family, values, value as f64);
     }

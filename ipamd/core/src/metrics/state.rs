@@ -232,7 +232,6 @@ fn count(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "the format knows no other numbers")]
 fn seconds(ms: u64) -> f64 {
     ms as f64 / 1000.0
 }
