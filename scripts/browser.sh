@@ -15,7 +15,7 @@ fail() {
     exit 1
 }
 
-release() { "$1" --version 2>/dev/null | sed -nE 's/^(Chromium|ChromeDriver) ([0-9]+\.[0-9]+\.[0-9]+).*/\2/p'; }
+release() { "$1" --version 2>/dev/null | sed -nE 's/^(Chromium|Google Chrome|ChromeDriver) ([0-9]+\.[0-9]+\.[0-9]+).*/\2/p'; }
 
 # missing <folder>: what does not start there, in one line; nothing when both do and belong together.
 missing() {
@@ -31,8 +31,13 @@ lacking() { # the packages that the host lacks for a browser, dependencies inclu
         sed -nE "s/^'[^']*' ([^_ ]+)_.*/\1/p"
 }
 
-# launcher <program> <path below root>: starts an unpacked program with the libraries and the fonts beside it.
+# launcher <program> <path below root>: starts an unpacked program with the libraries and the fonts beside it, or the host's own where
+# only the other one was lacking.
 launcher() {
+    if [ ! -x "$work/out/root/$2" ]; then
+        ln -s "$(command -v "$1")" "$work/out/$1"
+        return
+    fi
     cat >"$work/out/$1" <<END
 #!/bin/sh
 root=\$(dirname "\$(readlink -f "\$0")")/root

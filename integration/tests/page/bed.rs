@@ -32,9 +32,19 @@ impl Bed {
 
     /// The same, the page not opened yet.
     pub(crate) fn unopened(instance_type: &str, environment: &[(&str, &str)]) -> Self {
+        Self::prepared(instance_type, environment, |_| {})
+    }
+
+    /// The same, with whatever is to be done before the daemon starts.
+    pub(crate) fn prepared(
+        instance_type: &str,
+        environment: &[(&str, &str)],
+        prepare: impl FnOnce(&mut Topology),
+    ) -> Self {
         let subnet = if instance_type == "m5.24xlarge" { Subnet::C } else { Subnet::A };
         let nodes = vec![NodeSpec::new("n1", instance_type, subnet)];
         let mut topology = Topology::build(&TopologySpec { nodes, ..TopologySpec::one(instance_type) }).unwrap();
+        prepare(&mut topology);
         topology.start(environment).unwrap();
         let browser = Browser::start(&topology.world, &topology.node("n1").netns).unwrap();
         Self { browser, topology }
