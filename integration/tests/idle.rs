@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A node on which nothing happens: what the daemon does all the same.
 
+#![expect(clippy::disallowed_methods, reason = "reads what the kernel and the log say")]
+
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
