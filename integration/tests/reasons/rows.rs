@@ -167,6 +167,7 @@ pub(crate) const UNPROVOKED: &[(&str, &str)] = &[
     ("FlushFailed", "the same"),
     ("ConntrackFilling", "the table's size is the machine's, not the namespace's: core::tracked"),
     ("ConntrackDropping", "the same"),
+    ("AllowanceExceeded", "counters that only the driver of a real ENA device has: core::allowances"),
     ("HostSetupFailed", "a kernel that refuses nftables: core::tests::failures"),
     ("RepairFailed", "a kernel that refuses single objects: core::tests::repair"),
     ("KernelRefused", "the same: core::tests::failures"),
