@@ -65,7 +65,12 @@ impl Bed {
 
     /// Waits until an expression in the page is true.
     pub(crate) fn shows(&self, what: &str, expression: &str) {
-        let seen = eventually(&format!("the page shows {what}"), SHOWN, || match self.value(expression) {
+        self.shows_within(SHOWN, what, expression);
+    }
+
+    /// The same, for what takes the daemon longer.
+    pub(crate) fn shows_within(&self, time: Duration, what: &str, expression: &str) {
+        let seen = eventually(&format!("the page shows {what}"), time, || match self.value(expression) {
             Value::Bool(true) => Ok(()),
             other => Err(format!("{expression} is {other}; the page: {}", self.summary())),
         });

@@ -9,6 +9,7 @@
 )]
 
 mod bed;
+mod calls;
 mod large;
 
 use std::sync::atomic::AtomicUsize;
