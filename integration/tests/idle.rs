@@ -9,10 +9,8 @@ use std::time::Duration;
 
 use integration::eventually::pass;
 use integration::kube_http::KubeApi;
-use integration::kube_http::resource::NODES;
 use integration::pods;
 use integration::topology::{READY, Topology, TopologySpec};
-use serde_json::json;
 
 /// What was started with the daemon has ended by then: looks at EC2 and the kernel, the first writes to the API server.
 const SETTLED: Duration = Duration::from_secs(110);
@@ -40,13 +38,8 @@ fn waits(pid: u32) -> BTreeMap<String, u64> {
 fn an_idle_daemon_is_hardly_woken_says_little_and_asks_ec2_nothing() {
     let mut topology = Topology::build(&TopologySpec::one("m5.large")).unwrap();
     let api = KubeApi::default();
-    let node = json!({ "metadata": { "name": "n1" }, "spec": {}, "status": { "conditions": [] } });
-    api.put(&NODES, None, node).unwrap();
-    topology.node_mut("n1").name_api_server().unwrap();
-    {
-        let _inside = topology.runtime.enter();
-        topology.node("n1").serve_api(&api).unwrap();
-    }
+    topology.introduce(&api).unwrap();
+    topology.serve_api(&api).unwrap();
     topology.start(&[("AWS_VPC_K8S_CNI_LOGLEVEL", "info")]).unwrap();
     topology.node("n1").wait_answers(READY).unwrap();
     let pods = pods::start(topology.node("n1"), 3, 3, &AtomicUsize::new(0)).unwrap();

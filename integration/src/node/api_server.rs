@@ -9,6 +9,8 @@ use serde_json::json;
 use super::Node;
 use crate::emulator::serve;
 use crate::kube_http::KubeApi;
+use crate::kube_http::resource::NODES;
+use crate::topology::Topology;
 
 /// Where it is, on every node.
 const AT: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 18_001);
@@ -38,5 +40,23 @@ impl Node {
     pub fn serve_api(&self, api: &KubeApi) -> io::Result<()> {
         let listener = self.netns.run(|| TcpListener::bind(AT)).map_err(io::Error::other)??;
         serve(listener, api.router()).map(drop)
+    }
+}
+
+impl Topology {
+    /// The API server has an object for each node, and each is told where it answers; nobody answers there yet.
+    pub fn introduce(&mut self, api: &KubeApi) -> io::Result<()> {
+        for node in &mut self.nodes {
+            let object = json!({ "metadata": { "name": node.name }, "spec": {}, "status": { "conditions": [] } });
+            api.put(&NODES, None, object).map_err(|error| io::Error::other(format!("{error:?}")))?;
+            node.name_api_server()?;
+        }
+        Ok(())
+    }
+
+    /// From now on it answers at each node's loopback.
+    pub fn serve_api(&self, api: &KubeApi) -> io::Result<()> {
+        let _inside = self.runtime.enter();
+        self.nodes.iter().try_for_each(|node| node.serve_api(api))
     }
 }

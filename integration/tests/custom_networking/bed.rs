@@ -13,7 +13,7 @@ use std::time::Duration;
 use integration::eventually::eventually;
 use integration::kube_http::KubeApi;
 use integration::kube_http::patch::{Part, Patch};
-use integration::kube_http::resource::{ENI_CONFIGS, NEW_EVENTS, NODES};
+use integration::kube_http::resource::{ENI_CONFIGS, NEW_EVENTS};
 use integration::kube_http::store::Key;
 use integration::node::Node;
 use integration::pods::{self, Pod};
@@ -56,13 +56,8 @@ impl Bed {
         spec.nodes = (1..=nodes).map(|number| NodeSpec::new(&format!("n{number}"), "m5.large", Subnet::A)).collect();
         let topology = Topology::build_with(&spec, add_subnets).unwrap();
         let mut bed = Self { topology, api: KubeApi::default() };
-        for node in &mut bed.topology.nodes {
-            let object = json!({ "metadata": { "name": node.name }, "spec": {}, "status": { "conditions": [] } });
-            bed.api.put(&NODES, None, object).unwrap();
-            node.name_api_server().unwrap();
-            let _inside = bed.topology.runtime.enter();
-            node.serve_api(&bed.api).unwrap();
-        }
+        bed.topology.introduce(&bed.api).unwrap();
+        bed.topology.serve_api(&bed.api).unwrap();
         bed
     }
 

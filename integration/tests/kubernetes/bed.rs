@@ -6,7 +6,7 @@ use std::time::Duration;
 use integration::eventually::eventually;
 use integration::kube_http::KubeApi;
 use integration::kube_http::patch::{Part, Patch};
-use integration::kube_http::resource::{NEW_EVENTS, NODES, PODS};
+use integration::kube_http::resource::{NEW_EVENTS, PODS};
 use integration::kube_http::store::Key;
 use integration::node::Node;
 use integration::topology::{READY, Topology, TopologySpec};
@@ -32,11 +32,7 @@ impl Bed {
     pub(crate) fn of(spec: &TopologySpec) -> Self {
         let topology = Topology::build(spec).unwrap();
         let mut bed = Self { topology, api: KubeApi::default() };
-        for node in &mut bed.topology.nodes {
-            let object = json!({ "metadata": { "name": node.name }, "spec": {}, "status": { "conditions": [] } });
-            bed.api.put(&NODES, None, object).unwrap();
-            node.name_api_server().unwrap();
-        }
+        bed.topology.introduce(&bed.api).unwrap();
         bed
     }
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! 750 addresses, and a phone.
 #![expect(clippy::disallowed_methods, reason = "takes the time of a page")]
-
 #![expect(clippy::disallowed_methods, reason = "how long a page takes is measured")]
 
 use std::sync::atomic::AtomicUsize;

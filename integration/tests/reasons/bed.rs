@@ -9,12 +9,12 @@ use std::time::Duration;
 use integration::eventually::{eventually, pass};
 use integration::kube_http::KubeApi;
 use integration::kube_http::patch::{Part, Patch};
-use integration::kube_http::resource::{NEW_EVENTS, NODES};
+use integration::kube_http::resource::NEW_EVENTS;
 use integration::kube_http::store::Key;
 use integration::node::Node;
 use integration::sandbox::{NetnsPath, Refused, SandboxError};
 use integration::topology::{NodeSpec, READY, Subnet, Topology, TopologySpec};
-use serde_json::{Value, json};
+use serde_json::Value;
 use vpc_model::{Fault, VpcConfig};
 
 use crate::rows::{self, Row, Seen};
@@ -38,13 +38,8 @@ impl Bed {
         let spec = TopologySpec { nodes, ..TopologySpec::one("m5.large") };
         let topology = Topology::build_with(&spec, change).unwrap();
         let mut bed = Self { topology, api: KubeApi::default() };
-        for node in &mut bed.topology.nodes {
-            let object = json!({ "metadata": { "name": node.name }, "spec": {}, "status": { "conditions": [] } });
-            bed.api.put(&NODES, None, object).unwrap();
-            node.name_api_server().unwrap();
-            let _inside = bed.topology.runtime.enter();
-            node.serve_api(&bed.api).unwrap();
-        }
+        bed.topology.introduce(&bed.api).unwrap();
+        bed.topology.serve_api(&bed.api).unwrap();
         bed
     }
 

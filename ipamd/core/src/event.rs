@@ -386,3 +386,25 @@ pub enum FailureClass {
     /// `ConfigureEni`: the kernel refused, or read-back differed.
     Kernel,
 }
+
+#[cfg(test)]
+impl FailureClass {
+    /// Every one.
+    pub(crate) const ALL: [Self; 15] = [
+        Self::Throttled,
+        Self::SubnetExhausted,
+        Self::PrefixesExhausted,
+        Self::AddressLimit,
+        Self::AttachmentLimit,
+        Self::DeviceIndexTaken,
+        Self::NotFound,
+        Self::WrongState,
+        Self::Denied,
+        Self::TokenMismatch,
+        Self::Transient,
+        Self::Unknown,
+        Self::Rejected,
+        Self::LinkMissing,
+        Self::Kernel,
+    ];
+}

@@ -137,28 +137,7 @@ fn allowances_are_told_of_enis_of_ours() {
 
 #[test]
 fn every_outcome_is_listed() {
-    use FailureClass::{
-        AddressLimit, AttachmentLimit, Denied, DeviceIndexTaken, Kernel, LinkMissing, NotFound, PrefixesExhausted,
-        Rejected, SubnetExhausted, Throttled, TokenMismatch, Transient, Unknown, WrongState,
-    };
-    let classes = [
-        AddressLimit,
-        AttachmentLimit,
-        Denied,
-        DeviceIndexTaken,
-        Kernel,
-        LinkMissing,
-        NotFound,
-        PrefixesExhausted,
-        Rejected,
-        SubnetExhausted,
-        Throttled,
-        TokenMismatch,
-        Transient,
-        Unknown,
-        WrongState,
-    ];
-    let found: BTreeSet<&str> = classes.into_iter().map(outcome).chain(["ok"]).collect();
+    let found: BTreeSet<&str> = FailureClass::ALL.into_iter().map(outcome).chain(["ok"]).collect();
     assert_eq!(found, BTreeSet::from(OUTCOMES));
 }
 
