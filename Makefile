@@ -118,7 +118,7 @@ fuzz: ## fuzz what is read from others, each target for SECONDS (600): fuzz/READ
 
 fuzz-short:
 	$(call say,fuzzing shortly)
-	@scripts/fuzz.sh 5
+	@scripts/fuzz.sh short
 
 explore: ## property tests of the pure crates with new random cases, many of them
 	$(call say,property tests with new cases)

@@ -3,6 +3,7 @@
 # Fuzzes what Enid reads from others (fuzz/): builds the targets with coverage instrumentation, then runs each on its corpus and on what
 # libFuzzer makes of it. Prints for each how many inputs a second it ran, how many it found worth keeping, and what of the code they reach.
 # usage: fuzz.sh SECONDS [TARGET…]     SECONDS for each target; without one: all of them
+#        fuzz.sh short [TARGET…]       so many inputs as take some seconds, the same ones each time: what a change does not touch stays green
 #
 # What is kept in the repository is only read; new inputs go to <build folder>/fuzz/corpus and are where the next run begins.
 # `fuzz.sh minimise TARGET…` leaves there the least of both that reaches as much. A crash ends with an error and says where its input is.
@@ -11,7 +12,7 @@
 # code is forbidden in what is fuzzed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-seconds=${1:?usage: fuzz.sh SECONDS [TARGET…]}
+seconds=${1:?usage: fuzz.sh SECONDS|short [TARGET…]}
 shift
 build=${ENID_BUILD:-${CARGO_TARGET_DIR:-$PWD/target}}
 target=$(rustc -vV | sed -n 's/^host: //p')
@@ -42,9 +43,16 @@ minimise() { # minimise <target>
 
 run() { # run <target>
     local new=$folder/corpus/$1 kept=fuzz/corpus/$1 log=$folder/$1.log dictionary=()
+    local limits=("-max_total_time=$seconds")
+    if [ "$seconds" = short ]; then
+        # From what is kept alone, with one seed. A journal is a whole life of a node.
+        new=$folder/short/$1 limits=(-seed=20261130 -runs=30000)
+        [ "$1" != journal ] || limits=(-seed=20261130 -runs=3000)
+        rm -rf "$new"
+    fi
     mkdir -p "$new"
     [ ! -e "fuzz/dictionaries/$1" ] || dictionary=("-dict=fuzz/dictionaries/$1")
-    if "$programs/$1" "$new" "$kept" "-max_total_time=$seconds" -timeout=10 -rss_limit_mb=1024 -max_len=16384 -print_final_stats=1 \
+    if "$programs/$1" "$new" "$kept" "${limits[@]}" -timeout=10 -rss_limit_mb=1024 -max_len=16384 -print_final_stats=1 \
         "-artifact_prefix=$found/$1-" "${dictionary[@]}" >"$log" 2>&1; then
         awk -v name="$1" -v kept="$(find "$kept" -type f | wc -l)" '
             / cov: / { for (i = 1; i < NF; i++) { if ($i == "cov:") edges = $(i + 1); if ($i == "corp:") inputs = $(i + 1) } }

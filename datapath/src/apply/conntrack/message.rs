@@ -159,7 +159,7 @@ impl Flow {
         let address = |kind| find(addresses, kind).and_then(|octets| <[u8; 4]>::try_from(octets).ok());
         let port = |kind| find(protocol, kind).and_then(|octets| <[u8; 2]>::try_from(octets).ok());
         Some(Self {
-            transport: *find(protocol, PROTOCOL_NUMBER)?.first()?,
+            transport: <[u8; 1]>::try_from(find(protocol, PROTOCOL_NUMBER)?).ok()?[0],
             source: (address(1)?.into(), u16::from_be_bytes(port(2)?)),
             destination: (address(2)?.into(), u16::from_be_bytes(port(PROTOCOL_TO_PORT)?)),
         })
