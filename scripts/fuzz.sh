@@ -43,16 +43,18 @@ minimise() { # minimise <target>
 
 run() { # run <target>
     local new=$folder/corpus/$1 kept=fuzz/corpus/$1 log=$folder/$1.log dictionary=()
-    local limits=("-max_total_time=$seconds")
+    local start=() limits=("-max_total_time=$seconds")
     if [ "$seconds" = short ]; then
         # From what is kept alone, with one seed. A journal is a whole life of a node.
-        new=$folder/short/$1 limits=(-seed=20261130 -runs=30000)
-        [ "$1" != journal ] || limits=(-seed=20261130 -runs=3000)
+        new=$folder/short/$1 limits=(-seed=20261130 -reload=0 -entropic=0 -runs=30000)
+        [ "$1" != journal ] || limits[3]=-runs=3000
         rm -rf "$new"
+        # Where addresses are drawn anew at each start, so is what counts as new.
+        ! setarch -R true 2>/dev/null || start=(setarch -R)
     fi
     mkdir -p "$new"
     [ ! -e "fuzz/dictionaries/$1" ] || dictionary=("-dict=fuzz/dictionaries/$1")
-    if "$programs/$1" "$new" "$kept" "${limits[@]}" -timeout=10 -rss_limit_mb=1024 -max_len=16384 -print_final_stats=1 \
+    if "${start[@]}" "$programs/$1" "$new" "$kept" "${limits[@]}" -timeout=10 -rss_limit_mb=1024 -max_len=16384 -print_final_stats=1 \
         "-artifact_prefix=$found/$1-" "${dictionary[@]}" >"$log" 2>&1; then
         awk -v name="$1" -v kept="$(find "$kept" -type f | wc -l)" '
             / cov: / { for (i = 1; i < NF; i++) { if ($i == "cov:") edges = $(i + 1); if ($i == "corp:") inputs = $(i + 1) } }
