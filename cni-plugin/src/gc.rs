@@ -71,7 +71,7 @@ struct Swept {
 /// Takes down what is not on the list; `spare_younger`: what is not looked at.
 pub(crate) fn gc(call: &Call, spare_younger: Duration) -> Result<(), CniError> {
     let Some(keep) = &call.conf.keep else {
-        let code = Reason::NetworkConfigInvalid.name();
+        let code = Reason::ParametersInvalid.name();
         call.log.warn("the runtime's list of what is there is null: nothing is taken down", &[("code", &code)]);
         return Ok(());
     };
@@ -146,7 +146,7 @@ fn kernel(call: &Call, keep: &[Attachment], spare_younger: Duration) -> Result<S
         let (taken_down, attached) = (garbage.len().to_string(), old.to_string());
         call.log.warn(
             "the runtime's list names less than half of this network's sandboxes: the rest is taken down",
-            &[("code", &Reason::NetworkConfigInvalid.name()), ("taken_down", &taken_down), ("attached", &attached)],
+            &[("code", &Reason::ParametersInvalid.name()), ("taken_down", &taken_down), ("attached", &attached)],
         );
     }
     for (attachment, sandbox) in garbage {

@@ -45,18 +45,34 @@ const HEALTHY: Duration = Duration::from_secs(15);
 /// How often effects are handed back when the journal fails; the core's answer to a failure should not need it again.
 const PERSIST_ATTEMPTS: u32 = 3;
 
-/// By when the loop has to turn: at once while it works, at its next deadline while it waits. Read by the probe without asking the loop.
-#[derive(Debug, Default)]
+/// By when the loop has to turn: at once while it works or has something in its inbox, at its next deadline while it waits. Read by the
+/// probe without asking the loop.
+#[derive(Debug)]
 pub(crate) struct Heartbeat(AtomicU64);
+
+impl Default for Heartbeat {
+    fn default() -> Self {
+        Self(AtomicU64::new(millis(clock::boot())))
+    }
+}
+
+fn millis(at: BootTime) -> u64 {
+    u64::try_from(at.0.as_millis()).unwrap_or(u64::MAX)
+}
 
 impl Heartbeat {
     fn turns_by(&self, at: BootTime) {
-        self.0.store(u64::try_from(at.0.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.0.store(millis(at), Ordering::SeqCst);
+    }
+
+    /// Something lies in the inbox: it has to turn now.
+    pub(crate) fn called(&self) {
+        self.0.fetch_min(millis(clock::boot()), Ordering::SeqCst);
     }
 
     /// How far it is behind that, and whether that is healthy.
     pub(crate) fn lag(&self, now: BootTime) -> (Duration, bool) {
-        let due = BootTime(Duration::from_millis(self.0.load(Ordering::Relaxed)));
+        let due = BootTime(Duration::from_millis(self.0.load(Ordering::SeqCst)));
         let lag = now.since(due);
         (lag, lag < HEALTHY)
     }
@@ -229,7 +245,9 @@ impl Driver {
             if let Some(verb) = verb {
                 let metrics = self.observer.metrics();
                 metrics.call(verb, Phase::Address, written.began.since(came));
-                metrics.call(verb, Phase::Journal, written.took.unwrap_or_default());
+                if let Some(took) = written.took {
+                    metrics.call(verb, Phase::Journal, took);
+                }
             }
             // A caller that went away meanwhile sends a DEL: the runtime does that for every ADD it gave up.
             let _ = waiting.send(reply);

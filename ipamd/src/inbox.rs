@@ -4,10 +4,14 @@
 //! Unbounded on purpose: a dropped handler must be able to say so without waiting, and every sender is bounded by nature
 //! (calls by the runtime, outcomes by the core's own actions, links by the kernel).
 
+use std::sync::Arc;
+
 use ipamd_core::event::Outcome;
 use ipamd_core::ids::{ActionId, RequestId};
 use ipamd_core::{Event, Reply, Snapshot};
 use tokio::sync::{mpsc, oneshot};
+
+use crate::driver::Heartbeat;
 
 /// What the driver is told.
 #[derive(Debug)]
@@ -33,17 +37,29 @@ pub(crate) enum Input {
 
 /// The edges' end. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Inbox(mpsc::UnboundedSender<Input>);
+pub(crate) struct Inbox(mpsc::UnboundedSender<Input>, Arc<Heartbeat>);
 
 impl Inbox {
     pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<Input>) {
         let (sender, receiver) = mpsc::unbounded_channel();
-        (Self(sender), receiver)
+        (Self(sender, Arc::default()), receiver)
+    }
+
+    /// That of the loop that takes what is put in.
+    pub(crate) fn heartbeat(&self) -> Arc<Heartbeat> {
+        self.1.clone()
+    }
+
+    /// Whether it was taken in: not after the driver's end.
+    fn put(&self, input: Input) -> bool {
+        let is_in = self.0.send(input).is_ok();
+        self.1.called();
+        is_in
     }
 
     /// Hands over an event. After the driver's end nobody is interested any more.
     pub(crate) fn event(&self, event: Event) {
-        let _ = self.0.send(Input::Event(event));
+        self.put(Input::Event(event));
     }
 
     pub(crate) fn ended(&self, id: ActionId, outcome: Outcome) {
@@ -53,22 +69,24 @@ impl Inbox {
     /// Hands over a call; the receiver errs when the driver ends without an answer.
     pub(crate) fn call(&self, request: RequestId, event: Event) -> oneshot::Receiver<Reply> {
         let (reply, receiver) = oneshot::channel();
-        let _ = self.0.send(Input::Call { request, event, reply });
+        self.put(Input::Call { request, event, reply });
         receiver
     }
 
     /// The present state; `None`: the driver has ended.
     pub(crate) async fn snapshot(&self) -> Option<Snapshot> {
         let (sender, receiver) = oneshot::channel();
-        self.0.send(Input::Snapshot(sender)).ok()?;
+        if !self.put(Input::Snapshot(sender)) {
+            return None;
+        }
         receiver.await.ok()
     }
 
     pub(crate) fn tombstones(&self) {
-        let _ = self.0.send(Input::Tombstones);
+        self.put(Input::Tombstones);
     }
 
     pub(crate) fn stop(&self) {
-        let _ = self.0.send(Input::Stop);
+        self.put(Input::Stop);
     }
 }

@@ -63,8 +63,9 @@ struct Shared {
     started: Now,
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
+impl Metrics {
+    /// Of a process that began then.
+    pub(crate) fn new(started: Now) -> Self {
         let mut book = Book::default();
         let mut new = |family: &Family, values: &[&str]| book.add(family, values, 0.0);
         for code in ReasonCode::ALL {
@@ -89,11 +90,9 @@ impl Default for Metrics {
         for reason in DEL_REASONS {
             new(&family::R_DEL, &[reason]);
         }
-        Self(Arc::new(Shared { book: Mutex::new(book), started: clock::now() }))
+        Self(Arc::new(Shared { book: Mutex::new(book), started }))
     }
-}
 
-impl Metrics {
     /// Nothing that holds it can panic half-way through a change.
     fn book(&self) -> MutexGuard<'_, Book> {
         self.0.book.lock().unwrap_or_else(PoisonError::into_inner)
@@ -122,7 +121,10 @@ impl Metrics {
 
     /// An ADD was refused.
     pub(crate) fn refused(&self, code: ReasonCode) {
-        self.book().increment(&family::R_NO_ADDRESS, &[]);
+        let is_for_want = !matches!(code, ReasonCode::Superseded | ReasonCode::Stopping | ReasonCode::InvalidRequest);
+        if is_for_want {
+            self.book().increment(&family::R_NO_ADDRESS, &[]);
+        }
         self.reason(code);
     }
 
@@ -209,7 +211,7 @@ mod tests {
 
     #[test]
     fn what_alerts_look_at_is_there_before_it_happens() {
-        let metrics = Metrics::default();
+        let metrics = Metrics::new(clock::now());
         assert_eq!(series(&metrics, &family::REASON).len(), ReasonCode::ALL.len());
         assert_eq!(series(&metrics, &family::EC2_CALLS).len(), EC2_ACTIONS.len() * OUTCOMES.len());
         assert_eq!(series(&metrics, &family::JOURNAL_WRITES), ["{outcome=\"failed\"} 0", "{outcome=\"ok\"} 0"]);
@@ -218,7 +220,7 @@ mod tests {
 
     #[test]
     fn all_that_is_written_is_in_the_table() {
-        let metrics = Metrics::default();
+        let metrics = Metrics::new(clock::now());
         metrics.add_asked();
         metrics.call(Verb::Add(Some(ReasonCode::NodeFull)), Phase::Total, Duration::from_millis(3));
         metrics.call(Verb::Del, Phase::Journal, Duration::from_millis(3));
@@ -235,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_call_that_fails_is_counted_by_class_for_us_and_by_code_for_the_reference() {
-        let metrics = Metrics::default();
+        let metrics = Metrics::new(clock::now());
         let failure = Failure {
             class: FailureClass::Denied,
             code: "UnauthorizedOperation".to_owned(),
@@ -256,7 +258,7 @@ mod tests {
 
     #[test]
     fn whatever_a_caller_says_of_its_del_makes_no_series() {
-        let metrics = Metrics::default();
+        let metrics = Metrics::new(clock::now());
         for number in 0..50 {
             metrics.del_asked(&format!("reason {number}"));
         }

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ipamd_core::Now;
 use ipamd_core::action::{Action, Allocated};
 use ipamd_core::chronicle::{Chronicle, Entry, Kind, Records, Sample};
 use ipamd_core::event::Outcome;
@@ -65,13 +66,12 @@ impl Call<'_> {
     }
 }
 
-impl Default for Observer {
-    fn default() -> Self {
-        Self(Arc::new(Shared { state: Mutex::default(), metrics: Metrics::default(), changed: watch::Sender::new(0) }))
-    }
-}
-
 impl Observer {
+    /// Of a process that began then.
+    pub(crate) fn new(began: Now) -> Self {
+        Self(Arc::new(Shared { state: Mutex::default(), metrics: Metrics::new(began), changed: watch::Sender::new(0) }))
+    }
+
     /// What is counted and measured on the way.
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.0.metrics
@@ -109,7 +109,8 @@ impl Observer {
 
     /// The core has something to say.
     pub(crate) fn noticed(&self, notice: &Notice) {
-        if let Some(code) = notice.code {
+        // What is tried again and again is no news.
+        if let Some(code) = notice.code.filter(|_| notice.level > NoticeLevel::Debug) {
             self.metrics().reason(code);
         }
         let kind = match (notice.level, notice.code) {

@@ -25,7 +25,7 @@ use ipamd_core::action::Effects;
 use ipamd_core::config::{NatBlocks, Note, Provisioning, Source};
 use ipamd_core::event::InstanceFacts;
 use ipamd_core::reason::ReasonCode;
-use ipamd_core::{Config, Core, Restored};
+use ipamd_core::{Config, Core, Now, Restored};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -90,6 +90,7 @@ impl InitError {
 /// # Errors
 /// A step of the start that cannot be done without.
 pub fn run(config: Config, notes: &[Note]) -> Result<(), InitError> {
+    let began = clock::now();
     telemetry::start(&config.log).map_err(step("telemetry"))?;
     telemetry::abort_on_panic();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), ?config, "starting");
@@ -99,7 +100,7 @@ pub fn run(config: Config, notes: &[Note]) -> Result<(), InitError> {
     let folder = host::state_folder(&config).to_owned();
     std::fs::create_dir_all(&folder).map_err(step("state folder"))?;
     let _lock = InstanceLock::take(&folder).map_err(step::<LockError>("lock"))?;
-    let found = restore(&config)?;
+    let found = restore(&config, began)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(step("runtime"))?;
     let record = RecordFile::beside(&config.journal);
     let layering = Layering::new(Box::new(Environment), &config, record, known_facts(&found).as_ref());
@@ -118,9 +119,11 @@ struct Found {
     restored: Restored,
     ledger: Ledger,
     boot_id: String,
+    /// When the process did.
+    began: Now,
 }
 
-fn restore(config: &Config) -> Result<Found, InitError> {
+fn restore(config: &Config, began: Now) -> Result<Found, InitError> {
     let kernel = host::observe(&config.veth_prefix).map_err(step("kernel"))?;
     let boot_id = ready::boot_id().map_err(step("boot id"))?;
     let store = Store::new(&config.journal);
@@ -148,7 +151,7 @@ fn restore(config: &Config) -> Result<Found, InitError> {
         );
     }
     let ledger = settings::open(host::state_folder(config), &boot_id, unix_seconds).map_err(step("settings"))?;
-    Ok(Found { store, restored, ledger, boot_id })
+    Ok(Found { store, restored, ledger, boot_id, began })
 }
 
 /// The reference has had the node since `enid.json` was written: which ENIs and addresses there are, and what is free, it does not know
@@ -217,13 +220,13 @@ async fn serve_until_stopped(
     let edges = Edges {
         facts: watch::Sender::new(known_facts(&found)),
         blocks: watch::Sender::new(config.snat.blocks.clone()),
-        heartbeat: Arc::new(Heartbeat::default()),
+        heartbeat: inbox.heartbeat(),
         inbox: inbox.clone(),
         settings: layering.board(),
         reporter,
         kubernetes,
         conflist: watch::Sender::default(),
-        observer: Observer::default(),
+        observer: Observer::new(found.began),
     };
     overhear(&edges);
     let serving = watch::Sender::new(false);
@@ -247,13 +250,13 @@ async fn serve_until_stopped(
         waiting: std::collections::HashMap::new(),
     };
     let (stop, rpc) = serve_plugin(&config, listener, &edges);
-    edges.observer.metrics().serves(edges.kubernetes.is_connected());
+    edges.observer.metrics().serves(edges.kubernetes.show().state != "off");
     serve_introspection(&config, &edges).map_err(step::<io::Error>("http thread"))?;
     let systemd = Environment.get("NOTIFY_SOCKET");
     notify::ready(systemd.as_deref());
     watcher::start(inbox.clone()).map_err(step::<io::Error>("watch thread"))?;
     tokio::spawn(links::listen(config.veth_prefix.clone(), inbox.clone()));
-    tokio::spawn(watch_tombstones(folder.clone(), inbox.clone()));
+    tokio::spawn(tombstones::watch(folder.clone(), inbox.clone()));
     Watching { layering, words, nat_file, variables }.start(&edges);
     let mut settings = ec2_settings(&config);
     settings.watcher = Some(Arc::new(edges.observer.metrics().clone()));
@@ -266,13 +269,6 @@ async fn serve_until_stopped(
     // The listener closed at the signal; what is open gets its answer.
     let _ = timeout(LAST_ANSWERS, rpc).await;
     Ok(())
-}
-
-/// Without a watch they are found a minute later.
-async fn watch_tombstones(folder: PathBuf, inbox: Inbox) {
-    if let Err(error) = tombstones::watch(&folder, &inbox).await {
-        tracing::warn!(code = %ReasonCode::StateFileUnreadable, %error, "tombstones cannot be watched for, they are looked for every minute");
-    }
 }
 
 /// The watched file, read once: what it says holds from the start.
@@ -339,6 +335,7 @@ fn serve_introspection(config: &Config, edges: &Edges) -> io::Result<()> {
         config: Arc::new(config.clone()),
         blocks: edges.blocks.subscribe(),
         observer: edges.observer.clone(),
+        scraped: Default::default(),
     })
 }
 

@@ -24,7 +24,7 @@ pub(super) fn attachments(keys: &Map<String, Value>) -> Result<Option<Vec<Attach
             "GC needs the list of what is still there, `{}`, in the network configuration: there is none, so nothing is taken down",
             KEYS[0]
         );
-        return Err(CniError::new(Code::Config, Reason::NetworkConfigInvalid, message));
+        return Err(CniError::new(Code::Config, Reason::ParametersInvalid, message));
     }
     given.retain(|(_, value)| !value.is_null());
     if given.is_empty() {

@@ -172,6 +172,7 @@ pub(crate) const UNPROVOKED: &[(&str, &str)] = &[
     ("RepairFailed", "a kernel that refuses single objects: core::tests::repair"),
     ("KernelRefused", "the same: core::tests::failures"),
     ("KernelUnreadable", "a kernel that does not answer netlink"),
+    ("TombstonesUnwatched", "the kernel's instances of inotify are the whole machine's"),
     ("KernelEventsLost", "an overflow of netlink's buffer: core::tests::repair"),
     ("EniNotListed", "a detachment that the guest does not see: core::tests::drift"),
     ("SurplusKept", "an address that the kernel has when it is to go: core::tests::witness"),

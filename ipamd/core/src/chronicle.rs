@@ -215,7 +215,9 @@ impl Chronicle {
             return;
         }
         // Close together: the newest stands for all since the one before.
-        if last.and(before).is_some_and(|before| sample.unix_ms - before.unix_ms < SAMPLE_MS) {
+        // A clock that was set back is no reason to wait until it is where it was.
+        let crowded = |before: Sample| (0..SAMPLE_MS).contains(&(sample.unix_ms - before.unix_ms));
+        if last.and(before).is_some_and(crowded) {
             self.course.pop_back();
         }
         self.course.push_back(sample);

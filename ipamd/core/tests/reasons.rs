@@ -21,7 +21,7 @@ fn the_page_of_reason_codes_is_the_table() {
 /// A variable, or a file of the repository, that a remedy names must be there.
 #[test]
 fn what_remedies_name_is_there() {
-    let readme = std::fs::read_to_string(format!("{ROOT}/README.md")).expect("the README");
+    let variables = std::fs::read_to_string(format!("{ROOT}/docs/configuration.md")).expect("the page of variables");
     for code in ReasonCode::ALL {
         let remedy = code.entry().remedy;
         for quoted in remedy.split('`').skip(1).step_by(2) {
@@ -29,7 +29,7 @@ fn what_remedies_name_is_there() {
             let is_variable = name.contains('_') && name.chars().all(|c| c.is_ascii_uppercase() || c == '_');
             let of_others = ["CNI_COMMAND", "CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_ARGS", "CAP_NET_ADMIN"];
             if is_variable && !of_others.contains(&name) {
-                assert!(readme.contains(&format!("| `{name}` |")), "{code}: {name} is no variable of ours");
+                assert!(variables.contains(&format!("### `{name}`\n")), "{code}: {name} is no variable of ours");
             }
         }
         for word in remedy.split([' ', ',', ';', ':', '(', ')']) {

@@ -38,7 +38,7 @@ use ipamd_core::config::{Bind, ConfigSnapshot, NatBlocks};
 use ipamd_core::reason::{ReasonCode, ReasonEntry};
 use ipamd_core::{Config, Snapshot};
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream};
 use tokio::sync::watch;
 
 use crate::clock;
@@ -48,13 +48,19 @@ use crate::edge::layers::Board;
 use crate::inbox::Inbox;
 use crate::observer::Observer;
 
+mod bounded;
 mod events;
 mod metrics;
 mod page;
 mod reference;
 
+use bounded::Bounded;
+
 /// Pause before listening is tried again: another process may hold the port.
 const PAUSE: Duration = Duration::from_secs(5);
+
+/// Connections that the kernel keeps until they are accepted.
+const BACKLOG: u32 = 128;
 
 /// What all paths are.
 const PATHS: [&str; 13] = [
@@ -87,6 +93,7 @@ pub(crate) struct Introspection {
     pub(crate) config: Arc<Config>,
     pub(crate) blocks: watch::Receiver<NatBlocks>,
     pub(crate) observer: Observer,
+    pub(crate) scraped: metrics::Scraped,
 }
 
 /// The socket of root's commands, beside the plugin's.
@@ -138,30 +145,50 @@ async fn keep<F: Future<Output = io::Result<()>>>(what: &str, serve: impl Fn() -
 
 async fn serve_at(bind: Bind, router: Router) -> io::Result<()> {
     match bind {
-        Bind::Tcp(address) => axum::serve(listen(address).await?, router.layer(middleware::from_fn(by_address))).await,
-        Bind::Unix(path) => axum::serve(ipam_api::server::bind(&path).await.map_err(io::Error::other)?, router).await,
+        Bind::Tcp(address) => {
+            let router = router.layer(middleware::from_fn(by_address));
+            axum::serve(Bounded::new(listen(address)?), router).await
+        }
+        Bind::Unix(path) => {
+            let listener = ipam_api::server::bind(&path).await.map_err(io::Error::other)?;
+            axum::serve(Bounded::new(listener), router).await
+        }
     }
 }
 
 /// To whoever asks, by whatever name: Prometheus may know a node by its name in DNS, and the figures are no secret.
 async fn serve_metrics(address: SocketAddr, router: Router) -> io::Result<()> {
-    axum::serve(listen(address).await?, router).await
+    axum::serve(Bounded::new(listen(address)?), router).await
 }
 
-/// Of a kernel without IPv6 every address is every IPv4 address.
-async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    match TcpListener::bind(address).await {
+/// The unspecified IPv6 address is every address of both families, whatever net.ipv6.bindv6only says; of a kernel without IPv6 every
+/// IPv4 address.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    match listen_at(address) {
         Err(error) if address.ip() == IpAddr::from([0_u16; 8]) && error.kind() != io::ErrorKind::AddrInUse => {
-            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+            listen_at((Ipv4Addr::UNSPECIFIED, address.port()).into())
         }
-        bound => bound,
+        listening => listening,
     }
+}
+
+fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        let socket = TcpSocket::new_v6()?;
+        rustix::net::sockopt::set_ipv6_v6only(&socket, false)?;
+        socket
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 async fn serve_control(path: PathBuf, router: Router) -> io::Result<()> {
     let listener =
         ipam_api::server::bind(&path).await.map_err(|error| io::Error::other(crate::telemetry::chain(&error)))?;
-    axum::serve(OfRoot(listener), router).await
+    axum::serve(Bounded::new(OfRoot(listener)), router).await
 }
 
 /// Connections of root and of the daemon's own user; others are closed unread.

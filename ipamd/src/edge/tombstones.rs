@@ -10,9 +10,11 @@
 #![expect(clippy::disallowed_methods, reason = "the file edge of the tombstones")]
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,6 +23,7 @@ use ipam_api::state::TOMBSTONES;
 use ipamd_core::ids::AllocationKey;
 use ipamd_core::reason::ReasonCode;
 use rustix::fs::inotify;
+use rustix::io::Errno;
 use serde::Deserialize;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -39,6 +42,9 @@ struct Tombstone {
     #[serde(rename = "ifName")]
     if_name: String,
 }
+
+/// Until a watch is tried again.
+const PAUSE: Duration = Duration::from_secs(60);
 
 /// The folder, and which file holds which key.
 #[derive(Debug)]
@@ -96,24 +102,43 @@ impl Tombstones {
     }
 }
 
-/// Tells the driver whenever a tombstone is laid; ends only with an error. Makes the folder when it is not there yet.
-///
-/// Only a hint: who lays one while nobody watches is found by the driver's own looks.
-pub(crate) async fn watch(state_folder: &Path, inbox: &Inbox) -> io::Result<()> {
-    let folder = state_folder.join(TOMBSTONES);
-    fs::create_dir_all(&folder)?;
+/// Tells the driver whenever a tombstone is laid, for ever. Without a watch they are found by the driver's own looks, up to a minute later.
+pub(crate) async fn watch(state_folder: PathBuf, inbox: Inbox) {
+    let mut told = String::new();
+    loop {
+        let Err(error) = watch_once(&state_folder.join(TOMBSTONES), &inbox).await;
+        let error = error.to_string();
+        if error != told {
+            tracing::warn!(
+                code = %ReasonCode::TombstonesUnwatched, folder = %state_folder.display(), error,
+                "tombstones cannot be watched for, they are looked for every minute; trying again"
+            );
+            told = error;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Until the watch ends: with an error, or with the folder.
+async fn watch_once(folder: &Path, inbox: &Inbox) -> io::Result<Infallible> {
+    fs::create_dir_all(folder)?;
     let watch = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
     // The plugin writes under another name first.
-    inotify::add_watch(&watch, &folder, inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::ONLYDIR)?;
+    inotify::add_watch(&watch, folder, inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::ONLYDIR)?;
     let watch = register(watch)?;
     inbox.tombstones();
     loop {
         let mut ready = watch.readable().await?;
-        // What is told does not matter, the folder is read; a name has 255 bytes at most (inotify(7)).
-        let mut events = [0_u8; 4_096];
-        match ready.try_io(|watch| Ok(rustix::io::read(watch, &mut events)?)) {
-            Ok(read) => read.map(|_| inbox.tombstones())?,
-            Err(_would_block) => {}
+        let mut buffer = [MaybeUninit::uninit(); 4_096];
+        let mut events = inotify::Reader::new(watch.get_ref(), &mut buffer);
+        // Which one does not matter, the folder is read.
+        match events.next() {
+            Ok(event) if event.events().contains(inotify::ReadFlags::IGNORED) => {
+                return Err(io::Error::new(io::ErrorKind::NotFound, "the folder is gone"));
+            }
+            Ok(_) => inbox.tombstones(),
+            Err(Errno::WOULDBLOCK) => ready.clear_ready(),
+            Err(error) => return Err(error.into()),
         }
     }
 }

@@ -11,7 +11,7 @@ fn why(rule: Rule, bound_by: Option<ReasonCode>, text: &str) -> WhySnapshot {
 
 #[test]
 fn a_decision_is_told_once_for_each_rule_and_constraint() {
-    let observer = Observer::default();
+    let observer = Observer::new(clock::now());
     for (rule, bound_by, text) in [
         (Rule::Met, None, "met with 3"),
         (Rule::Met, None, "met with 4"),
@@ -35,7 +35,7 @@ fn a_decision_is_told_once_for_each_rule_and_constraint() {
 
 #[test]
 fn a_failed_call_says_what_of_which_eni() {
-    let observer = Observer::default();
+    let observer = Observer::new(clock::now());
     let eni_id = EniId::from("eni-1");
     let action = |id, kind| Action { id: ActionId(id), priority: Priority::Describe, kind };
     observer.started(&action(1, ActionKind::DeleteEni { eni_id: eni_id.clone() }));
@@ -62,7 +62,7 @@ fn a_failed_call_says_what_of_which_eni() {
 
 #[test]
 fn who_looks_is_told_that_there_is_something_new() {
-    let observer = Observer::default();
+    let observer = Observer::new(clock::now());
     let mut changed = observer.changed();
     assert!(!changed.has_changed().expect("the observer lives"));
     observer.sampled(Sample { used: 1, ..Sample::default() });

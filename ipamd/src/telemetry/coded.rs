@@ -16,8 +16,10 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-/// Modules that tell what they log: the core's notices, and refusals.
-const TOLD: [&str; 2] = ["ipamd::driver", "ipamd::edge::rpc"];
+/// Modules of whose lines the core, or they themselves, make what is told: notices, refusals, failures that the core judges. And the last
+/// words of a panic, which may hold what a listener wants.
+const TOLD: [&str; 5] =
+    ["ipamd::driver", "ipamd::edge::rpc", "ipamd::edge::facts", "ipamd_aws::throttle", "ipamd::telemetry"];
 
 /// Notices kept until somebody listens.
 const EARLY: usize = 32;
@@ -39,6 +41,11 @@ fn hear(notice: Notice) {
         return listener(&notice);
     }
     let mut waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
+    // It may have come meanwhile, and have taken what was there.
+    if let Some(listener) = LISTENER.get() {
+        drop(waiting);
+        return listener(&notice);
+    }
     if waiting.len() < EARLY {
         waiting.push(notice);
     }

@@ -58,7 +58,7 @@ pub fn active(snapshot: &Snapshot) -> BTreeSet<ReasonCode> {
         snapshot.why.bound_by,
         (!snapshot.exhausted_subnets.is_empty()).then_some(ReasonCode::SubnetExhausted),
         snapshot.enis.iter().any(is_late).then_some(ReasonCode::EniStuck),
-        denied.then_some(ReasonCode::Ec2Denied),
+        denied.then_some(ReasonCode::SweepDenied),
         snapshot.repair.contested.then_some(ReasonCode::HostContested),
         is_filling.then_some(ReasonCode::ConntrackFilling),
         (snapshot.kubernetes.cordoned == Some(true)).then_some(ReasonCode::NodeCordoned),

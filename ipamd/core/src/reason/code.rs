@@ -175,6 +175,8 @@ codes! {
     AllocationUnconfirmed,
     /// A small file of the state folder (tombstone, settings in force, settings of the node) is damaged or cannot be read.
     StateFileUnreadable,
+    /// The folder of tombstones cannot be watched: a DEL that the plugin left there is found later.
+    TombstonesUnwatched,
     /// The node was amazon-vpc-cni-k8s's until now: its allocations are taken over.
     TakenOver,
     /// Rules of amazon-vpc-cni-k8s in iptables-legacy may still be at work, out of the daemon's reach.

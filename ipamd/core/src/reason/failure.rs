@@ -11,7 +11,9 @@ use crate::event::{Failure, FailureClass};
 
 /// The cause of a failed action; `what`: what was to be done, where that is known.
 pub(crate) fn reason_of(failure: &Failure, what: Option<&Purpose>) -> ReasonCode {
-    if let Ok(code) = failure.code.parse() {
+    // A code of EC2's is spelled like ours of what a caller asks.
+    let known = failure.code.parse().ok().filter(|code| *code != ReasonCode::InvalidRequest);
+    if let Some(code) = known {
         return code;
     }
     what.and_then(|what| of_local(what, failure.class)).unwrap_or_else(|| of_class(failure.class))

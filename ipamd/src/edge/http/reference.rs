@@ -16,7 +16,11 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use ipamd_core::Snapshot;
 use ipamd_core::config::{ConfigSnapshot, PortChoice};
+#[cfg(test)]
+use ipamd_core::snapshot::PodSnapshot;
 use ipamd_core::snapshot::{AddressSnapshot, EniSnapshot};
+use ipamd_core::tags::rfc3339;
+use ipnet::Ipv4Net;
 use serde_json::{Value, json};
 
 use super::{Introspection, snapshot};
@@ -98,11 +102,14 @@ fn reference_enis(snapshot: &Snapshot) -> Value {
 }
 
 fn reference_eni(eni: &EniSnapshot, snapshot: &Snapshot) -> Value {
-    let addresses: BTreeMap<String, Value> = snapshot
-        .addresses
-        .iter()
-        .filter(|address| address.eni_id == eni.eni_id)
-        .map(|address| (format!("{}/32", address.address), reference_cidr(address, snapshot)))
+    let mut blocks: BTreeMap<String, (Option<Ipv4Net>, Vec<&AddressSnapshot>)> = BTreeMap::new();
+    for address in snapshot.addresses.iter().filter(|address| address.eni_id == eni.eni_id) {
+        let block = address.prefix.map_or_else(|| format!("{}/32", address.address), |prefix| prefix.to_string());
+        blocks.entry(block).or_insert((address.prefix, Vec::new())).1.push(address);
+    }
+    let blocks: BTreeMap<String, Value> = blocks
+        .into_iter()
+        .map(|(block, (prefix, addresses))| (block, reference_cidr(prefix, &addresses, snapshot)))
         .collect();
     json!({
         "ID": eni.eni_id,
@@ -110,7 +117,7 @@ fn reference_eni(eni: &EniSnapshot, snapshot: &Snapshot) -> Value {
         "IsTrunk": false,
         "IsEFA": false,
         "DeviceNumber": eni.device_index,
-        "AvailableIPv4Cidrs": addresses,
+        "AvailableIPv4Cidrs": blocks,
         "IPv6Cidrs": {},
         "IsExcludedForPodIPs": false,
         "RouteTableID": eni.table,
@@ -118,24 +125,85 @@ fn reference_eni(eni: &EniSnapshot, snapshot: &Snapshot) -> Value {
     })
 }
 
-fn reference_cidr(address: &AddressSnapshot, snapshot: &Snapshot) -> Value {
-    let pod = snapshot.pods.iter().find(|pod| pod.address == address.address);
-    let network = pod.and_then(|pod| pod.key.split('/').next()).unwrap_or_default();
+/// A single address, or a /28 with those of its addresses that pods have.
+fn reference_cidr(prefix: Option<Ipv4Net>, addresses: &[&AddressSnapshot], snapshot: &Snapshot) -> Value {
+    let held: serde_json::Map<String, Value> =
+        addresses.iter().filter_map(|address| Some((address.address.to_string(), held(address, snapshot)?))).collect();
+    // Go's JSON has bytes in base64: 255.255.255.240, 255.255.255.255.
+    let mask = if prefix.is_some() { "////8A==" } else { "/////w==" };
+    let first = prefix.map(|prefix| prefix.addr()).or_else(|| addresses.first().map(|address| address.address));
+    json!({
+        "Cidr": { "IP": first, "Mask": mask },
+        "IPAddresses": held,
+        "IsPrefix": prefix.is_some(),
+        "AddressFamily": "",
+    })
+}
+
+/// Of an address that a pod has.
+fn held(address: &AddressSnapshot, snapshot: &Snapshot) -> Option<Value> {
+    let pod = snapshot.pods.iter().find(|pod| pod.address == address.address)?;
     let mut metadata = serde_json::Map::new();
-    if let Some(pod) = pod.filter(|pod| !pod.pod.name.is_empty()) {
+    if !pod.pod.name.is_empty() {
         metadata.insert("k8sPodNamespace".to_owned(), json!(pod.pod.namespace));
         metadata.insert("k8sPodName".to_owned(), json!(pod.pod.name));
     }
-    let mut held = serde_json::Map::new();
-    if pod.is_some() {
-        let key = json!({ "networkName": network, "containerID": "", "ifName": "" });
-        let value = json!({ "Address": address.address, "IPAMKey": key, "IPAMMetadata": metadata });
-        held.insert(address.address.to_string(), value);
+    let network = pod.key.split('/').next().unwrap_or_default();
+    Some(json!({
+        "Address": address.address,
+        "IPAMKey": { "networkName": network, "containerID": "", "ifName": "" },
+        "IPAMMetadata": metadata,
+        "AssignedTime": rfc3339(pod.allocated_unix_nanos),
+        // Go's zero time.
+        "UnassignedTime": "0001-01-01T00:00:00Z",
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use ipamd_core::event::KernelView;
+    use ipamd_core::ids::PodRef;
+    use ipamd_core::{Config, Core, Restored};
+
+    use super::*;
+
+    fn address(text: &str, prefix: Option<&str>) -> AddressSnapshot {
+        AddressSnapshot {
+            address: text.parse().unwrap(),
+            eni_id: Some("eni-1".into()),
+            prefix: prefix.map(|prefix| prefix.parse().unwrap()),
+            state: "free".to_owned(),
+            cooling_for_ms: None,
+        }
     }
-    json!({
-        "Cidr": { "IP": address.address, "Mask": "/////w==" },
-        "IPAddresses": held,
-        "IsPrefix": false,
-        "AddressFamily": "",
-    })
+
+    #[test]
+    fn a_prefix_is_one_block_with_the_addresses_of_its_pods() {
+        let found = Restored::read(None, None, KernelView::default(), "boot".to_owned());
+        let (core, _) = Core::new(Config::default(), found, crate::clock::now());
+        let mut snapshot = core.snapshot(crate::clock::now());
+        let prefix = Some("10.0.1.16/28");
+        snapshot.addresses =
+            vec![address("10.0.1.17", prefix), address("10.0.1.18", prefix), address("10.0.2.5", None)];
+        snapshot.pods = vec![PodSnapshot {
+            key: "aws-cni/c1/eth0".to_owned(),
+            pod: PodRef { namespace: "shop".to_owned(), name: "web-0".to_owned() },
+            address: "10.0.1.18".parse().unwrap(),
+            eni_id: Some("eni-1".into()),
+            device_index: None,
+            allocated_unix_nanos: 1_700_000_000_000_000_000,
+            orphan_for_ms: None,
+        }];
+        let addresses: Vec<&AddressSnapshot> = snapshot.addresses.iter().collect();
+        let block = reference_cidr(addresses[0].prefix, &addresses[..2], &snapshot);
+        assert_eq!(block["Cidr"], json!({ "IP": "10.0.1.16", "Mask": "////8A==" }));
+        assert_eq!((&block["IsPrefix"], block["IPAddresses"].as_object().unwrap().len()), (&json!(true), 1));
+        let pod = &block["IPAddresses"]["10.0.1.18"];
+        assert_eq!(pod["IPAMMetadata"], json!({ "k8sPodNamespace": "shop", "k8sPodName": "web-0" }));
+        assert_eq!(pod["AssignedTime"], "2023-11-14T22:13:20Z");
+        assert_eq!(pod["IPAMKey"]["containerID"], "");
+        let single = reference_cidr(None, &addresses[2..], &snapshot);
+        assert_eq!(single["Cidr"], json!({ "IP": "10.0.2.5", "Mask": "/////w==" }));
+        assert_eq!((&single["IsPrefix"], &single["IPAddresses"]), (&json!(false), &json!({})));
+    }
 }

@@ -41,7 +41,7 @@ fn bench(external_snat: bool) -> (Backend, UnboundedReceiver<Input>, watch::Send
     (
         Backend::new(
             &config,
-            (inbox, Reporter::default(), Observer::default()),
+            (inbox, Reporter::default(), Observer::new(clock::now())),
             facts.subscribe(),
             watch::Sender::new(blocks).subscribe(),
         ),

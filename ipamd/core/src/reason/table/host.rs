@@ -54,7 +54,8 @@ pub(super) const ENTRIES: &[ReasonEntry] = &[
         Kind::Degraded,
         STANDING,
         "what cannot be read, what the kernel answered",
-        "It is tried again, and nothing is given back meanwhile. If it stays: the daemon needs the host's network namespace and \
+        "It is tried again. Where it is pods' links and routes, nothing is given back meanwhile; where it is counters of connections or \
+         of network cards, only they are not told. If it stays: the daemon needs the host's network namespace and \
          `CAP_NET_ADMIN`; `ipamd doctor`.",
     ),
     row(

@@ -75,6 +75,14 @@ pub(super) const ENTRIES: &[ReasonEntry] = &[
          the node: an uninstall does not put sysctls back that this file knew. The file that was set aside shows what was in it.",
     ),
     row(
+        Code::TombstonesUnwatched,
+        Kind::Degraded,
+        NOTICED,
+        "folder, what the kernel answered",
+        "Nothing is lost: a DEL that the plugin left on disk frees its address up to a minute later. Usually other programs of root have \
+         taken all instances of inotify (`sysctl fs.inotify.max_user_instances`); it is tried again every minute.",
+    ),
+    row(
         Code::TakenOver,
         Kind::Passing,
         NOTICED,
