@@ -35,7 +35,7 @@ minimise() { # minimise <target>
     local least
     least=$(mktemp -d "$folder/least.XXXXXX")
     mkdir -p "$folder/corpus/$1"
-    "$programs/$1" -merge=1 "$least" "fuzz/corpus/$1" "$folder/corpus/$1" 2>/dev/null
+    "$programs/$1" -merge=1 "-artifact_prefix=$found/$1-" "$least" "fuzz/corpus/$1" "$folder/corpus/$1" 2>/dev/null
     rm -rf "$folder/corpus/$1" && mv "$least" "$folder/corpus/$1"
     echo "fuzz: $1: $(find "$folder/corpus/$1" -type f | wc -l) inputs, $(cat "$folder/corpus/$1"/* | wc -c) bytes in $folder/corpus/$1"
 }
