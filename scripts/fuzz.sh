@@ -22,6 +22,13 @@ for name in "${targets[@]}"; do
     [ -e "fuzz/fuzz_targets/$name.rs" ] || { echo "fuzz: no target $name; there are ${all[*]}" >&2; exit 64; }
 done
 
+# libFuzzer is C++: the crate libfuzzer-sys builds it with the compiler that CXX names, or c++.
+cxx=${CXX:-c++}
+command -v "${cxx%% *}" >/dev/null || {
+    echo "fuzz: there is no C++ compiler ($cxx), with which libFuzzer is built: install one (Debian: g++), or name it in CXX" >&2
+    exit 1
+}
+
 coverage="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters"
 coverage+=" -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Ccodegen-units=8"
 # With --target the flags do not reach build scripts and procedural macros, which have no libFuzzer to be linked with.
