@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Each alert rule lived with its fault: it fires before a pod has waited for a minute, and no alert fires before the fault.
+//! Each alert rule lived with its fault: scraped and evaluated each second it fires before a pod has waited for a minute (that the daemon is
+//! gone just after one), and no alert fires before the fault.
 //!
 //! | alert | fault |
 //! |---|---|
@@ -11,6 +12,7 @@
 //! | EnidEniStuck | an attached ENI's link does not come |
 //! | EnidRepairContested | a program that deletes a rule ten times a second |
 //! | EnidJournalNotDurable | the state folder's disk is full |
+//! | EnidDown | a daemon that is stopped; Prometheus loses the target |
 //! | EnidLoopStuck | a write to the journal that takes a minute |
 //! | EnidMaxPodsTooHigh | kubelet takes 110 pods on an m5.large |
 //! | EnidConntrackFilling | invented: the table's size is the whole machine's, and may not be changed by a test |
@@ -263,6 +265,23 @@ fn a_loop_that_waits_for_a_disk() {
     record.was_quiet();
     record.fires(38, &["EnidLoopStuck"]);
     drop(stalled);
+}
+
+/// A restart takes less than the minute. It fires for as long as the daemon is gone, and also where its target went with it.
+#[test]
+fn a_daemon_that_is_gone() {
+    let mut topology = build();
+    let mut record = well(&mut topology, &[]);
+    assert!(topology.node_mut("n1").stop());
+    record.take(topology.node("n1"), 5);
+    record.was_quiet();
+    record.fires(50, &[]);
+    record.fires(WITHIN + 5, &["EnidDown"]);
+    record.fires(40 * 60, &["EnidDown"]);
+    record.forget();
+    record.fires(50, &[]);
+    record.fires(WITHIN + 5, &["EnidDown"]);
+    record.fires(20 * 60, &[]);
 }
 
 #[test]
