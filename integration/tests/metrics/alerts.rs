@@ -321,3 +321,30 @@ fn a_full_table_of_connections_and_packets_over_an_allowance_as_they_would_be_to
     record.fires(24, &[]);
     record.fires(29, &["EnidAllowanceExceeded", "EnidConntrackFilling"]);
 }
+
+/// Packets that are queued now and then are no fault, and neither is a subnet that nobody has counted for hours.
+#[test]
+fn packets_that_are_queued_for_long_and_a_subnet_that_was_counted_lately_as_they_would_be_told() {
+    let mut topology = build();
+    let mut record = well(&mut topology, &[]);
+    record.take(topology.node("n1"), 2);
+    record.hold(1500);
+    let exceeded = |allowance: &str| {
+        format!("ipamd_eni_allowance_exceeded_total{{eni_id=\"eni-1\",allowance=\"{allowance}\"}}")
+    };
+    record.invent(&exceeded("pps"), (0..).map(|second| if second < 100 { 7.0 } else { 50_007.0 }));
+    record.invent(&exceeded("bw_in"), (0..).map(|second: u32| f64::from(second.saturating_sub(500)) * 10.0));
+    for quiet in [110, 399, 410, 700, 890] {
+        record.fires(quiet, &[]);
+    }
+    record.fires(920, &["EnidAllowanceExceeded"]);
+
+    let subnet = topology.emulator.with_model(|vpc, _| vpc.subnet_named("a").map(|subnet| subnet.id.to_string()));
+    let of_subnet = |family: &str| format!("{family}{{subnet_id=\"{}\"}}", subnet.as_deref().unwrap());
+    let (free, age) = (of_subnet("ipamd_subnet_free_addresses"), of_subnet("ipamd_subnet_read_age_seconds"));
+    assert!(record.last(&free).is_some_and(|free| free > 16.0) && record.last(&age).is_some());
+    record.invent(&free, std::iter::repeat(15.0));
+    record.invent(&age, (0..).map(|second| if second < 400 { 1_800.0 } else { f64::from(second) - 400.0 }));
+    record.fires(399, &[]);
+    record.fires(430, &["EnidSubnetNearlyExhausted"]);
+}
