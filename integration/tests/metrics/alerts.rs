@@ -100,8 +100,7 @@ fn the_rules_are_valid_and_each_has_its_test() {
     let (content, said) = promtool(&["check", "rules", &rules().to_string_lossy()], "");
     assert!(content && said.contains("SUCCESS"), "{said}");
     let body = include_str!("alerts.rs").lines().skip_while(|line| line.starts_with("//")).collect::<String>();
-    let untested: Vec<String> =
-        alerts().into_iter().filter(|alert| !body.contains(&format!("\"{alert}\""))).collect();
+    let untested: Vec<String> = alerts().into_iter().filter(|alert| !body.contains(&format!("\"{alert}\""))).collect();
     assert!(untested.is_empty(), "{untested:?}");
 }
 
@@ -329,9 +328,8 @@ fn packets_that_are_queued_for_long_and_a_subnet_that_was_counted_lately_as_they
     let mut record = well(&mut topology, &[]);
     record.take(topology.node("n1"), 2);
     record.hold(1500);
-    let exceeded = |allowance: &str| {
-        format!("ipamd_eni_allowance_exceeded_total{{eni_id=\"eni-1\",allowance=\"{allowance}\"}}")
-    };
+    let exceeded =
+        |allowance: &str| format!("ipamd_eni_allowance_exceeded_total{{eni_id=\"eni-1\",allowance=\"{allowance}\"}}");
     record.invent(&exceeded("pps"), (0..).map(|second| if second < 100 { 7.0 } else { 50_007.0 }));
     record.invent(&exceeded("bw_in"), (0..).map(|second: u32| f64::from(second.saturating_sub(500)) * 10.0));
     for quiet in [110, 399, 410, 700, 890] {
