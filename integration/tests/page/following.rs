@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Who follows a daemon: no more than it lets in, and nobody who does not look.
-#![expect(clippy::disallowed_methods, reason = "follows as other programs do")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
