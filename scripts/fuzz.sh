@@ -23,6 +23,13 @@ for name in "${targets[@]}"; do
     [ -e "fuzz/fuzz_targets/$name.rs" ] || { echo "fuzz: no target $name; there are ${all[*]}" >&2; exit 64; }
 done
 
+# libFuzzer is C++: the crate libfuzzer-sys builds it with the compiler that CXX names, or c++.
+cxx=${CXX:-c++}
+command -v "${cxx%% *}" >/dev/null || {
+    echo "fuzz: there is no C++ compiler ($cxx), with which libFuzzer is built: install one (Debian: g++), or name it in CXX" >&2
+    exit 1
+}
+
 coverage="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters"
 coverage+=" -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Ccodegen-units=8"
 # With --target the flags do not reach build scripts and procedural macros, which have no libFuzzer to be linked with.
@@ -36,7 +43,7 @@ minimise() { # minimise <target>
     local least
     least=$(mktemp -d "$folder/least.XXXXXX")
     mkdir -p "$folder/corpus/$1"
-    "$programs/$1" -merge=1 "$least" "fuzz/corpus/$1" "$folder/corpus/$1" 2>/dev/null
+    "$programs/$1" -merge=1 "-artifact_prefix=$found/$1-" "$least" "fuzz/corpus/$1" "$folder/corpus/$1" 2>/dev/null
     rm -rf "$folder/corpus/$1" && mv "$least" "$folder/corpus/$1"
     echo "fuzz: $1: $(find "$folder/corpus/$1" -type f | wc -l) inputs, $(cat "$folder/corpus/$1"/* | wc -c) bytes in $folder/corpus/$1"
 }

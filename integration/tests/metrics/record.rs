@@ -6,7 +6,7 @@
 //!  -PREFIX s …  0 = the fault  … recorded, a scrape a second … |held: the last sample … | +60 s: judged
 //! ```
 //! What is recorded is real, second by second. After the recording ends the last sample is held: the fault lasts, and what grows with
-//! it would only have grown. A scrape that got no answer is a hole.
+//! it would only have grown. What a scrape lacks is stale from then on, and `up` says whether it was answered, as Prometheus has it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -42,8 +42,10 @@ impl Record {
         let names = names();
         let began = Instant::now();
         for second in 1..=seconds {
-            let found = scrape::of(node).map(|scrape| scrape.series()).unwrap_or_default();
-            self.push(found.into_iter().filter(|(series, _)| names.contains(name_of(series))));
+            let answer = scrape::of(node);
+            let up = ("up".to_owned(), f64::from(u8::from(answer.is_ok())));
+            let found = answer.map(|scrape| scrape.series()).unwrap_or_default();
+            self.push(found.into_iter().filter(|(series, _)| names.contains(name_of(series))).chain([up]));
             let next = began + Duration::from_secs(second as u64);
             pass(next.saturating_duration_since(Instant::now()));
         }
@@ -59,6 +61,19 @@ impl Record {
         for samples in self.samples.values_mut() {
             samples.resize(self.seconds, None);
         }
+    }
+
+    /// So many seconds in which all is as it was last.
+    pub(crate) fn hold(&mut self, seconds: usize) {
+        self.seconds += seconds;
+        for samples in self.samples.values_mut() {
+            samples.resize(self.seconds, samples.last().copied().flatten());
+        }
+    }
+
+    /// A second in which Prometheus has no such target.
+    pub(crate) fn forget(&mut self) {
+        self.push(std::iter::empty());
     }
 
     /// From here on there is the fault.
@@ -103,7 +118,11 @@ impl Record {
                 Some((name, labels)) => format!("{name}{{job=\"enid\",instance=\"n1\",{labels}"),
                 None => format!("{series}{{job=\"enid\",instance=\"n1\"}}"),
             };
-            let value = |sample: &Option<f64>| sample.map_or("_".to_owned(), |sample| sample.to_string());
+            let mut was_there = false;
+            let value = |sample: &Option<f64>| {
+                let ends = std::mem::replace(&mut was_there, sample.is_some()) && sample.is_none();
+                sample.map_or(if ends { "stale" } else { "_" }.to_owned(), |sample| sample.to_string())
+            };
             let mut values: Vec<String> = samples.iter().map(value).collect();
             if let Some(held) = samples.last().copied().flatten().filter(|_| at > samples.len()) {
                 values.push(format!("{held}x{}", at - samples.len()));

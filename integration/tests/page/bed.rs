@@ -15,6 +15,9 @@ pub(crate) const PAGE: &str = "http://127.0.0.1:61679/";
 /// How long the page may take to show what the daemon knows: it asks four times a second, and the machine is busy.
 pub(crate) const SHOWN: Duration = Duration::from_secs(10);
 
+/// A page that is not stuck: how long a large one takes is printed, and depends on what else the machine does.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
 pub(crate) struct Bed {
     /// Ends before the node.
     pub(crate) browser: Browser,
@@ -99,7 +102,7 @@ impl Bed {
 
     /// Waits until the grid has every address that the daemon has.
     pub(crate) fn shows_every_address(&self) -> u64 {
-        let same = eventually("the grid has every address", SHOWN, || match (self.slots(), self.addresses()) {
+        let same = eventually("the grid has every address", PATIENCE, || match (self.slots(), self.addresses()) {
             (slots, addresses) if slots == addresses && slots > 0 => Ok(slots),
             (slots, addresses) => Err(format!("{slots} slots, {addresses} addresses; the page: {}", self.summary())),
         });

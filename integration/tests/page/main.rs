@@ -10,6 +10,8 @@
 
 mod bed;
 mod calls;
+mod following;
+mod keys;
 mod large;
 
 use std::sync::atomic::AtomicUsize;
