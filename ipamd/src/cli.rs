@@ -202,7 +202,7 @@ fn command(words: &Words) -> Result<Command, Mistake> {
         }),
         "support-bundle" => Command::SupportBundle(bundle::Question {
             address: address(words)?,
-            file: words.raw("output").map(PathBuf::from),
+            file: bundle_file(words)?,
         }),
         "plan-host" => Command::PlanHost,
         "cleanup-host" => Command::CleanupHost,
@@ -273,6 +273,16 @@ fn config(words: &Words) -> Result<config::Question, Mistake> {
         return Err(words.mistake("--type, --zone and --label need --file: the running daemon knows what its node is"));
     }
     Ok(config::Question { json, address, file, node })
+}
+
+/// Elsewhere `-o json` asks for another form; here it would be a file of that name.
+fn bundle_file(words: &Words) -> Result<Option<PathBuf>, lexopt::Error> {
+    match words.raw("output").map(PathBuf::from) {
+        Some(file) if file.as_os_str() == "json" => {
+            Err("-o names the file of a support bundle, which is a .tar: ./json if it is to be called that".into())
+        }
+        file => Ok(file),
+    }
 }
 
 fn takeover(words: &Words) -> Result<Command, Mistake> {

@@ -286,9 +286,10 @@ pub(super) fn active(snapshot: &Snapshot) -> Vec<(ReasonCode, String)> {
 }
 
 fn reasons(snapshot: &Snapshot, screen: &Screen) -> String {
-    let rows = active(snapshot).into_iter().map(|(code, text)| vec![code.to_string(), text]);
     let title = "reasons that hold now (ipamd reasons CODE says what to do)";
-    table(screen, title, &[column("code"), column("says").text()], &rows.collect::<Vec<_>>())
+    // Whole, on as many lines as it takes: what is cut here is what one came for.
+    let rows = active(snapshot).into_iter().map(|(code, text)| format!("{code}: {text}"));
+    lines(title, &rows.collect::<Vec<_>>(), screen)
 }
 
 fn lines(title: &str, all: &[String], screen: &Screen) -> String {

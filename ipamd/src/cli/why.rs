@@ -9,7 +9,7 @@ mod no_address;
 use std::io::Write;
 use std::net::Ipv4Addr;
 
-use ipamd_core::chronicle::{Record, Records};
+use ipamd_core::chronicle::{Kind, Record, Records};
 use ipamd_core::reason::NoticeLevel;
 use ipamd_core::snapshot::{AddressSnapshot, PodSnapshot, WaiterSnapshot};
 use ipamd_core::{Config, Snapshot};
@@ -86,7 +86,7 @@ impl Known<'_> {
         pods.iter().for_each(|pod| text.push_str(&self.has(pod)));
         waiters.iter().for_each(|waiter| text.push_str(&self.waits(waiter)));
         if pods.is_empty() && waiters.is_empty() {
-            text.push_str(&self.screen.labelled("pod", &format!("{what} has no address here now, and asks for none")));
+            text.push_str(&self.screen.labelled("pod", &self.absent(what, &records)));
         }
         if pods.is_empty() {
             text.push_str(&self.last_refusal(&records));
@@ -127,6 +127,16 @@ impl Known<'_> {
             self.snapshot.why.text
         );
         self.screen.labelled("pod", &said) + &self.todo(reasons::remedy(*waits_for))
+    }
+
+    /// Of a pod that has no address and waits for none: first what came of its last ADD.
+    fn absent(&self, what: &str, records: &[&Record]) -> String {
+        let refused = records.last().filter(|record| record.kind == Kind::Refused);
+        let Some(Record { code: Some(code), text, unix_ms, .. }) = refused else {
+            return format!("{what} has no address here now, and asks for none");
+        };
+        let ago = u64::try_from(self.unix_nanos / 1_000_000 - unix_ms).unwrap_or(0);
+        format!("{what} was refused {} ago: [{code}] {text}; it has no address, and the runtime asks again", time(ago))
     }
 
     fn last_refusal(&self, records: &[&Record]) -> String {

@@ -30,6 +30,10 @@ impl Known<'_> {
         }
         let (screen, why) = (self.screen, &snapshot.why);
         let answer = match snapshot.supply.code {
+            None if snapshot.pool.waiters > 0 => {
+                let waits = format!("a pod that comes now waits, behind {} that do", snapshot.pool.waiters);
+                screen.paint(Style::Warning, &waits)
+            }
             None => screen.paint(Style::Good, "a pod that comes now gets an address"),
             Some(code) => format!(
                 "{} [{code}] {}",
