@@ -246,8 +246,11 @@ fn a_check_without_ec2_says_so_and_is_only_strict_when_asked() {
     let nowhere = [("AWS_ENDPOINT_URL_EC2", "http://127.0.0.1:9")];
     let (code, text, errors) = said(n1, &["check"], &nowhere);
     assert!(code == 0 && text.contains("EC2      not compared: "), "{code}: {text}{errors}");
+    assert!(text.contains("nothing differs among what was compared"), "{text}");
     let (code, text, errors) = said(n1, &["check", "--strict"], &nowhere);
     assert!(code == 1 && errors.contains("could not be compared"), "{code}: {text}{errors}");
+    let (_, text, _) = said(n1, &["check", "--strict", "-o", "json"], &nowhere);
+    assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["isConsistent"], false, "{text}");
 }
 
 #[test]
@@ -268,11 +271,14 @@ fn events_are_followed_over_a_restart_of_the_daemon() {
     n1.kill();
     n1.start().unwrap();
     n1.wait_ready(READY).unwrap();
-    sees("the daemon was started anew".to_owned());
     let n1 = topology.node("n1");
     let third = pods::start(n1, 1, 1, &AtomicUsize::new(2)).unwrap().remove(0);
+    sees("the daemon was started anew".to_owned());
     sees(format!("default/{}", third.sandbox.name));
     sees(third.added.address.to_string());
+    // All that the new daemon has told, from its first record on.
+    let (_, told, _) = said(n1, &["events", "--level", "info"], &[]);
+    told.lines().for_each(|line| sees(line.to_owned()));
     assert!(!follower.has_ended());
     follower.kill();
     // Each record once.

@@ -200,10 +200,9 @@ fn command(words: &Words) -> Result<Command, Mistake> {
             "live" => probe::Question::Live,
             _ => probe::Question::Ready,
         }),
-        "support-bundle" => Command::SupportBundle(bundle::Question {
-            address: address(words)?,
-            file: bundle_file(words)?,
-        }),
+        "support-bundle" => {
+            Command::SupportBundle(bundle::Question { address: address(words)?, file: bundle_file(words)? })
+        }
         "plan-host" => Command::PlanHost,
         "cleanup-host" => Command::CleanupHost,
         "takeover" => takeover(words)?,
@@ -276,13 +275,13 @@ fn config(words: &Words) -> Result<config::Question, Mistake> {
 }
 
 /// Elsewhere `-o json` asks for another form; here it would be a file of that name.
-fn bundle_file(words: &Words) -> Result<Option<PathBuf>, lexopt::Error> {
-    match words.raw("output").map(PathBuf::from) {
-        Some(file) if file.as_os_str() == "json" => {
-            Err("-o names the file of a support bundle, which is a .tar: ./json if it is to be called that".into())
-        }
-        file => Ok(file),
+fn bundle_file(words: &Words) -> Result<Option<PathBuf>, Mistake> {
+    let file = words.raw("output").map(PathBuf::from);
+    if file.as_ref().is_some_and(|file| file.as_os_str() == "json") {
+        let said = "-o names the file of a support bundle, which is a .tar: ./json if it is to be called that";
+        return Err(words.mistake(said));
     }
+    Ok(file)
 }
 
 fn takeover(words: &Words) -> Result<Command, Mistake> {

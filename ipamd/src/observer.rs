@@ -32,7 +32,7 @@ struct Shared {
     changed: watch::Sender<u64>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     chronicle: Chronicle,
     running: HashMap<ActionId, Running>,
@@ -69,7 +69,9 @@ impl Call<'_> {
 impl Observer {
     /// Of a process that began then.
     pub(crate) fn new(began: Now) -> Self {
-        Self(Arc::new(Shared { state: Mutex::default(), metrics: Metrics::new(began), changed: watch::Sender::new(0) }))
+        let chronicle = Chronicle::new(began.unix_nanos / 1_000_000);
+        let state = Mutex::new(State { chronicle, running: HashMap::new(), ruled: None });
+        Self(Arc::new(Shared { state, metrics: Metrics::new(began), changed: watch::Sender::new(0) }))
     }
 
     /// What is counted and measured on the way.

@@ -32,12 +32,16 @@ use crate::telemetry::chain;
 /// A runtime answers from memory.
 const RUNTIME_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Where no daemon says it. Which ENIs are left alone the daemon finds out of EC2, anew at each start.
+const OF_FILES: &str = "files of the journal, for no daemon runs (ENIs that it does not know are not looked for: which are \
+                        left alone is in no file)";
+
 /// Asks everybody, the journal first.
 ///
 /// # Errors
 /// There is no journal: neither a daemon nor its files.
 pub(super) fn ask(config: &Config, asked: &Asked) -> Result<Views, String> {
-    let (journal, source) = journal(config, asked)?;
+    let (journal, knows_others) = journal(config, asked)?;
     let remote = wait(remote(config, &journal))?;
     let facts = journal.instance.clone().or(remote.facts);
     let config = facts.as_ref().map_or_else(|| config.clone(), |facts| plan_host::effective(config, facts));
@@ -53,15 +57,17 @@ pub(super) fn ask(config: &Config, asked: &Asked) -> Result<Views, String> {
         runtime: runtime(&config),
         unix_nanos: clock::now().unix_nanos,
         journal,
-        source,
+        source: if knows_others { "the daemon" } else { OF_FILES },
+        knows_others,
     })
 }
 
-fn journal(config: &Config, asked: &Asked) -> Result<(Snapshot, &'static str), String> {
+/// And whether it knows of the ENIs that are left alone.
+fn journal(config: &Config, asked: &Asked) -> Result<(Snapshot, bool), String> {
     match Daemon::of(config, asked.address.as_ref()).status() {
-        Ok(snapshot) => Ok((snapshot, "the daemon")),
+        Ok(snapshot) => Ok((snapshot, true)),
         Err(NoAnswer::NoDaemon(text)) if asked.address.is_none() => match from_files(config) {
-            Ok(snapshot) => Ok((snapshot, "files of the journal, for no daemon runs")),
+            Ok(snapshot) => Ok((snapshot, false)),
             Err(error) => Err(format!("{text}; and of its journal: {error}")),
         },
         Err(error) => Err(error.into()),
@@ -117,7 +123,7 @@ async fn remote(config: &Config, journal: &Snapshot) -> Remote {
 
 async fn ec2(config: &Config, facts: &InstanceFacts) -> Word<Vec<EniView>> {
     if config.provisioning == Provisioning::ImdsOnly {
-        return Word::Silent("EC2 may not be asked (ENABLE_IMDS_ONLY_MODE)".to_owned());
+        return Word::Unwanted("EC2 may not be asked (ENABLE_IMDS_ONLY_MODE)".to_owned());
     }
     let ec2 = match Ec2::connect(&ec2_settings(config), &facts.region).await {
         Ok(ec2) => ec2,
@@ -185,4 +191,30 @@ fn prefixes(journal: &Snapshot, eni_id: &EniId) -> Vec<Ipv4Net> {
 
 fn commands(plan: &Plan, node: &NodeState) -> Vec<String> {
     plan.ops.iter().map(|op| inspect::named(op, node).to_string()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_ec2_may_not_be_asked_nobody_misses_it() {
+        let config = Config { provisioning: Provisioning::ImdsOnly, ..Config::default() };
+        let facts = InstanceFacts {
+            instance_id: "i-1".into(),
+            instance_type: "m5.large".to_owned(),
+            availability_zone: "us-east-1a".to_owned(),
+            region: "us-east-1".to_owned(),
+            vpc_id: "vpc-1".into(),
+            vpc_cidrs: Vec::new(),
+            primary_eni_id: "eni-1".into(),
+            primary_mac: ipamd_core::ids::MacAddr([2, 0, 0, 0, 0, 1]),
+            primary_address: [10, 0, 1, 1].into(),
+            subnet_id: "subnet-1".into(),
+            subnet_cidr: Ipv4Net::default(),
+            security_group_ids: Vec::new(),
+        };
+        let word = wait(ec2(&config, &facts)).unwrap();
+        assert!(matches!(&word, Word::Unwanted(why) if why.contains("ENABLE_IMDS_ONLY_MODE")), "{word:?}");
+    }
 }
