@@ -8,6 +8,7 @@
 //! | EC2, IMDS | ENIs, addresses, prefixes | - (it lags: told, no mismatch) |
 //! | journal, runtime | each pod's sandbox is ready | the ADD is younger than 60 s: it is ready after its containers' set-up only |
 //! | journal, kernel | an address has one owner | - |
+//! | journal | an ENI comes into service | it has been on its way for less than a minute |
 //!
 //! What must be in the kernel is not said here but by `datapath::plan`: what a repair would write is what differs. Whatever else is under
 //! way is left out by the caller, who looks twice.
@@ -38,6 +39,9 @@ const YOUNG_NANOS: i64 = 2_000_000_000;
 
 /// A sandbox is ready by then: only after its ADD, other plugins of the list and what else the runtime does.
 const STARTED_NANOS: i64 = 60_000_000_000;
+
+/// An ENI is created, attached and proven in seconds; what takes this long is stuck.
+const ON_ITS_WAY_MS: u64 = 60_000;
 
 /// What a witness says.
 #[derive(Clone, Debug)]
@@ -168,6 +172,7 @@ impl fmt::Display for Difference {
 /// Everything that differs, by kind and object.
 pub(super) fn differences(views: &Views) -> Vec<Difference> {
     let mut all = duplicates(views);
+    all.extend(stuck(views));
     if let Some(word) = views.kernel.said() {
         all.extend(kernel::differences(views, word));
     }
@@ -219,6 +224,20 @@ fn duplicates(views: &Views) -> Vec<Difference> {
             .todo("delete all but one of these pods, and report it with `ipamd support-bundle`: this must not happen")
     };
     twice.map(difference).collect()
+}
+
+/// ENIs that do not come into service. Of a daemon that runs: files do not say since when.
+fn stuck(views: &Views) -> Vec<Difference> {
+    let on_its_way = |eni: &&EniSnapshot| ["Requested", "Attaching", "Configuring"].contains(&eni.state.as_str());
+    let enis = views.journal.enis.iter().filter(|_| views.knows_others).filter(on_its_way);
+    let difference = |eni: &EniSnapshot| {
+        let object = eni.eni_id.as_ref().map_or("an ENI that is asked for".to_owned(), ToString::to_string);
+        let failure = eni.last_failure.as_ref().map(|failure| format!(": {failure}")).unwrap_or_default();
+        Difference::new("eni-stuck", object, Weight::Mismatch)
+            .word("journal", format!("it has been {} for {} s{failure}", eni.state, eni.state_for_ms / 1_000))
+            .todo("`ipamd why no-address` has the code and what to do; `dmesg | grep -i ena` where its link does not appear")
+    };
+    enis.filter(|eni| eni.state_for_ms >= ON_ITS_WAY_MS).map(difference).collect()
 }
 
 fn sandboxes(views: &Views, ready: &BTreeSet<String>) -> Vec<Difference> {

@@ -84,7 +84,7 @@ fn says(what: &str, parts: &[&str]) {
 fn a_pod_s_answer_is_its_address_and_what_happened_or_what_it_waits_for_or_why_it_was_refused() {
     says("web-0", &["default/web-0 has 10.0.1.23 for 60.0s", "eni-1 at device index 1", "c1", "record 1"]);
     says("default/web-1", &["waits for an address for 3.2s", "refused in 16.8s", "[EniPending]"]);
-    says("gone", &["has no address here now", "[NodeFull]", "record 2"]);
+    says("gone", &["gone was refused 10.0s ago: [NodeFull] record 2", "as many pods as it can"]);
     let error = asked("never-seen", false).unwrap_err();
     assert!(error.contains("nothing is known of a pod never-seen") && error.contains("kubectl get pod"), "{error}");
     let json: serde_json::Value = serde_json::from_str(&asked("web-0", true).unwrap()).unwrap();

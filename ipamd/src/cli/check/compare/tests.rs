@@ -22,7 +22,7 @@ fn eni(id: &str, device: u32, primary: u8) -> EniSnapshot {
     EniSnapshot {
         eni_id: Some(id.into()),
         state: "Ready".to_owned(),
-        state_for_ms: 60_000,
+        state_for_ms: 30_000,
         retry_in_ms: None,
         device_index: DeviceIndex(device),
         table: RouteTable::of_eni(0, DeviceIndex(device)),
@@ -254,6 +254,10 @@ const DIFFERENCES: &[(&str, &str, Weight, Change)] = &[
     }),
     ("address-not-known", "10.0.1.80/28", Weight::Mismatch, |views| {
         both(views, |enis| enis[0].prefixes.push("10.0.1.80/28".parse().unwrap()));
+    }),
+    ("eni-stuck", "an ENI that is asked for", Weight::Mismatch, |views| {
+        let late = EniSnapshot { eni_id: None, state: "Requested".to_owned(), ..eni("eni-3", 2, 3) };
+        views.journal.enis.push(EniSnapshot { state_for_ms: 60_000, ..late });
     }),
     ("eni-not-known", "eni-3", Weight::Mismatch, |views| both(views, |enis| enis.push(view("eni-3", 2, 3, &[])))),
     ("imds-lags", "10.0.1.22", Weight::Lag, |views| {
