@@ -268,11 +268,14 @@ fn events_are_followed_over_a_restart_of_the_daemon() {
     n1.kill();
     n1.start().unwrap();
     n1.wait_ready(READY).unwrap();
-    sees("the daemon was started anew".to_owned());
     let n1 = topology.node("n1");
     let third = pods::start(n1, 1, 1, &AtomicUsize::new(2)).unwrap().remove(0);
+    sees("the daemon was started anew".to_owned());
     sees(format!("default/{}", third.sandbox.name));
     sees(third.added.address.to_string());
+    // All that the new daemon has told, from its first record on.
+    let (_, told, _) = said(n1, &["events", "--level", "info"], &[]);
+    told.lines().for_each(|line| sees(line.to_owned()));
     assert!(!follower.has_ended());
     follower.kill();
     // Each record once.

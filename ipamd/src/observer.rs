@@ -31,7 +31,7 @@ struct Shared {
     changed: watch::Sender<u64>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     chronicle: Chronicle,
     running: HashMap<ActionId, Running>,
@@ -67,7 +67,9 @@ impl Call<'_> {
 
 impl Default for Observer {
     fn default() -> Self {
-        Self(Arc::new(Shared { state: Mutex::default(), metrics: Metrics::default(), changed: watch::Sender::new(0) }))
+        let chronicle = Chronicle::new(clock::now().unix_nanos / 1_000_000);
+        let state = Mutex::new(State { chronicle, running: HashMap::new(), ruled: None });
+        Self(Arc::new(Shared { state, metrics: Metrics::default(), changed: watch::Sender::new(0) }))
     }
 }
 

@@ -11,7 +11,7 @@
 //!   since(n) ──► both, by number ; missed = what was numbered from n on and is in neither any more
 //! ```
 //!
-//! Invariants: numbers grow by one a record and are never given twice; debug records never push out others; memory is bounded by
+//! Invariants: numbers grow by one a record and are never given twice by one daemon, whose start goes with every answer; debug records never push out others; memory is bounded by
 //! [`LOUD`], [`QUIET`] and [`LONGEST_TEXT`].
 
 use std::collections::VecDeque;
@@ -127,6 +127,7 @@ pub struct Record {
 
 /// Some of what happened.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Records {
     /// In the order in which they were told.
     pub records: Vec<Record>,
@@ -134,6 +135,8 @@ pub struct Records {
     pub missed: u64,
     /// What to ask for next.
     pub next: u64,
+    /// Whose numbers these are: when the daemon started, milliseconds since the Unix epoch. Another start counts from 1 again.
+    pub started_unix_ms: i64,
 }
 
 /// The pool at one time.
@@ -163,19 +166,20 @@ impl Sample {
 /// The newest of what happened.
 #[derive(Debug)]
 pub struct Chronicle {
+    started_unix_ms: i64,
     next: u64,
     loud: VecDeque<Record>,
     quiet: VecDeque<Record>,
     course: VecDeque<Sample>,
 }
 
-impl Default for Chronicle {
-    fn default() -> Self {
-        Self { next: 1, loud: VecDeque::new(), quiet: VecDeque::new(), course: VecDeque::new() }
-    }
-}
-
 impl Chronicle {
+    /// Of a daemon that starts now.
+    #[must_use]
+    pub fn new(started_unix_ms: i64) -> Self {
+        Self { started_unix_ms, next: 1, loud: VecDeque::new(), quiet: VecDeque::new(), course: VecDeque::new() }
+    }
+
     /// Keeps it; its number.
     pub fn tell(&mut self, unix_ms: i64, entry: Entry) -> u64 {
         let Entry { level, kind, code, text, pod, key, address, eni_id, took_ms } = entry;
@@ -204,7 +208,12 @@ impl Chronicle {
         records.extend(newer(&self.quiet));
         records.sort_by_key(|record| record.seq);
         let kept = u64::try_from(records.len()).unwrap_or(u64::MAX);
-        Records { records, missed: self.next.saturating_sub(since).saturating_sub(kept), next: self.next }
+        Records {
+            records,
+            missed: self.next.saturating_sub(since).saturating_sub(kept),
+            next: self.next,
+            started_unix_ms: self.started_unix_ms,
+        }
     }
 
     /// Takes note of the pool. What is as before is left out: the course is a step function.

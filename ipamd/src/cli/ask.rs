@@ -39,6 +39,8 @@ pub struct Asked {
 pub enum NoAnswer {
     /// No daemon is there.
     NoDaemon(String),
+    /// One is, and its answer has another status than 200: the status, and the whole as text.
+    Status(u16, String),
     /// One is, and the answer is another than wanted.
     Other(String),
 }
@@ -46,7 +48,7 @@ pub enum NoAnswer {
 impl From<NoAnswer> for String {
     fn from(answer: NoAnswer) -> Self {
         match answer {
-            NoAnswer::NoDaemon(text) | NoAnswer::Other(text) => text,
+            NoAnswer::NoDaemon(text) | NoAnswer::Status(_, text) | NoAnswer::Other(text) => text,
         }
     }
 }
@@ -81,10 +83,10 @@ impl Daemon {
             .map_err(|error| not_answered(&place, &error))?;
         let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| not_http(&place))?;
         let status = head.lines().next().unwrap_or_default();
-        if status.split(' ').nth(1) == Some("200") {
-            Ok(body.to_owned())
-        } else {
-            Err(NoAnswer::Other(format!("{status}: {body}")))
+        match code(status) {
+            Some(200) => Ok(body.to_owned()),
+            Some(code) => Err(NoAnswer::Status(code, format!("{status}: {body}"))),
+            None => Err(not_http(&place)),
         }
     }
 
@@ -117,8 +119,10 @@ impl Daemon {
         let asked = stream.patience(Some(SILENCE)).and_then(|()| stream.ask(path));
         let mut lines = BufReader::new(asked.map_err(|error| not_answered(&place, &error))?).lines();
         let status = lines.next().ok_or_else(|| not_http(&place))?.map_err(|error| not_answered(&place, &error))?;
-        if status.split(' ').nth(1) != Some("200") {
-            return Err(NoAnswer::Other(format!("{status} (asked for {path})")));
+        match code(&status) {
+            Some(200) => {}
+            Some(code) => return Err(NoAnswer::Status(code, format!("{status} (asked for {path})"))),
+            None => return Err(not_http(&place)),
         }
         let head = lines.by_ref().take_while(|line| line.as_ref().is_ok_and(|line| !line.is_empty()));
         head.for_each(drop);
@@ -137,6 +141,11 @@ impl Daemon {
         }
         Err(NoAnswer::NoDaemon(nobody(&refused)))
     }
+}
+
+/// Of a status line.
+fn code(status: &str) -> Option<u16> {
+    status.strip_prefix("HTTP/")?.split(' ').nth(1)?.parse().ok()
 }
 
 /// Nobody listens there, or not for this user.

@@ -2,11 +2,11 @@
 //! `ipamd events`: what the daemon did lately, from its memory; with `--follow` what it does, over its restarts.
 //!
 //! ```text
-//!            ┌──────────────────────────── the connection ends: the daemon stops or restarts ◄─┐
-//!            ▼                                                                               │
+//!            ┌──────── the connection ends: the daemon stops or restarts; or it is another (`hello`) ◄─┐
+//!            ▼                                                                                       │
 //!   /v1/events?since=n ──► print, n = next ──► /v1/events/follow?since=n ──► print each, n = its number + 1
 //! ```
-//! A restarted daemon numbers from 1 again, which shows in its `next`: then everything it knows is new.
+//! A restarted daemon numbers from 1 again, and tells another start with its answers: then everything it knows is new.
 //!
 //! Invariant: each record is printed once, in order; what is forgotten before it could be printed is counted and told.
 
@@ -23,8 +23,14 @@ use super::ask::{Asked, Daemon, NoAnswer};
 use super::terminal::{Screen, Style};
 use super::{print, time};
 
-/// Between two tries to reach a daemon that is not there.
+/// Between two tries to reach a daemon that is not there, at first.
 const PAUSE: Duration = Duration::from_millis(500);
+
+/// No longer between two tries.
+const LONGEST_PAUSE: Duration = Duration::from_secs(4);
+
+/// Too many follow already, or the daemon stops: time mends it.
+const UNAVAILABLE: u16 = 503;
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,28 +65,60 @@ pub(super) fn is_pod(pod: &str, wanted: &str) -> bool {
 /// The daemon is not there, does not answer, or standard output is closed. While following, only the first time.
 pub fn run(config: &Config, question: &Question, screen: &Screen, out: &mut dyn Write) -> Result<(), String> {
     let daemon = Daemon::of(config, question.asked.address.as_ref());
-    let mut printer = Printer { question, screen, out };
-    let mut next = question.since.map_or(1, |since| since.saturating_add(1));
-    next = printer.all(&fetch(&daemon, next)?, next)?;
+    let mut printer = Printer { question, screen, out, last_note: String::new() };
+    let next = question.since.map_or(1, |since| since.saturating_add(1));
+    let found = fetch(&daemon, next)?;
+    // Nobody has missed what was before he came.
+    printer.all(&found, question.since.is_some())?;
+    let mut place = Place { started: found.started_unix_ms, next: found.next };
     if !question.follow {
         return Ok(());
     }
+    let mut pause = PAUSE;
     loop {
-        match follow(&daemon, &mut printer, &mut next) {
-            Ok(()) | Err(Ended::Daemon) => printer.note("the daemon has closed the connection: asking again")?,
+        match follow(&daemon, &mut printer, &mut place) {
+            Ok(()) | Err(Ended::Daemon) => {
+                pause = PAUSE;
+                printer.note("the daemon has closed the connection: asking again")?;
+            }
+            Err(Ended::NotNow(text)) => {
+                pause = LONGEST_PAUSE.min(pause * 2);
+                printer.note_once(&format!("{text}: trying again"))?;
+            }
             Err(Ended::Here(error)) => return Err(error),
         }
-        let found = loop {
-            std::thread::sleep(PAUSE);
-            if let Ok(found) = fetch(&daemon, next) {
-                break found;
+        catch_up(&daemon, &mut printer, &mut place, pause)?;
+    }
+}
+
+/// Where one is: of which daemon, by its start, and the number to go on from.
+#[derive(Debug)]
+struct Place {
+    started: i64,
+    next: u64,
+}
+
+/// What was told meanwhile, by this daemon or by another.
+fn catch_up(daemon: &Daemon, printer: &mut Printer<'_>, place: &mut Place, pause: Duration) -> Result<(), String> {
+    let mut pause = pause;
+    loop {
+        std::thread::sleep(pause);
+        match fetch(daemon, place.next).map_err(Ended::from) {
+            Ok(found) if found.started_unix_ms == place.started => {
+                place.next = found.next;
+                return printer.all(&found, true);
             }
-        };
-        if found.next < next {
-            printer.note("the daemon was started anew")?;
-            next = printer.all(&fetch(&daemon, 1).unwrap_or(found), 1)?;
-        } else {
-            next = printer.all(&found, next)?;
+            Ok(found) => {
+                printer.note("the daemon was started anew")?;
+                *place = Place { started: found.started_unix_ms, next: 1 };
+                pause = Duration::ZERO;
+            }
+            Err(Ended::Daemon) => pause = PAUSE,
+            Err(Ended::NotNow(text)) => {
+                pause = LONGEST_PAUSE.min(PAUSE.max(pause * 2));
+                printer.note_once(&format!("{text}: trying again"))?;
+            }
+            Err(Ended::Here(error)) => return Err(error),
         }
     }
 }
@@ -89,26 +127,37 @@ fn fetch(daemon: &Daemon, since: u64) -> Result<Records, NoAnswer> {
     daemon.json(&format!("/v1/events?since={since}"))
 }
 
-/// Why a stream is over.
+/// Why a stream is over, or there is none.
 enum Ended {
-    /// It is gone.
+    /// The daemon is gone.
     Daemon,
-    /// Standard output is, or the daemon does not want another one who follows.
+    /// It is there and does not tell now, as between its end and its next start.
+    NotNow(String),
+    /// Standard output is gone, or it is no daemon that can be followed.
     Here(String),
 }
 
-fn follow(daemon: &Daemon, printer: &mut Printer<'_>, next: &mut u64) -> Result<(), Ended> {
-    let lines = daemon.follow(&format!("/v1/events/follow?since={next}")).map_err(|answer| match answer {
-        NoAnswer::NoDaemon(_) => Ended::Daemon,
-        NoAnswer::Other(text) => Ended::Here(text),
-    })?;
+impl From<NoAnswer> for Ended {
+    fn from(answer: NoAnswer) -> Self {
+        match answer {
+            NoAnswer::NoDaemon(_) => Self::Daemon,
+            NoAnswer::Status(UNAVAILABLE, text) | NoAnswer::Other(text) => Self::NotNow(text.trim().to_owned()),
+            NoAnswer::Status(_, text) => Self::Here(text),
+        }
+    }
+}
+
+fn follow(daemon: &Daemon, printer: &mut Printer<'_>, place: &mut Place) -> Result<(), Ended> {
+    let lines = daemon.follow(&format!("/v1/events/follow?since={}", place.next))?;
     let mut reader = EventReader::default();
     for line in lines {
         let Some(event) = reader.line(&line.map_err(|_| Ended::Daemon)?) else { continue };
         let told = match event.name.as_str() {
+            // Another daemon than was asked before: its numbers are others.
+            "hello" if started(&event.data).is_some_and(|started| started != place.started) => return Ok(()),
             "record" => match serde_json::from_str::<Record>(&event.data) {
-                Ok(record) if record.seq >= *next => {
-                    *next = record.seq.saturating_add(1);
+                Ok(record) if record.seq >= place.next => {
+                    place.next = record.seq.saturating_add(1);
                     printer.one(&record)
                 }
                 Ok(_) => Ok(()),
@@ -122,6 +171,11 @@ fn follow(daemon: &Daemon, printer: &mut Printer<'_>, next: &mut u64) -> Result<
     Ok(())
 }
 
+/// Of the event `hello`.
+fn started(data: &str) -> Option<i64> {
+    serde_json::from_str::<serde_json::Value>(data).ok()?.get("startedUnixMs")?.as_i64()
+}
+
 /// A number, or an object with one.
 fn missed(data: &str) -> u64 {
     let value: serde_json::Value = serde_json::from_str(data).unwrap_or_default();
@@ -132,17 +186,16 @@ struct Printer<'a> {
     question: &'a Question,
     screen: &'a Screen,
     out: &'a mut dyn Write,
+    last_note: String,
 }
 
 impl Printer<'_> {
-    /// All of an answer to `since`; what to ask for next.
-    fn all(&mut self, records: &Records, since: u64) -> Result<u64, String> {
-        // Nobody has missed what was before he came.
-        if self.question.since.is_some() || since > 1 {
+    /// All of an answer, and what it lacks if that may have been missed.
+    fn all(&mut self, records: &Records, may_miss: bool) -> Result<(), String> {
+        if may_miss {
             self.missed(records.missed)?;
         }
-        records.records.iter().try_for_each(|record| self.one(record))?;
-        Ok(records.next)
+        records.records.iter().try_for_each(|record| self.one(record))
     }
 
     fn one(&mut self, record: &Record) -> Result<(), String> {
@@ -161,8 +214,14 @@ impl Printer<'_> {
         if count == 0 { Ok(()) } else { self.note(&format!("{count} records are forgotten already")) }
     }
 
+    /// A note that is not told twice in a row.
+    fn note_once(&mut self, text: &str) -> Result<(), String> {
+        if self.last_note == text { Ok(()) } else { self.note(text) }
+    }
+
     /// Something about the records. In JSON: an object without a number.
     fn note(&mut self, text: &str) -> Result<(), String> {
+        text.clone_into(&mut self.last_note);
         let text = if self.question.asked.json {
             format!("{}\n", serde_json::json!({ "note": text }))
         } else {
@@ -256,6 +315,11 @@ impl EventReader {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::net::UnixListener;
+    use std::path::Path;
+
+    use ipamd_core::config::Bind;
     use ipamd_core::reason::ReasonCode;
 
     use super::*;
@@ -311,25 +375,86 @@ mod tests {
             ],
             missed: 4,
             next: 9,
+            started_unix_ms: 1,
         };
-        let printed = |question: &Question, since| {
+        let printed = |question: &Question, may_miss| {
             let (screen, mut out) = (Screen::default(), Vec::new());
-            let next = Printer { question, screen: &screen, out: &mut out }.all(&all, since).unwrap();
-            assert_eq!(next, 9);
+            let mut printer = Printer { question, screen: &screen, out: &mut out, last_note: String::new() };
+            printer.all(&all, may_miss).unwrap();
             String::from_utf8(out).unwrap()
         };
         let numbers = |text: &str| -> Vec<u64> {
             text.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect()
         };
-        assert_eq!(numbers(&printed(&question(), 1)), [6, 7, 8]);
-        assert_eq!(numbers(&printed(&Question { level: NoticeLevel::Debug, ..question() }, 1)), [5, 6, 7, 8]);
-        assert_eq!(numbers(&printed(&Question { pod: Some("b/x".to_owned()), ..question() }, 1)), [7]);
-        assert_eq!(numbers(&printed(&Question { pod: Some("x".to_owned()), ..question() }, 1)), [6, 7]);
-        assert!(!printed(&question(), 1).contains("forgotten"));
-        assert!(printed(&question(), 2).starts_with("-- 4 records are forgotten already\n"));
+        assert_eq!(numbers(&printed(&question(), false)), [6, 7, 8]);
+        assert_eq!(numbers(&printed(&Question { level: NoticeLevel::Debug, ..question() }, false)), [5, 6, 7, 8]);
+        assert_eq!(numbers(&printed(&Question { pod: Some("b/x".to_owned()), ..question() }, false)), [7]);
+        assert_eq!(numbers(&printed(&Question { pod: Some("x".to_owned()), ..question() }, false)), [6, 7]);
+        assert!(!printed(&question(), false).contains("forgotten"));
+        assert!(printed(&question(), true).starts_with("-- 4 records are forgotten already\n"));
         let asked = Asked { json: true, ..Asked::default() };
-        let json = printed(&Question { asked, level: NoticeLevel::Warn, ..question() }, 1);
+        let json = printed(&Question { asked, level: NoticeLevel::Warn, ..question() }, false);
         assert_eq!(json.lines().count(), 2);
         assert!(json.lines().all(|line| serde_json::from_str::<Record>(line).is_ok()), "{json}");
+    }
+
+    /// Answers each connection with the next text, of status 200 if it says none.
+    fn serve(path: &Path, answers: Vec<String>) {
+        let listener = UnixListener::bind(path).unwrap();
+        std::thread::spawn(move || {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                while lines.next().is_some_and(|line| !line.unwrap().is_empty()) {}
+                let head = if answer.starts_with("HTTP/") { "" } else { "HTTP/1.0 200 OK\r\n\r\n" };
+                stream.write_all(format!("{head}{answer}").as_bytes()).unwrap();
+            }
+        });
+    }
+
+    /// What a daemon that started then answers to `since`, having told `last` records.
+    fn records(started_unix_ms: i64, since: u64, last: u64) -> String {
+        let records = (since..=last).map(|seq| record(seq, NoticeLevel::Info, None)).collect();
+        serde_json::to_string(&Records { records, missed: 0, next: last + 1, started_unix_ms }).unwrap()
+    }
+
+    #[test]
+    fn a_restarted_daemon_that_has_told_more_already_is_read_from_its_first_record() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("daemon.sock");
+        let hello = |started: i64| format!("event: hello\ndata: {{\"startedUnixMs\":{started}}}\n\n");
+        serve(
+            &path,
+            vec![
+                records(1, 1, 2),
+                hello(1),
+                // Another is there, and has told more than the one before; then it breaks off, and stops once more.
+                records(2, 3, 5),
+                "no HTTP".to_owned(),
+                "HTTP/1.0 503 Service Unavailable\r\n\r\n16 follow already\n".to_owned(),
+                records(2, 1, 5),
+                "HTTP/1.0 503 Service Unavailable\r\n\r\n16 follow already\n".to_owned(),
+                records(2, 6, 6),
+                // Started anew just before it is followed.
+                hello(3)
+                    + &format!(
+                        "event: record\ndata: {}\n\n",
+                        serde_json::to_string(&record(9, NoticeLevel::Info, None)).unwrap()
+                    ),
+                records(3, 7, 9),
+                records(3, 1, 9),
+                "HTTP/1.0 404 Not Found\r\n\r\n".to_owned(),
+            ],
+        );
+        let asked = Asked { address: Some(Bind::Unix(path)), ..Asked::default() };
+        let question = Question { asked, follow: true, ..question() };
+        let mut out = Vec::new();
+        let ended = run(&Config::default(), &question, &Screen::default(), &mut out);
+        assert!(ended.clone().is_err_and(|error| error.contains("404 Not Found")), "{ended:?}");
+        let text = String::from_utf8(out).unwrap();
+        let numbers: Vec<u64> = text.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect();
+        assert_eq!(numbers, [1, 2, 1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5, 6, 7, 8, 9], "{text}");
+        assert_eq!(text.matches("the daemon was started anew").count(), 2, "{text}");
+        assert!(text.contains("503 Service Unavailable"), "{text}");
     }
 }

@@ -63,6 +63,7 @@ fn asked(what: &str, json: bool) -> Result<String, String> {
         records: vec![record(1, "default/web-0", None), record(2, "default/gone", Some(ReasonCode::NodeFull))],
         missed: 0,
         next: 3,
+        started_unix_ms: 1,
     };
     let known = Known { snapshot: &snapshot, records: &records, screen: &screen, unix_nanos: 100_000_000_000 };
     match what.parse() {

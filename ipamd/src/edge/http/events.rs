@@ -3,9 +3,11 @@
 //!
 //! | path | answer |
 //! |---|---|
-//! | `/v1/events?since=N` | `{"records": […], "missed": n, "next": m}`: records from number N on, or all that are kept |
-//! | `/v1/events/follow?since=N` | server-sent events: `record` (its number is the event's id) for those and all that come; `missed` with their count for those that are forgotten; `status` whenever the state may be another, four times a second at most |
+//! | `/v1/events?since=N` | `{"records": […], "missed": n, "next": m, "startedUnixMs": s}`: records from number N on, or all that are kept |
+//! | `/v1/events/follow?since=N` | server-sent events: `hello` with `{"startedUnixMs": s}` first; `record` (id `s-number`) for those and all that come; `missed` with their count for those that are forgotten; `status` whenever the state may be another, four times a second at most |
 //! | `/v1/history` | `{"unixMs": now, "samples": […]}`: each holds until the next |
+//!
+//! Another daemon counts from 1 again, and has another `s`: who compares it misses nothing of a daemon that was started anew.
 //!
 //! Invariants: nobody who follows holds up the daemon or the others: who is slow misses records, and is told how many; there are no
 //! more than [`MOST_FOLLOWERS`].
@@ -68,12 +70,25 @@ pub(super) async fn follow(
         let text = format!("{MOST_FOLLOWERS} follow already\n");
         return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     };
-    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse::<u64>().ok());
-    let since = last.map(|last| last.saturating_add(1)).or(query.since);
+    let started = state.observer.since(u64::MAX).started_unix_ms;
+    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
+    let since = last.and_then(|id| after(id, started)).or(query.since);
     let (sender, receiver) = mpsc::channel(IN_FLIGHT);
     tokio::spawn(feed(state.observer, since, sender, place));
     let sse = Sse::new(ReceiverStream::new(receiver)).keep_alive(KeepAlive::new().interval(ALIVE));
     sse.into_response()
+}
+
+/// An event's id: whose, and its number.
+fn id(started: i64, seq: u64) -> String {
+    format!("{started}-{seq}")
+}
+
+/// Where to go on behind the event with this id: at the first record, if an earlier daemon gave it.
+fn after(id: &str, started: i64) -> Option<u64> {
+    let (whose, seq) = id.rsplit_once('-')?;
+    let (whose, seq) = (whose.parse::<i64>().ok()?, seq.parse::<u64>().ok()?);
+    Some(if whose == started { seq.saturating_add(1) } else { 0 })
 }
 
 /// One of the places of those who follow.
@@ -97,17 +112,21 @@ type Sender = mpsc::Sender<Result<Event, Infallible>>;
 /// Until the other end is gone.
 async fn feed(observer: Observer, since: Option<u64>, sender: Sender, _place: Place) {
     let mut changed = observer.changed();
-    let newest = observer.since(u64::MAX).next;
+    let Records { next: newest, started_unix_ms: started, .. } = observer.since(u64::MAX);
+    let hello = Event::default().event("hello").data(json!({ "startedUnixMs": started }).to_string());
+    if sender.send(Ok(hello)).await.is_err() {
+        return;
+    }
     // A number that was not given yet is of an earlier daemon.
     let mut next = since.map_or(newest, |since| if since > newest { 0 } else { since });
     loop {
         changed.mark_unchanged();
-        let Records { records, missed, next: following } = observer.since(next);
+        let Records { records, missed, next: following, .. } = observer.since(next);
         next = following;
         let missed = (missed > 0).then(|| Event::default().event("missed").data(missed.to_string()));
         let told = records
             .iter()
-            .filter_map(|record| Event::default().event("record").id(record.seq.to_string()).json_data(record).ok());
+            .filter_map(|record| Event::default().event("record").id(id(started, record.seq)).json_data(record).ok());
         for event in missed.into_iter().chain(told).chain([Event::default().event("status").data("{}")]) {
             if sender.send(Ok(event)).await.is_err() {
                 return;
@@ -118,5 +137,18 @@ async fn feed(observer: Observer, since: Option<u64>, sender: Sender, _place: Pl
             changed = changed.changed() => if changed.is_err() { return },
             () = sender.closed() => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_comes_again_goes_on_behind_his_last_event_and_at_the_first_record_of_another_daemon() {
+        assert_eq!(after(&id(1_700, 12), 1_700), Some(13));
+        assert_eq!(after(&id(1_699, 12), 1_700), Some(0));
+        assert_eq!(after(&id(-5, 1), -5), Some(2));
+        assert_eq!(["12", "", "x-1", "1-x"].map(|id| after(id, 1_700)), [None; 4]);
     }
 }
