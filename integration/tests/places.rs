@@ -230,6 +230,9 @@ fn in_imds_only_mode_pods_are_served_and_followed_without_a_single_call_to_ec2()
     for pod in first.iter().chain(&second) {
         pod.reached_from(&n1.netns).expect("a pod that answers");
     }
+    // Nobody misses EC2 where it may not be asked.
+    let strict = || n1.ask(&["check", "--strict"]).map(drop).map_err(|error| error.to_string());
+    eventually("a strict check", Duration::from_secs(40), strict).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(topology.emulator.with_model(|vpc, _| vpc.calls().len()), 0);
 }
 

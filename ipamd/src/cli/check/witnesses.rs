@@ -117,7 +117,7 @@ async fn remote(config: &Config, journal: &Snapshot) -> Remote {
 
 async fn ec2(config: &Config, facts: &InstanceFacts) -> Word<Vec<EniView>> {
     if config.provisioning == Provisioning::ImdsOnly {
-        return Word::Silent("EC2 may not be asked (ENABLE_IMDS_ONLY_MODE)".to_owned());
+        return Word::Unwanted("EC2 may not be asked (ENABLE_IMDS_ONLY_MODE)".to_owned());
     }
     let ec2 = match Ec2::connect(&ec2_settings(config), &facts.region).await {
         Ok(ec2) => ec2,
@@ -185,4 +185,30 @@ fn prefixes(journal: &Snapshot, eni_id: &EniId) -> Vec<Ipv4Net> {
 
 fn commands(plan: &Plan, node: &NodeState) -> Vec<String> {
     plan.ops.iter().map(|op| inspect::named(op, node).to_string()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_ec2_may_not_be_asked_nobody_misses_it() {
+        let config = Config { provisioning: Provisioning::ImdsOnly, ..Config::default() };
+        let facts = InstanceFacts {
+            instance_id: "i-1".into(),
+            instance_type: "m5.large".to_owned(),
+            availability_zone: "us-east-1a".to_owned(),
+            region: "us-east-1".to_owned(),
+            vpc_id: "vpc-1".into(),
+            vpc_cidrs: Vec::new(),
+            primary_eni_id: "eni-1".into(),
+            primary_mac: ipamd_core::ids::MacAddr([2, 0, 0, 0, 0, 1]),
+            primary_address: [10, 0, 1, 1].into(),
+            subnet_id: "subnet-1".into(),
+            subnet_cidr: Ipv4Net::default(),
+            security_group_ids: Vec::new(),
+        };
+        let word = wait(ec2(&config, &facts)).unwrap();
+        assert!(matches!(&word, Word::Unwanted(why) if why.contains("ENABLE_IMDS_ONLY_MODE")), "{word:?}");
+    }
 }

@@ -265,7 +265,7 @@ const DIFFERENCES: &[(&str, &str, Weight, Change)] = &[
     }),
     // Where EC2 is never asked metadata is what counts.
     ("address-not-assigned", "10.0.1.21", Weight::Mismatch, |views| {
-        (views.ec2, views.is_imds_authority) = (Word::Silent("ENABLE_IMDS_ONLY_MODE".to_owned()), true);
+        (views.ec2, views.is_imds_authority) = (Word::Unwanted("ENABLE_IMDS_ONLY_MODE".to_owned()), true);
         said(&mut views.imds)[1].secondary_addresses.retain(|address| *address != ip(21));
     }),
     ("address-not-assigned", "10.0.1.21", Weight::Lag, |views| {
