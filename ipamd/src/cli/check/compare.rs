@@ -4,9 +4,9 @@
 //! | witnesses | compared | no difference while |
 //! |---|---|---|
 //! | journal, kernel | each pod's host veth, alias, route, rules, neighbour; objects and veths that nobody has; ENIs' links and set-up, the node's | the ADD is younger than 2 s; the ENI is not in service |
-//! | journal, EC2 | attached ENIs; their addresses and prefixes, one by one | the ENI is on its way, addresses are being assigned to it or given back |
+//! | journal, EC2 | attached ENIs; their addresses and prefixes, one by one | the ENI is on its way, addresses are being assigned to it or given back; of ENIs that nobody knows, while no daemon runs: which are left alone is in no file |
 //! | EC2, IMDS | ENIs, addresses, prefixes | - (it lags: told, no mismatch) |
-//! | journal, runtime | each pod's sandbox is ready | the ADD is younger than 2 s |
+//! | journal, runtime | each pod's sandbox is ready | the ADD is younger than 60 s: it is ready after its containers' set-up only |
 //! | journal, kernel | an address has one owner | - |
 //!
 //! What must be in the kernel is not said here but by `datapath::plan`: what a repair would write is what differs. Whatever else is under
@@ -35,6 +35,9 @@ use crate::cli::pods::container;
 
 /// An ADD has plumbed its pod by then, or is undone; as the daemon's own repair has it.
 const YOUNG_NANOS: i64 = 2_000_000_000;
+
+/// A sandbox is ready by then: only after its ADD, other plugins of the list and what else the runtime does.
+const STARTED_NANOS: i64 = 60_000_000_000;
 
 /// What a witness says.
 #[derive(Clone, Debug)]
@@ -80,6 +83,8 @@ pub(super) struct Views {
     pub(super) journal: Snapshot,
     /// Where the journal is from.
     pub(super) source: &'static str,
+    /// Whether it knows of the ENIs that are left alone: files do not.
+    pub(super) knows_others: bool,
     pub(super) kernel: Word<KernelWord>,
     pub(super) ec2: Word<Vec<EniView>>,
     pub(super) imds: Word<Vec<EniView>>,
@@ -96,6 +101,10 @@ pub(super) struct Views {
 impl Views {
     fn is_young(&self, pod: &PodSnapshot) -> bool {
         self.unix_nanos - pod.allocated_unix_nanos < YOUNG_NANOS
+    }
+
+    fn may_be_starting(&self, pod: &PodSnapshot) -> bool {
+        self.unix_nanos - pod.allocated_unix_nanos < STARTED_NANOS
     }
 }
 
@@ -208,7 +217,8 @@ fn duplicates(views: &Views) -> Vec<Difference> {
 }
 
 fn sandboxes(views: &Views, ready: &BTreeSet<String>) -> Vec<Difference> {
-    let gone = views.journal.pods.iter().filter(|pod| !views.is_young(pod) && !ready.contains(container(&pod.key)));
+    let started = views.journal.pods.iter().filter(|pod| !views.may_be_starting(pod));
+    let gone = started.filter(|pod| !ready.contains(container(&pod.key)));
     let difference = |pod: &PodSnapshot| {
         Difference::new("sandbox-gone", object(pod), Weight::Mismatch)
             .word("journal", format!("it is of sandbox {}", container(&pod.key)))

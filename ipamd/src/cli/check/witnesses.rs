@@ -32,12 +32,16 @@ use crate::telemetry::chain;
 /// A runtime answers from memory.
 const RUNTIME_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Where no daemon says it. Which ENIs are left alone the daemon finds out of EC2, anew at each start.
+const OF_FILES: &str = "files of the journal, for no daemon runs (ENIs that it does not know are not looked for: which are \
+                        left alone is in no file)";
+
 /// Asks everybody, the journal first.
 ///
 /// # Errors
 /// There is no journal: neither a daemon nor its files.
 pub(super) fn ask(config: &Config, asked: &Asked) -> Result<Views, String> {
-    let (journal, source) = journal(config, asked)?;
+    let (journal, knows_others) = journal(config, asked)?;
     let remote = wait(remote(config, &journal))?;
     let facts = journal.instance.clone().or(remote.facts);
     let config = facts.as_ref().map_or_else(|| config.clone(), |facts| plan_host::effective(config, facts));
@@ -53,15 +57,17 @@ pub(super) fn ask(config: &Config, asked: &Asked) -> Result<Views, String> {
         runtime: runtime(&config),
         unix_nanos: clock::now().unix_nanos,
         journal,
-        source,
+        source: if knows_others { "the daemon" } else { OF_FILES },
+        knows_others,
     })
 }
 
-fn journal(config: &Config, asked: &Asked) -> Result<(Snapshot, &'static str), String> {
+/// And whether it knows of the ENIs that are left alone.
+fn journal(config: &Config, asked: &Asked) -> Result<(Snapshot, bool), String> {
     match Daemon::of(config, asked.address.as_ref()).status() {
-        Ok(snapshot) => Ok((snapshot, "the daemon")),
+        Ok(snapshot) => Ok((snapshot, true)),
         Err(NoAnswer::NoDaemon(text)) if asked.address.is_none() => match from_files(config) {
-            Ok(snapshot) => Ok((snapshot, "files of the journal, for no daemon runs")),
+            Ok(snapshot) => Ok((snapshot, false)),
             Err(error) => Err(format!("{text}; and of its journal: {error}")),
         },
         Err(error) => Err(error.into()),

@@ -48,10 +48,10 @@ fn missing_enis(views: &Views, (witness, attached, weight): Attached<'_>) -> Vec
     gone.map(difference).collect()
 }
 
-/// Attached ENIs that the journal does not know, while none is on its way.
+/// Attached ENIs that the journal does not know, while none is on its way. Not where it cannot tell which are left alone.
 fn unknown_enis(views: &Views, (witness, attached, weight): Attached<'_>) -> Vec<Difference> {
     let journal = &views.journal;
-    if !journal.enis.iter().all(is_served) {
+    if !views.knows_others || !journal.enis.iter().all(is_served) {
         return Vec::new();
     }
     let of_ours = |id: &EniId| journal.enis.iter().any(|eni| eni.eni_id.as_ref() == Some(id));

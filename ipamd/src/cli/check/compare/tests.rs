@@ -157,6 +157,7 @@ fn views() -> Views {
     let enis = vec![view(PRIMARY, 0, 1, &[11, 12]), view(SECOND, 1, 2, &[21, 22])];
     let plans = vec![PlanWord { eni_id: None, missing: Ok(Vec::new()) }];
     Views {
+        knows_others: true,
         journal,
         source: "a test",
         kernel: Word::Said(KernelWord { node, plans }),
@@ -323,6 +324,14 @@ fn an_address_on_another_eni_is_told_with_that() {
 
 /// What is under way is no difference.
 const EXPLAINED: &[(&str, Change)] = &[
+    ("a sandbox is ready only some time after its ADD", |views| {
+        views.journal.pods[1].allocated_unix_nanos = NOW - 30_000_000_000;
+        said(&mut views.runtime).remove("two");
+    }),
+    ("files do not say which ENIs are left alone", |views| {
+        views.knows_others = false;
+        both(views, |enis| enis.push(view("eni-9", 2, 9, &[91])));
+    }),
     ("an ADD younger than 2 s has no veth yet, nor a sandbox", |views| {
         views
             .journal
