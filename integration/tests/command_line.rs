@@ -246,8 +246,11 @@ fn a_check_without_ec2_says_so_and_is_only_strict_when_asked() {
     let nowhere = [("AWS_ENDPOINT_URL_EC2", "http://127.0.0.1:9")];
     let (code, text, errors) = said(n1, &["check"], &nowhere);
     assert!(code == 0 && text.contains("EC2      not compared: "), "{code}: {text}{errors}");
+    assert!(text.contains("nothing differs among what was compared"), "{text}");
     let (code, text, errors) = said(n1, &["check", "--strict"], &nowhere);
     assert!(code == 1 && errors.contains("could not be compared"), "{code}: {text}{errors}");
+    let (_, text, _) = said(n1, &["check", "--strict", "-o", "json"], &nowhere);
+    assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["isConsistent"], false, "{text}");
 }
 
 #[test]

@@ -424,12 +424,22 @@ impl Node {
     }
 
     /// `ipamd check`, until it finds nothing: journal, kernel, EC2, metadata and, where it may be asked, the runtime agree. Asks EC2 for
-    /// a description each time.
+    /// a description each time. Kernel, EC2 and metadata must have been compared, but for EC2 where the settings forbid to ask it.
     ///
     /// # Errors
-    /// They do not for [`AGREED`]: what it said last, a line for each difference.
+    /// They do not for [`AGREED`]: what it said last, with each difference.
     pub fn check(&self) -> Result<(), NotYet> {
-        let agree = || self.ask(&["check"]).map(drop).map_err(|error| error.to_string());
+        let agree = || {
+            let text = self.ask(&["check", "-o", "json"]).map_err(|error| error.to_string())?;
+            let answer: Value = serde_json::from_str(&text).map_err(|error| format!("{error}: {text}"))?;
+            let witnesses = answer["witnesses"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let is_heard = |name: &&str| {
+                let found = witnesses.iter().find(|found| found["witness"] == **name);
+                found.is_some_and(|found| found["isCompared"] == true || found["isUnwanted"] == true)
+            };
+            let is_consistent = answer["isConsistent"] == true && ["kernel", "EC2", "IMDS"].iter().all(is_heard);
+            if is_consistent { Ok(()) } else { Err(text) }
+        };
         eventually("journal, kernel, EC2 and metadata agree", AGREED, agree)
     }
 

@@ -12,7 +12,8 @@
 //! | `witnesses` | asks daemon or journal files, kernel, EC2, metadata, runtime |
 //! | `compare` | says what differs; knows what is under way and so no difference |
 //!
-//! Invariant: a witness that was not asked or did not answer is named, never taken for one that agrees.
+//! Invariant: a witness that was not asked or did not answer is named, never taken for one that agrees: neither at the second look, nor
+//! when there is none besides the journal.
 
 #![expect(clippy::disallowed_methods, reason = "waits between two looks")]
 
@@ -31,6 +32,9 @@ use super::ask::Asked;
 use super::terminal::{Screen, Style};
 use super::{pretty, print};
 use compare::{Difference, Views, Weight, Word};
+
+/// The witness that all others are compared with.
+const JOURNAL: &str = "journal";
 
 /// Between two looks: an ADD's young time, and more than a call to EC2 takes.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -52,7 +56,6 @@ struct Heard {
     is_compared: bool,
     says: String,
     /// It was not to be asked, by the settings: nobody misses it.
-    #[serde(skip)]
     is_unwanted: bool,
 }
 
@@ -62,24 +65,32 @@ struct Heard {
 /// How many things differ; or standard output is closed.
 pub fn run(config: &Config, question: &Question, screen: &Screen, out: &mut dyn Write) -> Result<(), String> {
     let (heard, differences) = examine(config, &question.asked)?;
-    let counts = |difference: &&Difference| question.is_strict || difference.weight == Weight::Mismatch;
-    let wrong = differences.iter().filter(counts).count();
-    let silent = heard.iter().filter(|heard| !heard.is_compared && !heard.is_unwanted).count();
+    let verdict = verdict(&heard, &differences, question.is_strict);
     let text = if question.asked.json {
-        pretty(&json!({ "isConsistent": wrong == 0, "witnesses": heard, "differences": differences }))?
+        pretty(&json!({ "isConsistent": verdict.is_ok(), "witnesses": heard, "differences": differences }))?
     } else {
         render(&heard, &differences, screen)
     };
     print(out, &text)?;
-    match (wrong, if question.is_strict { silent } else { 0 }) {
-        (0, 0) => Ok(()),
+    verdict
+}
+
+/// Whether all is well as far as it counts; else why not.
+fn verdict(heard: &[Heard], differences: &[Difference], is_strict: bool) -> Result<(), String> {
+    let counts = |difference: &&Difference| is_strict || difference.weight == Weight::Mismatch;
+    let wrong = differences.iter().filter(counts).count();
+    let silent = heard.iter().filter(|heard| !heard.is_compared && !heard.is_unwanted).count();
+    let is_one_compared = heard.iter().any(|heard| heard.is_compared && heard.witness != JOURNAL);
+    match (wrong, if is_strict { silent } else { 0 }) {
+        (0, 0) if is_one_compared => Ok(()),
+        (0, 0) => Err("nothing was compared: there is none besides the journal who says anything".to_owned()),
         (0, silent) => Err(format!("{silent} of the witnesses could not be compared (--strict)")),
         (1, _) => Err("1 thing differs".to_owned()),
         (wrong, _) => Err(format!("{wrong} things differ")),
     }
 }
 
-/// What was heard, and what differs at both of two looks.
+/// What was heard, and what differs at both of two looks; or at the first, where a witness of it says nothing at the second.
 fn examine(config: &Config, asked: &Asked) -> Result<(Vec<Heard>, Vec<Difference>), String> {
     let views = witnesses::ask(config, asked)?;
     let first = compare::differences(&views);
@@ -88,9 +99,18 @@ fn examine(config: &Config, asked: &Asked) -> Result<(Vec<Heard>, Vec<Difference
     }
     std::thread::sleep(PAUSE);
     let views = witnesses::ask(config, asked)?;
-    let known: BTreeMap<_, _> = first.iter().map(|difference| (difference.identity(), ())).collect();
-    let both = compare::differences(&views).into_iter().filter(|difference| known.contains_key(&difference.identity()));
-    Ok((heard(&views), both.collect()))
+    let heard = heard(&views);
+    let both = lasting(first, compare::differences(&views), &heard);
+    Ok((heard, both))
+}
+
+fn lasting(first: Vec<Difference>, second: Vec<Difference>, heard: &[Heard]) -> Vec<Difference> {
+    let silent: Vec<_> = heard.iter().filter(|heard| !heard.is_compared).map(|heard| heard.witness).collect();
+    let mut second: BTreeMap<_, _> = second.into_iter().map(|difference| (difference.identity(), difference)).collect();
+    let lasts = |difference: Difference| {
+        if difference.is_by(&silent) { Some(difference) } else { second.remove(&difference.identity()) }
+    };
+    first.into_iter().filter_map(lasts).collect()
 }
 
 fn heard(views: &Views) -> Vec<Heard> {
@@ -103,7 +123,7 @@ fn heard(views: &Views) -> Vec<Heard> {
         snapshot.addresses.len()
     );
     vec![
-        Heard { witness: "journal", is_compared: true, says: journal, is_unwanted: false },
+        Heard { witness: JOURNAL, is_compared: true, says: journal, is_unwanted: false },
         of("kernel", &views.kernel, |kernel| format!("{} links", kernel.node.links.len())),
         of("EC2", &views.ec2, |enis| format!("{} ENIs", enis.len())),
         of("IMDS", &views.imds, |enis| format!("{} ENIs", enis.len())),
@@ -139,7 +159,9 @@ fn render(heard: &[Heard], differences: &[Difference], screen: &Screen) -> Strin
         text += &screen.wrapped(&format!("{}  {difference}", screen.paint(style, word)), 9);
     }
     if differences.is_empty() {
-        text += &format!("{}\n", screen.paint(Style::Good, "nothing differs"));
+        let is_all = heard.iter().all(|heard| heard.is_compared);
+        let verdict = if is_all { "nothing differs" } else { "nothing differs among what was compared" };
+        text += &format!("{}\n", screen.paint(Style::Good, verdict));
     }
     text
 }
@@ -164,6 +186,43 @@ mod tests {
             "EC2      not compared: EC2 does not answer\nruntime  3\n\n\
              DIFFERS  10.0.0.1: journal says of eni-1; EC2 says of nobody; do: look\n"
         );
-        assert!(render(&heard, &[], &Screen::default()).ends_with("nothing differs\n"));
+        assert!(render(&heard, &[], &Screen::default()).ends_with("nothing differs among what was compared\n"));
+        assert!(render(&heard[1..], &[], &Screen::default()).ends_with("nothing differs\n"));
+    }
+
+    fn word(witness: &'static str, word: &Word<u32>) -> Heard {
+        of(witness, word, ToString::to_string)
+    }
+
+    #[test]
+    fn all_is_well_only_if_somebody_was_compared_and_strictly_only_if_all_were_that_may_be() {
+        let (silent, unwanted) = (|| Word::Silent("down".to_owned()), || Word::Unwanted("not set".to_owned()));
+        let journal = || word(JOURNAL, &Word::Said(1));
+        let ok = [journal(), word("IMDS", &Word::Said(1)), word("EC2", &unwanted())];
+        assert_eq!([false, true].map(|is_strict| verdict(&ok, &[], is_strict)), [Ok(()), Ok(())]);
+        let without_ec2 = [journal(), word("IMDS", &Word::Said(1)), word("EC2", &silent())];
+        assert_eq!(verdict(&without_ec2, &[], false), Ok(()));
+        assert!(verdict(&without_ec2, &[], true).unwrap_err().contains("--strict"));
+        let alone = [journal(), word("IMDS", &silent()), word("EC2", &unwanted())];
+        assert!(verdict(&alone, &[], false).unwrap_err().contains("nothing was compared"));
+        let lag = [Difference::new("imds-lags", "eni-1", Weight::Lag)];
+        assert_eq!(verdict(&ok, &lag, false), Ok(()));
+        assert_eq!(verdict(&ok, &lag, true).unwrap_err(), "1 thing differs");
+    }
+
+    #[test]
+    fn what_a_witness_said_at_the_first_look_stands_if_it_says_nothing_at_the_second() {
+        let by = |object: &str, witness| {
+            Difference::new("address-not-known", object, Weight::Mismatch).word(witness, "x").word(JOURNAL, "y")
+        };
+        let first = || vec![by("10.0.0.1", "EC2"), by("10.0.0.2", "kernel"), by("10.0.0.3", "kernel")];
+        let heard = |ec2| [word(JOURNAL, &Word::Said(1)), word("kernel", &Word::Said(1)), word("EC2", &ec2)];
+        let second = || vec![by("10.0.0.3", "kernel"), by("10.0.0.4", "kernel")];
+        let objects = |differences: Vec<Difference>| -> Vec<String> {
+            differences.into_iter().map(|difference| difference.object).collect()
+        };
+        let silent = heard(Word::Silent("throttled".to_owned()));
+        assert_eq!(objects(lasting(first(), second(), &silent)), ["10.0.0.1", "10.0.0.3"]);
+        assert_eq!(objects(lasting(first(), second(), &heard(Word::Said(1)))), ["10.0.0.3"]);
     }
 }

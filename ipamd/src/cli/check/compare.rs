@@ -147,6 +147,11 @@ impl Difference {
         Self { todo: todo.into(), ..self }
     }
 
+    /// Whether one of these is among those who say something of it.
+    pub(super) fn is_by(&self, witnesses: &[&str]) -> bool {
+        self.words.iter().any(|(witness, _)| witnesses.contains(witness))
+    }
+
     /// The same difference at another look has the same.
     pub(super) fn identity(&self) -> (&'static str, String) {
         (self.kind, self.object.clone())
