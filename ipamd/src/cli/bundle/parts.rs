@@ -162,14 +162,19 @@ fn files(config: &Config) -> Vec<Part> {
     parts
 }
 
-/// The end of a file.
+/// The end of a file, from a line's start on: of a secret whose name is cut off nobody would see that it is one.
 fn file(name: &str, path: &Path) -> Part {
     let read = || -> std::io::Result<String> {
         let mut file = fs::File::open(path)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(MOST_BYTES)))?;
+        let start = file.metadata()?.len().saturating_sub(MOST_BYTES);
+        file.seek(SeekFrom::Start(start))?;
         let mut bytes = Vec::new();
         file.take(MOST_BYTES).read_to_end(&mut bytes)?;
+        if start > 0 {
+            let end = bytes.iter().position(|byte| *byte == b'\n');
+            let end = end.ok_or_else(|| std::io::Error::other("its last line is too long: left out"))?;
+            bytes.drain(..=end);
+        }
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     };
     Part::new(name, read().map_err(|error| format!("{}: {error}", path.display())))
@@ -202,4 +207,23 @@ fn all_of(name: &str, folder: &Path) -> Vec<Part> {
         parts.push(Part::new(format!("{name}/…"), Err(format!("{left_out} more files are left out"))));
     }
     parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_long_file_the_end_is_read_from_a_line_s_start_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.log");
+        let most = usize::try_from(MOST_BYTES).unwrap();
+        let last = "the last line\n";
+        fs::write(&path, format!("password={}\n{last}", "p".repeat(most))).unwrap();
+        assert_eq!(file("x", &path).content.unwrap(), last);
+        fs::write(&path, "p".repeat(most + 1)).unwrap();
+        assert!(file("x", &path).content.unwrap_err().contains("too long"));
+        fs::write(&path, "p".repeat(most)).unwrap();
+        assert_eq!(file("x", &path).content.unwrap().len(), most);
+    }
 }
