@@ -124,8 +124,17 @@ fn check_leaks(topology: &Topology) {
     clean.unwrap();
     let journal: Value = serde_json::from_slice(&fs::read(n1.state_folder().join("ipam.json")).unwrap()).unwrap();
     assert_eq!(journal["allocations"], Value::Array(Vec::new()));
-    let files =
-        ["enid.json", "hostports", "ipam.json", "ipamd.lock", "ipamd.sock", "ready", "status.json", "tombstones"];
+    let files = [
+        "enid.json",
+        "hostports",
+        "enid.sock",
+        "ipam.json",
+        "ipamd.lock",
+        "ipamd.sock",
+        "ready",
+        "status.json",
+        "tombstones",
+    ];
     let found = names(&n1.state_folder());
     assert!(found.iter().all(|name| files.contains(&name.as_str())), "{found:?}");
     let same = eventually("EC2 and the daemon have the same addresses", Duration::from_secs(10), || {
