@@ -106,7 +106,7 @@ fn start_localstack(world: &World, guest: &Namespace) -> (Running, String) {
         environment: [
             ("ENID_LOCALSTACK", root.as_str()),
             ("PATH", "/usr/local/bin:/usr/bin:/bin"),
-            ("HOME", "/nonexistent"),
+            ("HOME", folder.to_str().unwrap()),
         ]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into(),

@@ -171,7 +171,7 @@ mod tests {
         let path = folder.path().join("x.tar");
         create(&path).unwrap();
         assert!(create(&path).unwrap_err().contains("--output"));
-        assert!(create(Path::new("/nonexistent/x.tar")).unwrap_err().contains("standard output"));
+        assert!(create(&folder.path().join("no/x.tar")).unwrap_err().contains("standard output"));
     }
 
     #[test]
