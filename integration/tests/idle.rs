@@ -16,7 +16,7 @@ use integration::topology::{READY, Topology, TopologySpec};
 const SETTLED: Duration = Duration::from_secs(110);
 
 /// Times a thread was woken in a minute, all threads together: two looks at the kernel, two at metadata, a few timers; each takes some.
-const WAKE_UPS: u64 = 45;
+const WAKE_UPS: u64 = 60;
 
 /// Lines of the log in a minute.
 const LINES: usize = 10;
