@@ -52,9 +52,9 @@ impl Inbox {
 
     /// Whether it was taken in: not after the driver's end.
     fn put(&self, input: Input) -> bool {
-        let is_in = self.0.send(input).is_ok();
+        // First: behind a loop that has already worked it off it would look like a call that nobody takes.
         self.1.called();
-        is_in
+        self.0.send(input).is_ok()
     }
 
     /// Hands over an event. After the driver's end nobody is interested any more.

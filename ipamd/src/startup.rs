@@ -33,7 +33,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::cli::Environment;
-use crate::driver::{Driver, Heartbeat};
+use crate::driver::Driver;
 use crate::edge::conflist::Conflist;
 use crate::edge::facts::{FactsEdge, ec2_settings};
 use crate::edge::flush::Flusher;
@@ -197,7 +197,6 @@ struct Edges {
     inbox: Inbox,
     facts: watch::Sender<Option<InstanceFacts>>,
     blocks: watch::Sender<NatBlocks>,
-    heartbeat: Arc<Heartbeat>,
     settings: Board,
     reporter: Reporter,
     kubernetes: kube::Status,
@@ -220,7 +219,6 @@ async fn serve_until_stopped(
     let edges = Edges {
         facts: watch::Sender::new(known_facts(&found)),
         blocks: watch::Sender::new(config.snat.blocks.clone()),
-        heartbeat: inbox.heartbeat(),
         inbox: inbox.clone(),
         settings: layering.board(),
         reporter,
@@ -244,7 +242,7 @@ async fn serve_until_stopped(
         tombstones: Tombstones::new(&folder),
         runner: runner(&config, &inbox, (host, flusher), ec2.subscribe()),
         ready: ReadyMarker::new(&folder, found.boot_id, serving),
-        heartbeat: edges.heartbeat.clone(),
+        heartbeat: inbox.heartbeat(),
         reporter: edges.reporter.clone(),
         observer: edges.observer.clone(),
         waiting: std::collections::HashMap::new(),
@@ -328,7 +326,6 @@ fn serve_plugin(config: &Config, listener: UnixListener, edges: &Edges) -> (watc
 fn serve_introspection(config: &Config, edges: &Edges) -> io::Result<()> {
     http::start(Introspection {
         inbox: edges.inbox.clone(),
-        heartbeat: edges.heartbeat.clone(),
         settings: edges.settings.clone(),
         kubernetes: edges.kubernetes.clone(),
         conflist: edges.conflist.subscribe(),

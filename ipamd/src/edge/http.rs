@@ -42,7 +42,6 @@ use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream};
 use tokio::sync::watch;
 
 use crate::clock;
-use crate::driver::Heartbeat;
 use crate::edge::kube::Status;
 use crate::edge::layers::Board;
 use crate::inbox::Inbox;
@@ -83,7 +82,6 @@ const PATHS: [&str; 13] = [
 #[derive(Clone, Debug)]
 pub(crate) struct Introspection {
     pub(crate) inbox: Inbox,
-    pub(crate) heartbeat: Arc<Heartbeat>,
     /// What settings have come to.
     pub(crate) settings: Board,
     pub(crate) kubernetes: Status,
@@ -291,7 +289,7 @@ async fn reasons() -> Json<Vec<&'static ReasonEntry>> {
 }
 
 async fn healthz(State(state): State<Introspection>) -> Response {
-    match state.heartbeat.lag(clock::boot()) {
+    match state.inbox.heartbeat().lag(clock::boot()) {
         (_, true) => "ok\n".into_response(),
         (lag, false) => {
             let text = format!("the driver's loop had to turn {} s ago\n", lag.as_secs());

@@ -55,7 +55,7 @@ pub(super) async fn metrics(State(state): State<Introspection>) -> Response {
 async fn page(state: &Introspection) -> Page {
     let mut page = Page::default();
     let (snapshot, exceeded) = tokio::join!(timeout(PATIENCE, super::snapshot(state)), timeout(PATIENCE, exceeded()));
-    let (lag, _) = state.heartbeat.lag(clock::boot());
+    let (lag, _) = state.inbox.heartbeat().lag(clock::boot());
     state.observer.metrics().write(lag, &mut page);
     let snapshot = snapshot.ok().and_then(Result::ok);
     page.count(&families::SNAPSHOT, &[], u64::from(snapshot.is_some()));
