@@ -24,3 +24,8 @@ pub(crate) fn now() -> Now {
     let unix = duration(clock_gettime(ClockId::Realtime));
     Now { boot: boot(), unix_nanos: i64::try_from(unix.as_nanos()).unwrap_or(i64::MAX) }
 }
+
+/// Whole milliseconds, for logs and figures.
+pub(crate) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

@@ -52,22 +52,18 @@ pub(crate) struct Heartbeat(AtomicU64);
 
 impl Default for Heartbeat {
     fn default() -> Self {
-        Self(AtomicU64::new(millis(clock::boot())))
+        Self(AtomicU64::new(clock::millis(clock::boot().0)))
     }
-}
-
-fn millis(at: BootTime) -> u64 {
-    u64::try_from(at.0.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Heartbeat {
     fn turns_by(&self, at: BootTime) {
-        self.0.store(millis(at), Ordering::SeqCst);
+        self.0.store(clock::millis(at.0), Ordering::SeqCst);
     }
 
     /// Something lies in the inbox: it has to turn now.
     pub(crate) fn called(&self) {
-        self.0.fetch_min(millis(clock::boot()), Ordering::SeqCst);
+        self.0.fetch_min(clock::millis(clock::boot().0), Ordering::SeqCst);
     }
 
     /// How far it is behind that, and whether that is healthy.
@@ -136,6 +132,11 @@ impl Driver {
             Input::Call { request, event, reply } => {
                 self.waiting.insert(request, (reply, clock::boot()));
                 self.feed(event);
+                // It waits, and nothing may have followed from that: who shows the state, or judges it, has to know all the same.
+                if self.waiting.contains_key(&request) {
+                    self.reporter.changed();
+                    self.show(true, false);
+                }
             }
             // Asked while the loop did not turn, by somebody who has gone on without.
             Input::Snapshot(answer) if answer.is_closed() => {}
@@ -289,8 +290,7 @@ impl Driver {
 
 fn log_notice(notice: &Notice) {
     let Notice { level, text, code } = notice;
-    let code = code.map(|code| code.to_string());
-    let code = code.as_deref();
+    let code = code.map(ReasonCode::name);
     match level {
         NoticeLevel::Debug => tracing::debug!(code, "{text}"),
         NoticeLevel::Info => tracing::info!(code, "{text}"),

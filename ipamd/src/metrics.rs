@@ -69,7 +69,7 @@ impl Metrics {
         let mut book = Book::default();
         let mut new = |family: &Family, values: &[&str]| book.add(family, values, 0.0);
         for code in ReasonCode::ALL {
-            new(&family::REASON, &[&code.to_string()]);
+            new(&family::REASON, &[code.name()]);
         }
         for action in EC2_ACTIONS {
             for outcome in OUTCOMES {
@@ -115,14 +115,13 @@ impl Metrics {
             Verb::Add(code) => (&family::ADD_DURATION, code),
             Verb::Del => (&family::DEL_DURATION, None),
         };
-        let code = code.map_or_else(|| "ok".to_owned(), |code| code.to_string());
-        self.book().observe(family, &[phase.name(), &code], took.as_secs_f64());
+        let code = code.map_or("ok", ReasonCode::name);
+        self.book().observe(family, &[phase.name(), code], took.as_secs_f64());
     }
 
     /// An ADD was refused.
     pub(crate) fn refused(&self, code: ReasonCode) {
-        let is_for_want = !matches!(code, ReasonCode::Superseded | ReasonCode::Stopping | ReasonCode::InvalidRequest);
-        if is_for_want {
+        if !matches!(code, ReasonCode::Superseded | ReasonCode::InvalidRequest) {
             self.book().increment(&family::R_NO_ADDRESS, &[]);
         }
         self.reason(code);
@@ -130,7 +129,7 @@ impl Metrics {
 
     /// A reason was given.
     pub(crate) fn reason(&self, code: ReasonCode) {
-        self.book().increment(&family::REASON, &[&code.to_string()]);
+        self.book().increment(&family::REASON, &[code.name()]);
     }
 
     /// The journal was written, or could not be.

@@ -62,7 +62,12 @@ pub(crate) struct Call<'a> {
 impl Call<'_> {
     fn entry(&self, level: NoticeLevel, kind: Kind, text: String) -> Entry {
         let pod = (!self.pod.name.is_empty()).then(|| self.pod.to_string());
-        Entry { pod, key: Some(self.key.to_owned()), took_ms: Some(millis(self.took)), ..Entry::new(level, kind, text) }
+        Entry {
+            pod,
+            key: Some(self.key.to_owned()),
+            took_ms: Some(clock::millis(self.took)),
+            ..Entry::new(level, kind, text)
+        }
     }
 }
 
@@ -83,10 +88,7 @@ impl Observer {
     pub(crate) fn added(&self, call: &Call<'_>, allocated: &Allocated) {
         self.metrics().call(Verb::Add(None), Phase::Total, call.took);
         let Allocated { address, eni_id, device_index, .. } = allocated;
-        let text = format!(
-            "{address} of {eni_id} (device {}): the address longest free, of the fullest ENI that is proven",
-            device_index.0
-        );
+        let text = format!("{address} of {eni_id} (device {})", device_index.0);
         let entry = call.entry(NoticeLevel::Info, Kind::Added, text);
         self.tell(Entry { address: Some(*address), eni_id: named(eni_id), ..entry });
     }
@@ -132,7 +134,7 @@ impl Observer {
     /// An action has ended.
     pub(crate) fn ended(&self, id: ActionId, outcome: &Outcome) {
         let Some(Running { name, is_ec2, eni_id, since }) = self.lock().running.remove(&id) else { return };
-        let took_ms = Some(millis(clock::boot().since(since)));
+        let took_ms = Some(clock::millis(clock::boot().since(since)));
         let of = eni_id.as_ref().map(|eni_id| format!(" of {eni_id}")).unwrap_or_default();
         let entry = match outcome {
             Outcome::Failed(failure) => {
@@ -193,10 +195,6 @@ impl Observer {
 /// The ENI, unless EC2 has not shown yet which it is.
 fn named(eni_id: &EniId) -> Option<EniId> {
     (!eni_id.0.is_empty()).then(|| eni_id.clone())
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -86,7 +86,10 @@ pub(crate) fn abort_on_panic() {
     std::panic::set_hook(Box::new(|info| {
         let thread = std::thread::current();
         let name = thread.name().unwrap_or("unnamed").to_owned();
-        tracing::error!(code = %ReasonCode::DaemonAborted, thread = name, panic = %info, "bug: ending the process");
+        tracing::error!(
+            target: coded::PANIC, code = %ReasonCode::DaemonAborted, thread = name, panic = %info,
+            "bug: ending the process"
+        );
         std::process::abort();
     }));
 }

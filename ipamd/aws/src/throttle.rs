@@ -46,7 +46,7 @@ impl Throttle {
     /// Waits for this action's turn. `Err`: the turn is further away than we wait here.
     pub(crate) async fn turn(&self, action: &'static str, priority: Priority) -> Result<(), Duration> {
         let turn = self.with(action, |bucket, now| bucket.reserve(priority, now));
-        if let Some(watcher) = self.watcher().filter(|_| turn.map_or(true, |wait| !wait.is_zero())) {
+        if let Some(watcher) = self.watcher().filter(|_| turn != Ok(Duration::ZERO)) {
             watcher.held_back(action, By::Bucket);
         }
         let wait = turn?;

@@ -34,6 +34,9 @@ const REFRESH: Duration = Duration::from_secs(30);
 /// How often metadata's ENIs are compared where someone else attaches them: a read of one's own host, no call to EC2.
 const WATCH: Duration = Duration::from_secs(10);
 
+/// Target of the one line here of which the core is not told: by this name the line tells itself (`telemetry::coded`).
+const CONNECT: &str = "ipamd::edge::facts::connect";
+
 /// How EC2 is asked, by the daemon and by every command.
 pub(crate) fn ec2_settings(config: &Config) -> Settings {
     Settings {
@@ -126,7 +129,7 @@ impl FactsEdge {
             }
             Err(error) => {
                 tracing::error!(
-                    code = %ReasonCode::Ec2Unavailable, error = %crate::telemetry::chain(&error),
+                    target: CONNECT, code = %ReasonCode::Ec2Unavailable, error = %crate::telemetry::chain(&error),
                     "EC2 cannot be reached at all"
                 )
             }

@@ -31,7 +31,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use axum::serve::Listener;
 use axum::{Json, Router};
 use ipamd_core::config::{Bind, ConfigSnapshot, NatBlocks};
@@ -60,23 +60,6 @@ const PAUSE: Duration = Duration::from_secs(5);
 
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: u32 = 128;
-
-/// What all paths are.
-const PATHS: [&str; 13] = [
-    "/v1/status",
-    "/v1/config",
-    "/v1/events",
-    "/v1/events/follow",
-    "/v1/history",
-    "/v1/reasons",
-    "/v1/enis",
-    "/v1/eni-configs",
-    "/v1/networkutils-env-settings",
-    "/v1/ipamd-env-settings",
-    "/healthz",
-    "/readyz",
-    "/metrics",
-];
 
 /// What the handlers see.
 #[derive(Clone, Debug)]
@@ -147,10 +130,7 @@ async fn serve_at(bind: Bind, router: Router) -> io::Result<()> {
             let router = router.layer(middleware::from_fn(by_address));
             axum::serve(Bounded::new(listen(address)?), router).await
         }
-        Bind::Unix(path) => {
-            let listener = ipam_api::server::bind(&path).await.map_err(io::Error::other)?;
-            axum::serve(Bounded::new(listener), router).await
-        }
+        Bind::Unix(path) => axum::serve(Bounded::new(listen_on(&path).await?), router).await,
     }
 }
 
@@ -183,10 +163,13 @@ fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
+/// A socket of mode 0600; one that nobody listens on is replaced.
+async fn listen_on(path: &Path) -> io::Result<UnixListener> {
+    ipam_api::server::bind(path).await.map_err(|error| io::Error::other(crate::telemetry::chain(&error)))
+}
+
 async fn serve_control(path: PathBuf, router: Router) -> io::Result<()> {
-    let listener =
-        ipam_api::server::bind(&path).await.map_err(|error| io::Error::other(crate::telemetry::chain(&error)))?;
-    axum::serve(Bounded::new(OfRoot(listener)), router).await
+    axum::serve(Bounded::new(OfRoot(listen_on(&path).await?)), router).await
 }
 
 /// Connections of root and of the daemon's own user; others are closed unread.
@@ -215,23 +198,28 @@ impl Listener for OfRoot {
     }
 }
 
+/// All paths, in the order in which they are listed.
+fn routes() -> [(&'static str, MethodRouter<Introspection>); 13] {
+    [
+        ("/v1/status", get(status)),
+        ("/v1/config", get(config)),
+        ("/v1/events", get(events::events)),
+        ("/v1/events/follow", get(events::follow)),
+        ("/v1/history", get(events::history)),
+        ("/v1/reasons", get(reasons)),
+        ("/v1/enis", get(reference::enis)),
+        ("/v1/eni-configs", get(reference::eni_configs)),
+        ("/v1/networkutils-env-settings", get(reference::network_settings)),
+        ("/v1/ipamd-env-settings", get(reference::pool_settings)),
+        ("/healthz", get(healthz)),
+        ("/readyz", get(readyz)),
+        ("/metrics", get(metrics::metrics)),
+    ]
+}
+
 fn router(state: Introspection) -> Router {
-    Router::new()
-        .route("/v1/status", get(status))
-        .route("/v1/config", get(config))
-        .route("/v1/events", get(events::events))
-        .route("/v1/events/follow", get(events::follow))
-        .route("/v1/history", get(events::history))
-        .route("/v1/reasons", get(reasons))
-        .route("/v1/enis", get(reference::enis))
-        .route("/v1/eni-configs", get(reference::eni_configs))
-        .route("/v1/networkutils-env-settings", get(reference::network_settings))
-        .route("/v1/ipamd-env-settings", get(reference::pool_settings))
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics::metrics))
-        .fallback(others)
-        .with_state(state)
+    let all = routes().into_iter().fold(Router::new(), |router, (path, answer)| router.route(path, answer));
+    all.fallback(others).with_state(state)
 }
 
 fn only_metrics(state: Introspection) -> Router {
@@ -262,7 +250,7 @@ async fn others(State(state): State<Introspection>, headers: HeaderMap, request:
     if state.config.page && request.uri().path() == "/" && accepts.contains("text/html") {
         return page::page();
     }
-    let list: Json<Value> = Json(json!({ "AvailableCommands": PATHS }));
+    let list: Json<Value> = Json(json!({ "AvailableCommands": routes().map(|(path, _)| path) }));
     list.into_response()
 }
 

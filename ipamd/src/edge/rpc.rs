@@ -125,7 +125,7 @@ impl Backend {
     /// Says so to everybody by the same code: the log, those who watch, the API server, the plugin.
     fn refuse(&self, call: &observer::Call<'_>, refusal: &Refusal) -> Response<AddNetworkReply> {
         let observer::Call { key, pod, took } = call;
-        let waited_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let waited_ms = clock::millis(*took);
         tracing::warn!(key, %pod, code = %refusal.code, waited_ms, "refused: {}", refusal.cause);
         self.reporter.refused(pod, refusal);
         self.observer.refused(call, refusal);
@@ -194,7 +194,7 @@ impl CniBackend for Backend {
         };
         let reply = self.ask(request, event).await?;
         let took = clock::boot().since(started);
-        let waited_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let waited_ms = clock::millis(took);
         let call = observer::Call { key: &text, pod: &pod, took };
         match reply {
             Reply::Add { result: Ok(allocated), .. } => {

@@ -137,7 +137,7 @@ async fn ask_imds(imds: &Imds, kind: &ActionKind, read_at: ipamd_core::BootTime)
 
 /// One line at the end of every action; failures are the core's to judge, so they are no warnings here.
 pub(crate) fn log_end(id: ActionId, outcome: &Outcome, started: ipamd_core::BootTime) {
-    let took_ms = u64::try_from(clock::boot().since(started).as_millis()).unwrap_or(u64::MAX);
+    let took_ms = clock::millis(clock::boot().since(started));
     match outcome {
         Outcome::Failed(failure) => {
             tracing::debug!(action = id.0, took_ms, class = ?failure.class, error = %failure.message, "action failed");

@@ -14,7 +14,7 @@ use crate::reason::{NoticeLevel, ReasonCode};
 use super::Turn;
 
 /// Per cent from which on, and below which, something is said.
-const FILLING: u64 = 80;
+pub(crate) const FILLING: u64 = 80;
 const FINE: u64 = 70;
 /// From one word about losses to the next.
 const QUIET: Duration = Duration::from_mins(10);

@@ -7,10 +7,12 @@
 use std::collections::BTreeMap;
 
 use super::families::{Family, Kind};
-use super::page::{self, Page};
+use super::page::{self, Page, Value};
+use crate::reason::ReasonCode;
 
-/// Most series of one family. The largest that the daemon makes itself, ADDs by phase and code, stays well below.
+/// Most series of one family. The largest that the daemon makes itself, reasons, has one a code.
 pub const MOST_SERIES: usize = 200;
+const _: () = assert!(ReasonCode::ALL.len() < MOST_SERIES);
 
 /// The value of every label of what is too much.
 const OTHER: &str = "other";
@@ -52,15 +54,9 @@ impl Histogram {
     }
 }
 
-#[derive(Clone, Debug)]
-enum Series {
-    Counter(f64),
-    Sizes(Histogram),
-}
-
 /// Everything that was counted.
 #[derive(Clone, Debug, Default)]
-pub struct Book(BTreeMap<&'static str, (Family, BTreeMap<String, Series>)>);
+pub struct Book(BTreeMap<&'static str, (Family, BTreeMap<String, Value>)>);
 
 impl Book {
     /// Counts one.
@@ -70,7 +66,7 @@ impl Book {
 
     /// Counts so many; 0 makes the series, so that its first growth is seen as such.
     pub fn add(&mut self, family: &Family, values: &[&str], count: f64) {
-        if let Series::Counter(sum) = self.series(family, values, || Series::Counter(0.0)) {
+        if let Value::Number(sum) = self.series(family, values, || Value::Number(0.0)) {
             *sum += count;
         }
     }
@@ -78,12 +74,13 @@ impl Book {
     /// Takes a size.
     pub fn observe(&mut self, family: &Family, values: &[&str], size: f64) {
         let kind = family.kind;
-        if let Series::Sizes(histogram) = self.series(family, values, || Series::Sizes(Histogram::of(kind))) {
+        if let Value::Distribution(histogram) = self.series(family, values, || Value::Distribution(Histogram::of(kind)))
+        {
             histogram.observe(kind, size);
         }
     }
 
-    fn series(&mut self, family: &Family, values: &[&str], new: impl FnOnce() -> Series) -> &mut Series {
+    fn series(&mut self, family: &Family, values: &[&str], new: impl FnOnce() -> Value) -> &mut Value {
         let (_, series) = self.0.entry(family.name).or_insert_with(|| (*family, BTreeMap::new()));
         let mut labels = page::labels(family, values);
         if series.len() + 1 >= MOST_SERIES && !series.contains_key(&labels) {
@@ -96,10 +93,7 @@ impl Book {
     pub fn write(&self, page: &mut Page) {
         for (family, series) in self.0.values() {
             for (labels, value) in series {
-                match value {
-                    Series::Counter(sum) => page.number(family, labels.clone(), *sum),
-                    Series::Sizes(histogram) => page.distribution(family, labels.clone(), histogram.clone()),
-                }
+                page.put(family, labels.clone(), value.clone());
             }
         }
     }

@@ -98,7 +98,7 @@ families! {
     ADD_DURATION = Kind::Histogram(OF_ADD), "ipamd_add_duration_seconds" ["phase", "code"]
         "ADDs by phase (address: until one was found or refused; journal: writing it down; total) and end: ok, or the reason of the refusal.";
     DEL_DURATION = Kind::Histogram(OF_ADD), "ipamd_del_duration_seconds" ["phase", "code"]
-        "DELs, as ADDs.";
+        "DELs by phase, as ADDs; code is always ok: a DEL is not refused.";
     ADD_WAITING = Kind::Gauge, "ipamd_add_waiting" []
         "ADDs that wait for an address.";
     ADD_OLDEST_WAIT = Kind::Gauge, "ipamd_add_oldest_wait_seconds" []
@@ -186,7 +186,7 @@ families! {
     R_DEL = Kind::Counter, "awscni_del_ip_req_count" ["reason"]
         "DELs asked for: PodDeleted, SetupNSFailed, other.";
     R_NO_ADDRESS = Kind::Counter, "awscni_no_available_ip_addresses" []
-        "ADDs that were refused.";
+        "ADDs that were refused for want of an address.";
     R_LATENCY = Kind::Summary, "awscni_aws_api_latency_ms" ["api", "error", "status"]
         "How long calls to EC2 took, in milliseconds; status is HTTP's, empty without an answer.";
     R_API_ERRORS = Kind::Counter, "awscni_aws_api_error_count" ["api", "error"]

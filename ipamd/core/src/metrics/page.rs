@@ -15,7 +15,7 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// What a series has.
 #[derive(Clone, Debug, PartialEq)]
-enum Value {
+pub(super) enum Value {
     Number(f64),
     Distribution(Histogram),
 }
@@ -35,15 +35,7 @@ impl Page {
         self.set(family, values, value as f64);
     }
 
-    pub(super) fn number(&mut self, family: &Family, labels: String, value: f64) {
-        self.put(family, labels, Value::Number(value));
-    }
-
-    pub(super) fn distribution(&mut self, family: &Family, labels: String, value: Histogram) {
-        self.put(family, labels, Value::Distribution(value));
-    }
-
-    fn put(&mut self, family: &Family, labels: String, value: Value) {
+    pub(super) fn put(&mut self, family: &Family, labels: String, value: Value) {
         self.0.entry(family.name).or_insert_with(|| (*family, BTreeMap::new())).1.insert(labels, value);
     }
 

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::core::tracked::FILLING;
 use crate::event::{Exceeded, FailureClass};
 use crate::ids::MacAddr;
 use crate::lifecycle::LATE_AFTER;
@@ -22,9 +23,6 @@ const OF_ADDRESS: [&str; 6] = ["used", "free", "cooling", "held", "leaving", "co
 const PASSING: [&str; 6] = ["Requested", "Attaching", "Configuring", "Draining", "Detaching", "Deleting"];
 const READY: &str = "Ready";
 
-/// Per cent of the table of connections from which on it counts as filling; as `core::tracked`.
-const FILLING: u64 = 80;
-
 /// Puts all of it on the page. `also`: reasons that hold and are not the core's to know.
 pub fn write(snapshot: &Snapshot, also: &[ReasonCode], page: &mut Page) {
     pool(snapshot, page);
@@ -35,7 +33,7 @@ pub fn write(snapshot: &Snapshot, also: &[ReasonCode], page: &mut Page) {
     let active = active(snapshot);
     let holds = |code: &ReasonCode| active.contains(code) || also.contains(code);
     for code in ReasonCode::ALL {
-        page.count(&family::REASON_ACTIVE, &[&code.to_string()], u64::from(holds(code)));
+        page.count(&family::REASON_ACTIVE, &[code.name()], u64::from(holds(code)));
     }
     page.count(&family::ADD_POSSIBLE, &[], u64::from(snapshot.supply.code.is_none()));
     page.count(&family::SERVING, &[], u64::from(snapshot.serving));
@@ -50,7 +48,6 @@ pub fn active(snapshot: &Snapshot) -> BTreeSet<ReasonCode> {
     let is_filling = snapshot
         .connections
         .is_some_and(|found| found.max > 0 && found.count.saturating_mul(100) >= found.max.saturating_mul(FILLING));
-    let denied = snapshot.sweep.is_denied;
     let is_late =
         |eni: &EniSnapshot| eni.state == "Configuring" && Duration::from_millis(eni.state_for_ms) >= LATE_AFTER;
     [
@@ -58,7 +55,7 @@ pub fn active(snapshot: &Snapshot) -> BTreeSet<ReasonCode> {
         snapshot.why.bound_by,
         (!snapshot.exhausted_subnets.is_empty()).then_some(ReasonCode::SubnetExhausted),
         snapshot.enis.iter().any(is_late).then_some(ReasonCode::EniStuck),
-        denied.then_some(ReasonCode::SweepDenied),
+        snapshot.sweep.is_denied.then_some(ReasonCode::SweepDenied),
         snapshot.repair.contested.then_some(ReasonCode::HostContested),
         is_filling.then_some(ReasonCode::ConntrackFilling),
         (snapshot.kubernetes.cordoned == Some(true)).then_some(ReasonCode::NodeCordoned),

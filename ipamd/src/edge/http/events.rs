@@ -15,7 +15,6 @@
 #![expect(clippy::disallowed_methods, reason = "paces who follows")]
 
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Json;
@@ -26,7 +25,7 @@ use axum::response::{IntoResponse, Response};
 use ipamd_core::chronicle::Records;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::Introspection;
@@ -45,7 +44,7 @@ const ALIVE: Duration = Duration::from_secs(20);
 /// Events under way to a follower.
 const IN_FLIGHT: usize = 64;
 
-static FOLLOWERS: AtomicUsize = AtomicUsize::new(0);
+static FOLLOWERS: Semaphore = Semaphore::const_new(MOST_FOLLOWERS);
 
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Since {
@@ -66,7 +65,7 @@ pub(super) async fn follow(
     Query(query): Query<Since>,
     headers: HeaderMap,
 ) -> Response {
-    let Some(place) = Place::take() else {
+    let Ok(place) = FOLLOWERS.try_acquire() else {
         let text = format!("{MOST_FOLLOWERS} follow already\n");
         return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     };
@@ -91,26 +90,10 @@ fn after(id: &str, started: i64) -> Option<u64> {
     Some(if whose == started { seq.saturating_add(1) } else { 0 })
 }
 
-/// One of the places of those who follow.
-struct Place;
-
-impl Place {
-    fn take() -> Option<Self> {
-        let more = |taken: usize| (taken < MOST_FOLLOWERS).then_some(taken + 1);
-        FOLLOWERS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| Self)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        FOLLOWERS.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 type Sender = mpsc::Sender<Result<Event, Infallible>>;
 
 /// Until the other end is gone.
-async fn feed(observer: Observer, since: Option<u64>, sender: Sender, _place: Place) {
+async fn feed(observer: Observer, since: Option<u64>, sender: Sender, _place: SemaphorePermit<'static>) {
     let mut changed = observer.changed();
     let Records { next: newest, started_unix_ms: started, .. } = observer.since(u64::MAX);
     let hello = Event::default().event("hello").data(json!({ "startedUnixMs": started }).to_string());

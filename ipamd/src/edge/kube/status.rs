@@ -163,7 +163,7 @@ impl Status {
         self.state().up.contains(&work)
     }
 
-    pub(crate) fn is_connected(&self) -> bool {
+    pub(super) fn is_connected(&self) -> bool {
         !self.state().up.is_empty()
     }
 
@@ -178,7 +178,7 @@ impl Status {
         let errors = state.errors.iter().map(|(work, error)| format!("{}: {error}", work.text()));
         KubernetesSnapshot {
             state: text.to_owned(),
-            for_ms: u64::try_from(clock::boot().since(state.since).as_millis()).unwrap_or(u64::MAX),
+            for_ms: clock::millis(clock::boot().since(state.since)),
             node: state.node.clone(),
             cordoned: state.cordoned,
             errors: state.why_off.map(str::to_owned).into_iter().chain(errors).collect(),
