@@ -31,7 +31,6 @@ use crate::intent::{self, Wanted};
 use crate::pod_lock::{NoLock, PodLock};
 use crate::reason::Reason;
 use crate::result::{self, Attached};
-use crate::tombstone;
 
 /// Another ADD of the same sandbox is done with plumbing long before this.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
@@ -53,10 +52,7 @@ pub(crate) fn add(call: &Call) -> Result<String, CniError> {
     let host_veth = call.host_veth()?;
     let pod_link = LinkName::new(&call.parameters.ifname)
         .map_err(|error| CniError::new(Code::Environment, Reason::ParametersInvalid, format!("CNI_IFNAME: {error}")))?;
-    if let Err(error) = tombstone::withdraw(&call.conf.state_dir, &call.key()) {
-        let fields = [("code", &*Reason::StateNotDurable.name()), ("error", &error.to_string())];
-        call.log.warn("tombstone not withdrawn", &fields);
-    }
+    del::withdraw_tombstone(call);
     let reply = call.daemon().add_network(request(call), call.budget.left()).map_err(|error| CniError::call(&error))?;
     if !reply.success {
         return Err(CniError::refused(reply.refusal.as_ref()));

@@ -76,7 +76,7 @@ pub(crate) fn settle(call: &Call) {
     }
 }
 
-/// A DEL that the daemon has confirmed needs none.
+/// A DEL that the daemon has confirmed needs none, nor one before this ADD.
 pub(crate) fn withdraw_tombstone(call: &Call) {
     if let Err(error) = tombstone::withdraw(&call.conf.state_dir, &call.key()) {
         let code = Reason::StateNotDurable.name();

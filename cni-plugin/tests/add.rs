@@ -171,6 +171,7 @@ fn replies_that_cannot_be_carried_out_are_refused_and_the_address_goes_back() {
     let pod = Space::new();
     let run = node.add(&Sandbox::new("c1", "web-0", &pod.path()));
     assert!(run.error().1.contains("branch ENI"), "{run:?}");
+    assert!(run.error().1.starts_with("ReplyUnsupported: "), "{run:?}");
     assert!(daemon.model().leases.is_empty() && node.links().is_empty());
 
     let mut conf = node.conf("1.0.0");
@@ -287,6 +288,7 @@ fn the_reference_s_daemon_serves_too() {
     daemon.set_mode(Mode::Reference { is_full: true });
     let run = node.add(&sandbox);
     assert!(run.error().0 == 11 && run.error().1.contains("gave no reason"), "{run:?}");
+    assert!(run.error().1.starts_with("NoReasonGiven: "), "{run:?}");
 }
 
 #[test]
@@ -296,6 +298,7 @@ fn a_daemon_of_another_version_is_named_as_the_cause() {
     let pod = Space::new();
     let run = node.add(&Sandbox::new("c1", "web-0", &pod.path()));
     assert!(run.error().0 == 11 && run.error().1.contains("different versions"), "{run:?}");
+    assert!(run.error().1.starts_with("VersionMismatch: "), "{run:?}");
     assert!(run.json()["details"].as_str().unwrap().contains("wrong client version"), "{run:?}");
 }
 

@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use integration::eventually::{eventually, pass};
-use integration::node::{Leftovers, Node};
+use integration::node::{Leftovers, Node, STATE_FILES};
 use integration::pods::{self, Pod};
 use integration::sandbox::{Added, NetnsPath, Sandbox};
 use integration::strace::{Cut, Recording, Scope, Strace};
@@ -152,19 +152,8 @@ impl Bench {
             Err(format!("{left}; {allocated} allocated; tombstones {tombstones:?}; host ports {ports:?}"))
         });
         clean.unwrap();
-        let known = [
-            "enid.json",
-            "hostports",
-            "enid.sock",
-            "ipam.json",
-            "ipamd.lock",
-            "ipamd.sock",
-            "ready",
-            "status.json",
-            "tombstones",
-        ];
         let mut others = names(&self.n1().state_folder());
-        others.retain(|name| !known.contains(&name.as_str()));
+        others.retain(|name| !STATE_FILES.contains(&name.as_str()));
         assert_eq!(others, Vec::<String>::new(), "in the state folder");
         for pod in &self.witnesses {
             pod.reached_from(&self.n1().netns).unwrap();

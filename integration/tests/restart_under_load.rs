@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use integration::eventually::{eventually, pass};
 use integration::holdings::{Holding, check_rests};
-use integration::node::Node;
+use integration::node::{Node, STATE_FILES};
 use integration::sandbox::{NetnsPath, Runtime, Sandbox};
 use integration::topology::{NodeSpec, READY, Subnet, Topology, TopologySpec};
 use integration::world::World;
@@ -124,19 +124,8 @@ fn check_leaks(topology: &Topology) {
     clean.unwrap();
     let journal: Value = serde_json::from_slice(&fs::read(n1.state_folder().join("ipam.json")).unwrap()).unwrap();
     assert_eq!(journal["allocations"], Value::Array(Vec::new()));
-    let files = [
-        "enid.json",
-        "hostports",
-        "enid.sock",
-        "ipam.json",
-        "ipamd.lock",
-        "ipamd.sock",
-        "ready",
-        "status.json",
-        "tombstones",
-    ];
     let found = names(&n1.state_folder());
-    assert!(found.iter().all(|name| files.contains(&name.as_str())), "{found:?}");
+    assert!(found.iter().all(|name| STATE_FILES.contains(&name.as_str())), "{found:?}");
     let same = eventually("EC2 and the daemon have the same addresses", Duration::from_secs(10), || {
         let enis = topology.enis("n1").map_err(|error| error.to_string())?;
         let assigned: BTreeSet<String> = enis.iter().flat_map(|eni| &eni.secondary).map(ToString::to_string).collect();

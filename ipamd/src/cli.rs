@@ -137,8 +137,12 @@ fn boot_id() -> Result<String, String> {
     ready::boot_id().map_err(|error| format!("the boot id cannot be read: {error}"))
 }
 
-fn print(out: &mut dyn Write, text: &str) -> Result<(), String> {
-    let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+/// Writes what was asked for.
+///
+/// # Errors
+/// Standard output takes no more: [`CLOSED`], or why.
+pub fn print(out: &mut dyn Write, text: impl AsRef<[u8]>) -> Result<(), String> {
+    let printed = out.write_all(text.as_ref()).and_then(|()| out.flush());
     printed.map_err(|error| match error.kind() {
         std::io::ErrorKind::BrokenPipe => CLOSED.to_owned(),
         _ => format!("writing to standard output: {error}"),

@@ -170,10 +170,7 @@ fn perform(command: Command, config: Config, notes: &[Note]) -> Result<(), Strin
 }
 
 fn print(text: &str) -> ExitCode {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
-    }
+    ended(cli::print(&mut std::io::stdout().lock(), text))
 }
 
 fn complain(text: &str) {

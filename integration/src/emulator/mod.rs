@@ -257,11 +257,14 @@ impl Shared {
     }
 }
 
-/// Text of the first element of this name in an answer of EC2's; empty: there is none.
+/// Text of the first element of this name in an answer of EC2's.
+///
+/// # Panics
+/// There is none: EC2 has refused what the caller needs.
 #[must_use]
 pub fn text_of<'a>(xml: &'a str, name: &str) -> &'a str {
     let text = xml.split_once(&format!("<{name}>")).and_then(|(_, rest)| rest.split_once('<'));
-    text.map_or("", |(text, _)| text)
+    text.map_or_else(|| panic!("no {name} in {xml}"), |(text, _)| text)
 }
 
 /// Serves a router on a socket until the task is aborted.

@@ -197,6 +197,19 @@ pub fn boot_primary_link(
     Ok(tools.ip(netns, &lines)?)
 }
 
+/// What the daemon and the plugin may leave in the state folder.
+pub const STATE_FILES: [&str; 9] = [
+    "enid.json",
+    "enid.sock",
+    "hostports",
+    "ipam.json",
+    "ipamd.lock",
+    "ipamd.sock",
+    "ready",
+    "status.json",
+    "tombstones",
+];
+
 impl Node {
     /// A node in `netns`, its daemon not started.
     ///

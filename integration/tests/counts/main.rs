@@ -66,7 +66,7 @@ fn has_counted_libc(plugin: &Path) -> bool {
     cfg!(target_arch = "x86_64") && program.windows(mark.len()).any(|window| window == mark)
 }
 
-/// The plugin in a node that does nothing else, with the daemon's log at its quietest.
+/// The plugin in a node that does nothing else.
 fn node() -> Topology {
     let mut topology = Topology::build(&TopologySpec::one("m5.large")).unwrap();
     topology.start(&[("IP_COOLDOWN_PERIOD", "1")]).unwrap();

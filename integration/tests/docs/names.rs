@@ -8,11 +8,12 @@ use std::collections::BTreeSet;
 use crate::markdown::{Page, operators_pages, pages, root};
 
 /// Folders of the repository; what begins with one is a path.
-const FOLDERS: [&str; 11] = [
+const FOLDERS: [&str; 12] = [
     "cni-plugin/",
     "datapath/",
     "deploy/",
     "docs/",
+    "fuzz/",
     "instance-limits/",
     "integration/",
     "ipam-api/",

@@ -3,10 +3,11 @@
 //! there, with the modes that they say.
 
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::process::Stdio;
 use std::time::Duration;
 
+use integration::eventually::pass;
 use integration::node::{Node, NodeError};
+use integration::process::tail;
 use integration::sandbox::{Added, NetnsPath, Sandbox};
 use integration::topology::{READY, Topology, TopologySpec};
 
@@ -68,23 +69,13 @@ fn every_command_that_asks_the_daemon_is_answered() {
 
 /// A command that follows goes on, until it is ended.
 fn followed(node: &Node, words: &[&str]) -> Result<(), String> {
-    let mut command = std::process::Command::new(&node.programs()[0]);
-    command.args(words).env_clear().stdout(Stdio::null()).stderr(Stdio::piped());
-    for name in ["ENID_SOCKET", "INTROSPECTION_BIND_ADDRESS", "AWS_VPC_K8S_CNI_BACKING_STORE"] {
-        command.envs(node.variable(name).map(|value| (name, value)));
+    let (mut running, log) = node.begin(words, "followed.log").map_err(|error| error.to_string())?;
+    pass(FOLLOWED);
+    if running.has_ended() {
+        return Err(format!("ipamd {}: {}", words.join(" "), tail(&log, 5)));
     }
-    let child = node.netns.run(|| command.spawn()).map_err(|error| error.to_string())?;
-    let mut child = child.map_err(|error| error.to_string())?;
-    std::thread::sleep(FOLLOWED);
-    let ended = child.try_wait().map_err(|error| error.to_string())?;
-    child.kill().map_err(|error| error.to_string())?;
-    let output = child.wait_with_output().map_err(|error| error.to_string())?;
-    match ended {
-        None => Ok(()),
-        Some(status) => {
-            Err(format!("ipamd {}: {status}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr)))
-        }
-    }
+    running.kill();
+    Ok(())
 }
 
 #[test]

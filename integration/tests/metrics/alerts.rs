@@ -25,7 +25,8 @@ use std::time::Duration;
 
 use integration::eventually::{RaisedOnDrop, pass};
 use integration::kube_http::KubeApi;
-use integration::kube_http::resource::NODES;
+use integration::kube_http::patch::{Part, Patch};
+use integration::kube_http::store::Key;
 use integration::node::Node;
 use integration::pods;
 use integration::process::{Program, Running};
@@ -287,12 +288,10 @@ fn a_daemon_that_is_gone() {
 fn a_kubelet_that_takes_more_pods_than_can_have_addresses() {
     let mut topology = build();
     let api = KubeApi::default();
-    let node = json!({ "metadata": { "name": "n1" }, "spec": {}, "status": { "capacity": { "pods": "110" }, "conditions": [] } });
-    api.put(&NODES, None, node).unwrap();
-    topology.node_mut("n1").name_api_server().unwrap();
-    let inside = topology.runtime.enter();
-    topology.node("n1").serve_api(&api).unwrap();
-    drop(inside);
+    topology.introduce(&api).unwrap();
+    let capacity = json!({ "status": { "capacity": { "pods": "110" } } });
+    api.patch(&Key::node("n1"), Part::Status, &Patch::merge(capacity)).unwrap();
+    topology.serve_api(&api).unwrap();
     topology.start(&[]).unwrap();
     let n1 = topology.node("n1");
     n1.wait_answers(READY).unwrap();

@@ -159,7 +159,7 @@ pub(crate) const ROWS: &[Row] = &[
     of_plugin("NothingProven", "STATUS on a node whose metadata does not answer"),
 ];
 
-/// Every other code of docs/reasons.md, and why.
+/// Every other code of docs/reasons.md, and why. Behind a colon: where its cause is lived, with or without a word of the code; "no test": nowhere.
 pub(crate) const UNPROVOKED: &[(&str, &str)] = &[
     ("Stopping", "between daemon and plugin, which asks the next daemon: ipamd/tests/daemon.rs"),
     ("UnknownCode", "between versions: ipamd-core reason::tests"),
@@ -171,7 +171,7 @@ pub(crate) const UNPROVOKED: &[(&str, &str)] = &[
     ("HostSetupFailed", "a kernel that refuses nftables: core::tests::failures"),
     ("RepairFailed", "a kernel that refuses single objects: core::tests::repair"),
     ("KernelRefused", "the same: core::tests::failures"),
-    ("KernelUnreadable", "a kernel that does not answer netlink"),
+    ("KernelUnreadable", "a kernel that does not answer netlink; no test"),
     ("TombstonesUnwatched", "the kernel's instances of inotify are the whole machine's"),
     ("KernelEventsLost", "an overflow of netlink's buffer: core::tests::repair"),
     ("EniNotListed", "a detachment that the guest does not see: core::tests::drift"),
@@ -184,25 +184,25 @@ pub(crate) const UNPROVOKED: &[(&str, &str)] = &[
     ("Ipv6AllocationDropped", "a node of an IPv6 cluster: ipamd-core restore::tests"),
     ("TakenOver", "takes a node of the reference's: integration/tests/takeover"),
     ("LegacyRulesLeft", "takes iptables-legacy in the kernel: integration/tests/takeover"),
-    ("LeftoversRemain", "a kernel that refuses a delete"),
-    ("EarlyDemuxOn", "takes a read-only /proc/sys: integration/tests/image"),
+    ("LeftoversRemain", "a kernel that refuses a delete; no test"),
+    ("EarlyDemuxOn", "takes a read-only /proc/sys where the setting is on; no test"),
     ("LinkGroupForeign", "told at an ENI's set-up: integration/tests/nodeport.rs has the group"),
-    ("HostPortClosed", "a port that another pod took while the daemon was away: integration/tests/hostport.rs"),
-    ("HostPortsUnreadable", "a folder or kernel that cannot be read"),
-    ("VethsNotCollected", "a kernel that refuses a delete"),
+    ("HostPortClosed", "a port that another pod took while the daemon was away; no test"),
+    ("HostPortsUnreadable", "a folder or kernel that cannot be read; no test"),
+    ("VethsNotCollected", "a kernel that refuses a delete; no test"),
     ("DaemonAborted", "a mistake of the daemon's own"),
     ("LogLevelUnchanged", "tracing refuses a filter, which it does not"),
     ("ConnectionRefused", "a peer of another user: ipam-api/tests"),
-    ("ConflistReplaced", "integration/tests/install"),
-    ("ConflistShadowed", "integration/tests/install"),
+    ("ConflistReplaced", "takes files of others in the runtime's folder: integration/tests/install"),
+    ("ConflistShadowed", "the same"),
     ("DaemonWentAway", "the daemon ends in the middle of a call: cni-plugin/src/error.rs"),
     ("VersionMismatch", "a daemon of another version: cni-plugin/tests/add.rs"),
     ("DaemonFailed", "a daemon that answers nonsense: cni-plugin/tests/add.rs"),
     ("NoReasonGiven", "the reference's daemon: cni-plugin/tests/add.rs"),
     ("ReplyUnsupported", "an answer of the reference's daemon: cni-plugin/tests/add.rs"),
-    ("SandboxBusy", "two ADDs of one sandbox at the same moment: cni-plugin/tests/add.rs"),
-    ("StdioFailed", "half a gigabyte of configuration: cni-plugin/tests/cli.rs"),
-    ("GarbageLeft", "a kernel that refuses deletes: cni-plugin/tests/gc.rs"),
+    ("SandboxBusy", "two ADDs of one sandbox of which both plumb; no test"),
+    ("StdioFailed", "more configuration than may be read; no test"),
+    ("GarbageLeft", "a kernel that refuses deletes; no test"),
     ("PluginAborted", "a mistake of the plugin's own"),
 ];
 

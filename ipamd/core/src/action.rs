@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use crate::config::NatBlocks;
+use crate::config::{Layout, NatBlocks};
 use crate::ids::{
     ActionId, AllocationKey, AttachmentId, BootTime, DeviceIndex, EniId, InstanceId, MacAddr, PodRef, RequestId,
     RouteTable, SecurityGroupId, SubnetId, VpcId,
@@ -92,6 +92,18 @@ pub enum Plumbing {
     EniMark,
     /// Layout `flat`, inside a prefix or on the primary ENI: by the prefix's rule, or by none.
     NodeRules,
+}
+
+impl Plumbing {
+    /// Of a pod with an address of a prefix, or a single one, on the primary ENI or another.
+    #[must_use]
+    pub fn of(layout: Layout, is_of_prefix: bool, is_primary: bool) -> Self {
+        match (layout, is_of_prefix || is_primary) {
+            (Layout::Classic, _) => Self::OwnRules,
+            (Layout::Flat, true) => Self::NodeRules,
+            (Layout::Flat, false) => Self::EniMark,
+        }
+    }
 }
 
 /// What goes first when this node's requests to EC2 are held back; the first is the most urgent.

@@ -126,6 +126,12 @@ impl RouteTable {
             (card, device) => Self(card.saturating_mul(100).saturating_add(10_000).saturating_add(device)),
         }
     }
+
+    /// The network card of the ENI with this table, by that numbering.
+    #[must_use]
+    pub fn network_card(self) -> u32 {
+        self.0.checked_sub(10_000).map_or(0, |rest| rest / 100)
+    }
 }
 
 /// Time since boot (CLOCK_BOOTTIME): monotonic, and comparable across restarts of the daemon within one boot.
@@ -208,6 +214,15 @@ pub fn subnet_router(subnet: ipnet::Ipv4Net) -> Ipv4Addr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_tells_its_network_card() {
+        for card in 0..=4 {
+            for device in (0..=15).map(DeviceIndex) {
+                assert_eq!(RouteTable::of_eni(card, device).network_card(), card, "card {card}, device {device:?}");
+            }
+        }
+    }
 
     #[test]
     fn a_mac_address_is_six_octets_of_two_hex_digits_each() {

@@ -77,7 +77,7 @@ impl Daemon {
     pub fn get(&self, path: &str) -> Result<String, NoAnswer> {
         let (place, stream) = self.connect()?;
         let mut answer = String::new();
-        let asked = stream.patience(Some(PATIENCE)).and_then(|()| stream.ask(path));
+        let asked = stream.patience(PATIENCE).and_then(|()| stream.ask(path));
         asked
             .and_then(|mut stream| stream.read_to_string(&mut answer))
             .map_err(|error| not_answered(&place, &error))?;
@@ -116,7 +116,7 @@ impl Daemon {
     /// As of [`Self::get`].
     pub fn follow(&self, path: &str) -> Result<impl Iterator<Item = io::Result<String>> + use<>, NoAnswer> {
         let (place, stream) = self.connect()?;
-        let asked = stream.patience(Some(SILENCE)).and_then(|()| stream.ask(path));
+        let asked = stream.patience(SILENCE).and_then(|()| stream.ask(path));
         let mut lines = BufReader::new(asked.map_err(|error| not_answered(&place, &error))?).lines();
         let status = lines.next().ok_or_else(|| not_http(&place))?.map_err(|error| not_answered(&place, &error))?;
         match code(&status) {
@@ -198,7 +198,8 @@ impl Stream {
         }
     }
 
-    fn patience(&self, limit: Option<Duration>) -> io::Result<()> {
+    fn patience(&self, limit: Duration) -> io::Result<()> {
+        let limit = Some(limit);
         match self {
             Self::Tcp(stream) => stream.set_read_timeout(limit),
             Self::Unix(stream) => stream.set_read_timeout(limit),

@@ -59,10 +59,7 @@ pub fn run(question: &Question, out: &mut dyn Write) -> Result<(), String> {
     let parts = parts::collect(&config, question.address.as_ref(), mistakes);
     let packed = pack(&name, &parts, &scrubber, unix_nanos / 1_000_000_000)?;
     match to_file {
-        None => out
-            .write_all(&packed)
-            .and_then(|()| out.flush())
-            .map_err(|error| format!("writing to standard output: {error}")),
+        None => print(out, &packed),
         Some(mut target) => {
             target.write_all(&packed).map_err(|error| format!("writing {}: {error}", file.display()))?;
             let missing = parts.iter().filter(|part| part.content.is_err()).count();

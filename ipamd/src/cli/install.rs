@@ -58,7 +58,7 @@ pub struct Options {
 /// # Errors
 /// The first step that failed, with the file and why; those before it are done.
 pub fn run(config: &Config, options: &Options, out: &mut dyn Write) -> Result<(), String> {
-    let mut say = |line: String| print(out, &format!("{line}\n"));
+    let mut say = |line: String| print(out, format!("{line}\n"));
     say(install_plugin(config, options)?)?;
     for line in write_settings(config, options.is_dry_run)? {
         say(line)?;

@@ -69,7 +69,7 @@ pub(super) fn question(words: &Words) -> Result<Question, Mistake> {
 /// # Errors
 /// There is no such type in the table, with those that may be meant; or standard output is closed.
 pub fn of_type(question: &Question, instance_type: &str, out: &mut dyn Write) -> Result<(), String> {
-    print(out, &answer(question, (instance_type, known(instance_type)?)))
+    print(out, answer(question, (instance_type, known(instance_type)?)))
 }
 
 /// A type's limits.

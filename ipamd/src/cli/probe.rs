@@ -13,6 +13,7 @@ use ipamd_core::Config;
 
 use super::ask::{Daemon, NoAnswer};
 use crate::cli::boot_id;
+use crate::edge::host::state_folder;
 use crate::edge::place;
 use crate::telemetry::chain;
 
@@ -38,8 +39,7 @@ pub fn run(config: &Config, question: Question) -> Result<(), String> {
         // Not there, or not for this user: the plugin's socket may be.
         Err(NoAnswer::NoDaemon(_)) if config.introspection.is_none() => {
             by_socket(config)?;
-            let folder = config.journal.parent().unwrap_or(Path::new("/"));
-            if question == Question::Live { Ok(()) } else { by_marker(folder) }
+            if question == Question::Live { Ok(()) } else { by_marker(state_folder(config)) }
         }
         answer => Ok(answer.map(drop)?),
     }

@@ -83,7 +83,7 @@ impl Screen {
         }
     }
 
-    /// A heading, cut where it would not fit.
+    /// A heading, in lines that fit.
     #[must_use]
     pub fn heading(&self, text: &str) -> String {
         self.wrapped(text, 0).lines().map(|line| self.paint(Style::Heading, line) + "\n").collect()

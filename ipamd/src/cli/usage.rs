@@ -119,12 +119,6 @@ pub fn row(name: &str) -> Option<&'static CommandRow> {
 }
 
 impl CommandRow {
-    /// One of its options, by its long name.
-    #[must_use]
-    pub fn option(&self, name: &str) -> Option<&'static OptionRow> {
-        self.options.iter().find(|option| option.name == name)
-    }
-
     /// `status [-o json] [--address ADDRESS]`.
     #[must_use]
     pub fn synopsis(&self) -> String {

@@ -19,8 +19,8 @@ use tracing_subscriber::layer::Context;
 /// Target of the last words of a panic.
 pub(super) const PANIC: &str = "ipamd::panic";
 
-/// Targets (modules, mostly) of whose lines the core, or they themselves, make what is told: notices, refusals, failures that the core judges. And the last
-/// words of a panic, which may hold what a listener wants.
+/// Targets (modules, mostly) of whose lines the core, or they themselves, make what is told: notices, refusals, failures that the core
+/// judges. And the last words of a panic, which may hold what a listener wants.
 const TOLD: [&str; 5] = ["ipamd::driver", "ipamd::edge::rpc", "ipamd::edge::facts", "ipamd_aws::throttle", PANIC];
 
 /// Notices kept until somebody listens.

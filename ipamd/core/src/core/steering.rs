@@ -35,11 +35,7 @@ impl Core {
 
     /// How a pod with an address of this ENI is plumbed.
     pub(super) fn plumbing(&self, eni: &Eni, slot: Slot) -> Plumbing {
-        match (self.config.layout, slot) {
-            (Layout::Classic, _) => Plumbing::OwnRules,
-            (Layout::Flat, Slot::Single) if !eni.primary => Plumbing::EniMark,
-            (Layout::Flat, Slot::Single | Slot::Prefix) => Plumbing::NodeRules,
-        }
+        Plumbing::of(self.config.layout, slot == Slot::Prefix, eni.primary)
     }
 
     /// A set-up of the ENI is being started: what it will have proved.

@@ -251,7 +251,7 @@ codes! {
     HostPortsFailed,
     /// Plugin: the network policy agent did not take the pod on, or could not be told of its end.
     PolicyAgentUnavailable,
-    /// Plugin: parameters of the runtime (environment variables) are missing or not valid.
+    /// Plugin: parameters of the runtime (environment variables, a GC's list of what is attached) are missing or not valid.
     ParametersInvalid,
     /// Plugin: the network configuration cannot be used: not JSON, a key that is not valid, or one that is missing.
     NetworkConfigInvalid,

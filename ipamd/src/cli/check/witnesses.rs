@@ -115,10 +115,13 @@ async fn remote(config: &Config, journal: &Snapshot) -> Remote {
     };
     // Together: an address may be on its way while they are asked.
     let (of_imds, of_ec2) = tokio::join!(imds.enis(&facts.instance_id), ec2(config, &facts));
-    let of_imds = of_imds.map_or_else(|failure| Word::Silent(failure.message), Word::Said);
-    // Without them ENIs' set-up is not compared; that metadata does not answer is told above.
-    let plans = plan_host::secondary_enis(&imds, facts.primary_mac).await.unwrap_or_default();
-    Remote { facts: Some(facts), imds: of_imds, plans, ec2: of_ec2 }
+    let plans = plan_host::secondary_enis(&imds, facts.primary_mac).await;
+    // Without plans ENIs' set-up is not compared: metadata has not said all that it is asked for.
+    let (imds, plans) = match (of_imds, plans) {
+        (Ok(enis), Ok(plans)) => (Word::Said(enis), plans),
+        (Err(failure), _) | (_, Err(failure)) => (Word::Silent(failure.message), Vec::new()),
+    };
+    Remote { facts: Some(facts), imds, plans, ec2: of_ec2 }
 }
 
 async fn ec2(config: &Config, facts: &InstanceFacts) -> Word<Vec<EniView>> {

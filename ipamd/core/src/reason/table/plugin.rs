@@ -88,10 +88,10 @@ pub(super) const ENTRIES: &[ReasonEntry] = &[
     row(
         Code::ParametersInvalid,
         Kind::Refusal,
-        UNLOGGED,
-        "every variable and what it must be",
-        "The caller breaks the CNI specification: `CNI_COMMAND`, `CNI_CONTAINERID`, `CNI_NETNS`, `CNI_IFNAME`, `CNI_ARGS`. By hand: run \
-         the plugin through `cnitool`.",
+        OF_PLUGIN,
+        "every variable and what it must be; of a GC, what is wrong with its list",
+        "The caller breaks the CNI specification: `CNI_COMMAND`, `CNI_CONTAINERID`, `CNI_NETNS`, `CNI_IFNAME`, `CNI_ARGS`, for a GC \
+         cni.dev/valid-attachments in the configuration that it sends. By hand: run the plugin through `cnitool`.",
     ),
     row(
         Code::NetworkConfigInvalid,

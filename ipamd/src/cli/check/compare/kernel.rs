@@ -9,9 +9,8 @@ use datapath::plan::pods::{self, LivePod, NodeLink, NodeState};
 use datapath::plan::repair::Repair;
 use datapath::plan::{LinkName, LinkRef, MacAddr, Op, RouteTable, VethAlias};
 use ipamd_core::action::Plumbing;
-use ipamd_core::config::Layout;
 use ipamd_core::ids as core_ids;
-use ipamd_core::snapshot::{EniSnapshot, PodSnapshot};
+use ipamd_core::snapshot::PodSnapshot;
 
 use super::{Difference, KernelWord, Views, Weight, is_served, named, object};
 use crate::edge::host::{place, pod_layout};
@@ -89,12 +88,8 @@ fn of_repair(pod: &PodSnapshot, live: &LivePod, repair: &Repair, node: &NodeStat
 fn live_pod(views: &Views, pod: &PodSnapshot) -> Option<LivePod> {
     let eni = views.journal.enis.iter().find(|eni| eni.eni_id.is_some() && eni.eni_id == pod.eni_id)?;
     let of_prefix = views.journal.addresses.iter().any(|found| found.address == pod.address && found.prefix.is_some());
-    let (card, device) = (card_of(eni), eni.device_index);
-    let plumbing = match (views.layout, of_prefix || (card, device.0) == (0, 0)) {
-        (Layout::Classic, _) => Plumbing::OwnRules,
-        (Layout::Flat, true) => Plumbing::NodeRules,
-        (Layout::Flat, false) => Plumbing::EniMark,
-    };
+    let (card, device) = (eni.table.network_card(), eni.device_index);
+    let plumbing = Plumbing::of(views.layout, of_prefix, (card, device.0) == (0, 0));
     Some(LivePod {
         owner: pod.key.clone(),
         host_veth: host_veth(views, pod),
@@ -102,12 +97,6 @@ fn live_pod(views: &Views, pod: &PodSnapshot) -> Option<LivePod> {
         eni_table: Some(RouteTable(eni.table.0)),
         layout: pod_layout(plumbing, place(card, device), views.eni_mark_mask),
     })
-}
-
-/// By its table's number ([`core_ids::RouteTable::of_eni`]).
-fn card_of(eni: &EniSnapshot) -> u32 {
-    let is_of = |card: &u32| core_ids::RouteTable::of_eni(*card, eni.device_index) == eni.table;
-    (0..=u32::from(u8::MAX)).find(is_of).unwrap_or(0)
 }
 
 /// As a person would type it.
