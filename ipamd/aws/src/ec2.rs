@@ -73,7 +73,7 @@ impl Ec2 {
         self.sources.as_ref().and_then(Sources::in_use)
     }
 
-    fn new(config: aws_sdk_ec2::config::Builder, settings: &Settings) -> Self {
+    pub(crate) fn new(config: aws_sdk_ec2::config::Builder, settings: &Settings) -> Self {
         let throttle = Throttle::new(settings.clock).watched_by(settings.watcher.clone());
         let config =
             config.interceptor(BucketInterceptor::new(throttle.clone())).retry_classifier(ThrottledCallsAreNotRetried);

@@ -27,11 +27,11 @@ use crate::chain;
 use crate::config::imds_http_client;
 
 /// Root of everything we read.
-const ROOT: &str = "/latest/meta-data/";
+pub(crate) const ROOT: &str = "/latest/meta-data/";
 
 /// Limit of one read with its token and all its attempts. A connection may take a second, an answer as well: the SDK's
 /// defaults, under which a read without an answer is over after one or two.
-const READ_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// HTTP's answer to a token that is not (or no longer) valid.
 const UNAUTHORIZED: u16 = 401;
@@ -67,7 +67,7 @@ impl Imds {
         Self::with(Self::builder())
     }
 
-    fn with(builder: Builder) -> Self {
+    pub(crate) fn with(builder: Builder) -> Self {
         let client = Arc::new(Mutex::new(builder.clone().build()));
         Self { builder, client }
     }

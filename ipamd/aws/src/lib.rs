@@ -16,11 +16,11 @@
 //! ```
 //! [`watch::Watch`], when there is one, is told how every call ended and what was held back.
 
-#[cfg(test)]
-mod canned;
 mod config;
 mod credentials;
 mod ec2;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod imds;
 mod intercept;
 mod limits;

@@ -18,7 +18,6 @@ use crate::config::{retries, timeouts};
 use crate::route::http_client;
 use crate::watch::Watcher;
 
-mod mutated;
 mod reads;
 mod watched;
 

@@ -11,8 +11,6 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri};
 
 use super::*;
 
-mod mutated;
-
 /// Items by path below `/latest/meta-data/`, and the tokens given so far; only the newest is valid.
 #[derive(Default)]
 struct Fake {
