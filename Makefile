@@ -195,12 +195,12 @@ clippy:
 	$(call say,clippy)
 	@$(sdk); cargo clippy --config "$$ENID_SDK" --workspace --all-targets -- -D warnings
 
-check-deps: ## who may depend on what, licences, and whether the slim SDK is due for a comparison
+check-deps: ## who may depend on what, and whether the slim SDK is due for a comparison
 	$(call say,dependency rules)
 	@scripts/check-deps.sh
 	@cargo run --quiet -p slim-sdk -- verify .
 
-deny: ## what may be in the tree, licences, sources, doubled versions: deny.toml (ENID_ADVISORIES=checkout of the advisory database)
+deny: ## what may be in the tree, who may see it, licences, sources, doubled versions: deny.toml (ENID_ADVISORIES=checkout of the advisory database)
 	$(call say,cargo deny)
 	@scripts/deny.sh
 
