@@ -3,7 +3,9 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test layouts fill decision scale compare simulate soak kill explore build binaries plugin lint fmt fmt-check clippy check-deps limits proto bless bench check check-slim tools localstack moto kube-proxy network-managers runtimes go-callers monitoring vm test-vm charts kubernetes manifests image test-image test-upgrade test-cluster browser deny fuzz fuzz-short
+# Cargo's commands wait for each other, and prerequisites are in their order: what runs side by side says scripts/beside.sh.
+.NOTPARALLEL:
+.PHONY: help demo test layouts fill decision scale compare simulate soak kill explore build binaries plugin lint fmt fmt-check clippy check-deps limits proto bless bench check check-slim tools localstack moto kube-proxy network-managers runtimes go-callers monitoring vm vm-packages guest ready test-vm charts kubernetes manifests image test-image test-upgrade test-cluster browser deny fuzz fuzz-short
 
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 # In a shell that sourced scripts/sdk.sh this is the folder of one SDK: make chooses anew.
@@ -49,21 +51,29 @@ demo: binaries plugin tools ## two emulated nodes, real daemon, real plugin, 259
 	$(call say,demo)
 	@$(sdk); "$$CARGO_TARGET_DIR/debug/enid-demo"
 
+# What tests drive besides our own programs, the longest first: kube-proxy takes four minutes of a Go compiler, LocalStack one of pip.
+driven := kube-proxy go-callers localstack runtimes browser moto charts tools network-managers monitoring
+
 # The image takes a build of the daemon of its own, a whole Kubernetes minutes to be built; the virtual machine is amd64's.
 left_out := binary(image) | binary(cluster)
 ifeq ($(shell uname -m),x86_64)
-vm_of_test := vm
+vm_of_test := guest
+driven += vm-packages
 else
 left_out += | binary(vm)
 endif
 
-test: fuzz-short build plugin tools localstack moto kube-proxy network-managers runtimes go-callers charts monitoring browser $(vm_of_test) ## every test but the image's, a whole Kubernetes' and those beside an earlier version (needs root)
+test: ready $(vm_of_test) ## every test but the image's, a whole Kubernetes' and those beside an earlier version (needs root)
 	$(call say,tests)
 	$(call say,LEFT OUT: the image (make test-image builds it and tests it))
 	$(call say,LEFT OUT: a whole Kubernetes (make test-cluster builds one and lives on two nodes of it))
 	$(call say,LEFT OUT: the tests beside an earlier version (make test-upgrade REF=… builds it and runs them))
 	$(if $(vm_of_test),,$(call say,LEFT OUT: the tests on Linux 6.1 (their virtual machine needs amd64 and this is $(shell uname -m))))
 	@$(sdk); scripts/nextest.sh run --profile all --test-threads $$((2 * $$(nproc))) --config "$$ENID_SDK" --workspace --all-targets -E 'not (package(integration) & ($(left_out)))'
+
+# Made ready beside cargo's builds, whatever there is of it yet: the first time that is as long as these are.
+ready:
+	@scripts/beside.sh $(driven) -- make --no-print-directory fuzz-short build plugin
 
 test-image: build plugin tools runtimes ## the image: what is in it, and the daemon in it on an emulated node (needs root; builds a static debug daemon)
 	$(call say,the image)
@@ -176,8 +186,13 @@ image: ## the image for this machine's architecture, as an archive (needs root; 
 go-callers: ## build libcni's and gRPC's callers (integration/go) on Debian's packages, with Debian's Go (the first time a minute and a half)
 	@scripts/go-callers.sh
 
+vm: build tools guest
+
+vm-packages:
+	@scripts/vm.sh
+
 # After `build`: cargo says which executable the datapath's tests are in.
-vm: build tools
+guest:
 	$(call say,the guest of the virtual machine)
 	@$(sdk); scripts/vm.sh image "$$(cargo test --quiet --config "$$ENID_SDK" --workspace --all-targets --no-run --message-format=json | \
 		sed -n 's/.*"kind":\["lib"\].*"name":"datapath".*"executable":"\([^"]*\)".*/\1/p')"
@@ -195,12 +210,12 @@ clippy:
 	$(call say,clippy)
 	@$(sdk); cargo clippy --config "$$ENID_SDK" --workspace --all-targets -- -D warnings
 
-check-deps: ## who may depend on what, licences, and whether the slim SDK is due for a comparison
+check-deps: ## who may depend on what, and whether the slim SDK is due for a comparison
 	$(call say,dependency rules)
 	@scripts/check-deps.sh
 	@cargo run --quiet -p slim-sdk -- verify .
 
-deny: ## what may be in the tree, licences, sources, doubled versions: deny.toml (ENID_ADVISORIES=checkout of the advisory database)
+deny: ## what may be in the tree, who may see it, licences, sources, doubled versions: deny.toml (ENID_ADVISORIES=checkout of the advisory database)
 	$(call say,cargo deny)
 	@scripts/deny.sh
 

@@ -81,7 +81,7 @@ unpack() {
     packages=$(lacking "$work/log") || packages=
     if [ -z "$packages" ]; then
         # A new machine has no lists yet.
-        apt-get update -qq >>"$work/log" 2>&1 || true
+        apt_alone apt-get update -qq >>"$work/log" 2>&1 || true
         packages=$(lacking "$work/log") || fail "apt-get finds no chromium: $(tail -3 "$work/log")"
     fi
     # The packages are named by apt: a list, not one word. The fonts are there even where the host's are others.

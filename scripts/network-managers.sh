@@ -5,6 +5,7 @@
 # below the build folder, which tests lay over /usr and /etc in mount namespaces of their own; nothing is installed into the
 # host, and nothing is started. Prints the folder. Idempotent. ENID_NETWORK_MANAGERS names another folder for it.
 set -euo pipefail
+source "$(dirname "$0")/debian.sh"
 
 out=${ENID_NETWORK_MANAGERS:-${ENID_BUILD:-${CARGO_TARGET_DIR:-target}}/enid/network-managers}
 packages=(dbus systemd udev network-manager)
@@ -35,10 +36,7 @@ download() {
 unpack() { # unpack <folder>: into a new folder
     local work=$1 log=$1/apt.log package folder
     mkdir -p "$work/archives/partial" "$work/root"/usr/{bin,lib,sbin} "$work/root/etc"
-    if ! download "$work/archives" >"$log" 2>&1; then
-        apt-get update -qq >>"$log" 2>&1 || fail "apt-get update failed: $(tail -3 "$log")"
-        download "$work/archives" >>"$log" 2>&1 || fail "apt-get failed: $(tail -3 "$log")"
-    fi
+    apt_fetch "$log" download "$work/archives" || fail "apt-get failed: $(tail -3 "$log")"
     for package in "$work"/archives/*.deb; do
         dpkg -x "$package" "$work/root"
     done

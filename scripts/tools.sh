@@ -7,6 +7,7 @@
 # installed into the host. Prints the folder. Idempotent.
 #   tools.sh peers    in their place, Debian's CNI plugins (usr/lib/cni), beside which `make bench` measures ours
 set -euo pipefail
+source "$(dirname "$0")/debian.sh"
 
 tools=${ENID_TOOLS:-${CARGO_TARGET_DIR:-target}/enid/tools}
 PATH=$PATH:/usr/sbin:/sbin
@@ -43,18 +44,14 @@ works() { # works <prefix>: all programs there and able to start
     fi
 }
 
-# As root apt would switch to a user that cannot write here.
-download() { apt-get download -qq -o APT::Sandbox::User=root "${packages[@]}" >"$tools/apt.log" 2>&1; }
-
 unpack() { # unpack: the packages into the folder, which becomes absolute
     command -v apt-get >/dev/null && command -v dpkg >/dev/null || fail "no apt-get to fetch ${packages[*]} with"
     mkdir -p "$tools/packages"
     tools=$(cd "$tools" && pwd)
     cd "$tools/packages"
-    if ! download; then
-        apt-get update -qq >>"$tools/apt.log" 2>&1 || fail "apt-get update failed: $(tail -3 "$tools/apt.log")"
-        download || fail "apt-get download failed: $(tail -3 "$tools/apt.log")"
-    fi
+    : >"$tools/apt.log"
+    # As root apt would switch to a user that cannot write here.
+    apt_fetch "$tools/apt.log" apt-get download -qq -o APT::Sandbox::User=root "${packages[@]}" || fail "apt-get failed: $(tail -3 "$tools/apt.log")"
     for package in *.deb; do dpkg -x "$package" "$tools"; done
     cd / && rm -rf "$tools/packages"
 }

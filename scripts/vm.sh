@@ -54,10 +54,7 @@ fetch_kernel() (
 unpack() { # unpack <folder>: into a new folder
     local work=$1 log=$1/apt.log package
     mkdir -p "$work/archives/partial" "$work/root"
-    if ! fetch "$work/archives" >"$log" 2>&1; then
-        apt-get update -qq >>"$log" 2>&1 || fail "apt-get update failed: $(tail -3 "$log")"
-        fetch "$work/archives" >>"$log" 2>&1 || fail "fetching ${packages[*]} and the kernel failed: $(tail -3 "$log")"
-    fi
+    apt_fetch "$log" fetch "$work/archives" || fail "fetching ${packages[*]} failed: $(tail -3 "$log")"
     fetch_kernel "$work/apt" "$work/archives" >>"$log" 2>&1 || fail "fetching bookworm's kernel failed: $(tail -3 "$log")"
     for package in "$work"/archives/*.deb; do
         dpkg -x "$package" "$work/root"

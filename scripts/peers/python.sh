@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Sourced by localstack.sh and moto.sh: a virtual environment of pinned packages below a folder, from PyPI only, also where
 # the host's Python cannot make one. Needs $root, that folder; sets $python, the environment's program.
+source "$(dirname "${BASH_SOURCE[0]}")/../debian.sh"
 python=$root/venv/bin/python
 
 # Debian 12's own Python, unpacked below the root, for a host that has none that fits.
@@ -23,9 +24,12 @@ unpack_python() {
     }
     echo "no Python 3.10 to 3.13 with venv on this host; unpacking Debian's into $root/python"
     mkdir -p "$root/debs" "$root/python"
-    (cd "$root/debs" && { apt-get download "${packages[@]}" || { apt-get update && apt-get download "${packages[@]}"; }; }) >/dev/null
+    (cd "$root/debs" && apt_fetch "$root/apt.log" apt-get download -qq -o APT::Sandbox::User=root "${packages[@]}") || {
+        echo "$(basename "$0"): fetching Debian's Python failed: $(tail -3 "$root/apt.log")" >&2
+        exit 1
+    }
     for package in "$root"/debs/*.deb; do dpkg -x "$package" "$root/python"; done
-    rm -rf "$root/debs"
+    rm -rf "$root/debs" "$root/apt.log"
 }
 
 # Libraries of the unpacked Python; empty where the host's own is used.
