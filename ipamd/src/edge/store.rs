@@ -239,7 +239,7 @@ mod tests {
             mount("enid", folder.path(), "tmpfs", MountFlags::empty(), c"size=16k").unwrap();
             let mut store = Store::new(&folder.path().join("ipam.json"));
             let filler = folder.path().join("filler");
-            assert!(fs::write(&filler, [0; 16 << 10]).is_ok());
+            fs::write(&filler, vec![0_u8; 16 << 10]).unwrap();
             let error = store.write(&whole("own", "reference")).unwrap_err();
             assert_eq!(error.source.kind(), io::ErrorKind::StorageFull);
             assert_eq!(names(folder.path()), ["filler"]);
