@@ -6,10 +6,11 @@
 //! (`Event::PersistFailed`) and says what to answer instead.
 //!
 //! ```text
-//!  wait(input | deadline | slow tick) ─► core.handle ─► journal ──ok──► replies ─► actions ─► notices
-//!                                            ▲            │failed
-//!                                            └─PersistFailed
+//!  wait(inputs | deadline | slow tick) ─► core.handle ─► journal ──ok──► replies ─► actions ─► notices
+//!                                             ▲            │failed
+//!                                             └─PersistFailed
 //! ```
+//! What lies in the inbox together is worked off together: one write of the journal serves all the calls of a burst.
 //!
 //! Invariant: no await between taking effects from the core and having worked them off.
 
@@ -41,6 +42,9 @@ const SLOW_TICK: Duration = Duration::from_secs(60);
 
 /// A loop that is this much behind the time by which it had to turn is not healthy.
 const HEALTHY: Duration = Duration::from_secs(15);
+
+/// So many inputs are worked off together at most: the first of them waits for the others.
+const TOGETHER: usize = 64;
 
 /// How often effects are handed back when the journal fails; the core's answer to a failure should not need it again.
 const PERSIST_ATTEMPTS: u32 = 3;
@@ -97,12 +101,14 @@ pub(crate) struct Driver {
     pub(crate) observer: Observer,
     /// Calls without an answer yet, and when each came.
     pub(crate) waiting: HashMap<RequestId, (oneshot::Sender<Reply>, BootTime)>,
+    /// What follows from the inputs that were taken, and is not worked off yet.
+    pub(crate) pending: Effects,
 }
 
 impl Driver {
     /// Works off the effects of the start, then loops until [`Input::Stop`].
-    pub(crate) async fn run(mut self, effects: Effects) {
-        self.work_off(effects);
+    pub(crate) async fn run(mut self) {
+        self.work_off();
         let mut next_slow_tick = BootTime::default();
         loop {
             let now = clock::boot();
@@ -110,14 +116,19 @@ impl Driver {
             if now >= next_slow_tick {
                 next_slow_tick = now + SLOW_TICK;
                 self.find_tombstones();
+                self.work_off();
             }
             let due = self.core.next_deadline().map_or(next_slow_tick, |due| due.min(next_slow_tick));
             self.heartbeat.turns_by(due);
             let input = timeout(due.since(clock::boot()), self.inbox.recv()).await;
             self.heartbeat.turns_by(clock::boot());
             match input {
-                Ok(Some(Input::Stop) | None) => break,
-                Ok(Some(input)) => self.take(input),
+                Ok(Some(input)) => {
+                    if !self.take_all(input) {
+                        break;
+                    }
+                }
+                Ok(None) => break,
                 Err(_) => {}
             }
             // Also after an input: many that feed nothing to the core (questions for its state) must not keep it waiting.
@@ -126,31 +137,54 @@ impl Driver {
         self.stop();
     }
 
-    fn take(&mut self, input: Input) {
+    /// Takes an input and what lies behind it, and works off what follows from them; `false`: it is to end.
+    fn take_all(&mut self, first: Input) -> bool {
+        let (mut goes_on, mut calls) = (true, Vec::new());
+        let mut next = Some(first);
+        for left in (0..TOGETHER).rev() {
+            let Some(input) = next else { break };
+            if matches!(input, Input::Stop) {
+                goes_on = false;
+                break;
+            }
+            calls.extend(self.take(input));
+            next = if left > 0 { self.inbox.try_recv().ok() } else { None };
+        }
+        self.work_off();
+        // They wait, and nothing may have followed from that: who shows the state, or judges it, has to know all the same.
+        if calls.iter().any(|request| self.waiting.contains_key(request)) {
+            self.reporter.changed();
+            self.show(true, false);
+        }
+        goes_on
+    }
+
+    /// The call that it was, if it was one.
+    fn take(&mut self, input: Input) -> Option<RequestId> {
         match input {
             Input::Event(event) => self.feed(event),
             Input::Call { request, event, reply } => {
                 self.waiting.insert(request, (reply, clock::boot()));
                 self.feed(event);
-                // It waits, and nothing may have followed from that: who shows the state, or judges it, has to know all the same.
-                if self.waiting.contains_key(&request) {
-                    self.reporter.changed();
-                    self.show(true, false);
-                }
+                return Some(request);
             }
             // Asked while the loop did not turn, by somebody who has gone on without.
             Input::Snapshot(answer) if answer.is_closed() => {}
             Input::Snapshot(answer) => {
+                // Nobody is shown what is not durable.
+                self.work_off();
                 let _ = answer.send(self.core.snapshot(clock::now()));
             }
             Input::Tombstones => self.find_tombstones(),
             Input::Stop => {}
         }
+        None
     }
 
     fn tick(&mut self) {
         if self.core.next_deadline().is_some_and(|due| due <= clock::boot()) {
             self.feed(Event::Tick);
+            self.work_off();
         }
     }
 
@@ -171,14 +205,14 @@ impl Driver {
                 self.reporter.changed();
             }
         }
-        let effects = self.core.handle(event, clock::now());
-        self.work_off(effects);
+        self.pending.join(self.core.handle(event, clock::now()));
     }
 
-    fn work_off(&mut self, mut effects: Effects) {
+    fn work_off(&mut self) {
+        let mut effects = std::mem::take(&mut self.pending);
         for _ in 0..PERSIST_ATTEMPTS {
             let began = clock::boot();
-            let written = if effects.persist { self.store.write(&self.core.checkpoint()) } else { Ok(()) };
+            let written = if effects.persist { self.store.write(&self.core.journal()) } else { Ok(()) };
             let took = effects.persist.then(|| clock::boot().since(began));
             if let Some(took) = took {
                 self.observer.metrics().journal(written.is_ok(), took);
@@ -276,7 +310,10 @@ impl Driver {
             self.feed(Event::RequestAbandoned { request });
             let _ = answer.send(Reply::Add { request, result: Err(refusal.clone()) });
         }
-        match self.store.write(&self.core.checkpoint()) {
+        self.work_off();
+        let written = self.store.write(&self.core.journal());
+        self.store.close();
+        match written {
             Ok(()) => tracing::info!("journal written, stopping; the pods' network stays as it is"),
             Err(error) => {
                 tracing::error!(

@@ -246,6 +246,7 @@ async fn serve_until_stopped(
         reporter: edges.reporter.clone(),
         observer: edges.observer.clone(),
         waiting: std::collections::HashMap::new(),
+        pending: effects,
     };
     let (stop, rpc) = serve_plugin(&config, listener, &edges);
     edges.observer.metrics().serves(edges.kubernetes.show().state != "off");
@@ -261,7 +262,7 @@ async fn serve_until_stopped(
     let provisioning = config.provisioning;
     tokio::spawn(FactsEdge { settings, provisioning, inbox: inbox.clone(), ec2, facts: edges.facts }.run());
     let signals = stop_at_signal(inbox, stop).map_err(step::<io::Error>("signals"))?;
-    driver.run(effects).await;
+    driver.run().await;
     notify::stopping(systemd.as_deref());
     signals.abort();
     // The listener closed at the signal; what is open gets its answer.

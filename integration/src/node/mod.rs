@@ -198,11 +198,13 @@ pub fn boot_primary_link(
 }
 
 /// What the daemon and the plugin may leave in the state folder.
-pub const STATE_FILES: [&str; 9] = [
+pub const STATE_FILES: [&str; 11] = [
     "enid.json",
+    "enid.json.tmp",
     "enid.sock",
     "hostports",
     "ipam.json",
+    "ipam.json.tmp",
     "ipamd.lock",
     "ipamd.sock",
     "ready",

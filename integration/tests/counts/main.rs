@@ -4,6 +4,8 @@
 //!
 //! The least of several calls counts: a call that waited a turn longer for the daemon, or read the rest of a list in another datagram,
 //! has made more than it costs.
+//!
+//! And what the daemon writes for one pod: it must not grow with the pods that there are.
 #![expect(
     clippy::unwrap_used,
     clippy::disallowed_methods,
@@ -14,12 +16,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
 
 use integration::node::Node;
+use integration::pods;
 use integration::sandbox::NetnsPath;
 use integration::strace::Strace;
 use integration::tools::Tools;
-use integration::topology::{Topology, TopologySpec};
+use integration::topology::{NodeSpec, Subnet, Topology, TopologySpec};
 
 /// Calls of each kind of which the least counts.
 const ROUNDS: usize = 5;
@@ -160,4 +164,52 @@ fn an_add_and_a_del_make_no_more_system_calls_than_budgeted() {
         ("del.system-calls", del),
         ("del.netlink", del_netlink),
     ]);
+}
+
+/// Bytes that the daemon has written so far, to whatever it was.
+fn written(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/io")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("wchar: "));
+    line.unwrap_or_else(|| panic!("no wchar in {text}")).parse().unwrap()
+}
+
+/// The least that the daemon writes for one ADD and its DEL: journal, answers, log.
+fn written_for_a_pod(node: &Node, pid: u32) -> u64 {
+    let mut least = u64::MAX;
+    for _ in 0..PAIRS {
+        let sandbox = node.next_sandbox().unwrap();
+        let before = written(pid);
+        node.runtime.add(&sandbox).unwrap();
+        node.runtime.del(&sandbox, NetnsPath::Given).unwrap();
+        least = least.min(written(pid) - before);
+    }
+    least
+}
+
+/// The node's pods, while their number is looked at.
+const FEW: usize = 10;
+const MANY: usize = 300;
+/// A prefix in the journal, twice: as it was before, too.
+const PREFIX_BYTES: u64 = 6 * 2_048;
+/// Of so many ADDs and DELs the one counts that wrote least: a journal that has outgrown its room is written whole now and then.
+const PAIRS: usize = 20;
+
+#[test]
+fn the_daemon_writes_no_more_for_a_pod_beside_300_others_than_beside_10() {
+    let nodes = vec![NodeSpec::new("n1", "m5.4xlarge", Subnet::C)];
+    let spec = TopologySpec { nodes, ..TopologySpec::one("m5.4xlarge") };
+    let mut topology = Topology::build(&spec).unwrap();
+    let variables = [("ENABLE_PREFIX_DELEGATION", "true"), ("WARM_PREFIX_TARGET", "3"), ("IP_COOLDOWN_PERIOD", "1")];
+    topology.start(&variables).unwrap();
+    let pid = topology.node_mut("n1").daemon().unwrap().pid();
+    let n1 = topology.node("n1");
+    let started = AtomicUsize::new(0);
+    let mut living = pods::start(n1, FEW, 2, &started).unwrap();
+    let few = written_for_a_pod(n1, pid);
+    living.extend(pods::start(n1, MANY - FEW, 4, &started).unwrap());
+    let many = written_for_a_pod(n1, pid);
+    println!("{few} bytes beside {FEW} pods, {many} beside {MANY}");
+    // Of a prefix, all of its addresses that have been used are written.
+    assert!(many <= few + PREFIX_BYTES, "{few} bytes beside {FEW} pods, {many} beside {MANY}");
+    pods::end(n1, living, 4).unwrap();
 }

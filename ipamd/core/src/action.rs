@@ -15,10 +15,10 @@ use crate::ids::{
 use crate::reason::{Notice, Refusal};
 use crate::repair::RepairPlan;
 
-/// Everything that follows from one event. The driver works it off in this order: persist, replies, actions, notices.
+/// Everything that follows from one event, or from some in a row. The driver works it off in this order: persist, replies, actions, notices.
 #[derive(Clone, Debug, Default)]
 pub struct Effects {
-    /// Whether the journal must be written before anything else happens (`Core::checkpoint`). When that fails the driver
+    /// Whether the journal must be written before anything else happens (`Core::journal`). When that fails the driver
     /// sends no reply, runs no action, and hands the effects back as `Event::PersistFailed`.
     pub persist: bool,
     /// Answers to calls.
@@ -27,6 +27,16 @@ pub struct Effects {
     pub actions: Vec<Action>,
     /// What the log (and later metrics and events) should say.
     pub notices: Vec<Notice>,
+}
+
+impl Effects {
+    /// With what follows from the event after: one write of the journal is for both.
+    pub fn join(&mut self, later: Self) {
+        self.persist |= later.persist;
+        self.replies.extend(later.replies);
+        self.actions.extend(later.actions);
+        self.notices.extend(later.notices);
+    }
 }
 
 /// An answer to a call.

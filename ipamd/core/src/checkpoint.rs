@@ -6,6 +6,9 @@
 //! the allocations and nothing else. `enid.json` is ours: boot id, facts, ENIs with their addresses, what cools until when,
 //! intents of calls that may be under way, tombstones done. It does not decide anything: `restore` does.
 //!
+//! A text is kept up, not rendered anew: each record has a place of its own, filled up with white space ([`Sheet`]), so that an ADD or a DEL
+//! changes a few hundred bytes however many pods there are. In which order records stand means nothing.
+//!
 //! Invariant: for every state, parsing what was encoded gives the same journal (a property test holds us to it), and the two
 //! files may be of different age by one write. The driver writes `enid.json` first; should the other order happen, an
 //! address that only `enid.json` calls allocated rests for one cooldown before it is given out.
@@ -22,15 +25,28 @@ use crate::ids::{AllocationKey, AttachmentId, DeviceIndex, EniId, MacAddr, PodRe
 use crate::planner::guess::Guess;
 use crate::pod_network::PodNetwork;
 
+mod sheet;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use sheet::Sheet;
+pub use sheet::{Changed, Draft};
 
 /// Version text of the reference's checkpoint; it refuses to start with any other.
 pub const REFERENCE_VERSION: &str = "vpc-cni-ipam/1";
 /// Version text of our own file.
 pub const OWN_VERSION: &str = "enid/1";
 
-/// Both files, ready to be written.
+/// Both files as they are to be, and where they are not as they were when they were last told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drafts<'a> {
+    /// `enid.json`. Written first.
+    pub own: Draft<'a>,
+    /// `ipam.json`.
+    pub reference: Draft<'a>,
+}
+
+/// Both files of one state, rendered whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
     /// `ipam.json`: the allocations in the reference's format.
@@ -133,8 +149,6 @@ pub struct OwnJournal {
     pub boot_id: String,
     /// Who this instance is, once known.
     pub facts: Option<InstanceFacts>,
-    /// ENIs of ours, sorted by id.
-    pub enis: Vec<EniRecord>,
     /// Resting or allocated addresses whose ENI is not known, sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub homeless: Vec<AddressRecord>,
@@ -174,6 +188,8 @@ pub struct OwnJournal {
     /// Custom networking: the API server's last word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_network: Option<PodNetworkRecord>,
+    /// ENIs of ours, sorted by id. The last field, so that a text can be written up to its elements.
+    pub enis: Vec<EniRecord>,
 }
 
 /// What was said of the node's ENIConfig.

@@ -29,6 +29,7 @@ mod drive;
 mod ended;
 mod flush;
 mod garbage;
+mod journal;
 pub(crate) mod kernel;
 pub(crate) mod leaked;
 pub(crate) mod learn;
@@ -38,7 +39,7 @@ mod patience;
 mod places;
 pub(crate) mod pod_network;
 mod pool;
-mod record;
+pub(crate) mod record;
 pub(crate) mod repair;
 pub(crate) mod requests;
 mod ruling;
@@ -162,6 +163,8 @@ pub struct Core {
     pub(crate) next_serial: u64,
     /// Something besides the store changed that the journal must show.
     pub(crate) changed: bool,
+    /// The journal as text, as far as it was asked for.
+    pub(crate) journal: journal::Journal,
     pub(crate) undurable: Option<Undurable>,
     /// When to be woken at the latest.
     pub(crate) wake: Option<BootTime>,
@@ -232,11 +235,24 @@ impl Core {
 
     /// Takes one event. `now` never runs backwards.
     ///
-    /// The effects of one call are worked off, or handed back by [`Event::PersistFailed`], before the next event is fed.
+    /// The effects are worked off, or handed back by [`Event::PersistFailed`], before the driver waits for anything; those of calls in a
+    /// row may be joined before ([`Effects::join`]).
     pub fn handle(&mut self, event: Event, now: Now) -> Effects {
+        if self.is_no_news(&event) {
+            return Effects::default();
+        }
         let mut turn = Turn::new(now);
         self.note(&mut turn, event);
         self.finish(turn)
+    }
+
+    /// What the kernel tells of every ADD and DEL: the state is the same with it and without, so nothing can follow.
+    fn is_no_news(&self, event: &Event) -> bool {
+        match event {
+            Event::LinkAppeared { mac } => self.is_strange_link(*mac),
+            Event::KernelChanged(change) => self.hurts_nobody(change),
+            _ => false,
+        }
     }
 
     fn note(&mut self, turn: &mut Turn, event: Event) {
@@ -298,7 +314,7 @@ impl Core {
         self.undurable.is_some()
     }
 
-    /// Both journal files of the present state: what must be durable when [`Effects::persist`] says so.
+    /// Both journal files of the present state, rendered whole and in order: for who has no earlier text ([`Core::journal`]).
     #[must_use]
     pub fn checkpoint(&self) -> Checkpoint {
         self.record()
@@ -335,6 +351,7 @@ impl Core {
     /// Marks the journal as behind.
     pub(crate) fn touch(&mut self) {
         self.changed = true;
+        self.journal.touch();
     }
 
     /// Starts an action; its outcome comes back under the id.

@@ -56,7 +56,7 @@ mod waiters;
 
 pub use crate::core::Core;
 pub use action::{Action, ActionKind, Effects, Reply};
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{Checkpoint, Drafts};
 pub use config::Config;
 pub use event::Event;
 pub use ids::{BootTime, Now};

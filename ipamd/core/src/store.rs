@@ -65,6 +65,16 @@ pub(crate) struct Store {
     fresh: BTreeMap<Ipv4Addr, Option<BootTime>>,
     /// Whether something changed that the journal must show.
     changed: bool,
+    unwritten: Unwritten,
+}
+
+/// Where the journal's text is behind the store.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Unwritten {
+    /// Addresses that may have another record than before.
+    pub(crate) addresses: BTreeSet<Ipv4Addr>,
+    /// Addresses came or went, or have another ENI or prefix.
+    pub(crate) places: bool,
 }
 
 /// A list that addresses of some states are on.
@@ -471,11 +481,13 @@ impl Store {
         self.enlist(address, List::of(&entry.state));
         self.addresses.insert(address, entry);
         self.changed = true;
+        self.unwritten.places = true;
     }
 
     fn take_out(&mut self, address: Ipv4Addr) {
         self.fresh.remove(&address);
         let Some(entry) = self.addresses.remove(&address) else { return };
+        self.unwritten.places = true;
         self.strike(address, List::of(&entry.state));
         match &entry.eni {
             None => self.homeless.leave(address, entry.slot, &entry.state),
@@ -529,6 +541,7 @@ impl Store {
         if let Some(book) = book {
             book.turn(address, entry.slot, (&before, &entry.state));
         }
+        self.unwritten.addresses.insert(address);
         self.strike(address, lists.0);
         self.enlist(address, lists.1);
         if !may_be_fresh {
@@ -561,7 +574,13 @@ impl Store {
     }
 
     /// An allocation was changed in a way the journal shows.
-    pub(crate) fn mark_changed(&mut self) {
+    pub(crate) fn mark_changed(&mut self, address: Ipv4Addr) {
         self.changed = true;
+        self.unwritten.addresses.insert(address);
+    }
+
+    /// Takes note of where the journal's text is behind.
+    pub(crate) fn take_unwritten(&mut self) -> Unwritten {
+        std::mem::take(&mut self.unwritten)
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The journal's files: written whole, by temporary file and rename, so that a reader (or a kill -9) never meets half of
-//! one. What is in them is the core's.
+//! The journal's files: exchanged whole, so that a reader (or a kill -9) never meets half of one, though only what has changed is written
+//! ([`file`]). What is in them is the core's.
 //!
 //! Durable means: survives the end of any process, not a power cut (the folder is a tmpfs and every record carries the
 //! boot id), so there is no fsync. `enid.json` is written before `ipam.json`: should the process end between the two, the
@@ -15,13 +15,17 @@
 
 #![expect(clippy::disallowed_methods, reason = "the file edge of the journal")]
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+mod file;
 
-use ipamd_core::Checkpoint;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipamd_core::Drafts;
+use ipamd_core::checkpoint::{Changed, Draft};
+
+use file::JournalFile;
 
 /// Our own file, beside the reference's.
 const OWN_NAME: &str = "enid.json";
@@ -46,13 +50,6 @@ pub(crate) struct Store {
     reference: JournalFile,
 }
 
-#[derive(Debug)]
-struct JournalFile {
-    path: PathBuf,
-    /// What it holds now, as far as we know.
-    written: Option<Vec<u8>>,
-}
-
 /// The files' contents; `None`: no such file.
 #[derive(Debug, Default)]
 pub(crate) struct Loaded {
@@ -66,8 +63,8 @@ pub(crate) struct Loaded {
 impl Store {
     /// The files at the reference's path and beside it.
     pub(crate) fn new(reference: &Path) -> Self {
-        let file = |path| JournalFile { path, written: None };
-        Self { own: file(reference.with_file_name(OWN_NAME)), reference: file(reference.to_owned()) }
+        let own = JournalFile::new(reference.with_file_name(OWN_NAME));
+        Self { own, reference: JournalFile::new(reference.to_owned()) }
     }
 
     pub(crate) fn load(&self) -> Result<Loaded, StoreError> {
@@ -76,30 +73,45 @@ impl Store {
         Ok(Loaded { own, reference: self.reference.read()?, out_of_date })
     }
 
-    /// Makes a checkpoint durable.
-    pub(crate) fn write(&mut self, checkpoint: &Checkpoint) -> Result<(), StoreError> {
+    /// Makes a state durable.
+    pub(crate) fn write(&mut self, drafts: &Drafts<'_>) -> Result<(), StoreError> {
+        let written = self.write_both(drafts);
+        if written.is_err() {
+            // What of these drafts was not written nobody says again.
+            [&mut self.own, &mut self.reference].into_iter().for_each(JournalFile::distrust);
+        }
+        written
+    }
+
+    fn write_both(&mut self, Drafts { own, reference }: &Drafts<'_>) -> Result<(), StoreError> {
         // Of one age always, whatever becomes of the clock.
-        match (self.own.holds(&checkpoint.own_json), self.reference.holds(&checkpoint.reference_json)) {
+        match (self.own.holds(own), self.reference.holds(reference)) {
             (true, false) => self.own.touch()?,
             (false, true) => self.reference.touch()?,
             (true, true) | (false, false) => {}
         }
-        self.own.write(&checkpoint.own_json)?;
-        self.reference.write(&checkpoint.reference_json)
+        self.own.write(own)?;
+        self.reference.write(reference)
+    }
+
+    /// Takes the second copies away: nothing is written any more.
+    pub(crate) fn close(&mut self) {
+        self.own.close();
+        self.reference.close();
     }
 
     /// Makes the reference's file durable alone: the node goes back to it.
     pub(crate) fn write_reference(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         // Should what follows fail, our file is as good as it was.
         self.own.touch()?;
-        self.reference.write(bytes)
+        self.reference.write(&Draft { text: bytes, changed: Changed::Whole })
     }
 
     /// Takes our file away under a name of its own, in the place of an earlier one: it is out of date, or will be. `None`: there is
     /// none.
     pub(crate) fn retire_own(&self) -> Result<Option<PathBuf>, StoreError> {
-        let aside = self.own.path.with_extension("json.out-of-date");
-        match fs::rename(&self.own.path, &aside) {
+        let aside = self.own.path().with_extension("json.out-of-date");
+        match fs::rename(self.own.path(), &aside) {
             Ok(()) => Ok(Some(aside)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.own.error("setting aside")(error)),
@@ -109,7 +121,7 @@ impl Store {
     /// How much later than ours the reference's file was written, when that was somebody else's doing: where we write that file ours
     /// is written, or touched, right before.
     fn reference_is_later(&self) -> Option<Duration> {
-        let [own, reference] = [&self.own, &self.reference].map(|file| fs::metadata(&file.path)?.modified());
+        let [own, reference] = [&self.own, &self.reference].map(|file| fs::metadata(file.path())?.modified());
         let later = reference.ok()?.duration_since(own.ok()?).ok()?;
         (later > TOGETHER).then_some(later)
     }
@@ -125,73 +137,21 @@ impl Store {
     }
 }
 
-impl JournalFile {
-    fn error(&self, doing: &'static str) -> impl FnOnce(io::Error) -> StoreError {
-        let path = self.path.clone();
-        move |source| StoreError { doing, path, source }
-    }
-
-    fn read(&self) -> Result<Option<Vec<u8>>, StoreError> {
-        match fs::read(&self.path) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(self.error("reading")(error)),
-        }
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        if self.holds(bytes) {
-            return Ok(());
-        }
-        let temporary = self.path.with_extension("json.tmp");
-        let written = write_new(&temporary, bytes).and_then(|()| fs::rename(&temporary, &self.path));
-        if let Err(error) = written {
-            // Frees what a full disk took; a left-over is overwritten next time.
-            let _ = fs::remove_file(&temporary);
-            return Err(self.error("writing")(error));
-        }
-        self.written = Some(bytes.to_owned());
-        Ok(())
-    }
-
-    /// Whether these bytes were the last that were written.
-    fn holds(&self, bytes: &[u8]) -> bool {
-        self.written.as_deref() == Some(bytes)
-    }
-
-    /// Makes it as young as if it were written now. Somebody may have removed it: then there is nothing that could be too old.
-    fn touch(&self) -> Result<(), StoreError> {
-        let now = || OpenOptions::new().write(true).open(&self.path)?.set_modified(SystemTime::now());
-        match now() {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.error("touching")(error)),
-            _ => Ok(()),
-        }
-    }
-
-    fn set_aside(&self, unix_seconds: i64) -> Result<PathBuf, StoreError> {
-        let mut name = self.path.clone().into_os_string();
-        name.push(format!(".corrupt-{unix_seconds}"));
-        let aside = PathBuf::from(name);
-        // A second name, not another: should the process end before the next write replaces the file, the next start finds
-        // it again, and not a node on which nothing was ever allocated.
-        match fs::hard_link(&self.path, &aside) {
-            Ok(()) => Ok(aside),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(aside),
-            Err(_) => fs::rename(&self.path, &aside).map(|()| aside).map_err(self.error("setting aside")),
-        }
-    }
-}
-
-fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path)?.write_all(bytes)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+    use std::time::SystemTime;
+
+    use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+
     use super::*;
 
-    fn checkpoint(own: &str, reference: &str) -> Checkpoint {
-        Checkpoint { own_json: own.into(), reference_json: reference.into() }
+    fn whole<'a>(own: &'a str, reference: &'a str) -> Drafts<'a> {
+        Drafts { own: draft(own, Changed::Whole), reference: draft(reference, Changed::Whole) }
+    }
+
+    fn draft(text: &str, changed: Changed) -> Draft<'_> {
+        Draft { text: text.as_bytes(), changed }
     }
 
     fn names(folder: &Path) -> Vec<String> {
@@ -207,7 +167,7 @@ mod tests {
         let path = folder.path().join("ipam.json");
         let mut store = Store::new(&path);
         assert!(store.load().unwrap().own.is_none());
-        store.write(&checkpoint("own", "reference")).unwrap();
+        store.write(&whole("own", "reference")).unwrap();
         let loaded = Store::new(&path).load().unwrap();
         assert_eq!((loaded.own.unwrap(), loaded.reference.unwrap()), (b"own".to_vec(), b"reference".to_vec()));
         assert_eq!(names(folder.path()), ["enid.json", "ipam.json"]);
@@ -224,16 +184,17 @@ mod tests {
         };
         let mut store = Store::new(&path);
         assert_eq!(store.reference_is_later(), None, "there is none");
-        store.write(&checkpoint("own", "one pod")).unwrap();
+        store.write(&whole("own", "one pod")).unwrap();
         [&path, &own].into_iter().for_each(|path| age(path));
         // An hour later an ADD changes nothing in our file.
-        store.write(&checkpoint("own", "two pods")).unwrap();
+        let unchanged = draft("own", Changed::At(Vec::new()));
+        store.write(&Drafts { own: unchanged.clone(), reference: draft("two pods", Changed::Whole) }).unwrap();
         assert_eq!(store.reference_is_later(), None);
         age(&own);
         fs::write(&path, "the reference's").unwrap();
         assert!(store.reference_is_later() > Some(Duration::from_secs(3_500)));
         fs::remove_file(&own).unwrap();
-        store.write(&checkpoint("own", "three pods")).unwrap();
+        store.write(&Drafts { own: unchanged, reference: draft("three pods", Changed::Whole) }).unwrap();
         assert_eq!(
             (store.reference_is_later(), own.exists()),
             (None, false),
@@ -246,27 +207,46 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ipam.json");
         let mut store = Store::new(&path);
-        store.write(&checkpoint("own", "old")).unwrap();
+        store.write(&whole("own", "old")).unwrap();
         // A folder in the temporary file's place: the write fails for root too.
         fs::create_dir(folder.path().join("ipam.json.tmp")).unwrap();
-        let error = store.write(&checkpoint("own", "new")).unwrap_err();
+        let error = store.write(&whole("own", "new")).unwrap_err();
         assert!(error.to_string().contains("ipam.json"), "{error}");
         assert_eq!(store.load().unwrap().reference.unwrap(), b"old");
         fs::remove_dir(folder.path().join("ipam.json.tmp")).unwrap();
-        store.write(&checkpoint("own", "new")).unwrap();
+        store.write(&whole("own", "new")).unwrap();
         assert_eq!(store.load().unwrap().reference.unwrap(), b"new");
+    }
+
+    /// Runs it in a mount namespace that nobody else sees.
+    #[expect(unsafe_code, reason = "unshare is unsafe for CLONE_FILES only")]
+    fn with_mounts_of_its_own(work: impl FnOnce() + Send) {
+        let enter = || {
+            let flags = rustix::thread::UnshareFlags::FS | rustix::thread::UnshareFlags::NEWNS;
+            // SAFETY: descriptors stay shared.
+            unsafe { rustix::thread::unshare_unsafe(flags) }.unwrap();
+            let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+            mount_change("/", private).unwrap();
+            work();
+        };
+        std::thread::scope(|scope| scope.spawn(enter).join()).unwrap();
     }
 
     #[test]
     fn a_full_disk_is_an_error_and_leaves_nothing_behind() {
         let folder = tempfile::tempdir().unwrap();
-        let mut store = Store::new(&folder.path().join("ipam.json"));
-        // /dev/full answers every write with ENOSPC (null(4)).
-        std::os::unix::fs::symlink("/dev/full", folder.path().join("enid.json.tmp")).unwrap();
-        let error = store.write(&checkpoint("own", "reference")).unwrap_err();
-        assert_eq!(error.source.kind(), io::ErrorKind::StorageFull);
-        assert!(names(folder.path()).is_empty());
-        store.write(&checkpoint("own", "reference")).unwrap();
+        with_mounts_of_its_own(|| {
+            mount("enid", folder.path(), "tmpfs", MountFlags::empty(), c"size=16k").unwrap();
+            let mut store = Store::new(&folder.path().join("ipam.json"));
+            let filler = folder.path().join("filler");
+            fs::write(&filler, vec![0_u8; 16 << 10]).unwrap();
+            let error = store.write(&whole("own", "reference")).unwrap_err();
+            assert_eq!(error.source.kind(), io::ErrorKind::StorageFull);
+            assert_eq!(names(folder.path()), ["filler"]);
+            fs::remove_file(filler).unwrap();
+            store.write(&whole("own", "reference")).unwrap();
+            assert_eq!(names(folder.path()), ["enid.json", "ipam.json"]);
+        });
     }
 
     #[test]
@@ -274,7 +254,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut store = Store::new(&folder.path().join("ipam.json"));
         assert_eq!(store.reference_is_later(), None, "there is nothing");
-        store.write(&checkpoint("own", "reference")).unwrap();
+        store.write(&whole("own", "reference")).unwrap();
         assert_eq!(store.reference_is_later(), None, "one of our writes follows the other");
         let own = fs::File::options().write(true).open(folder.path().join("enid.json")).unwrap();
         let written = own.metadata().unwrap().modified().unwrap();
@@ -291,7 +271,7 @@ mod tests {
     fn an_unreadable_file_is_set_aside_and_kept() {
         let folder = tempfile::tempdir().unwrap();
         let mut store = Store::new(&folder.path().join("ipam.json"));
-        store.write(&checkpoint("{", "[")).unwrap();
+        store.write(&whole("{", "[")).unwrap();
         store.set_own_aside(17).unwrap();
         store.set_reference_aside(17).unwrap();
         assert_eq!(
@@ -299,7 +279,7 @@ mod tests {
             b"{",
             "a start that ends here is made again from the same files"
         );
-        store.write(&checkpoint("new", "newer")).unwrap();
+        store.write(&whole("new", "newer")).unwrap();
         let kept = ["enid.json", "enid.json.corrupt-17", "ipam.json", "ipam.json.corrupt-17"];
         assert_eq!(names(folder.path()), kept);
         assert_eq!(fs::read(folder.path().join("enid.json.corrupt-17")).unwrap(), b"{");

@@ -28,7 +28,7 @@ impl Core {
                 allocation.granted_at = now;
                 if allocation.testimony != Testimony::Present {
                     allocation.testimony = Testimony::Present;
-                    self.store.mark_changed();
+                    self.store.mark_changed(address);
                 }
             }
             if known_eni {
@@ -38,8 +38,9 @@ impl Core {
             }
         }
         if self.store.address_of(&key).is_none() && self.waiters.iter().all(|waiter| waiter.key != key) {
+            let before = self.adaptive.memory();
             self.adaptive.arrived(turn.boot());
-            if self.adapts() {
+            if self.adapts() && self.adaptive.memory() != before {
                 self.touch();
             }
         }

@@ -159,12 +159,17 @@ impl Core {
         self.again(id, failure, if link_seen { now } else { retry });
     }
 
+    /// Whether a link with this MAC is no ENI's, nor may be one of somebody else's.
+    pub(super) fn is_strange_link(&self, mac: MacAddr) -> bool {
+        self.may_write() && self.enis.values().all(|eni| eni.mac != mac)
+    }
+
     /// A link with this MAC is there: an ENI that waits for it is set up at once.
     pub(super) fn link_appeared(&mut self, now: BootTime, mac: MacAddr) {
         let known: Vec<EniId> = self.enis.values().filter(|eni| eni.mac == mac).map(|eni| eni.eni_id.clone()).collect();
         known.iter().for_each(|eni_id| self.repair_link(eni_id, now));
         // Where someone else attaches ENIs, an unknown link may be one.
-        if !self.may_write() && self.enis.values().all(|eni| eni.mac != mac) {
+        if known.is_empty() && !self.may_write() {
             self.describe_after = Some(now);
         }
         for eni in self.enis.values_mut().filter(|eni| eni.mac == mac) {

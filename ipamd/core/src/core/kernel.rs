@@ -10,8 +10,10 @@
 //!
 //! An observation tells only about what was done before it began.
 
+use std::collections::BTreeSet;
+
 use crate::event::{Failure, KernelView, Outcome};
-use crate::ids::{BootTime, PodRef};
+use crate::ids::{AllocationKey, BootTime, PodRef};
 use crate::reason::{NoticeLevel, ReasonCode};
 use crate::store::{AddressState, Allocation, Testimony};
 
@@ -81,11 +83,14 @@ impl Core {
     fn find_orphans(&mut self, turn: &mut Turn, view: &KernelView, began: BootTime) {
         let (mut missing, mut unwitnessed) = (Vec::new(), Vec::new());
         let mut present = Vec::new();
+        // Of nearly all pods the alias says so; the others are looked for one by one.
+        let by_alias: BTreeSet<&AllocationKey> = view.held.iter().filter_map(|held| held.key.as_ref()).collect();
         for (address, _, allocation) in self.store.allocations() {
             if allocation.granted_at > began {
                 continue;
             }
-            if testifies(view, address, allocation, &self.config.veth_prefix) {
+            let is_held = by_alias.contains(&allocation.key);
+            if is_held || testifies(view, address, allocation, &self.config.veth_prefix) {
                 if allocation.testimony != Testimony::Present {
                     present.push(address);
                 }
@@ -117,7 +122,7 @@ impl Core {
     fn testify(&mut self, address: std::net::Ipv4Addr, testimony: Testimony) {
         if let Some(allocation) = self.store.allocation_mut(address) {
             allocation.testimony = testimony;
-            self.store.mark_changed();
+            self.store.mark_changed(address);
         }
     }
 }

@@ -130,8 +130,9 @@ impl Core {
             if !serves {
                 continue;
             }
+            let book = self.store.book(&eni.eni_id);
             for slot in [Slot::Single, Slot::Prefix] {
-                let tally = self.store.book(&eni.eni_id).map(|book| book.of(slot)).unwrap_or_default();
+                let tally = book.map(|book| book.of(slot)).unwrap_or_default();
                 view.total += Addresses(tally.busy());
                 if self.counts(eni, slot, now) {
                     view.total += Addresses(tally.free);

@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The state as journal records. What is not recorded here is learned anew after a restart.
 
-use crate::action::{Fill, PREFIX_ADDRESSES};
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+use crate::action::{Fill, PREFIX_ADDRESSES, prefix_addresses};
 use crate::checkpoint::{
     AdaptiveRecord, AddressRecord, Checkpoint, CreateRecord, DepartedRecord, EniLimitRecord, EniRecord, EniStage,
     OWN_VERSION, OwnJournal, PlaceRecord, PodNetworkRecord, PrefixRecord, REFERENCE_VERSION, ReferenceAllocation,
     ReferenceJournal, ReferenceMetadata, UnassignedRecord, encode,
 };
-use crate::ids::{BootTime, EniId};
+use crate::ids::{AllocationKey, BootTime, EniId};
 use crate::lifecycle::{DetachStep, Eni, Phase, Termination};
 use crate::planner::adaptive::Memory;
-use crate::store::{Address, AddressState, Slot, Testimony};
+use crate::store::{Address, AddressState, Allocation, Book, Slot, Store, Testimony};
 
 use super::Core;
 
@@ -20,44 +24,38 @@ impl Core {
     }
 
     fn record_reference(&self) -> ReferenceJournal {
-        let allocations = self
-            .store
-            .allocations()
-            .map(|(address, _, allocation)| ReferenceAllocation {
-                network_name: allocation.key.network.clone(),
-                container_id: allocation.key.container_id.clone(),
-                if_name: allocation.key.ifname.clone(),
-                ipv4: Some(address),
-                ipv6: None,
-                allocation_timestamp: allocation.allocated_unix_nanos,
-                metadata: ReferenceMetadata {
-                    namespace: allocation.pod.namespace.clone(),
-                    name: allocation.pod.name.clone(),
-                    interfaces_count: 1,
-                },
-            })
-            .collect();
+        let allocations =
+            self.store.allocations().map(|(address, _, allocation)| record_allocation(address, allocation)).collect();
         ReferenceJournal { version: REFERENCE_VERSION.to_owned(), allocations }
     }
 
     fn record_own(&self) -> OwnJournal {
-        let homeless = self.store.homeless();
+        let unwitnessed = self
+            .store
+            .allocations()
+            .filter(|(_, _, allocation)| allocation.testimony == Testimony::Impossible)
+            .map(|(_, _, allocation)| allocation.key.clone())
+            .collect();
+        OwnJournal {
+            enis: self.enis.values().map(|eni| self.record_eni(eni)).collect(),
+            ..self.record_rest(unwitnessed)
+        }
+    }
+
+    /// Without ENIs.
+    pub(super) fn record_rest(&self, unwitnessed: Vec<AllocationKey>) -> OwnJournal {
         OwnJournal {
             version: OWN_VERSION.to_owned(),
             boot_id: self.boot_id.clone(),
             facts: self.facts.clone(),
-            enis: self.enis.values().map(|eni| self.record_eni(eni)).collect(),
-            homeless: homeless
+            homeless: self
+                .store
+                .homeless()
                 .map(|(address, entry)| record_address(address, entry))
                 .filter(|record| record.allocated || record.released_nanos.is_some())
                 .collect(),
             creates: self.requests.values().map(record_create).collect(),
-            unwitnessed: self
-                .store
-                .allocations()
-                .filter(|(_, _, allocation)| allocation.testimony == Testimony::Impossible)
-                .map(|(_, _, allocation)| allocation.key.clone())
-                .collect(),
+            unwitnessed,
             tombstones_done: self.tombstones_done.iter().cloned().collect(),
             next_serial: self.next_serial,
             adaptive: self.record_adaptive(),
@@ -80,6 +78,7 @@ impl Core {
             learned_enis: self.learned_enis.map(|(enis, until)| EniLimitRecord { enis, until_nanos: nanos(until) }),
             places: self.record_places(),
             pod_network: self.record_pod_network(),
+            enis: Vec::new(),
         }
     }
 
@@ -97,6 +96,17 @@ impl Core {
     }
 
     fn record_eni(&self, eni: &Eni) -> EniRecord {
+        let singles = self.store.of_eni(&eni.eni_id).filter(|(_, entry)| entry.slot == Slot::Single);
+        let prefixes = self.store.book(&eni.eni_id).into_iter().flat_map(Book::prefixes);
+        EniRecord {
+            addresses: singles.map(|(address, entry)| record_address(address, entry)).collect(),
+            prefixes: prefixes.map(|(prefix, _)| record_prefix(&self.store, &eni.eni_id, prefix)).collect(),
+            ..self.record_eni_alone(eni)
+        }
+    }
+
+    /// Without addresses.
+    pub(super) fn record_eni_alone(&self, eni: &Eni) -> EniRecord {
         EniRecord {
             eni_id: eni.eni_id.clone(),
             mac: eni.mac,
@@ -118,13 +128,8 @@ impl Core {
             created: eni.created,
             never_attached: matches!(eni.phase, Phase::Deleting(_)) && !eni.was_attached,
             delete_on_termination: eni.termination == Termination::Set,
-            addresses: self
-                .store
-                .of_eni(&eni.eni_id)
-                .filter(|(_, entry)| entry.slot == Slot::Single)
-                .map(|(address, entry)| record_address(address, entry))
-                .collect(),
-            prefixes: self.record_prefixes(&eni.eni_id),
+            addresses: Vec::new(),
+            prefixes: Vec::new(),
         }
     }
 
@@ -140,30 +145,35 @@ impl Core {
             first_add_nanos: memory.first_add.map(nanos),
         })
     }
+}
 
-    fn record_prefixes(&self, id: &EniId) -> Vec<PrefixRecord> {
-        let mut records: Vec<PrefixRecord> = Vec::new();
-        let book = self.store.book(id);
-        let inside = self.store.of_eni(id).filter(|(_, entry)| entry.slot == Slot::Prefix);
-        for (prefix, tally) in book.into_iter().flat_map(crate::store::Book::prefixes) {
-            records.push(PrefixRecord { prefix, partial: tally.total() < PREFIX_ADDRESSES, addresses: Vec::new() });
-        }
-        let mut at = 0;
-        for (address, entry) in inside {
-            // Both are sorted.
-            while records.get(at).is_some_and(|record| !record.prefix.contains(&address)) {
-                at += 1;
-            }
-            let Some(record) = records.get_mut(at) else { break };
-            if record.partial || entry.state != (AddressState::Free { rest: None }) {
-                record.addresses.push(record_address(address, entry));
-            }
-        }
-        records
+pub(super) fn record_allocation(address: Ipv4Addr, allocation: &Allocation) -> ReferenceAllocation {
+    ReferenceAllocation {
+        network_name: allocation.key.network.clone(),
+        container_id: allocation.key.container_id.clone(),
+        if_name: allocation.key.ifname.clone(),
+        ipv4: Some(address),
+        ipv6: None,
+        allocation_timestamp: allocation.allocated_unix_nanos,
+        metadata: ReferenceMetadata {
+            namespace: allocation.pod.namespace.clone(),
+            name: allocation.pod.name.clone(),
+            interfaces_count: 1,
+        },
     }
 }
 
-fn record_address(address: std::net::Ipv4Addr, entry: &Address) -> AddressRecord {
+/// A prefix of an ENI, with those of its addresses that are or were in use.
+pub(super) fn record_prefix(store: &Store, id: &EniId, prefix: Ipv4Net) -> PrefixRecord {
+    let inside = prefix_addresses(prefix).filter_map(|address| Some((address, store.get(address)?)));
+    let inside: Vec<_> =
+        inside.filter(|(_, entry)| entry.slot == Slot::Prefix && entry.eni.as_ref() == Some(id)).collect();
+    let partial = inside.len() < PREFIX_ADDRESSES as usize;
+    let told = inside.iter().filter(|(_, entry)| partial || entry.state != (AddressState::Free { rest: None }));
+    PrefixRecord { prefix, partial, addresses: told.map(|(address, entry)| record_address(*address, entry)).collect() }
+}
+
+pub(super) fn record_address(address: Ipv4Addr, entry: &Address) -> AddressRecord {
     let rest = entry.state.rest();
     AddressRecord {
         address,

@@ -12,7 +12,7 @@
 //! A part that cannot be put right (the node's own set-up, an ENI, pods) has a clock of its own ([`parts`]).
 //!
 //! What the plugin's DEL removes sounds like damage. So a notification that names addresses counts only while one of them is
-//! allocated, asked when the look is due: the DEL has reached the daemon by then. A young allocation is not looked at
+//! allocated, asked when it comes and again when the look is due: the DEL has reached the daemon by then. A young allocation is not looked at
 //! either: its ADD may be at work between two of its writes. Whoever is left out of a look at damage for that is looked at as soon
 //! as he is old enough; a pod that comes later has not been hurt. (The first look after a start takes everything for hurt, and
 //! all are young.)
@@ -117,6 +117,15 @@ impl Repairs {
 }
 
 impl Core {
+    /// Whether nobody has what was changed: addresses of pods that are gone.
+    pub(super) fn hurts_nobody(&self, change: &KernelChange) -> bool {
+        let is_had = |address: &IpAddr| match address {
+            IpAddr::V4(address) => self.store.allocation(*address).is_some(),
+            IpAddr::V6(_) => false,
+        };
+        !change.lost && change.objects.is_empty() && !change.addresses.iter().any(is_had)
+    }
+
     pub(super) fn kernel_changed(&mut self, turn: &mut Turn, change: KernelChange) {
         let repairs = &mut self.repairs;
         repairs.heard.get_or_insert(turn.now.boot);

@@ -9,6 +9,7 @@ mod drift;
 mod failures;
 mod flush;
 mod garbage;
+mod journal;
 mod leaks;
 mod patience;
 mod places;

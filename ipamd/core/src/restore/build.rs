@@ -145,6 +145,7 @@ fn blank(config: Config, boot_id: String, turn: &Turn) -> Core {
         next_action: 0,
         next_serial: 0,
         changed: false,
+        journal: Default::default(),
         undurable: None,
         wake: None,
         serving: false,

@@ -5,6 +5,7 @@
 mod calls;
 mod checks;
 mod ec2;
+mod files;
 mod repair;
 mod subnets;
 
@@ -125,6 +126,8 @@ pub(super) struct World {
     pub(super) ledger: Ledger,
     pub(super) disk: Option<Checkpoint>,
     pub(super) disk_full: bool,
+    /// The same as texts that are changed in places.
+    files: files::Files,
     pub(super) notices: Vec<Notice>,
     pub(super) calls: BTreeMap<&'static str, u32>,
     proven: BTreeSet<EniId>,
@@ -261,6 +264,7 @@ impl World {
             ledger: Ledger::default(),
             disk: None,
             disk_full: false,
+            files: files::Files::default(),
             notices: Vec::new(),
             calls: BTreeMap::new(),
             proven: BTreeSet::new(),
@@ -353,6 +357,9 @@ impl World {
     /// What the driver does with effects: persist, replies, actions.
     fn take(&mut self, effects: Effects) {
         if effects.persist && self.disk_full {
+            // Told, and not written: the next write is of the whole.
+            let _ = self.core.journal();
+            self.files = files::Files::default();
             let failed = Event::PersistFailed { effects: Box::new(effects), message: "disk full".into() };
             let again = self.core.handle(failed, self.now);
             assert!(!again.persist, "a failed write must not be tried again in the same breath");
@@ -361,6 +368,8 @@ impl World {
         }
         let written = self.core.checkpoint();
         if effects.persist {
+            self.files.take(self.core.journal());
+            self.files.say_what(&written);
             self.disk = Some(written);
         } else if !self.disk_full && self.core.undurable.is_none() {
             assert_eq!(self.disk, Some(written), "a change of the journal without persist");

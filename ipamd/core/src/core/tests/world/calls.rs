@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::{BOOT, World, key, kind_name};
 use crate::Snapshot;
+use crate::action::Effects;
 use crate::config::{Config, LiveSettings};
 use crate::core::Core;
 use crate::event::{Event, Garbage};
@@ -42,6 +43,29 @@ impl World {
         self.released(container);
         self.next_request += 1;
         self.feed(Event::DelRequested { request: RequestId(self.next_request), key: key(container) });
+    }
+
+    /// ADDs, and the DELs that come before any of them is answered: worked off together.
+    pub(in crate::core::tests) fn together(&mut self, adds: &[&str], dels: &[&str]) -> Vec<RequestId> {
+        let deadline = self.now.boot + Duration::from_secs(19);
+        let mut effects = Effects::default();
+        let mut requests = Vec::new();
+        for container in adds {
+            self.next_request += 1;
+            let (request, key) = (RequestId(self.next_request), key(container));
+            self.deadlines.insert(request, (key.clone(), deadline));
+            let pod = PodRef { namespace: "default".into(), name: (*container).into() };
+            effects.join(self.core.handle(Event::AddRequested { request, key, pod, deadline }, self.now));
+            requests.push(request);
+        }
+        for container in dels {
+            self.released(container);
+            self.next_request += 1;
+            let event = Event::DelRequested { request: RequestId(self.next_request), key: key(container) };
+            effects.join(self.core.handle(event, self.now));
+        }
+        self.take(effects);
+        requests
     }
 
     /// GC. On the runtime's list are all sandboxes that live, but for those that came within `spare_younger`, and those for which
@@ -116,6 +140,7 @@ impl World {
     pub(in crate::core::tests) fn testifies_no_more(&mut self, address: Ipv4Addr) {
         let allocation = self.core.store.allocation_mut(address).expect("it is held");
         allocation.testimony = Testimony::Impossible;
+        self.core.store.mark_changed(address);
         self.disk = Some(self.core.checkpoint());
     }
 
