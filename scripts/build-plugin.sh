@@ -9,9 +9,9 @@ cd "$(dirname "$0")/.."
 arch=$(uname -m)
 musl=$arch-unknown-linux-musl
 if [ -d "$(rustc --print sysroot)/lib/rustlib/$musl/lib" ]; then
-    target=$musl limit=2200000 libc=musl
+    target=$musl limit=2000000 libc=musl
 else
-    target=$arch-unknown-linux-gnu limit=2700000 libc="static glibc"
+    target=$arch-unknown-linux-gnu limit=2110000 libc="static glibc"
 fi
 # At a fixed address: no start has anything to relocate, and pages that hold addresses stay the page cache's (docs/security.md).
 flags="-C target-feature=+crt-static -C relocation-model=static"
