@@ -19,7 +19,7 @@ fi
 CARGO_TARGET_DIR=$build scripts/build-plugin.sh "$build/enid/aws-cni"
 target=$(basename "$(dirname "$(dirname "$(ls -t "$build"/*/plugin/aws-cni | head -1)")")")
 echo "building the floor with the same linkage ($target)"
-RUSTFLAGS="${RUSTFLAGS:+$RUSTFLAGS }-C target-feature=+crt-static" \
+RUSTFLAGS="${RUSTFLAGS:+$RUSTFLAGS }-C target-feature=+crt-static -C relocation-model=static" \
     cargo build --quiet --target-dir "$build" --profile plugin -p cni-floor --target "$target"
 cp "$build/$target/plugin/cni-floor" "$build/enid/cni-floor"
 if [ "${ENID_BENCH_DAEMON:-release}" = debug ]; then

@@ -24,7 +24,7 @@ forbid "ipamd-core (the pure core)" "$io" -p ipamd-core
 forbid "ipamd-simulate (the pure simulation)" "$io" -p ipamd-simulate
 forbid "vpc-model (the pure VPC model)" "$io" -p vpc-model
 forbid "datapath without the feature apply (the pure plan)" 'tokio|rtnetlink|netlink-.*|nix|rustix|aws-.*' -p datapath --no-default-features
-forbid "cni-plugin" 'aws-.*|kube|kube-.*|k8s-openapi|rtnetlink|tracing-subscriber|clap|axum|ipamd.*' -p cni-plugin
+forbid "cni-plugin" 'aws-.*|kube|kube-.*|k8s-openapi|rtnetlink|tracing-subscriber|clap|axum|hyper|hyper-util|h2|ipamd.*' -p cni-plugin
 forbid "integration (drives the binaries)" 'ipamd|ipamd-.*|aws-.*' -p integration
 
 # The plugin's runtime is a current-thread one.

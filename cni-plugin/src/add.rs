@@ -52,8 +52,9 @@ pub(crate) fn add(call: &Call) -> Result<String, CniError> {
     let host_veth = call.host_veth()?;
     let pod_link = LinkName::new(&call.parameters.ifname)
         .map_err(|error| CniError::new(Code::Environment, Reason::ParametersInvalid, format!("CNI_IFNAME: {error}")))?;
+    let daemon = call.daemon().connected_ahead();
     del::withdraw_tombstone(call);
-    let reply = call.daemon().add_network(request(call), call.budget.left()).map_err(|error| CniError::call(&error))?;
+    let reply = daemon.add_network(request(call), call.budget.left()).map_err(|error| CniError::call(&error))?;
     if !reply.success {
         return Err(CniError::refused(reply.refusal.as_ref()));
     }
@@ -107,34 +108,36 @@ fn plumb(call: &Call, reply: &AddNetworkReply, wanted: &Wanted) -> Result<Attach
         }
     };
     let netns = Path::new(&wanted.netns);
-    // When the kernel cannot be read the attach that follows has the error to tell.
-    if matches!(apply::standing(netns, &pod), Ok(Standing::Plumbed)) {
-        call.log.info("attached already", &[("address", &pod.addresses.to_string())]);
-        // Not taken back when it fails: the pod may run since an earlier ADD. Or that was killed before the agent was asked.
-        open_ports(call, &pod)
-            .and_then(|()| enforce_policy(call, reply))
-            .map_err(|error| Failure { error, is_to_be_given_back: false })?;
-        return Ok(attached);
-    }
-    if let Err(error) = attach(call, netns, &pod, intent::egress(reply, pod.addresses)) {
+    let is_new = attach(call, netns, &pod, intent::egress(reply, pod.addresses)).map_err(|error| {
         let still_stands = !matches!(apply::standing(netns, &pod), Ok(Standing::Absent));
         let message = format!("plumbing the pod's network failed: {}", chain(&error));
         let error = CniError::new(Code::Internal, Reason::PlumbingFailed, message)
             .because(format!("attaching {} to {} in {}", pod.addresses, pod.host_veth, wanted.netns));
-        return Err(Failure { error, is_to_be_given_back: !still_stands });
+        Failure { error, is_to_be_given_back: !still_stands }
+    })?;
+    if !is_new {
+        call.log.info("attached already", &[("address", &pod.addresses.to_string())]);
     }
     open_ports(call, &pod).and_then(|()| enforce_policy(call, reply)).map_err(|error| {
-        take_back(call, &pod);
-        // The agent may have begun, and the runtime's DEL will find nothing held by which it would be told.
-        del::delete_policy(call, &reply.network_policy_mode, del::AGENT_BUDGET);
-        Failure::from(error)
+        if is_new {
+            take_back(call, &pod);
+            // The agent may have begun, and the runtime's DEL will find nothing held by which it would be told.
+            del::delete_policy(call, &reply.network_policy_mode, del::AGENT_BUDGET);
+        }
+        // Not taken back when it was there: the pod may run since an earlier ADD. Or that was killed before the agent was asked.
+        Failure { error, is_to_be_given_back: is_new }
     })?;
     Ok(attached)
 }
 
-/// With a way out in another family when the daemon wants that and the node has one.
-fn attach(call: &Call, netns: &Path, pod: &PodAttachment, egress: Option<Family>) -> Result<(), ApplyError> {
-    let Some(family) = egress else { return apply::attach(netns, pod).map(|_| ()) };
+/// With a way out in another family when the daemon wants that and the node has one. Whether anything was made: a pod that is plumbed
+/// is left alone.
+fn attach(call: &Call, netns: &Path, pod: &PodAttachment, egress: Option<Family>) -> Result<bool, ApplyError> {
+    let Some(family) = egress else { return Ok(apply::attach_unless_plumbed(netns, pod)?.is_some()) };
+    // When the kernel cannot be read the attach that follows has the error to tell.
+    if matches!(apply::standing(netns, pod), Ok(Standing::Plumbed)) {
+        return Ok(false);
+    }
     match egress::attach(netns, pod, family)?.1 {
         Egress::By(address) => call.log.debug("egress", &[("address", &address.to_string())]),
         Egress::None(cause) => {
@@ -142,7 +145,7 @@ fn attach(call: &Call, netns: &Path, pod: &PodAttachment, egress: Option<Family>
             call.log.warn("the pod has no egress", &[("code", &code), ("cause", &cause)]);
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 fn open_ports(call: &Call, pod: &PodAttachment) -> Result<(), CniError> {
@@ -203,19 +206,8 @@ fn enforce_policy(call: &Call, reply: &AddNetworkReply) -> Result<(), CniError> 
     }
 }
 
-/// Closes the ports that the sandbox has on the node, and gives how many elements that were; never fails, for the daemon sweeps
-/// them.
-pub(crate) fn close_ports(call: &Call) -> usize {
-    hostport::withdraw(&call.host_ports(), &call.key().to_string()).unwrap_or_else(|error| {
-        let code = Reason::GarbageLeft.name();
-        let fields = [("code", code.as_str()), ("error", &chain(&error))];
-        call.log.error("host ports not closed: left to the daemon", &fields);
-        0
-    })
-}
-
 fn take_back(call: &Call, pod: &PodAttachment) {
-    close_ports(call);
+    del::close_ports(call);
     let detachment = PodDetachment {
         host_veth: pod.host_veth.clone(),
         owner: pod.owner.clone(),

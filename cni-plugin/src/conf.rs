@@ -98,52 +98,54 @@ pub(crate) struct NetConf {
     pub keep: Option<Vec<Attachment>>,
 }
 
-/// The version of a text that may be anything: for the answer to VERSION and for error objects.
-pub(crate) fn version_of(stdin: &[u8]) -> Option<String> {
-    let value: Value = serde_json::from_slice(stdin).ok()?;
-    Some(value.get("cniVersion")?.as_str()?.to_owned())
+/// The version of a configuration, whatever else is in it: for the answer to VERSION and for error objects.
+pub(crate) fn version_of(keys: &Map<String, Value>) -> Option<String> {
+    Some(keys.get("cniVersion")?.as_str()?.to_owned())
+}
+
+/// What is on standard input: code 6 when it is no JSON object.
+pub(crate) fn keys(stdin: &[u8]) -> Result<Map<String, Value>, CniError> {
+    let undecoded = |message| CniError::new(Code::Decode, Reason::NetworkConfigInvalid, message);
+    let value: Value = serde_json::from_slice(stdin).map_err(|error| {
+        undecoded("the network configuration on standard input is not JSON").because(error.to_string())
+    })?;
+    match value {
+        Value::Object(keys) => Ok(keys),
+        _ => Err(undecoded("the network configuration on standard input is not a JSON object")),
+    }
 }
 
 impl NetConf {
-    /// Parses for `verb`: a DEL takes any version and prints nothing, CHECK came with 0.4.0, STATUS and GC with 1.1.0.
-    pub(crate) fn parse(stdin: &[u8], verb: Verb, environment: Environment<'_>) -> Result<Self, CniError> {
-        let value: Value = serde_json::from_slice(stdin).map_err(|error| {
-            CniError::new(
-                Code::Decode,
-                Reason::NetworkConfigInvalid,
-                "the network configuration on standard input is not JSON",
-            )
-            .because(error.to_string())
-        })?;
-        let Value::Object(keys) = value else {
-            return Err(CniError::new(
-                Code::Decode,
-                Reason::NetworkConfigInvalid,
-                "the network configuration on standard input is not a JSON object",
-            ));
-        };
-        let version = text(&keys, "cniVersion")?.unwrap_or("0.1.0").to_owned();
+    /// Reads for `verb`: a DEL takes any version and prints nothing, CHECK came with 0.4.0, STATUS and GC with 1.1.0.
+    pub(crate) fn read(keys: &Map<String, Value>, verb: Verb, environment: Environment<'_>) -> Result<Self, CniError> {
+        let version = text(keys, "cniVersion")?.unwrap_or("0.1.0").to_owned();
         check_version(&version, verb)?;
-        let name = text(&keys, "name")?.unwrap_or_default();
+        let name = text(keys, "name")?.unwrap_or_default();
         if !is_identifier(name) {
             return Err(invalid("name", "a letter or digit, then letters, digits, `_`, `.`, `-`", &name.into()));
         }
-        let socket = text(&keys, "ipamdSocket")?.map(str::to_owned).or_else(|| environment("ENID_SOCKET"));
+        let socket = text(keys, "ipamdSocket")?.map(str::to_owned).or_else(|| environment("ENID_SOCKET"));
         Ok(Self {
             version,
             name: name.to_owned(),
-            veth_prefix: needed(veth_prefix(&keys), DEFAULT_VETH_PREFIX.to_owned(), verb)?,
-            mtu: needed(mtu(&keys), DEFAULT_MTU, verb)?,
+            veth_prefix: needed(veth_prefix(keys), DEFAULT_VETH_PREFIX.to_owned(), verb)?,
+            mtu: needed(mtu(keys), DEFAULT_MTU, verb)?,
             socket: socket.unwrap_or_else(|| ipam_api::DEFAULT_SOCKET.to_owned()).into(),
-            state_dir: text(&keys, "stateDir")?.unwrap_or(DEFAULT_STATE_DIR).into(),
-            log_target: needed(log_target(&keys), LogTarget::File(DEFAULT_LOG_FILE.into()), verb)?,
-            log_level: needed(log_level(&keys), LogLevel::Debug, verb)?,
-            wants_multi_nic: wants_multi_nic(&keys),
-            host_ports: needed(ports::host_ports(&keys), Vec::new(), verb)?,
+            state_dir: text(keys, "stateDir")?.unwrap_or(DEFAULT_STATE_DIR).into(),
+            log_target: needed(log_target(keys), LogTarget::File(DEFAULT_LOG_FILE.into()), verb)?,
+            log_level: needed(log_level(keys), LogLevel::Debug, verb)?,
+            wants_multi_nic: wants_multi_nic(keys),
+            host_ports: needed(ports::host_ports(keys), Vec::new(), verb)?,
             previous: keys.get("prevResult").filter(|result| verb == Verb::Check && result.is_object()).cloned(),
-            previous_addresses: previous_addresses(&keys),
-            keep: if verb == Verb::Gc { keep::attachments(&keys)? } else { None },
+            previous_addresses: previous_addresses(keys),
+            keep: if verb == Verb::Gc { keep::attachments(keys)? } else { None },
         })
+    }
+
+    /// Both at once.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn parse(stdin: &[u8], verb: Verb, environment: Environment<'_>) -> Result<Self, CniError> {
+        Self::read(&keys(stdin)?, verb, environment)
     }
 
     /// A host veth's name without the prefix.

@@ -16,13 +16,12 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use datapath::apply::host::has_legacy_tables;
-use datapath::apply::{egress, hostport};
+use datapath::apply::{ApplyError, egress, hostport};
 use datapath::plan::LinkName;
 use datapath::plan::pod::PodDetachment;
 use ipam_api::rpc::{DelNetworkReply, DelNetworkRequest, DeleteNpRequest, IpAllocationMetadata};
-use ipam_api::{CallError, UNKNOWN_POD};
+use ipam_api::{CallError, Client, UNKNOWN_POD};
 
-use crate::add::close_ports;
 use crate::call::Call;
 use crate::error::chain;
 use crate::log;
@@ -47,11 +46,12 @@ pub(crate) const AGENT_BUDGET: Duration = Duration::from_millis(300);
 
 /// Detaches the pod. Never fails: what could not be done is logged, and found by the daemon.
 pub(crate) fn del(call: &Call) {
+    let daemon = call.daemon().connected_ahead();
     let _lock = PodLock::take(&call.parameters.netns, LOCK_WAIT).ok();
-    close_ports_of_before(call, close_ports(call));
+    close_all_ports(call);
     let known = detach(call, Vec::new());
     forget_egress(call, &known);
-    let addresses = match confirmed(call) {
+    let addresses = match confirmed(call, &daemon) {
         Ok(reply) => {
             withdraw_tombstone(call);
             delete_policy(call, &reply.network_policy_mode, call.budget.up_to(AGENT_BUDGET));
@@ -70,7 +70,7 @@ pub(crate) fn del(call: &Call) {
 
 /// Asks the daemon to release what was taken down already, and leaves that for it when it does not.
 pub(crate) fn settle(call: &Call) {
-    match confirmed(call) {
+    match confirmed(call, &call.daemon()) {
         Ok(_) => withdraw_tombstone(call),
         Err(cause) => leave_tombstone(call, &cause),
     }
@@ -93,11 +93,20 @@ pub(crate) fn forget_egress(call: &Call, addresses: &[IpAddr]) {
     }
 }
 
-/// Closes what a chained `portmap` has opened for this sandbox: it was made by a configuration that is no more. `closed`: how many
-/// elements of ours there were.
-fn close_ports_of_before(call: &Call, closed: usize) {
+/// Closes the ports that the sandbox has on the node, and those that a chained `portmap` has opened for it: that was made by a
+/// configuration that is no more. Never fails, for the daemon sweeps ours.
+fn close_all_ports(call: &Call) {
     let container = &call.parameters.container_id;
-    let found = match hostport::remove_portmap(&call.conf.name, container) {
+    let sandbox = hostport::Sandbox { network: &call.conf.name, container };
+    let withdrawn = match hostport::withdraw_all(&call.host_ports(), &call.key().to_string(), sandbox) {
+        Ok(withdrawn) => withdrawn,
+        Err(error) => return ports_not_closed(call, &error),
+    };
+    let closed = withdrawn.closed.unwrap_or_else(|error| {
+        ports_not_closed(call, &error);
+        0
+    });
+    let found = match withdrawn.of_portmap {
         Ok(found) => found,
         Err(error) => {
             let fields = [("code", &*Reason::LeftoversRemain.name()), ("error", &chain(&error))];
@@ -116,6 +125,18 @@ fn close_ports_of_before(call: &Call, closed: usize) {
             ],
         );
     }
+}
+
+/// Closes the ports of ours alone: what a failed ADD has opened.
+pub(crate) fn close_ports(call: &Call) {
+    if let Err(error) = hostport::withdraw(&call.host_ports(), &call.key().to_string()) {
+        ports_not_closed(call, &error);
+    }
+}
+
+fn ports_not_closed(call: &Call, error: &ApplyError) {
+    let fields = [("code", &*Reason::GarbageLeft.name()), ("error", &chain(error))];
+    call.log.error("host ports not closed: left to the daemon", &fields);
 }
 
 /// Takes down what carries the key, and of `addresses` those that nobody else has; what was freed.
@@ -154,12 +175,12 @@ fn detach_from(call: &Call, host_veth: &LinkName, addresses: Vec<IpAddr>) -> Res
 /// The node's side of a sandbox that has this host veth: its host ports, and what carries its key; of `addresses` those that nobody
 /// else has. What was freed, or all that went wrong.
 pub(crate) fn take_down(call: &Call, host_veth: &LinkName, addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, Vec<String>> {
-    close_ports_of_before(call, close_ports(call));
+    close_all_ports(call);
     detach_from(call, host_veth, addresses)
 }
 
 /// The daemon's reply, when it has settled the DEL; otherwise why not.
-fn confirmed(call: &Call) -> Result<DelNetworkReply, String> {
+fn confirmed(call: &Call, daemon: &Client) -> Result<DelNetworkReply, String> {
     let request = DelNetworkRequest {
         k8s_pod_name: call.pod.name.clone(),
         k8s_pod_namespace: call.pod.namespace.clone(),
@@ -171,7 +192,7 @@ fn confirmed(call: &Call) -> Result<DelNetworkReply, String> {
         client_version: ipam_api::CLIENT_VERSION.to_owned(),
         k8s_pod_uid: call.pod.uid.clone(),
     };
-    match call.daemon().del_network(request, call.budget.up_to(DAEMON_BUDGET)) {
+    match daemon.del_network(request, call.budget.up_to(DAEMON_BUDGET)) {
         Ok(reply) if reply.success => Ok(reply),
         Ok(reply) => {
             let reason = reply.refusal.map(|refusal| format!(": {}: {}", refusal.code, refusal.cause));

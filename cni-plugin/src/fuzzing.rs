@@ -57,7 +57,7 @@ pub fn call(data: &[u8]) {
         Ok(_) => {}
         Err(error) => printed(&error, Code::Environment),
     }
-    let version = conf::version_of(stdin);
+    let version = conf::keys(stdin).ok().and_then(|keys| conf::version_of(&keys));
     let mut read = Vec::new();
     for verb in VERBS {
         match NetConf::parse(stdin, verb, &look) {

@@ -7,10 +7,12 @@
 //! holds the file's lock (flock(2)) and checks that the name still is that file.
 #![expect(clippy::disallowed_methods, reason = "this edge reads the clock and renames its own file")]
 
+use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FlockOperation, flock};
@@ -28,6 +30,8 @@ pub(crate) struct Log {
     level: LogLevel,
     rotate_at: u64,
     common: Vec<(&'static str, String)>,
+    /// Opened for the first line, for all lines of the call.
+    file: Rc<RefCell<Option<File>>>,
 }
 
 /// Fields of one line, in the vocabulary of the project: `address`, `table`, `netns`.
@@ -36,7 +40,7 @@ pub(crate) type Fields<'a> = &'a [(&'a str, &'a str)];
 impl Log {
     /// A log whose lines all carry `common`.
     pub(crate) fn new(target: LogTarget, level: LogLevel, common: Vec<(&'static str, String)>) -> Self {
-        Self { target, level, rotate_at: ROTATE_AT, common }
+        Self { target, level, rotate_at: ROTATE_AT, common, file: Rc::default() }
     }
 
     /// Decisions with their inputs.
@@ -66,7 +70,7 @@ impl Log {
         let line = self.line(level, message, fields);
         let written = match &self.target {
             LogTarget::Stderr => io::stderr().write_all(line.as_bytes()),
-            LogTarget::File(path) => append(path, line.as_bytes(), self.rotate_at),
+            LogTarget::File(path) => append(&mut self.file.borrow_mut(), path, line.as_bytes(), self.rotate_at),
         };
         if let (Err(error), LogTarget::File(path)) = (written, &self.target) {
             let _ = writeln!(io::stderr(), "writing the log {}: {error}: {}", path.display(), line.trim_end());
@@ -91,11 +95,15 @@ impl Log {
     }
 }
 
-fn append(path: &Path, line: &[u8], rotate_at: u64) -> io::Result<()> {
-    let mut file = open(path)?;
+/// One that another plugin has set aside is full, so it is not written to any more.
+fn append(opened: &mut Option<File>, path: &Path, line: &[u8], rotate_at: u64) -> io::Result<()> {
+    let file = match opened {
+        Some(file) => file,
+        None => opened.insert(open(path)?),
+    };
     if file.metadata()?.len() >= rotate_at {
-        rotate(path, &file)?;
-        file = open(path)?;
+        rotate(path, file)?;
+        *file = open(path)?;
     }
     file.write_all(line)
 }

@@ -14,11 +14,13 @@
 //! | [`pod_lock`] | a second call for the same sandbox |
 //! | [`tombstone`], [`state_file`], [`key`] | a DEL that the daemon has not seen |
 //! | [`error`], [`reason`], [`log`], [`call`] | the rest |
+//! | `start` | what is done before |
 //! | `fuzzing` | what holds whatever comes in: for tests and `fuzz/` only |
 #![expect(clippy::disallowed_methods, reason = "the process's edge reads the environment and the clock, once")]
+#![cfg_attr(not(any(test, fuzzing)), no_main)]
 
+use std::ffi::CStr;
 use std::io::{Read, Write};
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use args::PodArgs;
@@ -46,6 +48,8 @@ mod log;
 mod pod_lock;
 mod reason;
 mod result;
+#[cfg(not(any(test, fuzzing)))]
+mod start;
 mod state_file;
 mod status;
 mod tombstone;
@@ -56,28 +60,21 @@ const VERSION: &str = concat!("aws-cni of Enid, version ", env!("CARGO_PKG_VERSI
 /// More than any configuration: etcd, where Kubernetes keeps its objects, takes 1.5 MiB.
 const STDIN_LIMIT: u64 = 4 * 1024 * 1024;
 
-fn main() -> ExitCode {
+/// Runs the program; its exit code. `word` is its first argument: a runtime gives none.
+#[cfg_attr(any(test, fuzzing), expect(dead_code, reason = "tests have a `main` of their own"))]
+fn start(word: Option<&CStr>) -> u8 {
     let started = Instant::now();
     print_panics_as_errors();
-    // A runtime gives no arguments.
-    if std::env::args_os().nth(1).is_some_and(|word| word == "--version") {
-        return if std::io::stdout().write_all(VERSION.as_bytes()).is_ok() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        };
+    if word == Some(c"--version") {
+        return u8::from(std::io::stdout().write_all(VERSION.as_bytes()).is_err());
     }
     let environment = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
     let mut version = None;
-    let outcome = run(&environment, started, &mut version);
-    let (text, code) = match outcome {
-        Ok(text) => (text, ExitCode::SUCCESS),
-        Err(error) => (error.to_json(version.as_deref().unwrap_or(conf::LATEST)), ExitCode::FAILURE),
+    let (text, code) = match run(&environment, started, &mut version) {
+        Ok(text) => (text, 0),
+        Err(error) => (error.to_json(version.as_deref().unwrap_or(conf::LATEST)), 1),
     };
-    match print(&text) {
-        Ok(()) => code,
-        Err(_) => ExitCode::FAILURE,
-    }
+    if print(&text).is_ok() { code } else { 1 }
 }
 
 /// Runs the verb; what goes to standard output. `version` becomes the configuration's, once it is known.
@@ -88,12 +85,13 @@ fn run(environment: Environment<'_>, started: Instant, version: &mut Option<Stri
         Err(_) if environment("CNI_COMMAND").is_none_or(|command| command.is_empty()) => Vec::new(),
         _ => read_stdin()?,
     };
-    *version = conf::version_of(&stdin);
+    let keys = conf::keys(&stdin);
+    *version = keys.as_ref().ok().and_then(conf::version_of);
     let parameters = parameters?;
     if parameters.verb == Verb::Version {
         return Ok(supported_versions(version.as_deref()));
     }
-    let conf = NetConf::parse(&stdin, parameters.verb, environment)?;
+    let conf = NetConf::read(&keys?, parameters.verb, environment)?;
     let log = Log::new(conf.log_target.clone(), conf.log_level, common_fields(&parameters));
     let verb = parameters.verb;
     // Only an ADD can say what is wrong with its arguments.

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The plugin's end: one blocking call with one time budget, on a current-thread runtime of its own.
+//! The plugin's end: one blocking call with one time budget, over a connection of its own, without a runtime.
 //!
 //! The budget covers everything: waiting for a socket that is missing or refuses (the daemon restarts), connecting,
 //! the call, and calls again when the daemon died under one (all calls are idempotent by their keys). Does *not*
 //! interpret replies: `Success=false` is an `Ok` here.
+//!
+//! The daemon's own calls, to a container runtime, are tonic's (`channel`, a feature); a plugin is a new process for each call, so here there is
+//! as little as the protocol allows ([`http2`], [`grpc`], [`connection`]).
 //!
 //! Invariant: no call outlives its budget, whatever the daemon does (dead, stopped, slow, talking nonsense).
 //!
@@ -20,28 +23,29 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
-use hyper::client::conn::http2::SendRequest;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::UnixStream;
-use tokio::time::{Instant, sleep, timeout_at};
-use tonic::body::Body;
-use tonic::codegen::http;
-use tonic::{Code, Request, Status};
+use prost::Message;
+use tonic::Code;
 
+#[cfg(feature = "channel")]
+pub mod channel;
+mod connection;
+mod grpc;
+mod http2;
+#[cfg(feature = "channel")]
 mod runtime;
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
+
+use connection::{Broken, Connection};
+use grpc::Failure;
+#[cfg(feature = "channel")]
 pub use runtime::{RuntimeClient, RuntimeError};
 
-use crate::MAX_MESSAGE_BYTES;
-use crate::health::health_client::HealthClient;
 use crate::health::{HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus};
-use crate::rpc::cni_backend_client::CniBackendClient;
-use crate::rpc::enid_backend_client::EnidBackendClient;
-use crate::rpc::np_backend_client::NpBackendClient;
 use crate::rpc::{
     AddNetworkReply, AddNetworkRequest, CollectGarbageReply, CollectGarbageRequest, DelNetworkReply, DelNetworkRequest,
     DeleteNpReply, DeleteNpRequest, EnforceNpReply, EnforceNpRequest,
@@ -88,19 +92,21 @@ pub enum CallError {
     },
 }
 
-/// A way to the daemon (or the network policy agent) behind one socket. Holds no connection: each call makes its own.
-#[derive(Clone, Debug)]
+/// A way to the daemon (or the network policy agent) behind one socket. Each call makes a connection of its own.
+#[derive(Debug)]
 pub struct Client {
     socket: PathBuf,
     /// How much of a call's budget may go by before a connection is there.
     patience: Duration,
+    /// The first call's, made before it.
+    ahead: Mutex<Option<Connection>>,
 }
 
 impl Client {
     /// A client of the daemon that listens, or will listen, on `socket`.
     #[must_use]
     pub fn new(socket: impl Into<PathBuf>) -> Self {
-        Self { socket: socket.into(), patience: Duration::MAX }
+        Self { socket: socket.into(), patience: Duration::MAX, ahead: Mutex::default() }
     }
 
     /// The same, giving a server up that is not there after `patience`; one that is there has a call's whole budget to answer.
@@ -109,107 +115,111 @@ impl Client {
         Self { patience, ..self }
     }
 
+    /// The same, connected already when the server is there: for a caller that has other work to do before its first call, beside which
+    /// the server takes the connection in.
+    #[must_use]
+    pub fn connected_ahead(self) -> Self {
+        let connection = Connection::open_ahead(&self.socket).ok();
+        Self { ahead: Mutex::new(connection), ..self }
+    }
+
     /// Asks for an address. `WaitBudgetMs` is set to what is left of `budget` when the request leaves.
-    pub fn add_network(&self, request: AddNetworkRequest, budget: Duration) -> Result<AddNetworkReply, CallError> {
-        self.call(budget, async |channel, left| {
-            let mut client =
-                CniBackendClient::with_origin(channel, origin()).max_decoding_message_size(MAX_MESSAGE_BYTES);
-            let mut request = request.clone();
+    ///
+    /// # Errors
+    /// See [`CallError`], as of all calls here.
+    pub fn add_network(&self, mut request: AddNetworkRequest, budget: Duration) -> Result<AddNetworkReply, CallError> {
+        self.call(budget, |left| {
             request.wait_budget_ms = Some(u32::try_from(left.as_millis()).unwrap_or(u32::MAX));
-            client.add_network(within(left, request)).await
+            grpc::request("/rpc.CNIBackend/AddNetwork", left, &request)
         })
     }
 
     /// Gives the addresses of a sandbox back.
+    ///
+    /// # Errors
+    /// See [`CallError`].
     pub fn del_network(&self, request: DelNetworkRequest, budget: Duration) -> Result<DelNetworkReply, CallError> {
-        self.call(budget, async |channel, left| {
-            let mut client =
-                CniBackendClient::with_origin(channel, origin()).max_decoding_message_size(MAX_MESSAGE_BYTES);
-            client.del_network(within(left, request.clone())).await
-        })
+        self.call(budget, |left| grpc::request("/rpc.CNIBackend/DelNetwork", left, &request))
     }
 
     /// Gives the addresses back of all sandboxes of a network that are not to be kept. The reference's daemon does not know the
     /// call: [`Code::Unimplemented`].
+    ///
+    /// # Errors
+    /// See [`CallError`].
     pub fn collect_garbage(
         &self,
         request: CollectGarbageRequest,
         budget: Duration,
     ) -> Result<CollectGarbageReply, CallError> {
-        self.call(budget, async |channel, left| {
-            let mut client =
-                EnidBackendClient::with_origin(channel, origin()).max_decoding_message_size(MAX_MESSAGE_BYTES);
-            client.collect_garbage(within(left, request.clone())).await
-        })
+        self.call(budget, |left| grpc::request("/rpc.EnidBackend/CollectGarbage", left, &request))
     }
 
     /// Tells the network policy agent, when the socket is its, that a pod is up; the reply is its `Success`.
+    ///
+    /// # Errors
+    /// See [`CallError`].
     pub fn enforce_policy(&self, request: EnforceNpRequest, budget: Duration) -> Result<bool, CallError> {
-        let reply: EnforceNpReply = self.call(budget, async |channel, left| {
-            NpBackendClient::with_origin(channel, origin()).enforce_np_to_pod(within(left, request.clone())).await
-        })?;
+        let reply: EnforceNpReply =
+            self.call(budget, |left| grpc::request("/rpc.NPBackend/EnforceNpToPod", left, &request))?;
         Ok(reply.success)
     }
 
     /// Tells the network policy agent that a pod is gone; the reply is its `Success`.
+    ///
+    /// # Errors
+    /// See [`CallError`].
     pub fn delete_policy(&self, request: DeleteNpRequest, budget: Duration) -> Result<bool, CallError> {
-        let reply: DeleteNpReply = self.call(budget, async |channel, left| {
-            NpBackendClient::with_origin(channel, origin()).delete_pod_np(within(left, request.clone())).await
-        })?;
+        let reply: DeleteNpReply =
+            self.call(budget, |left| grpc::request("/rpc.NPBackend/DeletePodNp", left, &request))?;
         Ok(reply.success)
     }
 
     /// Whether the daemon says SERVING for `service` (one of [`crate::HEALTH_SERVICES`]).
+    ///
+    /// # Errors
+    /// See [`CallError`].
     pub fn is_serving(&self, service: &str, budget: Duration) -> Result<bool, CallError> {
-        let reply: HealthCheckResponse = self.call(budget, async |channel, left| {
-            let mut client = HealthClient::with_origin(channel, origin()).max_decoding_message_size(MAX_MESSAGE_BYTES);
-            client.check(within(left, HealthCheckRequest { service: service.to_owned() })).await
-        })?;
+        let request = HealthCheckRequest { service: service.to_owned() };
+        let reply: HealthCheckResponse =
+            self.call(budget, |left| grpc::request("/grpc.health.v1.Health/Check", left, &request))?;
         Ok(reply.status() == ServingStatus::Serving)
     }
 
-    fn call<R>(
+    /// `request` makes the request of one try, by what is left of the budget.
+    fn call<R: Message + Default>(
         &self,
         budget: Duration,
-        one: impl AsyncFn(Channel, Duration) -> Result<tonic::Response<R>, Status>,
-    ) -> Result<R, CallError> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .enable_time()
-            .build()
-            .map_err(|source| CallError::NoDaemon { socket: self.socket.clone(), source })?;
-        runtime.block_on(self.call_until_answered(budget, one))
-    }
-
-    async fn call_until_answered<R>(
-        &self,
-        budget: Duration,
-        one: impl AsyncFn(Channel, Duration) -> Result<tonic::Response<R>, Status>,
+        mut request: impl FnMut(Duration) -> http2::Exchange,
     ) -> Result<R, CallError> {
         let started = Instant::now();
         let deadline = started + budget;
         let mut pauses = Pauses::new(started + budget.min(self.patience));
         loop {
-            let stream = self.connect(&mut pauses).await?;
-            let left = deadline.saturating_duration_since(Instant::now());
-            let attempt = async { one(channel_on(stream).await?, left).await };
-            let status = match timeout_at(deadline, attempt).await {
-                Ok(Ok(reply)) => return Ok(reply.into_inner()),
-                Ok(Err(status)) => status,
-                Err(_) => return Err(CallError::TimedOut { socket: self.socket.clone(), budget }),
+            let ahead = self.ahead.lock().ok().and_then(|mut ahead| ahead.take());
+            let connection = ahead.map_or_else(|| self.connect(&mut pauses), Ok)?;
+            let mut exchange = request(deadline.saturating_duration_since(Instant::now()));
+            let failure = match connection.carry_out(&mut exchange, deadline) {
+                Ok(response) => match grpc::reply(response) {
+                    Ok(reply) => return Ok(reply),
+                    Err(failure) => failure,
+                },
+                Err(Broken::TimedOut) => return Err(CallError::TimedOut { socket: self.socket.clone(), budget }),
+                Err(Broken::Lost(error)) => lost(&error),
+                Err(Broken::Failed(failure)) => failure,
             };
-            if !is_connection_lost(&status) || !pauses.wait().await {
-                return Err(self.failed(&status, budget));
+            if failure.code != Code::Unavailable || !pauses.wait() {
+                return Err(self.failed(failure, budget));
             }
         }
     }
 
-    async fn connect(&self, pauses: &mut Pauses) -> Result<UnixStream, CallError> {
+    fn connect(&self, pauses: &mut Pauses) -> Result<Connection, CallError> {
         loop {
-            match UnixStream::connect(&self.socket).await {
-                Ok(stream) => return Ok(stream),
+            match Connection::open(&self.socket, pauses.deadline) {
+                Ok(connection) => return Ok(connection),
                 Err(source) => {
-                    if !is_worth_another_try(&source) || !pauses.wait().await {
+                    if !is_worth_another_try(&source) || !pauses.wait() {
                         return Err(CallError::NoDaemon { socket: self.socket.clone(), source });
                     }
                 }
@@ -217,12 +227,13 @@ impl Client {
         }
     }
 
-    fn failed(&self, status: &Status, budget: Duration) -> CallError {
-        match status.code() {
-            Code::FailedPrecondition => CallError::VersionMismatch { message: status.message().to_owned() },
-            // tonic's own timer, at either end, reports Cancelled.
+    fn failed(&self, failure: Failure, budget: Duration) -> CallError {
+        let Failure { code, message } = failure;
+        match code {
+            Code::FailedPrecondition => CallError::VersionMismatch { message },
+            // Timers at the other end report Cancelled, too.
             Code::DeadlineExceeded | Code::Cancelled => CallError::TimedOut { socket: self.socket.clone(), budget },
-            code => CallError::Failed { code, message: with_sources(status) },
+            code => CallError::Failed { code, message },
         }
     }
 }
@@ -239,74 +250,22 @@ impl Pauses {
     }
 
     /// Waits; false, at once, when the pause would end after the deadline.
-    async fn wait(&mut self) -> bool {
+    fn wait(&mut self) -> bool {
         if Instant::now() + self.next >= self.deadline {
             return false;
         }
-        sleep(self.next).await;
+        std::thread::sleep(self.next);
         self.next = (self.next * 2).min(LONGEST_PAUSE);
         true
     }
 }
 
-/// One HTTP/2 connection as a service that carries gRPC.
-async fn channel_on(stream: UnixStream) -> Result<Channel, Status> {
-    let connected = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
-    let (sender, connection) = connected.map_err(|error| Status::from_error(Box::new(error)))?;
-    // Ends with the runtime, which ends with the call.
-    tokio::spawn(connection);
-    Ok(Channel(sender))
+/// The daemon went away under the call.
+fn lost(error: &io::Error) -> Failure {
+    Failure { code: Code::Unavailable, message: format!("the connection was lost: {error}") }
 }
 
-/// The sending half of a connection.
-struct Channel(SendRequest<Body>);
-
-impl tower::Service<http::Request<Body>> for Channel {
-    type Response = http::Response<hyper::body::Incoming>;
-    type Error = hyper::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>>>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        Box::pin(self.0.send_request(request))
-    }
-}
-
-/// The `:authority` of every call. C-core's default, the socket's path, is refused by HTTP/2 servers in Rust.
-fn origin() -> http::Uri {
-    http::Uri::from_static("http://localhost")
-}
-
-fn within<T>(left: Duration, message: T) -> Request<T> {
-    let mut request = Request::new(message);
-    request.set_timeout(left);
-    request
-}
-
-/// The status' words and, when this end made it, the transport's: `transport error: Broken pipe`.
-fn with_sources(status: &Status) -> String {
-    let mut text = status.message().to_owned();
-    let mut source = std::error::Error::source(status);
-    while let Some(error) = source {
-        let words = error.to_string();
-        if !text.ends_with(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        source = error.source();
-    }
-    text
-}
-
-/// No file yet, nobody listening any more, or the accept queue is full (EAGAIN, unix(7)).
+/// No file yet, or nobody listening any more.
 fn is_worth_another_try(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::WouldBlock)
-}
-
-/// The transport failed under the call (a status that carries a source was made at this end), or the daemon is going.
-fn is_connection_lost(status: &Status) -> bool {
-    status.code() == Code::Unavailable || std::error::Error::source(status).is_some()
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }

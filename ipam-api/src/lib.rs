@@ -3,8 +3,8 @@
 //! amazon-vpc-cni-k8s 1.23 (the reference). Its plugin works against our daemon, and ours against its.
 //!
 //! Holds the messages ([`rpc`], [`health`], and of a container runtime's interface what is called of it, [`cri`]), the plugin's end
-//! ([`client`], a blocking call with a deadline, and a runtime's caller beside it) and the daemon's end ([`server`], peer credentials
-//! and health). Does *not* decide anything about addresses (that is
+//! ([`client`], a blocking call with a deadline; tonic's and a runtime's caller beside it, the feature `channel`) and the daemon's end
+//! ([`server`], peer credentials and health). Does *not* decide anything about addresses (that is
 //! `ipamd-core`) and does not know what a CNI result looks like (that is `cni-plugin`).
 //!
 //! Invariants: every call has a deadline on both ends; a peer whose uid is not allowed never reaches a handler; a peer

@@ -41,7 +41,7 @@ use crate::plan::{Family, LinkName, Sysctl, ids};
 use encode::{Element, Set};
 use records::Records;
 
-pub use portmap::{legacy_cleanup as portmap_legacy_cleanup, remove as remove_portmap};
+pub use portmap::{Sandbox, legacy_cleanup as portmap_legacy_cleanup};
 
 /// More does not fit into an element's comment with its NUL (its length is one byte).
 const LONGEST_OWNER: usize = 250;
@@ -230,11 +230,67 @@ pub fn missing_ports(folder: &Path, owner: &str) -> Result<Vec<String>, ApplyErr
 /// # Errors
 /// The kernel's refusal, or the file that cannot be removed: then the sweep does it.
 pub fn withdraw(folder: &Path, owner: &str) -> Result<usize, ApplyError> {
+    withdraw_by(&mut Socket::netfilter()?, folder, owner, &mut |_| Ok(true))
+}
+
+/// What of a sandbox was closed.
+#[derive(Debug)]
+pub struct Withdrawn {
+    /// Elements of ours.
+    pub closed: Result<usize, ApplyError>,
+    /// What a chained portmap had ([`portmap`]), as nft commands.
+    pub of_portmap: Result<Vec<String>, ApplyError>,
+}
+
+/// As [`withdraw`], and what portmap has opened for the sandbox. The kernel is asked once what there is of either, which for most
+/// sandboxes is nothing.
+///
+/// # Errors
+/// The socket cannot be had.
+pub fn withdraw_all(folder: &Path, owner: &str, sandbox: Sandbox<'_>) -> Result<Withdrawn, ApplyError> {
+    let mut socket = Socket::netfilter()?;
+    let mut has_portmap = [true; 2];
+    let closed = withdraw_by(&mut socket, folder, owner, &mut |socket| {
+        let [ours, of_portmap @ ..] = present(socket)?;
+        has_portmap = of_portmap;
+        Ok(ours)
+    });
+    let families = portmap::FAMILIES.into_iter().zip(has_portmap).filter(|(_, has)| *has);
+    let of_portmap = portmap::remove(&mut socket, families.map(|(family, _)| family), sandbox);
+    Ok(Withdrawn { closed, of_portmap })
+}
+
+/// `is_there`: whether the table need be looked at; asked when nobody restores it any more.
+fn withdraw_by(
+    socket: &mut Socket,
+    folder: &Path,
+    owner: &str,
+    is_there: &mut dyn FnMut(&mut Socket) -> Result<bool, ApplyError>,
+) -> Result<usize, ApplyError> {
     // Whoever has the lock all the time must not hold a DEL up: then the sweep has the last word.
     let records = Records::lock(folder, false)?;
     let removed = records.remove(owner);
-    let closed = remove(&mut Socket::netfilter()?, || Ok(BTreeSet::new()), |element, _| element.owner == owner)?;
+    let closed = match is_there(socket)? {
+        true => remove(socket, || Ok(BTreeSet::new()), |element, _| element.owner == owner)?,
+        false => 0,
+    };
     removed.map(|()| closed)
+}
+
+/// Whether there is our table, and portmap's chain in each family; asked in one send.
+fn present(socket: &mut Socket) -> Result<[bool; 3], ApplyError> {
+    let [v4, v6] = portmap::FAMILIES.map(portmap::get_chain);
+    let requests = [encode::get_table(), v4, v6];
+    let doing = requests.each_ref().map(|request| request.doing.clone());
+    let mut there = [true; 3];
+    for (place, answer) in socket.transact(requests.into())?.into_iter().enumerate() {
+        match answer {
+            Err(refusal) if refusal.errno == Errno::NOENT.raw_os_error() => there[place] = false,
+            Err(source) => return Err(ApplyError::Refused { doing: doing[place].clone(), source }),
+            Ok(_) => {}
+        }
+    }
+    Ok(there)
 }
 
 /// Closes what has no owner with a live host veth; how many elements went. Files stay.

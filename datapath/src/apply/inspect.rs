@@ -66,7 +66,7 @@ fn lines(lines: impl IntoIterator<Item = String>) -> String {
 
 fn links() -> Result<String, ApplyError> {
     let line = |link: &Link| {
-        let Link { index, name, mac, mtu, up, group, alias_text, kind, peer, rp_filter } = link;
+        let Link { index, name, mac, mtu, up, group, alias_text, kind, peer, rp_filter, ipv6: _ } = link;
         let mut line = format!("{index}: {name} {}", if *up { "up" } else { "down" });
         let mac = mac.map(|mac| format!(" mac {mac}")).unwrap_or_default();
         let _ = write!(line, "{mac} mtu {mtu} group {group}");

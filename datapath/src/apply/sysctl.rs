@@ -16,12 +16,18 @@ use crate::plan::settings::Setting;
 /// Makes a setting so. `Ok(false)`: it was so, or there is no such setting (a kernel without IPv6).
 pub(crate) fn ensure(sysctl: &Sysctl) -> Result<bool, ApplyError> {
     match read(&sysctl.path)? {
-        Some(value) if value != sysctl.value => {
-            fs::write(full_path(&sysctl.path), &sysctl.value).map_err(|source| refused(sysctl, value, source))?;
-            Ok(true)
-        }
-        _ => Ok(false),
+        Some(found) => ensure_from(sysctl, found),
+        None => Ok(false),
     }
+}
+
+/// The same when it is known what the setting is: netlink tells those of a link with the link.
+pub(crate) fn ensure_from(sysctl: &Sysctl, found: String) -> Result<bool, ApplyError> {
+    if found == sysctl.value {
+        return Ok(false);
+    }
+    fs::write(full_path(&sysctl.path), &sysctl.value).map_err(|source| refused(sysctl, found, source))?;
+    Ok(true)
 }
 
 /// A container has /proc/sys read-only unless it is privileged: the node's administrator can do what we cannot.

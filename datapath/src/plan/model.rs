@@ -366,6 +366,14 @@ pub struct Sysctl {
     pub value: String,
 }
 
+impl Sysctl {
+    /// The setting's own name, without where it is.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or_default()
+    }
+}
+
 impl fmt::Display for Sysctl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "sysctl -w {}={}", self.path.replace('/', "."), self.value)

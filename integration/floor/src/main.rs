@@ -24,7 +24,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use ipam_api::client::Client;
+use ipam_api::client::channel::{Caller, origin, within};
+use ipam_api::rpc::cni_backend_client::CniBackendClient;
 use ipam_api::rpc::{AddNetworkRequest, DelNetworkRequest};
 use netlink::{Batch, Socket, Veth};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -50,15 +51,23 @@ fn main() -> ExitCode {
 fn call() -> Result<(), Box<dyn Error>> {
     let mut configuration = Vec::new();
     std::io::stdin().read_to_end(&mut configuration)?;
-    let client = Client::new(PathBuf::from(env::var("FLOOR_SOCKET")?));
+    let caller = Caller::new(PathBuf::from(env::var("FLOOR_SOCKET")?));
     let address: Ipv4Addr = env::var("FLOOR_ADDRESS")?.parse()?;
     let budget = Duration::from_secs(5);
     if env::var("CNI_COMMAND")? == "ADD" {
-        client.add_network(AddNetworkRequest::default(), budget)?;
+        caller.call(budget, async |channel, left| {
+            CniBackendClient::with_origin(channel, origin())
+                .add_network(within(left, AddNetworkRequest::default()))
+                .await
+        })?;
         add(address)?;
         println!("{{\"cniVersion\":\"1.0.0\",\"ips\":[{{\"address\":\"{address}/32\"}}]}}");
     } else {
-        client.del_network(DelNetworkRequest::default(), budget)?;
+        caller.call(budget, async |channel, left| {
+            CniBackendClient::with_origin(channel, origin())
+                .del_network(within(left, DelNetworkRequest::default()))
+                .await
+        })?;
         let mut batch = Batch::default();
         batch.delete_host_route(address);
         Socket::new()?.run(batch)?;

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use tonic::{Code, Request, Response, Status};
 
-use super::{CallError, Channel, Client, origin, within};
+use super::CallError;
+use super::channel::{Caller, Channel, origin, within};
 use crate::cri::runtime_service_client::RuntimeServiceClient;
 use crate::cri::{
     ContainerConfig, CreateContainerRequest, ExecSyncRequest, ExecSyncResponse, ListPodSandboxRequest, PodSandbox,
@@ -65,7 +66,7 @@ impl From<CallError> for RuntimeError {
 
 /// A way to the container runtime behind one socket. Holds no connection: each call makes its own.
 #[derive(Clone, Debug)]
-pub struct RuntimeClient(Client);
+pub struct RuntimeClient(Caller);
 
 type Stub = RuntimeServiceClient<Channel>;
 
@@ -73,7 +74,7 @@ impl RuntimeClient {
     /// A client of the runtime that listens, or will listen, on `socket`.
     #[must_use]
     pub fn new(socket: impl Into<PathBuf>) -> Self {
-        Self(Client::new(socket))
+        Self(Caller::new(socket))
     }
 
     /// Its version.

@@ -17,27 +17,44 @@ use crate::apply::error::ApplyError;
 use crate::apply::netlink::raw::{Message, find, walk};
 use crate::apply::netlink::{Request, Socket};
 
-/// NFT_MSG_DELCHAIN, _GETRULE, _DELRULE in NFNL_SUBSYS_NFTABLES.
+/// NFT_MSG_GETCHAIN, _DELCHAIN, _GETRULE, _DELRULE in NFNL_SUBSYS_NFTABLES.
 const SUBSYSTEM: u16 = 10;
+const GET_CHAIN: u16 = SUBSYSTEM << 8 | 4;
 const DELETE_CHAIN: u16 = SUBSYSTEM << 8 | 5;
 const GET_RULE: u16 = SUBSYSTEM << 8 | 7;
 const DELETE_RULE: u16 = SUBSYSTEM << 8 | 8;
 /// AF_INET, AF_INET6, with nft's words.
-const FAMILIES: [(u8, &str); 2] = [(2, "ip"), (10, "ip6")];
+pub(super) const FAMILIES: [Family; 2] = [(2, "ip"), (10, "ip6")];
+type Family = (u8, &'static str);
 const TABLE: &str = "nat";
 const CHAIN: &str = "CNI-HOSTPORT-DNAT";
 const OWN_CHAINS: &str = "CNI-DN-";
 
+/// A sandbox, as portmap names it.
+#[derive(Clone, Copy, Debug)]
+pub struct Sandbox<'a> {
+    /// The network's name.
+    pub network: &'a str,
+    /// The container's id.
+    pub container: &'a str,
+}
+
+/// Asks for the chain that entries are in: a node without portmap has none.
+pub(super) fn get_chain((family, word): Family) -> Request<Message> {
+    let message = Message::new(GET_CHAIN, family, 0).with(1, &text(TABLE)).with(3, &text(CHAIN));
+    Request { message, flags: 0, doing: format!("nft list chain {word} {TABLE} {CHAIN}") }
+}
+
 /// Takes it away, all in one transaction a family; what was found, as nft commands.
-///
-/// # Errors
-/// The kernel's refusal.
-pub fn remove(network: &str, container: &str) -> Result<Vec<String>, ApplyError> {
-    let mut socket = Socket::netfilter()?;
-    let comment = format!("dnat name: \"{network}\" id: \"{container}\"");
+pub(super) fn remove(
+    socket: &mut Socket,
+    families: impl Iterator<Item = Family>,
+    sandbox: Sandbox<'_>,
+) -> Result<Vec<String>, ApplyError> {
+    let comment = format!("dnat name: \"{}\" id: \"{}\"", sandbox.network, sandbox.container);
     let mut found = Vec::new();
-    for family in FAMILIES {
-        let requests = removals(&mut socket, family, &comment)?;
+    for family in families {
+        let requests = removals(socket, family, &comment)?;
         let commands: Vec<_> = requests.iter().map(|request| request.doing.clone()).collect();
         socket.batch(Message::new(0x10, 0, SUBSYSTEM), requests, Message::new(0x11, 0, SUBSYSTEM))?;
         found.extend(commands);
@@ -51,11 +68,7 @@ pub fn legacy_cleanup(container: &str) -> String {
     format!("iptables-legacy-save -c -t nat | grep -vF 'id: \\\"{container}\\\"' | iptables-legacy-restore -c -T nat")
 }
 
-fn removals(
-    socket: &mut Socket,
-    (family, word): (u8, &str),
-    comment: &str,
-) -> Result<Vec<Request<Message>>, ApplyError> {
+fn removals(socket: &mut Socket, (family, word): Family, comment: &str) -> Result<Vec<Request<Message>>, ApplyError> {
     // NFTA_RULE_TABLE 1, _CHAIN 2, _HANDLE 3; NFTA_CHAIN_TABLE 1, _NAME 3.
     let of = |kind, chain: &str| Message::new(kind, family, 0).with(1, &text(TABLE)).with(2, &text(chain));
     let doing = format!("nft list chain {word} {TABLE} {CHAIN}");

@@ -15,8 +15,12 @@ const TYPE_MASK: u16 = 0x3fff;
 const TEXTS: [u16; 2] = [3, 20];
 /// IFLA_ADDRESS, IFLA_MTU, IFLA_LINK, IFLA_GROUP (`include/uapi/linux/if_link.h`).
 const WHOLE: [u16; 4] = [1, 4, 5, 27];
-/// IFLA_LINKINFO with IFLA_INFO_KIND, IFLA_AF_SPEC with AF_INET: the attribute and what of it.
-const NESTED: [(u16, u16); 2] = [(18, 1), (26, 2)];
+/// IFLA_LINKINFO with IFLA_INFO_KIND, IFLA_AF_SPEC with AF_INET and AF_INET6: the attribute and what of it.
+const NESTED: [(u16, &[u16]); 2] = [(18, &[1]), (AF_SPEC, &[2, AF_INET6])];
+const AF_SPEC: u16 = 26;
+/// Of which IFLA_INET6_CONF alone: the rest is counters.
+const AF_INET6: u16 = 10;
+const INET6_CONF: u16 = 2;
 
 /// The message without the rest; bytes that are no attributes end it.
 pub(crate) fn needed(message: &[u8]) -> Vec<u8> {
@@ -29,10 +33,23 @@ pub(crate) fn needed(message: &[u8]) -> Vec<u8> {
             push(&mut kept, kind, value);
         } else if let Some((_, inner)) = NESTED.iter().find(|(outer, _)| *outer == kind) {
             let mut part = Vec::new();
-            walk(value).filter(|(kind, _)| kind == inner).for_each(|(kind, value)| push(&mut part, kind, value));
+            for (inner, value) in walk(value).filter(|(kind, _)| inner.contains(kind)) {
+                if (kind, inner) == (AF_SPEC, AF_INET6) {
+                    push(&mut part, inner, &only(value, INET6_CONF));
+                } else {
+                    push(&mut part, inner, value);
+                }
+            }
             push(&mut kept, kind, &part);
         }
     }
+    kept
+}
+
+/// The attributes of one kind.
+fn only(attributes: &[u8], kind: u16) -> Vec<u8> {
+    let mut kept = Vec::new();
+    walk(attributes).filter(|(found, _)| *found == kind).for_each(|(kind, value)| push(&mut kept, kind, value));
     kept
 }
 

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope};
 use netlink_packet_route::link::{
-    AfSpecInet, AfSpecUnspec, InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+    AfSpecInet, AfSpecInet6, AfSpecUnspec, InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
 use netlink_packet_route::route::{
@@ -44,6 +44,31 @@ pub(crate) struct Link {
     pub(crate) peer: Option<u32>,
     /// rp_filter of the link; `None` when it has no IPv4.
     pub(crate) rp_filter: Option<u8>,
+    /// What it does as a host of IPv6; `None` when it has none.
+    pub(crate) ipv6: Option<Ipv6Settings>,
+}
+
+/// Settings of a link below `net/ipv6/conf`, as the kernel tells them with the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ipv6Settings {
+    disable_ipv6: i32,
+    accept_ra: i32,
+    accept_redirects: i32,
+    forwarding: i32,
+}
+
+impl Ipv6Settings {
+    /// The text that the setting's file would have; `None`: not one of these.
+    pub(crate) fn value(self, key: &str) -> Option<String> {
+        let value = match key {
+            "disable_ipv6" => self.disable_ipv6,
+            "accept_ra" => self.accept_ra,
+            "accept_redirects" => self.accept_redirects,
+            "forwarding" => self.forwarding,
+            _ => return None,
+        };
+        Some(value.to_string())
+    }
 }
 
 impl Link {
@@ -69,6 +94,7 @@ impl Link {
             kind: None,
             peer: None,
             rp_filter: None,
+            ipv6: None,
         };
         for attribute in &message.attributes {
             match attribute {
@@ -79,7 +105,10 @@ impl Link {
                 LinkAttribute::IfAlias(alias) => link.alias_text = Some(alias.clone()),
                 LinkAttribute::Link(peer) => link.peer = Some(*peer),
                 LinkAttribute::LinkInfo(infos) => link.kind = infos.iter().find_map(kind_text),
-                LinkAttribute::AfSpecUnspec(specs) => link.rp_filter = specs.iter().find_map(rp_filter),
+                LinkAttribute::AfSpecUnspec(specs) => {
+                    link.rp_filter = specs.iter().find_map(rp_filter);
+                    link.ipv6 = specs.iter().find_map(ipv6);
+                }
                 _ => {}
             }
         }
@@ -99,6 +128,19 @@ fn rp_filter(spec: &AfSpecUnspec) -> Option<u8> {
     let AfSpecUnspec::Inet(settings) = spec else { return None };
     settings.iter().find_map(|setting| match setting {
         AfSpecInet::DevConf(values) => u8::try_from(values.rp_filter).ok(),
+        _ => None,
+    })
+}
+
+fn ipv6(spec: &AfSpecUnspec) -> Option<Ipv6Settings> {
+    let AfSpecUnspec::Inet6(settings) = spec else { return None };
+    settings.iter().find_map(|setting| match setting {
+        AfSpecInet6::DevConf(values) => Some(Ipv6Settings {
+            disable_ipv6: values.disable_ipv6,
+            accept_ra: values.accept_ra,
+            accept_redirects: values.accept_redirects,
+            forwarding: values.forwarding,
+        }),
         _ => None,
     })
 }

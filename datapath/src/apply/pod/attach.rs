@@ -7,10 +7,11 @@ use std::path::Path;
 use ipnet::IpNet;
 use rustix::io::Errno;
 
+use super::standing::{Standing, standing};
 use crate::apply::error::ApplyError;
 use crate::apply::execute::{self, Done};
 use crate::apply::fault;
-use crate::apply::netlink::read::{self, Link, RouteFilter};
+use crate::apply::netlink::read::{self, Ipv6Settings, Link, RouteFilter};
 use crate::apply::netlink::{Socket, message, unreadable};
 use crate::apply::netns::Netns;
 use crate::apply::sysctl;
@@ -28,12 +29,15 @@ pub struct AttachedPod {
 
 /// Everything an attach works with.
 struct Attach<'a> {
+    path: &'a Path,
     pod: &'a PodAttachment,
     plan: PodPlan,
     netns: Netns,
     node: Socket,
     inside: Socket,
     undo: Undo,
+    /// Whether a live pod of this owner that has all of it is left alone.
+    spares_plumbed: bool,
 }
 
 /// What a failed attach has to take back.
@@ -50,18 +54,17 @@ struct Undo {
 /// Any; nothing is left behind. [`ApplyError::AddressInUse`] when the address is still routed to another pod's link,
 /// [`ApplyError::LinkNameTaken`] when the host veth's name belongs to a link that cannot be a host veth.
 pub fn attach(netns: &Path, pod: &PodAttachment) -> Result<AttachedPod, ApplyError> {
-    VethAlias::new(&pod.owner, pod.addresses)
-        .map_err(|source| ApplyError::Alias { link: pod.host_veth.clone(), source })?;
-    let netns = Netns::open(netns)?;
-    let mut node = Socket::route()?;
-    let inside = netns.inside(Socket::route)?;
-    remove_stale_link(&mut node, pod)?;
-    let mut attach = Attach { pod, plan: plan::attach(pod), netns, node, inside, undo: Undo::default() };
-    let result = attach.run();
-    if result.is_err() {
-        attach.take_back();
-    }
-    result
+    let attached = Attach::new(netns, pod, false)?.run()?;
+    attached.ok_or_else(|| ApplyError::Invalid { reason: "a pod that was to be replaced was spared".to_owned() })
+}
+
+/// As [`attach`], but for a pod that is [`Standing::Plumbed`]: it is not touched, and there is `None`. It is looked for only where the
+/// kernel refuses the host veth's name.
+///
+/// # Errors
+/// As of [`attach`].
+pub fn attach_unless_plumbed(netns: &Path, pod: &PodAttachment) -> Result<Option<AttachedPod>, ApplyError> {
+    Attach::new(netns, pod, true)?.run()
 }
 
 /// A re-created StatefulSet pod finds its predecessor's host veth; a repeated ADD finds its own. Both go. A veth of that
@@ -107,12 +110,33 @@ fn host_route_in(node: &mut Socket, address: IpAddr, table: RouteTable) -> Resul
         .find(|route| route.destination == wanted))
 }
 
-impl Attach<'_> {
-    fn run(&mut self) -> Result<AttachedPod, ApplyError> {
-        let ends = self.make_veth()?;
+impl<'a> Attach<'a> {
+    fn new(path: &'a Path, pod: &'a PodAttachment, spares_plumbed: bool) -> Result<Self, ApplyError> {
+        VethAlias::new(&pod.owner, pod.addresses)
+            .map_err(|source| ApplyError::Alias { link: pod.host_veth.clone(), source })?;
+        let netns = Netns::open(path)?;
+        let node = Socket::route()?;
+        let inside = netns.inside(Socket::route)?;
+        Ok(Self { path, pod, plan: plan::attach(pod), netns, node, inside, undo: Undo::default(), spares_plumbed })
+    }
+
+    /// `None`: spared.
+    fn run(mut self) -> Result<Option<AttachedPod>, ApplyError> {
+        let result = self.make_all();
+        if result.is_err() {
+            self.take_back();
+        }
+        result
+    }
+
+    fn make_all(&mut self) -> Result<Option<AttachedPod>, ApplyError> {
+        let Some((ends, settings)) = self.make_veth()? else { return Ok(None) };
         fault::point()?;
         for setting in &self.plan.sysctls {
-            sysctl::ensure(setting)?;
+            match settings.and_then(|settings| settings.value(setting.key())) {
+                Some(found) => sysctl::ensure_from(setting, found)?,
+                None => sysctl::ensure(setting)?,
+            };
         }
         self.set_in_pod(&self.plan.pod_sysctls)?;
         fault::point()?;
@@ -129,7 +153,7 @@ impl Attach<'_> {
         // of some time later; until then what the pod sends is lost. Asking for the link makes the kernel take note now
         // (Linux 6.8, facd15dfd691 "net: core: synchronize link-watch when carrier is queried").
         read::link_by_index(&mut self.inside, ends.pod_index)?;
-        Ok(ends)
+        Ok(Some(ends))
     }
 
     fn set_in_pod(&self, settings: &[Sysctl]) -> Result<(), ApplyError> {
@@ -139,21 +163,34 @@ impl Attach<'_> {
         self.netns.inside(|| settings.iter().try_for_each(|setting| sysctl::ensure(setting).map(|_| ())))
     }
 
-    fn make_veth(&mut self) -> Result<AttachedPod, ApplyError> {
-        let request = message::veth(&self.plan.veth, self.netns.fd());
-        let doing = request.doing.clone();
-        let echo = read::link_of(self.node.request(request)?);
+    /// Both ends, and what the host end does as a host of IPv6, as far as the kernel says so. That nothing has the host veth's name is
+    /// not asked before: the kernel refuses a second link of a name (NLM_F_EXCL). `None`: a pod has it that is to be spared.
+    fn make_veth(&mut self) -> Result<Option<(AttachedPod, Option<Ipv6Settings>)>, ApplyError> {
+        let request = || message::veth(&self.plan.veth, self.netns.fd());
+        let doing = request().doing;
+        let answer = match self.node.request(request()) {
+            Err(taken) if taken.errno() == Some(Errno::EXIST.raw_os_error()) => {
+                if self.spares_plumbed && matches!(standing(self.path, self.pod), Ok(Standing::Plumbed)) {
+                    return Ok(None);
+                }
+                // Or it is the pod's link whose name is taken: then the kernel says so again.
+                remove_stale_link(&mut self.node, self.pod)?;
+                self.node.request(request())?
+            }
+            answer => answer?,
+        };
+        let echo = read::link_of(answer);
         // Before Linux 6.2 there is no echo: the link is asked for by name.
         let link = match echo {
             Some(link) => Some(link),
             None => read::link_by_name(&mut self.node, &self.pod.host_veth)?,
         };
-        let Some(Link { index: host_index, peer, .. }) = link else {
+        let Some(Link { index: host_index, peer, ipv6, .. }) = link else {
             return Err(unreadable(&doing, "the link that was just made is not there"));
         };
         self.undo.host_index = Some(host_index);
         let pod_index = peer.ok_or_else(|| unreadable(&doing, "no peer index"))?;
-        Ok(AttachedPod { host_index, pod_index })
+        Ok(Some((AttachedPod { host_index, pod_index }, ipv6)))
     }
 
     /// Host end up, routes, neighbours. A route to a link that is dead, or this sandbox's own from an earlier ADD, gives way.

@@ -16,7 +16,7 @@ mod detach;
 mod sandboxes;
 mod standing;
 
-pub use attach::{AttachedPod, attach};
+pub use attach::{AttachedPod, attach, attach_unless_plumbed};
 pub use check::check;
 pub use detach::{Detached, detach, take_back};
 pub use sandboxes::{AttachedSandbox, is_as_read, sandboxes};

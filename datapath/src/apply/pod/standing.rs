@@ -8,7 +8,7 @@
 //! | is live and carries this owner and addresses, with host routes, rules, and link and addresses in this namespace, in either layout | [`Standing::Plumbed`] |
 //! | is live and carries this owner, and something of that is missing | [`Standing::Partial`] |
 //!
-//! Costs one request in the usual case, `Absent`.
+//! Where the kernel refuses the host veth's name an attach asks this; in the usual case nobody does.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

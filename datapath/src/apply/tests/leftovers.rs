@@ -145,10 +145,19 @@ fn portmap_for_all(node: &Space, kind: &str) {
     run(node, kind, "-t nat -A PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT");
 }
 
+/// What a DEL takes away of portmap's.
+fn of_portmap(network: &str, container: &str) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let sandbox = hostport::Sandbox { network, container };
+    let withdrawn = hostport::withdraw_all(folder.path(), &format!("{network}/{container}/eth0"), sandbox).unwrap();
+    assert_eq!(withdrawn.closed.unwrap(), 0);
+    withdrawn.of_portmap.unwrap()
+}
+
 #[test]
 fn portmap_s_rules_of_one_sandbox_go_and_those_of_others_stay() {
     let (node, clean) = (Space::enter_new(), Space::new());
-    assert_eq!(hostport::remove_portmap("aws-cni", "c1").unwrap(), Vec::<String>::new(), "no table");
+    assert_eq!(of_portmap("aws-cni", "c1"), Vec::<String>::new(), "no table");
     for space in [&node, &clean] {
         portmap_for_all(space, "nft");
         portmap(space, "nft", "aws-cni", "c11", "CNI-DN-bbbb");
@@ -157,10 +166,10 @@ fn portmap_s_rules_of_one_sandbox_go_and_those_of_others_stay() {
     for space in [&node, &clean] {
         portmap(space, "nft", "other", "c1", "CNI-DN-cccc");
     }
-    let found = hostport::remove_portmap("aws-cni", "c1").unwrap();
+    let found = of_portmap("aws-cni", "c1");
     assert_eq!(found.len(), 3, "{found:?}");
     assert_eq!(listing(&node, "nft"), listing(&clean, "nft"));
-    assert_eq!(hostport::remove_portmap("aws-cni", "c1").unwrap(), Vec::<String>::new());
+    assert_eq!(of_portmap("aws-cni", "c1"), Vec::<String>::new());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::apply::ApplyError;
 use crate::apply::observe;
-use crate::apply::pod::{Standing, attach, detach, standing};
+use crate::apply::pod::{Standing, attach, attach_unless_plumbed, detach, standing};
 use crate::apply::testbed::{Space, assert_same, pod, settle};
 use crate::plan::pod::PodDetachment;
 use crate::plan::{LinkName, MacAddr, RouteTable, Rule, VethAlias, ids};
@@ -100,6 +100,22 @@ fn a_repeated_add_replaces_its_own_veth() {
     assert_ne!(before.host_index, after.host_index);
     assert_eq!(node.ip("-4 route show table main").lines().count(), 1);
     assert_eq!(node.ip("rule").lines().count(), 5);
+}
+
+#[test]
+fn a_pod_that_is_plumbed_is_spared_and_one_that_lacks_something_is_made_anew() {
+    let (node, sandbox) = (Space::enter_new(), Space::new());
+    let pod = pod("web-0", Ipv4Addr::new(10, 0, 1, 7), Some(2));
+    let first = attach_unless_plumbed(&sandbox.path(), &pod).unwrap().unwrap();
+    settle(&sandbox);
+    let before = (node.dump(), sandbox.dump());
+    assert_eq!(attach_unless_plumbed(&sandbox.path(), &pod).unwrap(), None);
+    assert_same(&before.0, &node.dump(), "the node's side");
+    assert_same(&before.1, &sandbox.dump(), "the pod's side");
+    node.ip(&format!("link set {} down", pod.host_veth));
+    let again = attach_unless_plumbed(&sandbox.path(), &pod).unwrap().unwrap();
+    assert_ne!(first.host_index, again.host_index);
+    assert_eq!(standing(&sandbox.path(), &pod).unwrap(), Standing::Plumbed);
 }
 
 #[test]

@@ -17,6 +17,7 @@ fn link(index: u32, name: &str, group: u32, alias: Option<&str>) -> Link {
         kind: alias.map(|_| "veth".to_owned()),
         peer: None,
         rp_filter: Some(0),
+        ipv6: None,
     }
 }
 

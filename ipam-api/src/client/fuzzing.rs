@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What must hold of what a server sends, whatever it is. Built for tests and fuzzers only (`fuzz/`); panics when something does not
+//! hold.
+#![allow(clippy::missing_panics_doc, reason = "a panic is what the caller looks for")]
+
+use std::time::Duration;
+
+use super::grpc;
+use crate::rpc::{AddNetworkReply, DelNetworkRequest};
+
+/// Bytes of a server: the outcome is the same in whatever pieces they come, and neither the answers nor the body grow beyond bounds.
+pub fn response(data: &[u8]) {
+    let whole = outcome([data].into_iter());
+    assert_eq!(whole, outcome(data.chunks(1)), "byte by byte");
+    assert_eq!(whole, outcome(data.chunks(9)), "by the length of a frame's header");
+}
+
+fn outcome<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> String {
+    let mut exchange =
+        grpc::request("/rpc.CNIBackend/DelNetwork", Duration::from_secs(1), &DelNetworkRequest::default());
+    let mut taken = 0;
+    for piece in pieces {
+        if let Err(error) = exchange.receive(piece) {
+            return error.to_string();
+        }
+        taken += piece.len();
+    }
+    // Each answer is to a frame that is as long at least, but for windows: two frames to a half of one.
+    assert!(exchange.outgoing().len() <= 1_024 + 2 * taken, "{} bytes to send", exchange.outgoing().len());
+    let Some(response) = exchange.response() else { return "not whole".to_owned() };
+    assert!((200..1_000).contains(&response.status()), "{}", response.status());
+    assert!(response.body().len() <= data_limit(), "{} bytes of body", response.body().len());
+    format!("{:?}", grpc::reply::<AddNetworkReply>(response))
+}
+
+fn data_limit() -> usize {
+    crate::MAX_MESSAGE_BYTES + 5
+}
+
+#[cfg(test)]
+#[path = "../../../fuzz/replay.rs"]
+mod replay;
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_corpus_of_the_fuzzers_holds() {
+        super::replay::corpus("response", super::response);
+    }
+}
