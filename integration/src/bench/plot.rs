@@ -12,7 +12,7 @@ use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::drawing::DrawingAreaErrorKind;
 use plotters::prelude::*;
 
-use super::report::{Line, Plot, short};
+use super::report::{Line, Plot};
 
 const SIZE: (u32, u32) = (800, 440);
 const FONT: &str = "sans-serif";
@@ -44,7 +44,9 @@ pub(super) fn svg(plot: &Plot) -> Result<String, String> {
     let (least_y, most_y) =
         (bound(|point| point.1, f64::min).unwrap_or(1.0), bound(|point| point.1, f64::max).unwrap_or(1.0));
     // A range that is a point cannot be divided.
-    let x = least_x..if most_x > least_x { most_x } else { least_x + 1.0 };
+    let wide = if most_x > least_x { most_x - least_x } else { 1.0 };
+    // On the right there is room for the legend.
+    let x = least_x..least_x + wide * 1.25;
     let mut text = String::new();
     {
         let area = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
@@ -59,6 +61,12 @@ pub(super) fn svg(plot: &Plot) -> Result<String, String> {
     Ok(text)
 }
 
+/// `0.5`, `20`: no more digits than it has.
+fn tick(value: f64) -> String {
+    let text = format!("{value:.3}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 fn draw<Y>(plot: &Plot, area: &Area<'_>, x: std::ops::Range<f64>, y: Y) -> Result<(), Box<dyn std::error::Error>>
@@ -71,10 +79,10 @@ where
     let mut chart = ChartBuilder::on(area);
     chart.caption(&plot.title, (FONT, 18)).margin(12).x_label_area_size(42).y_label_area_size(64);
     let mut chart = chart.build_cartesian_2d(x, y).map_err(failed)?;
-    let (x_text, y_text) = (|x: &f64| format!("{x:.0}"), |y: &f64| short(*y));
+    let (x_text, y_text) = (|x: &f64| tick(*x), |y: &f64| tick(*y));
     let mut mesh = chart.configure_mesh();
     mesh.x_desc(&plot.x).y_desc(&plot.y).label_style((FONT, 13)).axis_desc_style((FONT, 14));
-    mesh.light_line_style(WHITE).bold_line_style(BLACK.mix(0.12)).x_labels(10).y_labels(10);
+    mesh.bold_line_style(BLACK.mix(0.12)).x_max_light_lines(0).y_max_light_lines(0).x_labels(10).y_labels(10);
     mesh.x_label_formatter(&x_text).y_label_formatter(&y_text).draw().map_err(failed)?;
     for (line, colour) in plot.lines.iter().zip(COLOURS.iter().cycle()) {
         let series = LineSeries::new(shown(plot, line), colour.stroke_width(2)).point_size(4);
@@ -82,7 +90,7 @@ where
         drawn.label(&line.name).legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(3)));
     }
     let mut legend = chart.configure_series_labels();
-    legend.position(SeriesLabelPosition::UpperLeft).background_style(WHITE.mix(0.85)).border_style(BLACK.mix(0.3));
+    legend.position(SeriesLabelPosition::UpperRight).background_style(WHITE.mix(0.85)).border_style(BLACK.mix(0.3));
     legend.label_font((FONT, 13)).draw().map_err(failed)?;
     Ok(area.present().map_err(failed)?)
 }
@@ -96,6 +104,11 @@ mod tests {
         let (name, title, x, y) = ("p", "a < b & \"c\"", "pods", "ms");
         let [name, title, x, y] = [name, title, x, y].map(str::to_owned);
         Plot { name, title, x, y, log_y, lines: vec![line("enid"), line("<floor>")] }
+    }
+
+    #[test]
+    fn a_tick_has_no_digits_that_say_nothing() {
+        assert_eq!([0.0, 0.5, 20.0, 735.0, 0.025].map(tick), ["0", "0.5", "20", "735", "0.025"]);
     }
 
     fn is_well_formed_with(plot: &Plot, circles: usize) {

@@ -35,7 +35,7 @@ const PRESENT: [usize; 4] = [0, 110, 250, 735];
 /// The largest burst.
 const MOST_AT_ONCE: usize = 110;
 /// At once, seconds, rounds at least. A round at 110 takes the peers seconds.
-const PLANS: [Plan; 4] = [plan(1, 10, 20), plan(8, 10, 8), plan(32, 16, 6), plan(MOST_AT_ONCE, 24, 4)];
+const PLANS: [Plan; 4] = [plan(1, 10, 20), plan(8, 8, 6), plan(32, 14, 5), plan(MOST_AT_ONCE, 20, 3)];
 /// To see that everything works.
 const QUICK: [Plan; 4] = [plan(1, 0, 3), plan(8, 0, 2), plan(32, 0, 1), plan(MOST_AT_ONCE, 0, 1)];
 /// At once while the node is filled.
