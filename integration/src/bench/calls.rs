@@ -4,7 +4,6 @@
 //!
 //! Ours runs on an m5.24xlarge in prefix mode, which has room for all with some to spare: EC2 is never waited for, only the
 //! daemon. Pods that are present are real ones, of every kind.
-#![expect(clippy::print_stdout, reason = "a measuring program talks to a person")]
 
 use std::error::Error;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,6 +14,7 @@ use super::figures::Series;
 use super::floor::{Floor, FloorPod};
 use super::peers::{self, Peer, PeerPod};
 use super::program;
+use super::report::{Report, Table};
 use crate::node::Node;
 use crate::sandbox::{NetnsPath, Sandbox};
 use crate::topology::{NodeSpec, Subnet, Topology, TopologySpec};
@@ -114,23 +114,20 @@ fn in_parallel(
 struct Row([Series; 4]);
 
 impl Row {
-    fn print(&mut self, what: &str, at_once: usize, present: usize) {
+    fn cells(&mut self, what: &str, at_once: usize, present: usize) -> Vec<String> {
         let medians = self.0.each_mut().map(|series| series.percentile(50));
         let slow = self.0.each_mut().map(|series| series.percentile(90));
         let cell = |at: usize| format!("{:.1} / {:.1}", medians[at], slow[at]);
         let [ours, floor, ptp, bridge] = [0, 1, 2, 3].map(cell);
         let ratio = |at: usize| medians[0] / medians[at];
-        println!(
-            "| {what} | {at_once} | {present} | {ours} | {floor} | {ptp} | {bridge} | {:.2} | {:.2} | {:.2} |",
-            ratio(1),
-            ratio(2),
-            ratio(3)
-        );
+        let ratios = [1, 2, 3].map(|at| format!("{:.2}", ratio(at)));
+        let call = [what.to_owned(), at_once.to_string(), present.to_string()];
+        call.into_iter().chain([ours, floor, ptp, bridge]).chain(ratios).collect()
     }
 }
 
-/// Measures and prints.
-pub(super) fn run() -> Result<(), Box<dyn Error>> {
+/// Measures.
+pub(super) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
     let spec =
         TopologySpec { nodes: vec![NodeSpec::new("n1", "m5.24xlarge", Subnet::C)], ..TopologySpec::one("m5.24xlarge") };
     let mut topology = Topology::build(&spec)?;
@@ -143,22 +140,36 @@ pub(super) fn run() -> Result<(), Box<dyn Error>> {
     topology.start(&environment)?;
     let floor = Floor::start(&topology.world)?;
     let [ptp, bridge] = peers::start(&topology.world)?;
-    println!(
-        "| call | at once | pods present | enid p50 / p90, ms | floor | ptp | bridge | enid / floor | / ptp | / bridge |"
-    );
-    println!("|---|---|---|---|---|---|---|---|---|---|");
+    let mut table = Vec::new();
     let mut present: [Vec<Called>; 4] = Default::default();
     let mut programmed = Vec::new();
     for count in PRESENT {
         let node = &topology.nodes[0];
         let callees = [Callee::Ours(node), Callee::Floor(&floor), Callee::Peer(&ptp), Callee::Peer(&bridge)];
-        rows(&topology.world, &callees, &mut present, count)?;
+        table.extend(rows(&topology.world, &callees, &mut present, count)?);
         if count == PROGRAMMED {
             programmed = program::measure(&mut topology)?;
         }
     }
-    println!();
-    program::print(&mut programmed);
+    report.table(program::table(&mut programmed));
+    let columns = [
+        "call",
+        "at once",
+        "pods present",
+        "enid p50 / p90, ms",
+        "floor",
+        "ptp",
+        "bridge",
+        "enid / floor",
+        "/ ptp",
+        "/ bridge",
+    ];
+    report.table(Table {
+        title: "ADD and DEL, by pods on the node".to_owned(),
+        note: "Cold processes, from start to end.".to_owned(),
+        columns: columns.map(str::to_owned).to_vec(),
+        rows: table,
+    });
     Ok(())
 }
 
@@ -167,12 +178,13 @@ fn rows(
     callees: &[Callee<'_>; 4],
     present: &mut [Vec<Called>; 4],
     count: usize,
-) -> Result<(), Box<dyn Error>> {
+) -> Result<Vec<Vec<String>>, Box<dyn Error>> {
     for (callee, present) in callees.iter().zip(present) {
         let more = (present.len()..count).map(|number| callee.pod(world, number)).collect::<Result<Vec<_>, _>>()?;
         in_parallel(&more, 8, |pod| callee.add(pod)).map_err(|error| format!("{}: {error}", callee.name()))?;
         present.extend(more);
     }
+    let mut table = Vec::new();
     for (at_once, rounds) in [(1, ROUNDS), (AT_ONCE, STORMS)] {
         let (mut adds, mut dels) = (Row::default(), Row::default());
         for round in 0..rounds {
@@ -187,8 +199,8 @@ fn rows(
                 took.into_iter().for_each(|took| dels.0[at].push(took));
             }
         }
-        adds.print("ADD", at_once, count);
-        dels.print("DEL", at_once, count);
+        table.push(adds.cells("ADD", at_once, count));
+        table.push(dels.cells("DEL", at_once, count));
     }
-    Ok(())
+    Ok(table)
 }

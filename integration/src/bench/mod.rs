@@ -1,141 +1,120 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `make bench`: what the host network and the calls that make it cost, measured in one run on one machine; Markdown tables.
+//! `make bench`: what the host network and the calls that make it cost, measured in one run on one machine: tables, goals, plots.
 //!
 //! | section | measures |
 //! |---|---|
-//! | `fill` | size of the programs, resident memory, 0 to 232 pods on an m4.4xlarge with a slow EC2 |
-//! | `calls` | ADD and DEL by pods present ([`calls`]); a node of 250 pods programmed and repaired ([`program`]) |
+//! | `families` | attaching a pod by the family of its address ([`families`], `datapath/examples/families.rs`) |
+//! | `fill` | size of the programs, resident memory, 0 to 232 pods on an m4.4xlarge with a slow EC2 ([`filling`]) |
 //! | `packets` | a packet by pods present and layout ([`packets`]) |
 //! | `snat` | source address translation by packet and connection ([`snat`]) |
 //! | `sandboxes` | RunPodSandbox and StopPodSandbox of a real containerd, beside `ptp` ([`sandboxes`]); only when it is named |
-//! | `families` | attaching a pod by the family of its address; `scripts/bench.sh` runs `datapath/examples/families.rs` |
+//! | `calls` | ADD and DEL by pods present ([`calls`]); a node of 250 pods programmed and repaired ([`program`]) |
 //!
 //! The floor (`cni-floor`) is one static process that plumbs a pod with the fewest kernel operations and makes one gRPC call to
 //! an empty server: same linkage, same number of pods present. It allocates nothing, writes no state, no rules and no log: those
 //! are ours to add. All that is compared is called in turn (A B A B …), so that what else the machine does weighs on all alike.
 //!
-//! Absolute numbers are the machine's; ratios and differences are what to compare.
-#![expect(
-    clippy::print_stdout,
-    clippy::disallowed_methods,
-    reason = "a measuring program talks to a person and reads the clock"
-)]
+//! Absolute numbers are the machine's; ratios and differences are what to compare. How to read it all: `docs/benchmarks/README.md`.
+#![expect(clippy::disallowed_methods, reason = "a measuring program reads the clock and its environment")]
 
 mod calls;
 mod cold;
+mod families;
 mod figures;
+mod filling;
 mod floor;
 mod meter;
 mod packets;
 mod peers;
+mod plot;
 mod program;
+mod report;
 mod sandboxes;
+mod settings;
 mod snat;
 
 use std::error::Error;
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::Instant;
 
-use crate::node::Node;
-use crate::sandbox::Sandbox;
-use crate::topology::{Latency, NodeSpec, Subnet, Topology, TopologySpec};
+use report::Report;
+use settings::Settings;
 
-/// Pods of a full m4.4xlarge: 8 ENIs x 29.
-const FULL: usize = 232;
-/// Sandboxes that the runtime starts at the same time while filling: all of them, so that only EC2 and we are slow.
-const AT_ONCE: usize = FULL;
+/// A section measures and hands over what it found, or says why it could not.
+type Section = fn(&mut Report) -> Result<(), Box<dyn Error>>;
 
-/// What a section prints, or why it did not.
-type Section = fn() -> Result<(), Box<dyn Error>>;
-
-const SECTIONS: [(&str, Section); 5] = [
-    ("fill", filling),
-    ("calls", calls::run),
-    ("packets", packets::run),
-    ("snat", snat::run),
-    (SANDBOXES, sandboxes::run),
+/// In the order in which they run. The last one's table is the one that is printed at the end.
+const SECTIONS: [(&str, Section, &str); 6] = [
+    ("families", families::run, "attaching a pod by the family of its address"),
+    ("fill", filling::run, "0 to 232 pods on a node with a slow EC2; sizes, memory"),
+    ("packets", packets::run, "a packet by pods present and layout"),
+    ("snat", snat::run, "source address translation by packet and connection"),
+    (
+        SANDBOXES,
+        sandboxes::run,
+        "RunPodSandbox and StopPodSandbox of a real containerd beside ptp; only when it is named",
+    ),
+    ("calls", calls::run, "ADD and DEL by pods present, beside the floor, ptp and bridge"),
 ];
 /// Needs the runtimes' packages, which the others do not.
 const SANDBOXES: &str = "sandboxes";
 
-/// Runs the named sections, or all but `sandboxes`, and prints the figures.
+/// What `enid-bench --help` prints.
+#[must_use]
+pub fn help() -> String {
+    let mut text =
+        "usage: enid-bench [section …]     (make bench ONLY=\"section …\"); none: all but sandboxes\n\n".to_owned();
+    for (name, _, what) in SECTIONS {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  {name:<10} {what}");
+    }
+    text + "\nenvironment: ENID_BENCH_QUICK=1, ENID_BENCH_DAEMON=debug, ENID_BENCH_PLUGIN, ENID_BENCH_NETCONF, ENID_BENCH_PLUGIN_ENV:\n\
+            docs/benchmarks/README.md\n"
+}
+
+/// Runs the named sections, or all but `sandboxes`, prints the figures and writes them down. A section that fails does not keep the
+/// others from running.
 ///
 /// # Errors
-/// Something could not be started, a call failed, or there is no such section.
+/// There is no such section, the environment is wrong, a section failed, or the report cannot be written.
 pub fn run(names: &[String]) -> Result<(), Box<dyn Error>> {
-    if let Some(unknown) = names.iter().find(|name| SECTIONS.iter().all(|(known, _)| known != name)) {
-        return Err(format!("no section is called {unknown}: fill, calls, packets, snat and sandboxes are").into());
+    if let Some(unknown) = names.iter().find(|name| SECTIONS.iter().all(|(known, ..)| known != name)) {
+        let known: Vec<_> = SECTIONS.iter().map(|(name, ..)| *name).collect();
+        return Err(format!("no section is called {unknown}; there are {}", known.join(", ")).into());
     }
-    for (name, section) in SECTIONS {
+    let mut report = Report::new(Settings::parse(&|name| std::env::var(name).ok())?);
+    let folder = std::env::var_os("ENID_BUILD").map(PathBuf::from).or_else(crate::tools::build_folder);
+    let folder = folder.ok_or("ENID_BUILD does not say where to write the report")?.join("enid/bench");
+    for (name, section, _) in SECTIONS {
         if (names.is_empty() && name != SANDBOXES) || names.iter().any(|wanted| wanted == name) {
+            report.begin(name);
+            let start = Instant::now();
             // Each in a world of its own, which the thread that makes it is in.
-            let ran = std::thread::scope(|scope| scope.spawn(|| section().map_err(|error| error.to_string())).join());
-            ran.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            let ran = std::thread::scope(|scope| {
+                scope.spawn(|| section(&mut report).map_err(|error| error.to_string())).join()
+            });
+            let outcome = ran.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            report.end(start.elapsed(), &outcome);
         }
     }
-    Ok(())
+    report.finish(&folder)?;
+    let failures = report.failures();
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("\n").into()) }
 }
 
-fn filling() -> Result<(), Box<dyn Error>> {
-    let spec = TopologySpec {
-        nodes: vec![NodeSpec::new("n1", "m4.4xlarge", Subnet::B)],
-        latency: Latency { call: Duration::from_millis(300), attach: Duration::from_secs(5), ..Latency::default() },
-    };
-    let mut topology = Topology::build(&spec)?;
-    let node = &mut topology.nodes[0];
-    // The log level is the reference's manifest's.
-    node.set("AWS_VPC_K8S_CNI_LOGLEVEL", "info");
-    node.start()?;
-    node.wait_ready(Duration::from_secs(30))?;
-    println!("| figure | value |\n|---|---|");
-    size("plugin (static)", &crate::node::plugin_binary()?)?;
-    size("daemon", &crate::node::daemon_binary()?)?;
-    memory("daemon, idle, resident", node)?;
-    let start = Instant::now();
-    let _pods = fill(node, FULL)?;
-    println!(
-        "| 0 to {FULL} pods, all asked for at once, EC2 300 ms a call, 5 s an attach | {:.1} s |",
-        start.elapsed().as_secs_f32()
-    );
-    memory(&format!("daemon, {FULL} pods, resident"), node)?;
-    println!();
-    Ok(())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn fill(node: &Node, count: usize) -> Result<Vec<Sandbox>, Box<dyn Error>> {
-    let sandboxes: Vec<Sandbox> =
-        (0..count).map(|pod| node.sandbox(&format!("pod-{pod}"))).collect::<Result<_, _>>()?;
-    let queue = std::sync::Mutex::new(sandboxes.iter());
-    let next = || queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next();
-    let worker = || -> Result<(), crate::sandbox::SandboxError> {
-        while let Some(sandbox) = next() {
-            node.runtime.add(sandbox)?;
-        }
-        Ok(())
-    };
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(worker)).collect();
-        workers
-            .into_iter()
-            .try_for_each(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-    })?;
-    Ok(sandboxes)
-}
+    #[test]
+    fn a_section_that_there_is_not_is_told_with_those_that_there_are() {
+        let error = run(&["snta".to_owned()]).unwrap_err().to_string();
+        assert!(error.contains("snta") && SECTIONS.iter().all(|(name, ..)| error.contains(name)), "{error}");
+    }
 
-fn size(what: &str, path: &Path) -> Result<(), Box<dyn Error>> {
-    let bytes = std::fs::metadata(path)?.len();
-    println!("| {what} | {:.2} MB |", megabytes(bytes));
-    Ok(())
-}
-
-/// Resident memory of the daemon.
-fn memory(what: &str, node: &mut Node) -> Result<(), Box<dyn Error>> {
-    let kibibytes = node.daemon().ok_or("the daemon does not run")?.rss_kib()?;
-    println!("| {what} | {:.1} MB |", megabytes(kibibytes * 1024));
-    Ok(())
-}
-
-#[expect(clippy::cast_precision_loss, reason = "shown with two digits")]
-fn megabytes(bytes: u64) -> f64 {
-    bytes as f64 / 1e6
+    #[test]
+    fn the_help_names_every_section() {
+        assert!(SECTIONS.iter().all(|(name, _, what)| help().contains(name) && help().contains(what)), "{}", help());
+    }
 }

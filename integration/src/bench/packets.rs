@@ -12,7 +12,6 @@
 //!
 //! The emulated VPC, the far node and the pods are the same for all and are in all figures, so ratios say too little: the
 //! difference from "no policy routing" is what the rules cost.
-#![expect(clippy::print_stdout, reason = "a measuring program talks to a person")]
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -20,6 +19,7 @@ use std::net::Ipv4Addr;
 use std::sync::atomic::AtomicUsize;
 
 use super::meter::{Path, measure};
+use super::report::{Line, Plot, Report, Table};
 use crate::node::Node;
 use crate::pods::{self, Pod};
 use crate::topology::{NodeSpec, Subnet, Topology, TopologySpec};
@@ -142,8 +142,8 @@ impl Padded<'_> {
     }
 }
 
-/// Measures and prints.
-pub(super) fn run() -> Result<(), Box<dyn Error>> {
+/// Measures.
+pub(super) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
     let names: Vec<String> = (0..=WAYS.len()).map(|number| format!("n{number}")).collect();
     let nodes = names.iter().map(|name| NodeSpec::new(name, INSTANCE_TYPE, Subnet::B)).collect();
     let mut topology = Topology::build(&TopologySpec { nodes, ..TopologySpec::one(INSTANCE_TYPE) })?;
@@ -173,19 +173,22 @@ pub(super) fn run() -> Result<(), Box<dyn Error>> {
         padded.push(Padded { way, node, sender, present: 0 });
         others.push(rest);
     }
-    table(&topology, &mut padded, &mut paths)
+    table(&topology, &mut padded, &mut paths, report)
 }
 
-fn table(topology: &Topology, padded: &mut [Padded<'_>], paths: &mut [Path]) -> Result<(), Box<dyn Error>> {
-    println!(
-        "| pods on the sender's node | rules | way | us a packet p50 | p10 | packets/s | more than no policy routing, us |"
-    );
-    println!("|---|---|---|---|---|---|---|");
+fn table(
+    topology: &Topology,
+    padded: &mut [Padded<'_>],
+    paths: &mut [Path],
+    report: &mut Report,
+) -> Result<(), Box<dyn Error>> {
+    let mut rows = Vec::new();
+    let mut lines = WAYS.map(|(_, name)| Line { name: name.to_owned(), points: Vec::new() });
     for pods in PODS {
         padded.iter_mut().try_for_each(|node| node.pad(pods))?;
         measure(paths, ROUNDS, false)?;
         let mut without = 0.0;
-        for (node, path) in padded.iter().zip(paths.iter_mut()) {
+        for ((node, path), line) in padded.iter().zip(paths.iter_mut()).zip(&mut lines) {
             let rules = topology.world.tools.ip_json(&node.node.netns, &["rule", "show"])?;
             let rules = rules.as_array().map_or(0, Vec::len);
             let [median, p10] = [50, 10].map(|percent| path.costs.packet.percentile(percent) * 1e3);
@@ -193,9 +196,34 @@ fn table(topology: &Topology, padded: &mut [Padded<'_>], paths: &mut [Path]) -> 
                 without = median;
             }
             let (rate, more) = (1e6 / median, median - without);
-            println!("| {pods} | {rules} | {} | {median:.2} | {p10:.2} | {rate:.0} | {more:.2} |", path.name);
+            let [median_text, p10, more] = [median, p10, more].map(|figure| format!("{figure:.2}"));
+            let counts = [pods.to_string(), rules.to_string(), path.name.to_owned()];
+            rows.push(counts.into_iter().chain([median_text, p10, format!("{rate:.0}"), more]).collect());
+            line.points.push((f64::from(pods), median));
         }
     }
-    println!();
+    let columns = [
+        "pods on the sender's node",
+        "rules",
+        "way",
+        "us a packet p50",
+        "p10",
+        "packets/s",
+        "more than no policy routing, us",
+    ];
+    report.table(Table {
+        title: "A packet, by pods on the node and layout".to_owned(),
+        note: format!("64 bytes, pod to pod across nodes, the sender's time; {ROUNDS} rounds of 300 packets, the four nodes in turn."),
+        columns: columns.map(str::to_owned).to_vec(),
+        rows,
+    });
+    report.plot(Plot {
+        name: "packets".to_owned(),
+        title: "A packet from pod to pod across nodes".to_owned(),
+        x: "pods on the sender's node".to_owned(),
+        y: "us, p50".to_owned(),
+        log_y: false,
+        lines: lines.into(),
+    });
     Ok(())
 }

@@ -8,17 +8,14 @@
 //! ```
 //!
 //! Both are seen from outside, by reading the kernel again and again, which takes its time, too: that of one reading is said.
-#![expect(
-    clippy::print_stdout,
-    clippy::disallowed_methods,
-    reason = "a measuring program talks to a person and reads the clock"
-)]
+#![expect(clippy::disallowed_methods, reason = "a measuring program reads the clock")]
 
 use std::error::Error;
 use std::time::{Duration, Instant};
 
 use super::figures::Series;
 use super::packets::KERNEL_RULES;
+use super::report::Table;
 use crate::eventually::{eventually, pass};
 use crate::node::{Leftovers, Node};
 use crate::topology::{READY, Topology};
@@ -128,18 +125,30 @@ fn wipe(node: &Node, whole: &Leftovers) -> Result<(), Box<dyn Error>> {
     Ok(node.nft("delete table ip enid\n")?)
 }
 
-/// Prints what was measured.
-pub(super) fn print(lines: &mut [Line]) {
-    println!(
-        "| layout | pods | rules | programmed from empty, s (of {PROGRAMMINGS}: p50, longest) | repaired after `ip rule flush`, s (of {REPAIRS}) | one reading, s |"
-    );
-    println!("|---|---|---|---|---|---|");
+/// What was measured.
+pub(super) fn table(lines: &mut [Line]) -> Table {
+    let mut rows = Vec::new();
     for line in lines {
         let cell =
             |series: &mut Series| format!("{:.2}, {:.2}", series.percentile(50) / 1e3, series.percentile(100) / 1e3);
         let (empty, repair, reading) =
             (cell(&mut line.empty), cell(&mut line.repair), line.reading.percentile(50) / 1e3);
-        println!("| {} | {} | {} | {empty} | {repair} | {reading:.2} |", line.layout, line.pods, line.rules);
+        let counts = [line.layout.to_owned(), line.pods.to_string(), line.rules.to_string()];
+        rows.push(counts.into_iter().chain([empty, repair, format!("{reading:.2}")]).collect());
     }
-    println!();
+    let columns = [
+        "layout".to_owned(),
+        "pods".to_owned(),
+        "rules".to_owned(),
+        format!("programmed from empty, s (of {PROGRAMMINGS}: p50, longest)"),
+        format!("repaired after `ip rule flush`, s (of {REPAIRS})"),
+        "one reading, s".to_owned(),
+    ];
+    Table {
+        title: "Programming a node, and repairing it".to_owned(),
+        note: "Until the kernel is as before, seen by reading it again and again; one such reading is in each figure."
+            .to_owned(),
+        columns: columns.into(),
+        rows,
+    }
 }

@@ -11,11 +11,7 @@
 //! RunPodSandbox ─► containerd: namespace, ADD of `loopback` and the list's plugins, snapshot, runc create + start
 //! StopPodSandbox ─► containerd: kill, DEL, namespace gone
 //! ```
-#![expect(
-    clippy::print_stdout,
-    clippy::disallowed_methods,
-    reason = "a measuring program talks to a person, reads the clock and lays down files"
-)]
+#![expect(clippy::disallowed_methods, reason = "a measuring program reads the clock and lays down files")]
 
 use std::error::Error;
 use std::fs;
@@ -24,6 +20,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::figures::Series;
+use super::report::{Report, Table};
 use crate::eventually::{NotYet, eventually};
 use crate::node::Node;
 use crate::runtimes::RuntimesError;
@@ -46,8 +43,8 @@ const WARM_UP: usize = 3;
 /// Times of one kind of call: Enid's, `ptp`'s.
 type Pair = [Series; 2];
 
-/// Measures and prints.
-pub(super) fn run() -> Result<(), Box<dyn Error>> {
+/// Measures.
+pub(super) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
     let nodes = [("n1", Subnet::C), ("n2", Subnet::B)].map(|(name, subnet)| NodeSpec::new(name, "m5.24xlarge", subnet));
     let mut topology = Topology::build(&TopologySpec { nodes: nodes.into(), ..TopologySpec::one("m5.24xlarge") })?;
     with_ptp(&topology.world, &mut topology.nodes[1])?;
@@ -63,22 +60,31 @@ pub(super) fn run() -> Result<(), Box<dyn Error>> {
     node.wait_ready(crate::topology::READY)?;
     let start = |node: &Node| Containerd::start(&topology.world, node, Line::Two);
     let both = [start(&topology.nodes[0])?, start(&topology.nodes[1])?];
-    println!("containerd {}", both[0].version()?);
-    println!();
-    println!(
-        "| call | at once | of each | enid p50 / p99, ms | ptp + host-local p50 / p99, ms | ratio p50 | ratio p99 |"
-    );
-    println!("|---|---|---|---|---|---|---|");
+    let mut rows = Vec::new();
     storms(&both, WARM_UP, 1, 0)?;
     filled(&topology.nodes[0])?;
     let (mut runs, mut stops) = storms(&both, ONE_BY_ONE, 1, 1_000)?;
-    line("RunPodSandbox", 1, ONE_BY_ONE, &mut runs);
-    line("StopPodSandbox", 1, ONE_BY_ONE, &mut stops);
+    rows.push(row("RunPodSandbox", 1, ONE_BY_ONE, &mut runs));
+    rows.push(row("StopPodSandbox", 1, ONE_BY_ONE, &mut stops));
     filled(&topology.nodes[0])?;
     let (mut runs, mut stops) = storms(&both, STORMS, AT_ONCE, 2_000)?;
-    line("RunPodSandbox", AT_ONCE, STORMS * AT_ONCE, &mut runs);
-    line("StopPodSandbox", AT_ONCE, STORMS * AT_ONCE, &mut stops);
-    println!();
+    rows.push(row("RunPodSandbox", AT_ONCE, STORMS * AT_ONCE, &mut runs));
+    rows.push(row("StopPodSandbox", AT_ONCE, STORMS * AT_ONCE, &mut stops));
+    let columns = [
+        "call",
+        "at once",
+        "of each",
+        "enid p50 / p99, ms",
+        "ptp + host-local p50 / p99, ms",
+        "ratio p50",
+        "ratio p99",
+    ];
+    report.table(Table {
+        title: "Sandboxes of a real containerd".to_owned(),
+        note: format!("containerd {} with runc, two of them in turn.", both[0].version()?),
+        columns: columns.map(str::to_owned).to_vec(),
+        rows,
+    });
     Ok(())
 }
 
@@ -159,12 +165,16 @@ fn in_parallel<I: Sync, T: Send>(
     })
 }
 
-fn line(call: &str, at_once: usize, of_each: usize, [ours, ptp]: &mut Pair) {
+fn row(call: &str, at_once: usize, of_each: usize, [ours, ptp]: &mut Pair) -> Vec<String> {
     let ([our_half, our_most], [half, most]) =
         ([50, 99].map(|percent| ours.percentile(percent)), [50, 99].map(|percent| ptp.percentile(percent)));
-    println!(
-        "| {call} | {at_once} | {of_each} | {our_half:.1} / {our_most:.1} | {half:.1} / {most:.1} | {:.2} | {:.2} |",
-        our_half / half,
-        our_most / most
-    );
+    vec![
+        call.to_owned(),
+        at_once.to_string(),
+        of_each.to_string(),
+        format!("{our_half:.1} / {our_most:.1}"),
+        format!("{half:.1} / {most:.1}"),
+        format!("{:.2}", our_half / half),
+        format!("{:.2}", our_most / most),
+    ]
 }
