@@ -4,8 +4,7 @@
 //!
 //! Builds the node by events, as the daemon does, four fifths of it pods; then times the core alone: an ADD, a DEL, a tick with nothing
 //! to do, the journal of the state, and the plan of another ENI on a full node (of 14 ENIs, not 15: there must be room for one), for an ADD
-//! that waits. Prints medians and the 99th percentile, as a table or, asked by the argument `json`, as one
-//! line for `make bench`. `make decision` runs it, optimised.
+//! that waits. Prints a table of medians and 99th percentiles, which `make bench` reads. `make decision` runs it, optimised.
 
 #![expect(clippy::disallowed_methods, clippy::print_stdout, reason = "a program: it measures time and prints")]
 #![expect(clippy::unwrap_used, reason = "constants of this program")]
@@ -33,7 +32,6 @@ struct Line {
     addresses: u32,
     pods: u32,
     what: &'static str,
-    shown: &'static str,
     p50: f64,
     p99: f64,
 }
@@ -66,15 +64,15 @@ fn steady(enis: u8) -> Vec<Line> {
         journals.push(started.elapsed());
         assert!(!journal.own_json.is_empty());
     }
-    let line = |what, shown, mut times: Vec<Duration>| {
+    let line = |what, mut times: Vec<Duration>| {
         let [p50, p99] = [50, 99].map(|share| micros(&mut times, share));
-        Line { addresses: addresses(enis), pods: in_use, what, shown, p50, p99 }
+        Line { addresses: addresses(enis), pods: in_use, what, p50, p99 }
     };
     vec![
-        line("add", "ADD: an address is chosen, the pool looked at", adds),
-        line("del", "DEL: it rests, the pool looked at", dels),
-        line("tick", "tick: nothing to do", ticks),
-        line("journal", "the journal of it all, both files", journals),
+        line("ADD: an address is chosen, the pool looked at", adds),
+        line("DEL: it rests, the pool looked at", dels),
+        line("tick: nothing to do", ticks),
+        line("the journal of it all, both files", journals),
     ]
 }
 
@@ -96,29 +94,15 @@ fn growth(enis: u8) -> Line {
     };
     let mut times: Vec<Duration> = (0..GROWTHS).map(grow).collect();
     let [p50, p99] = [50, 99].map(|share| micros(&mut times, share));
-    let shown = "growth: an ADD waits on a full node, an ENI is planned";
-    Line { addresses: addresses(enis), pods, what: "growth", shown, p50, p99 }
+    let what = "growth: an ADD waits on a full node, an ENI is planned";
+    Line { addresses: addresses(enis), pods, what, p50, p99 }
 }
 
 fn main() {
-    let lines = SIZES.into_iter().flat_map(|enis| {
-        let mut lines = steady(enis);
-        lines.push(growth(enis));
-        lines
-    });
-    if std::env::args().nth(1).as_deref() == Some("json") {
-        let lines: Vec<_> = lines
-            .map(|Line { addresses, pods, what, shown, p50, p99 }| {
-                serde_json::json!({
-                    "addresses": addresses, "pods": pods, "what": what, "shown": shown, "p50": p50, "p99": p99
-                })
-            })
-            .collect();
-        println!("{}", serde_json::Value::from(lines));
-        return;
-    }
-    println!("| addresses | in use | decision | p50 | p99 |\n|---|---|---|---|---|");
-    for Line { addresses, pods, shown, p50, p99, .. } in lines {
-        println!("| {addresses} | {pods} | {shown} | {p50:.1} us | {p99:.1} us |");
+    println!("| addresses | in use | decision | p50, us | p99, us |\n|---|---|---|---|---|");
+    for enis in SIZES {
+        for Line { addresses, pods, what, p50, p99 } in steady(enis).into_iter().chain([growth(enis)]) {
+            println!("| {addresses} | {pods} | {what} | {p50:.1} | {p99:.1} |");
+        }
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! The argument is a folder, `/dev/shm` where none is given; both files are written there as the daemon writes a whole one, by temporary file
 //! and rename, and taken away again. What the daemon does at each ADD may be less, when it knows what has changed: `/metrics` of a daemon
-//! says. With `json` as second argument one line for `make bench`, else a table.
+//! says. Prints a table, which `make bench` reads.
 
 #![expect(clippy::disallowed_methods, clippy::print_stdout, reason = "a program: it measures time, writes files and prints")]
 #![expect(clippy::unwrap_used, reason = "constants of this program")]
@@ -24,7 +24,6 @@ const ROUNDS: usize = 500;
 
 /// One node's journal.
 struct Line {
-    pods: u32,
     bytes: usize,
     encode: Vec<Duration>,
     write: Vec<Duration>,
@@ -75,7 +74,7 @@ fn measure(pods: u32, folder: &Path) -> io::Result<Line> {
     node.add_all(pods);
     let files = Files::new(folder);
     let timed = |times: &mut Vec<Duration>, started: Instant| times.push(started.elapsed());
-    let mut line = Line { pods, bytes: 0, encode: Vec::new(), write: Vec::new(), read: Vec::new() };
+    let mut line = Line { bytes: 0, encode: Vec::new(), write: Vec::new(), read: Vec::new() };
     for _ in 0..ROUNDS {
         let started = Instant::now();
         let journal = node.core.checkpoint();
@@ -93,28 +92,16 @@ fn measure(pods: u32, folder: &Path) -> io::Result<Line> {
 }
 
 fn main() -> io::Result<()> {
-    let mut arguments = std::env::args().skip(1);
-    let folder = PathBuf::from(arguments.next().unwrap_or_else(|| "/dev/shm".to_owned()));
-    let is_json = arguments.next().as_deref() == Some("json");
-    let mut lines = PODS.into_iter().map(|pods| measure(pods, &folder)).collect::<io::Result<Vec<_>>>()?;
-    if is_json {
-        let lines = lines.iter_mut().map(|line| {
-            let [encode, write, read] = [&mut line.encode, &mut line.write, &mut line.read].map(|times| {
-                let [p50, p99] = [50, 99].map(|share| micros(times, share));
-                serde_json::json!({ "p50": p50, "p99": p99 })
-            });
-            serde_json::json!({ "pods": line.pods, "bytes": line.bytes, "encode": encode, "write": write, "read": read })
+    let folder = PathBuf::from(std::env::args().nth(1).unwrap_or_else(|| "/dev/shm".to_owned()));
+    println!("| pods | bytes | encoded, us p50 | p99 | encoded and written, us p50 | p99 | read and restored, us p50 | p99 |");
+    println!("|---|---|---|---|---|---|---|---|");
+    for pods in PODS {
+        let Line { bytes, encode, write, read } = measure(pods, &folder)?;
+        let [encode, write, read] = [encode, write, read].map(|mut times| {
+            let [p50, p99] = [50, 99].map(|share| micros(&mut times, share));
+            format!("{p50:.0} | {p99:.0}")
         });
-        println!("{}", lines.collect::<serde_json::Value>());
-        return Ok(());
-    }
-    println!("| pods | bytes | encoded, us p50 / p99 | encoded and written | read and restored |\n|---|---|---|---|---|");
-    for line in &mut lines {
-        let [encode, write, read] = [&mut line.encode, &mut line.write, &mut line.read].map(|times| {
-            let [p50, p99] = [50, 99].map(|share| micros(times, share));
-            format!("{p50:.0} / {p99:.0}")
-        });
-        println!("| {} | {} | {encode} | {write} | {read} |", line.pods, line.bytes);
+        println!("| {pods} | {bytes} | {encode} | {write} | {read} |");
     }
     Ok(())
 }
