@@ -218,7 +218,7 @@ bless: ## rewrite golden files from what the code prints now; read the diff
 	@ENID_BLESS=1 cargo test -q -p datapath --lib plan::
 	@ENID_BLESS=1 cargo test -q -p ipamd-core --test readme --test chart --test reasons --test metrics
 
-bench: binaries tools ## measure the host network, ADD and DEL: docs/host-network.md (needs root; builds a release daemon; ONLY="calls packets"; ONLY=sandboxes for a real containerd beside ptp)
+bench: binaries tools ## measure ADD and DEL beside the floor and peers, the host network and more: docs/benchmarks (needs root; builds a release daemon; ONLY="matrix packets"; ONLY=sandboxes for a real containerd beside ptp)
 	@scripts/bench.sh $(ONLY)
 
 check: lint test ## all that CI runs; apart are test-image, test-cluster and test-upgrade

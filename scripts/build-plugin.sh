@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Builds the CNI plugin as one static file: for musl where that target of Rust is installed (smaller, and a process
 # starts faster), for static glibc otherwise. Says which it took and how large the file is, and fails above the limit.
-# usage: build-plugin.sh [copy]     the last line of standard output is the path of the file, or of its copy
+# usage: build-plugin.sh [floor] [copy]     the last line of standard output is the path of the file, or of its copy
+#        floor: the program that `make bench` holds the plugin against (integration/floor), with the same linkage
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,21 +17,26 @@ else
     target=$arch-unknown-linux-gnu limit=2700000 libc="static glibc"
 fi
 
+package=cni-plugin program=aws-cni what="the CNI plugin"
+if [ "${1:-}" = floor ]; then
+    package=cni-floor program=cni-floor what="the floor" limit=
+    shift
+fi
 hint=
 [ "$libc" = musl ] || hint=" (for a smaller one: rustup target add $musl)"
-echo "building the CNI plugin with $libc$hint"
+echo "building $what with $libc$hint"
 # With --target the flag does not reach build scripts and procedural macros, which cannot be static.
 RUSTFLAGS="${RUSTFLAGS:+$RUSTFLAGS }-C target-feature=+crt-static$flags" \
-    cargo build --quiet --profile plugin -p cni-plugin --bin aws-cni --target "$target"
+    cargo build --quiet --profile plugin -p "$package" --bin "$program" --target "$target"
 
-binary=${CARGO_TARGET_DIR:-target}/$target/plugin/aws-cni
+binary=${CARGO_TARGET_DIR:-target}/$target/plugin/$program
 if ldd "$binary" 2>&1 | grep -q '=>'; then
     echo "$binary is not static" >&2
     exit 1
 fi
 size=$(stat --format=%s "$binary")
-echo "aws-cni: $size bytes with $libc, limit $limit"
-if [ "$size" -gt "$limit" ]; then
+echo "$program: $size bytes with $libc${limit:+, limit $limit}"
+if [ -n "$limit" ] && [ "$size" -gt "$limit" ]; then
     echo "$binary is over its limit: look for what came in with cargo tree -p cni-plugin -e normal,features" >&2
     exit 1
 fi

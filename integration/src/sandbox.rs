@@ -158,6 +158,12 @@ impl Sandbox {
         Ok(pairs.join(";"))
     }
 
+    /// The last ADD's result, as printed.
+    #[must_use]
+    pub fn last_result(&self) -> Option<Value> {
+        self.result.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Puts a result into the runtime's cache that another plugin has printed: `prevResult` of the calls that follow.
     pub fn remember(&self, result: Value) {
         *self.result.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
@@ -331,6 +337,19 @@ impl Runtime {
         begun.map(BegunAdd).map_err(|error: io::Error| broken("ADD", sandbox, error.to_string()))
     }
 
+    /// What a call runs in the node's namespace and what it is given on standard input, for whoever starts and times it: an ADD, or
+    /// another verb with the last ADD's result.
+    ///
+    /// # Errors
+    /// There is no random source.
+    pub fn prepared(&self, verb: &str, sandbox: &Sandbox) -> Result<(Command, String), SandboxError> {
+        let mut configuration = self.configuration.clone();
+        if let Some(previous) = sandbox.last_result().filter(|_| verb != "ADD") {
+            configuration.insert("prevResult".to_owned(), previous);
+        }
+        Ok((self.command_for(verb, sandbox, NetnsPath::Given)?, Value::Object(configuration).to_string()))
+    }
+
     fn command(&self, verb: &str) -> Command {
         let mut words = self.wrapper.iter().map(Path::new).chain([self.plugin.as_path()]);
         let mut command = Command::new(words.next().unwrap_or(&self.plugin));
@@ -377,7 +396,7 @@ impl Runtime {
         sandbox: &Sandbox,
         netns: NetnsPath,
     ) -> Result<Duration, SandboxError> {
-        let previous = sandbox.result.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let previous = sandbox.last_result();
         let (output, took) = self.call(verb, sandbox, netns, previous.as_ref())?;
         if output.status.success() {
             return Ok(took);
@@ -442,7 +461,7 @@ impl Drop for BegunAdd {
 }
 
 /// Runs the command to its end; one that hangs is killed and an error.
-fn run(command: &mut Command, input: &str) -> io::Result<Output> {
+pub(crate) fn run(command: &mut Command, input: &str) -> io::Result<Output> {
     let mut child = command.spawn()?;
     let pidfd = rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
     if let Some(mut stdin) = child.stdin.take() {

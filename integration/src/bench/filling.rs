@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! From no pod to a full m4.4xlarge, all asked for at once, with a slow EC2: how long that takes, and what the daemon holds in memory before
-//! and after. Sizes of the programs.
+//! From no pod to a full m4.4xlarge, all asked for at once, with a slow EC2: how long that takes, and what the daemon holds in
+//! memory before and after. Sizes of the programs.
 #![expect(clippy::disallowed_methods, reason = "a measuring program reads the clock")]
 
 use std::error::Error;

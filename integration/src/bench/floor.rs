@@ -6,33 +6,29 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::cold;
+use super::burst::Call;
 use crate::eventually::eventually;
 use crate::netns::Namespace;
 use crate::process::{Program, Running};
+use crate::sandbox::Sandbox;
 use crate::world::World;
 
 /// Addresses of floor pods count up from here; nobody routes to them.
 const FIRST: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 0);
 
 /// What a runtime passes on standard input; the floor only reads it.
-const CONFIGURATION: &[u8] = br#"{"cniVersion":"1.0.0","name":"floor","type":"cni-floor","mtu":"9001"}"#;
+const CONFIGURATION: &str = r#"{"cniVersion":"1.0.0","name":"floor","type":"cni-floor","mtu":"9001"}"#;
 
+#[derive(Debug)]
 pub(super) struct Floor {
     program: PathBuf,
-    netns: Namespace,
-    socket: PathBuf,
-    next: AtomicU32,
+    pub(super) netns: Namespace,
+    /// The empty server's.
+    pub(super) socket: PathBuf,
     _server: Running,
-}
-
-pub(super) struct FloorPod {
-    netns: Namespace,
-    address: Ipv4Addr,
 }
 
 impl Floor {
@@ -48,22 +44,16 @@ impl Floor {
         eventually("the floor's server listens", Duration::from_secs(5), || {
             std::os::unix::net::UnixStream::connect(&socket).map(drop).map_err(|error| error.to_string())
         })?;
-        Ok(Self { program, netns, socket, next: AtomicU32::new(1), _server: server })
+        Ok(Self { program, netns, socket, _server: server })
     }
 
-    /// A pod to be: its namespace is there, its link is not.
-    pub(super) fn pod(&self, world: &World) -> Result<FloorPod, Box<dyn Error>> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let netns = Namespace::create(&format!("floor-{number}"))?;
-        world.tools.ip(&netns, "link set lo up\n")?;
-        Ok(FloorPod { netns, address: Ipv4Addr::from(u32::from(FIRST) + number) })
-    }
-
-    /// One call, from the start of the process to its end.
-    pub(super) fn call(&self, verb: &str, pod: &FloorPod) -> Result<Duration, Box<dyn Error + Send + Sync>> {
+    /// ADD or DEL of a sandbox. It allocates nothing: its pods are numbered, and the number is the address.
+    pub(super) fn call(&self, verb: &str, sandbox: &Sandbox, number: u32) -> Call {
+        let address = Ipv4Addr::from(u32::from(FIRST) + number);
         let mut command = Command::new(&self.program);
         command.env_clear().env("CNI_COMMAND", verb).env("FLOOR_SOCKET", &self.socket);
-        command.env("CNI_NETNS", pod.netns.path()).env("FLOOR_ADDRESS", pod.address.to_string());
-        cold::call(&self.netns, &mut command, CONFIGURATION)
+        command.env("CNI_NETNS", sandbox.netns.path()).env("FLOOR_ADDRESS", address.to_string());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Call { command, input: CONFIGURATION.to_owned() }
     }
 }

@@ -5,10 +5,11 @@
 //! |---|---|
 //! | `families` | attaching a pod by the family of its address ([`families`], `datapath/examples/families.rs`) |
 //! | `fill` | size of the programs, resident memory, 0 to 232 pods on an m4.4xlarge with a slow EC2 ([`filling`]) |
+//! | `program` | a node of 250 pods programmed and repaired ([`program`]) |
 //! | `packets` | a packet by pods present and layout ([`packets`]) |
 //! | `snat` | source address translation by packet and connection ([`snat`]) |
 //! | `sandboxes` | RunPodSandbox and StopPodSandbox of a real containerd, beside `ptp` ([`sandboxes`]); only when it is named |
-//! | `calls` | ADD and DEL by pods present ([`calls`]); a node of 250 pods programmed and repaired ([`program`]) |
+//! | `matrix` | cold ADD and DEL by pods at once and pods present, beside the floor, `ptp`, `bridge` and another plugin ([`matrix`]) |
 //!
 //! The floor (`cni-floor`) is one static process that plumbs a pod with the fewest kernel operations and makes one gRPC call to
 //! an empty server: same linkage, same number of pods present. It allocates nothing, writes no state, no rules and no log: those
@@ -17,12 +18,12 @@
 //! Absolute numbers are the machine's; ratios and differences are what to compare. How to read it all: `docs/benchmarks/README.md`.
 #![expect(clippy::disallowed_methods, reason = "a measuring program reads the clock and its environment")]
 
-mod calls;
-mod cold;
+mod burst;
 mod families;
 mod figures;
 mod filling;
 mod floor;
+mod matrix;
 mod meter;
 mod packets;
 mod peers;
@@ -45,9 +46,10 @@ use settings::Settings;
 type Section = fn(&mut Report) -> Result<(), Box<dyn Error>>;
 
 /// In the order in which they run. The last one's table is the one that is printed at the end.
-const SECTIONS: [(&str, Section, &str); 6] = [
+const SECTIONS: [(&str, Section, &str); 7] = [
     ("families", families::run, "attaching a pod by the family of its address"),
     ("fill", filling::run, "0 to 232 pods on a node with a slow EC2; sizes, memory"),
+    ("program", program::run, "a node of 250 pods programmed from empty, and repaired"),
     ("packets", packets::run, "a packet by pods present and layout"),
     ("snat", snat::run, "source address translation by packet and connection"),
     (
@@ -55,7 +57,11 @@ const SECTIONS: [(&str, Section, &str); 6] = [
         sandboxes::run,
         "RunPodSandbox and StopPodSandbox of a real containerd beside ptp; only when it is named",
     ),
-    ("calls", calls::run, "ADD and DEL by pods present, beside the floor, ptp and bridge"),
+    (
+        "matrix",
+        matrix::run,
+        "cold ADD and DEL by pods at once and pods present, beside the floor, ptp, bridge, another plugin",
+    ),
 ];
 /// Needs the runtimes' packages, which the others do not.
 const SANDBOXES: &str = "sandboxes";

@@ -182,11 +182,12 @@ fn table(
     paths: &mut [Path],
     report: &mut Report,
 ) -> Result<(), Box<dyn Error>> {
+    let rounds = report.settings().rounds(ROUNDS);
     let mut rows = Vec::new();
     let mut lines = WAYS.map(|(_, name)| Line { name: name.to_owned(), points: Vec::new() });
     for pods in PODS {
         padded.iter_mut().try_for_each(|node| node.pad(pods))?;
-        measure(paths, ROUNDS, false)?;
+        measure(paths, rounds, false)?;
         let mut without = 0.0;
         for ((node, path), line) in padded.iter().zip(paths.iter_mut()).zip(&mut lines) {
             let rules = topology.world.tools.ip_json(&node.node.netns, &["rule", "show"])?;
@@ -213,7 +214,7 @@ fn table(
     ];
     report.table(Table {
         title: "A packet, by pods on the node and layout".to_owned(),
-        note: format!("64 bytes, pod to pod across nodes, the sender's time; {ROUNDS} rounds of 300 packets, the four nodes in turn."),
+        note: format!("64 bytes, pod to pod across nodes, the sender's time; {rounds} rounds of 300 packets, the four nodes in turn."),
         columns: columns.map(str::to_owned).to_vec(),
         rows,
     });

@@ -11,22 +11,34 @@
 #![expect(clippy::disallowed_methods, reason = "a measuring program reads the clock")]
 
 use std::error::Error;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use super::figures::Series;
 use super::packets::KERNEL_RULES;
-use super::report::Table;
+use super::report::{Report, Table};
 use crate::eventually::{eventually, pass};
 use crate::node::{Leftovers, Node};
-use crate::topology::{READY, Topology};
+use crate::pods;
+use crate::topology::{NodeSpec, READY, Subnet, Topology, TopologySpec};
 
+/// Pods on the node.
+const PODS: usize = 250;
+/// How often.
 const PROGRAMMINGS: usize = 3;
 /// Fewer than are taken for a fight (ten a minute).
 const REPAIRS: usize = 5;
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How often each is done in this run.
+#[derive(Clone, Copy)]
+struct Rounds {
+    programmings: usize,
+    repairs: usize,
+}
+
 /// One line of the table.
-pub(super) struct Line {
+struct Line {
     layout: &'static str,
     pods: usize,
     rules: usize,
@@ -35,8 +47,15 @@ pub(super) struct Line {
     reading: Series,
 }
 
-/// Measures on the first node, in both layouts.
-pub(super) fn measure(topology: &mut Topology) -> Result<Vec<Line>, Box<dyn Error>> {
+/// Measures on one node, in both layouts.
+pub(super) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
+    let spec =
+        TopologySpec { nodes: vec![NodeSpec::new("n1", "m5.24xlarge", Subnet::C)], ..TopologySpec::one("m5.24xlarge") };
+    let mut topology = Topology::build(&spec)?;
+    topology.start(&[("ENABLE_PREFIX_DELEGATION", "true"), ("AWS_VPC_K8S_CNI_LOGLEVEL", "info")])?;
+    let _pods = pods::start(&topology.nodes[0], PODS, 8, &AtomicUsize::new(0))?;
+    let settings = report.settings();
+    let rounds = Rounds { programmings: settings.rounds(PROGRAMMINGS), repairs: settings.rounds(REPAIRS) };
     let mut lines = Vec::new();
     for layout in ["classic", "flat"] {
         let node = &mut topology.nodes[0];
@@ -44,12 +63,13 @@ pub(super) fn measure(topology: &mut Topology) -> Result<Vec<Line>, Box<dyn Erro
         node.set("ENID_LAYOUT", layout);
         node.start()?;
         node.wait_ready(READY)?;
-        lines.push(of_layout(node, layout)?);
+        lines.push(of_layout(node, layout, rounds)?);
     }
-    Ok(lines)
+    report.table(table(&lines, rounds));
+    Ok(())
 }
 
-fn of_layout(node: &mut Node, layout: &'static str) -> Result<Line, Box<dyn Error>> {
+fn of_layout(node: &mut Node, layout: &'static str, rounds: Rounds) -> Result<Line, Box<dyn Error>> {
     // Pods change over, prefixes settle.
     pass(Duration::from_secs(8));
     let mut reading = Series::default();
@@ -68,14 +88,14 @@ fn of_layout(node: &mut Node, layout: &'static str) -> Result<Line, Box<dyn Erro
         repair: Series::default(),
         reading: Series::default(),
     };
-    for _ in 0..REPAIRS {
+    for _ in 0..rounds.repairs {
         node.ip(&format!("rule flush\n{KERNEL_RULES}"))?;
         let start = Instant::now();
         eventually("the rules are back", PATIENCE, || differs(&whole, &look(node)))?;
         line.repair.push(start.elapsed());
         pass(Duration::from_secs(2));
     }
-    for _ in 0..PROGRAMMINGS {
+    for _ in 0..rounds.programmings {
         node.stop();
         wipe(node, &whole)?;
         node.start()?;
@@ -126,13 +146,11 @@ fn wipe(node: &Node, whole: &Leftovers) -> Result<(), Box<dyn Error>> {
 }
 
 /// What was measured.
-pub(super) fn table(lines: &mut [Line]) -> Table {
+fn table(lines: &[Line], Rounds { programmings, repairs }: Rounds) -> Table {
     let mut rows = Vec::new();
     for line in lines {
-        let cell =
-            |series: &mut Series| format!("{:.2}, {:.2}", series.percentile(50) / 1e3, series.percentile(100) / 1e3);
-        let (empty, repair, reading) =
-            (cell(&mut line.empty), cell(&mut line.repair), line.reading.percentile(50) / 1e3);
+        let cell = |series: &Series| format!("{:.2}, {:.2}", series.percentile(50) / 1e3, series.percentile(100) / 1e3);
+        let (empty, repair, reading) = (cell(&line.empty), cell(&line.repair), line.reading.percentile(50) / 1e3);
         let counts = [line.layout.to_owned(), line.pods.to_string(), line.rules.to_string()];
         rows.push(counts.into_iter().chain([empty, repair, format!("{reading:.2}")]).collect());
     }
@@ -140,8 +158,8 @@ pub(super) fn table(lines: &mut [Line]) -> Table {
         "layout".to_owned(),
         "pods".to_owned(),
         "rules".to_owned(),
-        format!("programmed from empty, s (of {PROGRAMMINGS}: p50, longest)"),
-        format!("repaired after `ip rule flush`, s (of {REPAIRS})"),
+        format!("programmed from empty, s (of {programmings}: p50, longest)"),
+        format!("repaired after `ip rule flush`, s (of {repairs})"),
         "one reading, s".to_owned(),
     ];
     Table {

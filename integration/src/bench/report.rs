@@ -252,7 +252,17 @@ impl Report {
 /// A cell's or a line's text: nothing in it ends the cell, the row or begins HTML.
 fn escape(text: &str) -> String {
     let one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    one_line.replace('\\', "\\\\").replace('|', "\\|").replace('<', "&lt;")
+    let mut escaped = String::with_capacity(one_line.len());
+    let mut rest = one_line.chars().peekable();
+    while let Some(letter) = rest.next() {
+        match letter {
+            '\\' | '|' => escaped.extend(['\\', letter]),
+            // GitHub Flavored Markdown, section 6.10: what can begin a tag.
+            '<' if rest.peek().is_some_and(|next| next.is_alphabetic() || "/!?".contains(*next)) => escaped += "&lt;",
+            _ => escaped.push(letter),
+        }
+    }
+    escaped
 }
 
 /// Three digits or so.

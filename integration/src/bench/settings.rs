@@ -80,6 +80,11 @@ impl Settings {
         if wrong.is_empty() { Ok(Self { is_quick, build, other, stamp: given(STAMP) }) } else { Err(wrong.join("\n")) }
     }
 
+    /// How often something is to be measured that a whole run measures so often: a twentieth of it in a quick one.
+    pub(super) fn rounds(&self, whole: usize) -> usize {
+        if self.is_quick { whole.div_ceil(20) } else { whole }
+    }
+
     /// What the report says of the run as a whole.
     pub(super) fn stamp(&self) -> String {
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -191,6 +196,7 @@ mod tests {
     fn nothing_given_is_a_whole_run_of_a_release() {
         let settings = parse(&[("ENID_BENCH_PLUGIN", ""), ("ENID_BENCH_QUICK", "0")]).unwrap();
         assert_eq!(settings, Settings::default());
+        assert_eq!(settings.rounds(80), 80);
         assert!(!settings.stamp().contains("QUICK") && !settings.stamp().contains("debug"), "{}", settings.stamp());
     }
 
@@ -198,7 +204,9 @@ mod tests {
     fn what_makes_figures_worthless_is_stamped() {
         let given =
             [("ENID_BENCH_QUICK", "1"), ("ENID_BENCH_DAEMON", "debug"), ("ENID_BENCH_STAMP", "2026-11-30, abc")];
-        let stamp = parse(&given).unwrap().stamp();
+        let settings = parse(&given).unwrap();
+        assert_eq!([80, 5, 1].map(|whole| settings.rounds(whole)), [4, 1, 1]);
+        let stamp = settings.stamp();
         assert!(
             stamp.contains("QUICK") && stamp.contains("debug build") && stamp.contains("2026-11-30, abc"),
             "{stamp}"

@@ -44,7 +44,8 @@ pub(super) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
         paths.push(Path::open(name, from, (&outside.netns, PEER))?);
         all.push(pods);
     }
-    measure(&mut paths, ROUNDS, true)?;
+    let rounds = report.settings().rounds(ROUNDS);
+    measure(&mut paths, rounds, true)?;
     let mut rows = Vec::new();
     for path in &mut paths {
         let [packet, packet_p10] = [50, 10].map(|percent| path.costs.packet.percentile(percent) * 1e3);
@@ -54,7 +55,7 @@ pub(super) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
     }
     report.table(Table {
         title: "Source address translation, by packet and by new connection".to_owned(),
-        note: format!("{ROUNDS} rounds of 300 packets and 150 connections, pods on secondary ENIs to a peered VPC, the four nodes in turn."),
+        note: format!("Pods on secondary ENIs to a peered VPC: {rounds} rounds of 300 packets and 150 connections, the four in turn."),
         columns: ["SNAT", "us a packet p50", "p10", "us a new connection p50", "p10"].map(str::to_owned).to_vec(),
         rows,
     });
