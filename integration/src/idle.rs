@@ -85,19 +85,13 @@ mod tests {
 
     #[test]
     fn a_thread_that_waits_is_counted_by_its_name() {
-        let (go, gone) = std::sync::mpsc::channel::<()>();
-        let read = || waits(Path::new("/proc/self/task")).unwrap().get("idle-sleeper").copied().unwrap_or_default();
         let sleeper = std::thread::Builder::new().name("idle-sleeper".to_owned());
-        let thread = sleeper
-            .spawn(move || {
-                (0..20).for_each(|_| pass(Duration::from_millis(1)));
-                let before_end = read();
-                let _ = gone.recv();
-                before_end
-            })
-            .unwrap();
-        drop(go);
-        assert!(thread.join().unwrap() >= 20);
+        let thread = sleeper.spawn(|| {
+            (0..20).for_each(|_| pass(Duration::from_millis(1)));
+            waits(Path::new("/proc/self/task"))
+        });
+        let found = thread.unwrap().join().unwrap().unwrap();
+        assert!(found["idle-sleeper"] >= 20, "{found:?}");
     }
 
     #[test]

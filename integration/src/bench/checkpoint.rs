@@ -9,6 +9,8 @@ use super::report::{Goal, Report, Table, short};
 use super::roomy;
 use super::rpc::{Caller, Times};
 use super::scrape::Scrape;
+use crate::node::Node;
+use crate::world::World;
 
 /// Pods present.
 const PRESENT: [usize; 4] = [0, 50, 250, 735];
@@ -21,25 +23,31 @@ const READ_BACK_MS: f64 = 10.0;
 
 /// Measures.
 pub(super) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
+    let topology = roomy::start(&[])?;
+    whole(report, &topology.world)?;
+    at_each_call(report, topology.node(roomy::NAME))
+}
+
+/// Both files, in a folder of the world's tmpfs.
+fn whole(report: &mut Report, world: &World) -> Result<(), Box<dyn Error>> {
     let note = "`ipamd/core/examples/journal.rs`, 500 rounds, files on a tmpfs: temporary file and rename, no fsync. The daemon writes less \
                 when it knows what has changed: the next table.";
-    let program = Program::start("ENID_BENCH_JOURNAL", "journal", &["/run"])?;
-    let whole = program.table("The journal, written whole and read back, by pods", note)?;
-    let read = number(&whole, "read and restored, us p50", |row| row[0] == "250")?;
-    report.table(whole);
+    let folder = world.folder("journal")?;
+    let program = Program::start("ENID_BENCH_JOURNAL", "journal", &[&folder.to_string_lossy()])?;
+    let table = program.table("The journal, written whole and read back, by pods", note)?;
+    let read = number(&table, "read and restored, us p50", |row| row[0] == "250")?;
+    report.table(table);
     report.goal(Goal {
         name: "journal of 250 pods, read back at a start".to_owned(),
         measured: read / 1e3,
         limit: READ_BACK_MS,
         unit: "ms",
     });
-    at_each_call(report)
+    Ok(())
 }
 
-fn at_each_call(report: &mut Report) -> Result<(), Box<dyn Error>> {
+fn at_each_call(report: &mut Report, node: &Node) -> Result<(), Box<dyn Error>> {
     let caller = Caller::find()?;
-    let topology = roomy::start(&[])?;
-    let node = topology.node(roomy::NAME);
     let (mut present, mut rows) = (Vec::new(), Vec::new());
     for count in PRESENT {
         roomy::raise(node, &mut present, count)?;

@@ -101,7 +101,7 @@ fn tell(report: &mut Report, count: usize, measured: &mut Measured) {
         limit: P99_MS,
         unit: "ms",
     });
-    let mut row = |what: &str, series: &mut Series| {
+    let row = |what: &str, series: &mut Series| {
         let mut cells = vec![what.to_owned()];
         cells.extend([50, 90, 99, 100].map(|percent| short(series.percentile(percent))));
         cells

@@ -22,9 +22,8 @@ const REAL: usize = 10_000;
 const EVERY: usize = 1_000;
 const QUICK_REAL: usize = 400;
 const QUICK_EVERY: usize = 100;
-/// Pods that are there at a time, and how many start or end together.
+/// Pods that are there at a time.
 const TOGETHER: usize = 50;
-const AT_ONCE: usize = 4;
 /// Flat means within this, in MiB.
 const FLAT: f64 = 1.0;
 
@@ -74,7 +73,7 @@ fn churn(node: &Node, count: usize) -> Result<(), Box<dyn Error>> {
         left -= some;
         let mut present = Vec::new();
         roomy::raise(node, &mut present, some)?;
-        pods::end(node, present, AT_ONCE)?;
+        pods::end(node, present, roomy::AT_ONCE)?;
     }
     Ok(())
 }
@@ -120,8 +119,9 @@ fn real(report: &mut Report, readings: &[Reading]) {
     report.table(Table {
         title: format!("Memory of the daemon over {all} real pods that come and go"),
         note: format!(
-            "ADD, DEL and the DEL that containerd repeats, {AT_ONCE} and more at once, at most {TOGETHER} pods at a time; read from \
-             /proc/<pid>/status between them."
+            "ADD, DEL and the DEL that containerd repeats, {} at once, at most {TOGETHER} pods at a time; read from /proc/<pid>/status \
+             between them.",
+            roomy::AT_ONCE
         ),
         columns: ["pods so far", "VmRSS, MiB", "RssAnon, MiB"].map(str::to_owned).to_vec(),
         rows: readings.iter().map(row).collect(),

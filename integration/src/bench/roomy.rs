@@ -26,7 +26,7 @@ const FREE: usize = 1_480;
 /// How soon they must be there, and addresses that rest be back.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Pods that are made at a time.
-const AT_ONCE: usize = 8;
+pub(super) const AT_ONCE: usize = 8;
 
 /// Builds it and waits for its addresses; `more` is set in its daemon's environment besides.
 pub(super) fn start(more: &[(&str, &str)]) -> Result<Topology, Box<dyn Error>> {

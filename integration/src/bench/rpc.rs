@@ -92,7 +92,7 @@ pub(super) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
     let topology = roomy::start(&[])?;
     let floor = Floor::start(&topology.world)?;
     let node = topology.node(roomy::NAME);
-    let sockets = [node.state_folder().join("ipamd.sock"), floor.socket().to_owned()];
+    let sockets = [node.state_folder().join("ipamd.sock"), floor.socket.clone()];
     let turns = if report.settings().is_quick { 1 } else { TURNS };
     let (mut present, mut rows, mut curves) = (Vec::new(), Vec::new(), Curves::new());
     for count in PRESENT {

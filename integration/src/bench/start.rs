@@ -127,7 +127,7 @@ fn tell(report: &mut Report, rounds: usize, [mut served, mut ready, mut unknown]
         limit: SERVED_MS,
         unit: "ms",
     });
-    let mut row = |what: &str, series: &mut Series| {
+    let row = |what: &str, series: &mut Series| {
         let mut cells = vec![what.to_owned()];
         cells.extend([50, 90, 100].map(|percent| short(series.percentile(percent))));
         cells
