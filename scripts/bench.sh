@@ -21,9 +21,19 @@ case "${ENID_BENCH_DAEMON:-release}" in
     debug) echo "daemon: debug build (its memory and times are not those of a release)" ;;
     *) ;; # the harness says what there is
 esac
-if wants families; then
-    cargo build --quiet --release -p datapath --features apply --example families
-    export ENID_BENCH_FAMILIES=$CARGO_TARGET_DIR/release/examples/families
+# Programs of crates that the harness may not depend on; it reads the tables that they print.
+example() { # example <section> <variable> <name> <package and features>
+    wants "$1" || return 0
+    cargo build --quiet --release --example "$3" "${@:4}"
+    export "$2=$CARGO_TARGET_DIR/release/examples/$3"
+}
+example families ENID_BENCH_FAMILIES families -p datapath --features apply
+example planner ENID_BENCH_DECISION decision -p ipamd-core
+example checkpoint ENID_BENCH_JOURNAL journal -p ipamd-core
+example memory ENID_BENCH_GROWTH growth -p ipamd-simulate
+if wants rpc || wants checkpoint; then
+    CARGO_TARGET_DIR=$build scripts/build-plugin.sh calls "$build/enid/cni-calls"
+    export ENID_CNI_CALLS=$build/enid/cni-calls
 fi
 if wants sandboxes; then
     ENID_RUNTIMES=$(scripts/runtimes.sh)

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # Builds the CNI plugin as one static file: for musl where that target of Rust is installed (smaller, and a process
 # starts faster), for static glibc otherwise. Says which it took and how large the file is, and fails above the limit.
-# usage: build-plugin.sh [floor] [copy]     the last line of standard output is the path of the file, or of its copy
-#        floor: the program that `make bench` holds the plugin against (integration/floor), with the same linkage
+# usage: build-plugin.sh [floor|calls] [copy]     the last line of standard output is the path of the file, or of its copy
+#        floor, calls: the program that `make bench` holds the plugin against, and the one that makes calls alone (integration/floor), with
+#        the same linkage
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,10 +19,11 @@ fi
 flags="-C target-feature=+crt-static -C relocation-model=static"
 
 package=cni-plugin program=aws-cni what="the CNI plugin"
-if [ "${1:-}" = floor ]; then
-    package=cni-floor program=cni-floor what="the floor" limit=
-    shift
-fi
+case "${1:-}" in
+    floor) package=cni-floor program=cni-floor what="the floor" limit= ;;
+    calls) package=cni-floor program=cni-calls what="the caller without a process" limit= ;;
+esac
+[ "$package" = cni-plugin ] || shift
 hint=
 [ "$libc" = musl ] || hint=" (for a smaller one: rustup target add $musl)"
 echo "building $what with $libc$hint"

@@ -20,6 +20,7 @@ pub mod flows;
 pub mod forward_proxy;
 pub mod go_callers;
 pub mod holdings;
+pub mod idle;
 pub mod imds_http;
 mod keys_http;
 pub mod kube_http;

@@ -95,15 +95,23 @@ impl Running {
         self.pid.as_raw_nonzero().get().unsigned_abs()
     }
 
-    /// Its resident memory, KiB (proc(5), `/proc/pid/status`).
+    /// Its resident memory, KiB.
     ///
     /// # Errors
     /// It has ended.
     pub fn rss_kib(&self) -> io::Result<u64> {
+        self.memory_kib("VmRSS")
+    }
+
+    /// A figure of its memory, KiB, such as `RssAnon`: heap and stacks (proc(5), `/proc/pid/status`).
+    ///
+    /// # Errors
+    /// It has ended, or there is no such figure.
+    pub fn memory_kib(&self, figure: &str) -> io::Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(figure)?.strip_prefix(':'));
         let number = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
-        number.ok_or_else(|| io::Error::other("no VmRSS: the process has ended"))
+        number.ok_or_else(|| io::Error::other(format!("no {figure}: the process has ended")))
     }
 
     /// Sends it a signal.

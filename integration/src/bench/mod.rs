@@ -9,6 +9,14 @@
 //! | `packets` | a packet by pods present and layout ([`packets`]) |
 //! | `snat` | source address translation by packet and connection ([`snat`]) |
 //! | `sandboxes` | RunPodSandbox and StopPodSandbox of a real containerd, beside `ptp` ([`sandboxes`]); only when it is named |
+//! | `planner` | one decision of the core, by addresses of the node ([`planner`], `ipamd/core/examples/decision.rs`) |
+//! | `checkpoint` | the journal, whole and at each call ([`checkpoint`], `ipamd/core/examples/journal.rs`) |
+//! | `rpc` | the call alone, without a process and plumbing, beside the floor's empty server ([`rpc`]) |
+//! | `start` | from the start of the daemon to the first ADD and to STATUS ([`start`]) |
+//! | `load` | ADDs at 20 a second with 250 pods present ([`load`]) |
+//! | `resident` | memory of a daemon with 232 pods and watches on ([`resident`]) |
+//! | `memory` | whether memory grows over a million simulated and ten thousand real pods ([`memory`], `ipamd/simulate/examples/growth.rs`) |
+//! | `idle` | what a daemon does while nothing happens ([`mod@idle`]) |
 //! | `matrix` | cold ADD and DEL by pods at once and pods present, beside the floor, `ptp`, `bridge` and another plugin ([`matrix`]) |
 //!
 //! The floor (`cni-floor`) is one static process that plumbs a pod with the fewest kernel operations and makes one gRPC call to
@@ -19,20 +27,31 @@
 #![expect(clippy::disallowed_methods, reason = "a measuring program reads the clock and its environment")]
 
 mod burst;
+mod checkpoint;
 mod families;
 mod figures;
 mod filling;
 mod floor;
+mod idle;
+mod load;
 mod matrix;
+mod memory;
 mod meter;
 mod packets;
 mod peers;
+mod planner;
 mod plot;
 mod program;
+mod programs;
 mod report;
+mod resident;
+mod roomy;
+mod rpc;
 mod sandboxes;
+mod scrape;
 mod settings;
 mod snat;
+mod start;
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -46,7 +65,7 @@ use settings::Settings;
 type Section = fn(&mut Report) -> Result<(), Box<dyn Error>>;
 
 /// In the order in which they run. The last one's table is the one that is printed at the end.
-const SECTIONS: [(&str, Section, &str); 7] = [
+const SECTIONS: [(&str, Section, &str); 15] = [
     ("families", families::run, "attaching a pod by the family of its address"),
     ("fill", filling::run, "0 to 232 pods on a node with a slow EC2; sizes, memory"),
     ("program", program::run, "a node of 250 pods programmed from empty, and repaired"),
@@ -57,6 +76,14 @@ const SECTIONS: [(&str, Section, &str); 7] = [
         sandboxes::run,
         "RunPodSandbox and StopPodSandbox of a real containerd beside ptp; only when it is named",
     ),
+    ("planner", planner::run, "one decision of the core, by addresses of the node"),
+    ("checkpoint", checkpoint::run, "the journal, whole and at each call, by pods present"),
+    ("rpc", rpc::run, "the call alone, without a process and plumbing, beside the floor's empty server"),
+    ("start", start::run, "from the start of the daemon to the first ADD and to STATUS"),
+    ("load", load::run, "ADDs at 20 a second with 250 pods present"),
+    ("resident", resident::run, "memory of a daemon with 232 pods and watches on; sizes of the programs"),
+    ("memory", memory::run, "whether memory grows over a million simulated and ten thousand real pods"),
+    ("idle", idle::run, "what a daemon does while nothing happens"),
     (
         "matrix",
         matrix::run,
