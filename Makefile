@@ -69,7 +69,7 @@ test: ready $(vm_of_test) ## every test but the image's, a whole Kubernetes' and
 	$(call say,LEFT OUT: a whole Kubernetes (make test-cluster builds one and lives on two nodes of it))
 	$(call say,LEFT OUT: the tests beside an earlier version (make test-upgrade REF=… builds it and runs them))
 	$(if $(vm_of_test),,$(call say,LEFT OUT: the tests on Linux 6.1 (their virtual machine needs amd64 and this is $(shell uname -m))))
-	@$(sdk); scripts/nextest.sh run --profile all --test-threads $$((2 * $$(nproc))) --config "$$ENID_SDK" --workspace --all-targets -E 'not (package(integration) & ($(left_out)))'
+	@$(sdk); scripts/nextest.sh run --profile all --test-threads $$((3 * $$(nproc))) --config "$$ENID_SDK" --workspace --all-targets -E 'not (package(integration) & ($(left_out)))'
 
 # Made ready beside cargo's builds, whatever there is of it yet: the first time that is as long as these are.
 ready:
