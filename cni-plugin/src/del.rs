@@ -10,7 +10,8 @@
 //!   Success, or "unknown pod" ─► kernel: the addresses it names, unless a live pod of another key has them
 //!   anything else            ─► tombstone for the daemon; kernel: prevResult's addresses, the same way
 //! ```
-//! Why prevResult only then: while the daemon is away nobody can be given the address anew.
+//! The connection is made before all of that, so that the daemon takes it in meanwhile; the request goes out when the kernel's part is
+//! done. Why prevResult only then: while the daemon is away nobody can be given the address anew.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};

@@ -5,8 +5,8 @@
 //! the call, and calls again when the daemon died under one (all calls are idempotent by their keys). Does *not*
 //! interpret replies: `Success=false` is an `Ok` here.
 //!
-//! The daemon's own calls, to a container runtime, are tonic's (`channel`, a feature); a plugin is a new process for each call, so here there is
-//! as little as the protocol allows ([`http2`], [`grpc`], [`connection`]).
+//! The daemon's own calls, to a container runtime, are tonic's (`channel`, a feature); a plugin is a new process for each call, so here
+//! there is as little as the protocol allows ([`http2`], [`grpc`], [`connection`]).
 //!
 //! Invariant: no call outlives its budget, whatever the daemon does (dead, stopped, slow, talking nonsense).
 //!

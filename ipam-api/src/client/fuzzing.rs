@@ -43,8 +43,38 @@ mod replay;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     #[test]
     fn the_corpus_of_the_fuzzers_holds() {
         super::replay::corpus("response", super::response);
+    }
+
+    /// Frames of every kind, those that are not known too, mostly of streams that they can be of.
+    fn frames() -> impl Strategy<Value = Vec<u8>> {
+        let stream = prop_oneof![Just(0_u8), Just(1), 0..5_u8];
+        // `:status: 200` and what else is in the static table are likely bytes of a header block.
+        let payload = prop::collection::vec(prop_oneof![Just(0x88_u8), 0x80..0xc0_u8, any::<u8>()], 0..40);
+        let frame = (0..11_u8, prop_oneof![Just(0_u8), Just(1), Just(4), Just(5), any::<u8>()], stream, payload);
+        let bytes = |(kind, flags, stream, payload): (u8, u8, u8, Vec<u8>)| {
+            let length = u8::try_from(payload.len()).unwrap_or_default();
+            [&[0, 0, length, kind, flags, 0, 0, 0, stream][..], &payload].concat()
+        };
+        let greeted = |frames: Vec<Vec<u8>>| [vec![0, 0, 0, 4, 0, 0, 0, 0, 0], frames.concat()].concat();
+        prop::collection::vec(frame.prop_map(bytes), 0..12).prop_map(greeted)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+        #[test]
+        fn whatever_frames_come_the_outcome_is_the_same_in_any_pieces(data in frames()) {
+            super::response(&data);
+        }
+
+        #[test]
+        fn whatever_bytes_come_the_outcome_is_the_same_in_any_pieces(data in prop::collection::vec(any::<u8>(), 0..300)) {
+            super::response(&data);
+        }
     }
 }

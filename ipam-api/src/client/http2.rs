@@ -11,25 +11,24 @@
 //!
 //! ```text
 //! new ─► outgoing: preface, SETTINGS, HEADERS, DATA as far as the windows go
-//! receive ─► SETTINGS (first) ─► WINDOW_UPDATE: more DATA ─► HEADERS ─► DATA ─► HEADERS with END_STREAM ─► response
+//! receive ─► SETTINGS (first) ─► WINDOW_UPDATE: more DATA ─► HEADERS ─► DATA ─► HEADERS, END_STREAM ─► response
 //!            SETTINGS, PING: acknowledged     GOAWAY beyond 1: noted     RST_STREAM, GOAWAY below 1, anything wrong: error
 //! ```
 
+mod frame;
 pub(crate) mod hpack;
 mod huffman;
 mod response;
 
+use frame::{
+    ACK, END_HEADERS, END_STREAM, FRAME_BYTES, Head, LONGEST_FRAME, WITH_PRIORITY, append, frame, kind, number,
+    unpadded,
+};
 use hpack::Decoder;
 pub(crate) use response::Response;
 
 /// What a connection begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Length, type, flags, stream.
-const HEADER_BYTES: usize = 9;
-/// SETTINGS_MAX_FRAME_SIZE as it is when it is not sent: ours, and the least of the peer's.
-const FRAME_BYTES: usize = 16_384;
-/// The most that SETTINGS_MAX_FRAME_SIZE may be.
-const LONGEST_FRAME: u32 = (1 << 24) - 1;
 /// SETTINGS_INITIAL_WINDOW_SIZE as it is when it is not sent.
 const WINDOW: i64 = 65_535;
 /// The most that a window may be.
@@ -40,26 +39,6 @@ const BLOCK_BYTES: usize = 64 * 1024;
 const OUTGOING_BYTES: usize = 1024 * 1024;
 /// The one stream.
 const STREAM: u32 = 1;
-
-const END_STREAM: u8 = 0x1;
-const ACK: u8 = 0x1;
-const END_HEADERS: u8 = 0x4;
-const PADDED: u8 = 0x8;
-const WITH_PRIORITY: u8 = 0x20;
-
-/// Types of frames (section 6).
-mod kind {
-    pub(super) const DATA: u8 = 0;
-    pub(super) const HEADERS: u8 = 1;
-    pub(super) const PRIORITY: u8 = 2;
-    pub(super) const RST_STREAM: u8 = 3;
-    pub(super) const SETTINGS: u8 = 4;
-    pub(super) const PUSH_PROMISE: u8 = 5;
-    pub(super) const PING: u8 = 6;
-    pub(super) const GOAWAY: u8 = 7;
-    pub(super) const WINDOW_UPDATE: u8 = 8;
-    pub(super) const CONTINUATION: u8 = 9;
-}
 
 /// Settings (section 6.5.2).
 mod setting {
@@ -92,20 +71,6 @@ pub(crate) enum Http2Error {
 
 fn told(reason: &str) -> String {
     if reason.is_empty() { String::new() } else { format!(": {reason}") }
-}
-
-/// A frame's header.
-#[derive(Clone, Copy, Debug)]
-struct Head {
-    kind: u8,
-    flags: u8,
-    stream: u32,
-}
-
-impl Head {
-    fn has(self, flag: u8) -> bool {
-        self.flags & flag != 0
-    }
 }
 
 /// A header block whose frames are not all there.
@@ -374,45 +339,6 @@ pub(crate) fn greeting() -> Vec<u8> {
     let no_push = [&setting::ENABLE_PUSH.to_be_bytes()[..], &0_u32.to_be_bytes()].concat();
     append(&mut bytes, kind::SETTINGS, 0, 0, &no_push);
     bytes
-}
-
-fn append(bytes: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-    // No payload of ours is longer than the peer's frames, whose length has three bytes.
-    let length = u32::try_from(payload.len()).unwrap_or(LONGEST_FRAME).to_be_bytes();
-    bytes.extend(length.get(1..).unwrap_or_default());
-    bytes.extend([kind, flags]);
-    bytes.extend(stream.to_be_bytes());
-    bytes.extend(payload);
-}
-
-/// A frame's header and payload, and what comes after it.
-type Frame<'a> = (Head, &'a [u8], &'a [u8]);
-
-/// The first frame; `None`: it is not all there.
-fn frame(bytes: &[u8]) -> Result<Option<Frame<'_>>, Http2Error> {
-    let Some((&[a, b, c, kind, flags, w, x, y, z], rest)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
-        return Ok(None);
-    };
-    let length = u32::from_be_bytes([0, a, b, c]) as usize;
-    if length > FRAME_BYTES {
-        return Err(Http2Error::Violated("a frame that is too long"));
-    }
-    let stream = u32::from_be_bytes([w, x, y, z]) & 0x7fff_ffff;
-    Ok(rest.split_at_checked(length).map(|(payload, more)| (Head { kind, flags, stream }, payload, more)))
-}
-
-/// A payload that is one number.
-fn number(payload: &[u8]) -> Result<u32, Http2Error> {
-    payload.try_into().map(u32::from_be_bytes).map_err(|_| Http2Error::Violated("a frame of a wrong length"))
-}
-
-fn unpadded(head: Head, payload: &[u8]) -> Result<&[u8], Http2Error> {
-    if !head.has(PADDED) {
-        return Ok(payload);
-    }
-    let inner =
-        payload.split_first().and_then(|(padding, rest)| rest.get(..rest.len().checked_sub(usize::from(*padding))?));
-    inner.ok_or(Http2Error::Violated("more padding than there is"))
 }
 
 /// A peer that goes after this call is no reason to give it up.

@@ -260,7 +260,8 @@ mod tests {
         assert_eq!(decoder.bytes, 222);
         let fields = decoder.decode(&bytes("4883640effc1c0bf")).unwrap();
         assert_eq!(texts(&fields), [":status: 307", "cache-control: private", date, place]);
-        let third = "88c16196d07abe941054d444a8200595040b8166e084a62d1bffc05a839bd9ab77ad94e7821dd7f2e6c7b335dfdfcd5b3960d5af27087f3672c1ab270fb5291f9587316065c003ed4ee5b1063d5007";
+        let third = "88c16196d07abe941054d444a8200595040b8166e084a62d1bffc05a839bd9ab \
+             77ad94e7821dd7f2e6c7b335dfdfcd5b3960d5af27087f3672c1ab270fb5291f9587316065c003ed4ee5b1063d5007";
         let fields = decoder.decode(&bytes(third)).unwrap();
         let cookie = "set-cookie: foo=ASDJKHQKBZXOQWEOPIUAXQWEOIU; max-age=3600; version=1";
         let date = "date: Mon, 21 Oct 2013 20:13:22 GMT";

@@ -8,6 +8,7 @@ use h2::server::Builder;
 use proptest::prelude::*;
 use tonic::codegen::http::{HeaderMap, HeaderName, HeaderValue, Response as Answer};
 
+use super::frame::PADDED;
 use super::*;
 use crate::client::connection::Connection;
 
