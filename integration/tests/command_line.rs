@@ -224,7 +224,19 @@ fn without_a_daemon_check_reads_its_journal_and_finds_a_route_that_is_gone() {
     let n1 = topology.node("n1");
     pass(OLD);
     let (code, text, errors) = said(n1, &["check"], &[]);
-    assert!(code == 0 && text.contains("no daemon runs"), "{code}: {text}{errors}");
+    assert!(code == 1 && text.contains("no daemon runs") && text.contains("nothing differs"), "{code}: {text}{errors}");
+    assert!(
+        errors.lines().last().is_some_and(|last| last.starts_with("ipamd: no daemon runs on this node")),
+        "{errors}"
+    );
+    let (code, text, errors) = said(n1, &["check", "--without-daemon"], &[]);
+    assert!(code == 0 && text.contains("no daemon runs") && errors.is_empty(), "{code}: {text}{errors}");
+    let (code, text, _) = said(n1, &["check", "-o", "json"], &[]);
+    let answer: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (code, &answer["isConsistent"], &answer["isDaemonRunning"]),
+        (1, &Value::Bool(false), &Value::Bool(false))
+    );
     let address = pods[0].added.address;
     n1.ip(&format!("route delete {address}/32 table 158000\n")).unwrap();
     let (code, found) = checked(n1);

@@ -107,6 +107,11 @@ fn an_excluded_subnet_keeps_its_pods_gives_back_the_rest_and_serves_nobody_new()
         if primary.secondary == [old.added.address] { Ok(()) } else { Err(format!("{:?}", primary.secondary)) }
     });
     given_back.unwrap_or_else(|error| panic!("{error}"));
+    let status = n1.status().expect("a daemon that answers");
+    let excluded = |at: u64| {
+        status["enis"].as_array().expect("ENIs").iter().find(|eni| eni["deviceIndex"] == at).map(|eni| &eni["excluded"])
+    };
+    assert_eq!(excluded(0), Some(&serde_json::Value::Bool(true)), "{status}");
     for _ in 0..3 {
         let address = add(n1);
         assert!(Subnet::B.block().contains(&address), "{address} is of the excluded subnet");
@@ -130,7 +135,7 @@ fn changed_security_groups_of_the_primary_eni_reach_the_others_once() {
         &[("NetworkInterfaceId", &primary), ("SecurityGroupId.1", SECOND_GROUP)],
     );
     topology.emulator.with_model(|vpc, _| vpc.forget_calls());
-    let changed = eventually("all ENIs have the new group", Duration::from_secs(60), || {
+    let changed = eventually("all ENIs have the new group", Duration::from_secs(100), || {
         let old = topology.emulator.with_model(|vpc, _| {
             let attached = vpc.enis().filter(|eni| eni.attachment().is_some());
             attached.filter(|eni| eni.security_groups.iter().any(|id| id.as_str() != SECOND_GROUP)).count()

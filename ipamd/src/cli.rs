@@ -190,7 +190,11 @@ fn command(words: &Words) -> Result<Command, Mistake> {
         "pods" => Command::Pods(pods::Question { asked: asked(words)?, namespace: words.text("namespace")? }),
         "enis" => Command::Enis(asked(words)?),
         "why" => Command::Why(why::Question { asked: asked(words)?, what: words.needed_argument()? }),
-        "check" => Command::Check(check::Question { asked: asked(words)?, is_strict: words.has("strict") }),
+        "check" => Command::Check(check::Question {
+            asked: asked(words)?,
+            is_strict: words.has("strict"),
+            is_without_daemon: words.has("without-daemon"),
+        }),
         "events" => Command::Events(events(words)?),
         "config" => Command::Config(config(words)?),
         "install" => Command::Install(install::Options {

@@ -6,11 +6,14 @@
 //! (`Event::PersistFailed`) and says what to answer instead.
 //!
 //! ```text
-//!  wait(inputs | deadline | slow tick) ─► core.handle ─► journal ──ok──► replies ─► actions ─► notices
+//!  wait(inputs | deadline | slow beat) ─► core.handle ─► journal ──ok──► replies ─► actions ─► notices
 //!                                             ▲            │failed
 //!                                             └─PersistFailed
 //! ```
 //! What lies in the inbox together is worked off together: one write of the journal serves all the calls of a burst.
+//!
+//! Once a minute, when it turns anyway, it gives the slow beat, which carries what others look at now and then: an idle node's threads wake
+//! together and once.
 //!
 //! Invariant: no await between taking effects from the core and having worked them off.
 
@@ -24,9 +27,9 @@ use ipamd_core::event::Outcome;
 use ipamd_core::ids::{BootTime, RequestId};
 use ipamd_core::reason::{Notice, NoticeLevel, ReasonCode, Refusal};
 use ipamd_core::{Core, Event};
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::alarm::Alarm;
 use crate::clock;
 use crate::edge::kube::Reporter;
 use crate::edge::ready::ReadyMarker;
@@ -37,8 +40,11 @@ use crate::inbox::Input;
 use crate::metrics::{Phase, Verb};
 use crate::observer::Observer;
 
-/// At least this often the loop turns, and looks for tombstones that nobody told it of.
-const SLOW_TICK: Duration = Duration::from_secs(60);
+/// From one slow beat to the next, when the loop turns anyway (the core looks at the kernel once a minute): tombstones that nobody told
+/// of are looked for, and who waits for [`Inbox::beats`](crate::inbox::Inbox::beats) has his turn.
+const BEAT: Duration = Duration::from_secs(45);
+/// When it does not: it turns for that.
+const LATEST_BEAT: Duration = Duration::from_secs(75);
 
 /// A loop that is this much behind the time by which it had to turn is not healthy.
 const HEALTHY: Duration = Duration::from_secs(15);
@@ -52,27 +58,36 @@ const PERSIST_ATTEMPTS: u32 = 3;
 /// By when the loop has to turn: at once while it works or has something in its inbox, at its next deadline while it waits. Read by the
 /// probe without asking the loop.
 #[derive(Debug)]
-pub(crate) struct Heartbeat(AtomicU64);
+pub(crate) struct Heartbeat {
+    due: AtomicU64,
+    /// The slow beat.
+    slow: watch::Sender<()>,
+}
 
 impl Default for Heartbeat {
     fn default() -> Self {
-        Self(AtomicU64::new(clock::millis(clock::boot().0)))
+        Self { due: AtomicU64::new(clock::millis(clock::boot().0)), slow: watch::Sender::default() }
     }
 }
 
 impl Heartbeat {
+    /// Changes at every slow beat.
+    pub(crate) fn slow(&self) -> watch::Receiver<()> {
+        self.slow.subscribe()
+    }
+
     fn turns_by(&self, at: BootTime) {
-        self.0.store(clock::millis(at.0), Ordering::SeqCst);
+        self.due.store(clock::millis(at.0), Ordering::SeqCst);
     }
 
     /// Something lies in the inbox: it has to turn now.
     pub(crate) fn called(&self) {
-        self.0.fetch_min(clock::millis(clock::boot().0), Ordering::SeqCst);
+        self.due.fetch_min(clock::millis(clock::boot().0), Ordering::SeqCst);
     }
 
     /// How far it is behind that, and whether that is healthy.
     pub(crate) fn lag(&self, now: BootTime) -> (Duration, bool) {
-        let due = BootTime(Duration::from_millis(self.0.load(Ordering::SeqCst)));
+        let due = BootTime(Duration::from_millis(self.due.load(Ordering::SeqCst)));
         let lag = now.since(due);
         (lag, lag < HEALTHY)
     }
@@ -95,6 +110,8 @@ pub(crate) struct Driver {
     pub(crate) runner: Runner,
     pub(crate) ready: ReadyMarker,
     pub(crate) heartbeat: Arc<Heartbeat>,
+    /// Rings at the core's deadline.
+    pub(crate) alarm: Alarm,
     /// Kubernetes, as far as it is told.
     pub(crate) reporter: Reporter,
     /// Who shows what is done.
@@ -109,32 +126,43 @@ impl Driver {
     /// Works off the effects of the start, then loops until [`Input::Stop`].
     pub(crate) async fn run(mut self) {
         self.work_off();
-        let mut next_slow_tick = BootTime::default();
+        let mut beat: Option<BootTime> = None;
         loop {
             let now = clock::boot();
             self.heartbeat.turns_by(now);
-            if now >= next_slow_tick {
-                next_slow_tick = now + SLOW_TICK;
+            if beat.is_none_or(|beat| now >= beat + BEAT) {
+                beat = Some(now);
                 self.find_tombstones();
                 self.work_off();
+                self.heartbeat.slow.send_replace(());
             }
-            let due = self.core.next_deadline().map_or(next_slow_tick, |due| due.min(next_slow_tick));
+            let latest = beat.unwrap_or(now) + LATEST_BEAT;
+            let due = self.core.next_deadline().map_or(latest, |due| due.min(latest));
             self.heartbeat.turns_by(due);
-            let input = timeout(due.since(clock::boot()), self.inbox.recv()).await;
+            let input = self.next(due).await;
             self.heartbeat.turns_by(clock::boot());
             match input {
-                Ok(Some(input)) => {
+                Some(Some(input)) => {
                     if !self.take_all(input) {
                         break;
                     }
                 }
-                Ok(None) => break,
-                Err(_) => {}
+                Some(None) => break,
+                None => {}
             }
             // Also after an input: many that feed nothing to the core (questions for its state) must not keep it waiting.
             self.tick();
         }
         self.stop();
+    }
+
+    /// What comes first; `None`: it is `due`, or the alarm rang for an earlier wait.
+    async fn next(&mut self, due: BootTime) -> Option<Option<Input>> {
+        tokio::select! {
+            biased;
+            input = self.inbox.recv() => Some(input),
+            () = self.alarm.by(due) => None,
+        }
     }
 
     /// Takes an input and what lies behind it, and works off what follows from them; `false`: it is to end.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use ipamd_core::event::Outcome;
 use ipamd_core::ids::{ActionId, RequestId};
 use ipamd_core::{Event, Reply, Snapshot};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::driver::Heartbeat;
 
@@ -48,6 +48,11 @@ impl Inbox {
     /// That of the loop that takes what is put in.
     pub(crate) fn heartbeat(&self) -> Arc<Heartbeat> {
         self.1.clone()
+    }
+
+    /// Changes about once a minute, when the driver's loop turns anyway: for what is looked at now and then.
+    pub(crate) fn beats(&self) -> watch::Receiver<()> {
+        self.1.slow()
     }
 
     /// Whether it was taken in: not after the driver's end.

@@ -19,6 +19,7 @@
 //!        └──────────────────────── ActionEnded ◄────────────────────────────┘
 //! ```
 
+mod alarm;
 pub mod cli;
 mod clock;
 mod driver;

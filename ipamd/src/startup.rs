@@ -32,6 +32,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::alarm::Alarm;
 use crate::cli::Environment;
 use crate::driver::Driver;
 use crate::edge::conflist::Conflist;
@@ -229,11 +230,12 @@ async fn serve_until_stopped(
     overhear(&edges);
     let serving = watch::Sender::new(false);
     if let Some(conflist) = Conflist::new(&config, edges.conflist.clone()) {
-        tokio::spawn(conflist.run(serving.subscribe()));
+        tokio::spawn(conflist.run(serving.subscribe(), inbox.beats()));
     }
     let (core, effects): (Core, Effects) = Core::new(config.clone(), found.restored, clock::now());
     let ec2 = watch::Sender::new(None);
     let host = Host::start(config.clone(), inbox.clone(), found.ledger).map_err(step::<io::Error>("host thread"))?;
+    let links = host.clone();
     let flusher = Flusher::start(inbox.clone()).map_err(step::<io::Error>("flush thread"))?;
     let driver = Driver {
         core,
@@ -243,6 +245,7 @@ async fn serve_until_stopped(
         runner: runner(&config, &inbox, (host, flusher), ec2.subscribe()),
         ready: ReadyMarker::new(&folder, found.boot_id, serving),
         heartbeat: inbox.heartbeat(),
+        alarm: Alarm::new().map_err(step::<io::Error>("timer"))?,
         reporter: edges.reporter.clone(),
         observer: edges.observer.clone(),
         waiting: std::collections::HashMap::new(),
@@ -254,7 +257,7 @@ async fn serve_until_stopped(
     let systemd = Environment.get("NOTIFY_SOCKET");
     notify::ready(systemd.as_deref());
     watcher::start(inbox.clone()).map_err(step::<io::Error>("watch thread"))?;
-    tokio::spawn(links::listen(config.veth_prefix.clone(), inbox.clone()));
+    tokio::spawn(links::listen(config.veth_prefix.clone(), inbox.clone(), links));
     tokio::spawn(tombstones::watch(folder.clone(), inbox.clone()));
     Watching { layering, words, nat_file, variables }.start(&edges);
     let mut settings = ec2_settings(&config);

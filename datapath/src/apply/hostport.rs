@@ -8,8 +8,8 @@
 //! ```text
 //! ADD     veth with alias ─► file ─► elements ─► UDP flows of before forgotten
 //! DEL     file ─► elements ─► UDP flows to the pod forgotten ─► the veth and the rest
-//! daemon  every 20 s, and at each look of its repair: files and elements without a live veth go; what a file with a live
-//!         veth says and the table lacks comes, the table itself too
+//! daemon  at each look of its repair, and at most every 20 s while a live pod has some or host veths came or went: files and elements
+//!         without a live veth go; what a file with a live veth says and the table lacks comes, the table itself too
 //! ```
 //!
 //! Why files ([`records`]): the daemon must know the mappings to restore them, also when the table went while it was down, and
@@ -51,6 +51,8 @@ const ATTEMPTS: u32 = 3;
 /// What [`settle`] did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settled {
+    /// Live pods that have host ports.
+    pub pods: usize,
     /// Elements of dead pods that were closed.
     pub closed: usize,
     /// What was opened again, as nft commands.
@@ -319,6 +321,7 @@ pub fn settle(folder: &Path) -> Result<Settled, ApplyError> {
     if files.is_empty() {
         return Ok(settled);
     }
+    settled.pods = files.len();
     let opened = open(&mut socket, &files)?;
     settled.restored = opened.commands;
     for mapping in opened.changed.iter().filter_map(|place| files.get(*place)) {

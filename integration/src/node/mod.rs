@@ -285,6 +285,11 @@ impl Node {
         self.environment.get(variable).map(String::as_str)
     }
 
+    /// The daemon's whole environment.
+    pub fn environment(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.environment.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// What is sent to this TCP port of the node's loopback is lost, without an answer, until the node ends.
     ///
     /// # Errors

@@ -98,6 +98,14 @@ impl RuntimesError {
     }
 }
 
+/// A static busybox.
+///
+/// # Errors
+/// Its package is not there.
+pub fn busybox() -> Result<PathBuf, RuntimesError> {
+    Ok(packages()?.join("busybox"))
+}
+
 /// What `scripts/runtimes.sh` unpacked.
 fn packages() -> Result<PathBuf, RuntimesError> {
     let named = std::env::var_os("ENID_RUNTIMES").map(PathBuf::from);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One container by runc, in a node's network namespace, as kubelet runs a host-network pod's: a read-only root, /proc/sys read-only,
-//! no new privileges, and the capabilities that are named. What kubelet adds for its own ends (cgroup limits, a seccomp profile) is
+//! no new privileges, the capabilities and the seccomp profile that are named. What kubelet adds for its own ends (cgroup limits) is
 //! not there.
 //!
 //! ```text
@@ -28,8 +28,12 @@ pub struct ContainerSpec {
     pub environment: Vec<(String, String)>,
     /// Capabilities that it has, without `CAP_`.
     pub capabilities: Vec<&'static str>,
+    /// Which system calls it may make (`linux.seccomp` of the OCI runtime specification); `None`: all.
+    pub seccomp: Option<Value>,
     /// Folders and files of outside and where they are inside, writable.
     pub mounts: Vec<(PathBuf, String)>,
+    /// The same, and read-only.
+    pub shown: Vec<(PathBuf, String)>,
 }
 
 /// runc on a node; its containers end with this.
@@ -135,10 +139,13 @@ impl Runc {
         ];
         let mount = |(kind, at, options)| json!({"destination": at, "type": kind, "source": kind, "options": options});
         let mut mounts: Vec<Value> = kernels.map(mount).into();
-        mounts.extend(spec.mounts.iter().map(|(outside, inside)| {
-            json!({"destination": inside, "type": "bind", "source": outside, "options": ["rbind", "rw"]})
-        }));
-        json!({
+        let bind = |(outside, inside): &(PathBuf, String), mode: &str| {
+            let options = ["rbind", mode];
+            json!({"destination": inside, "type": "bind", "source": outside, "options": options})
+        };
+        mounts.extend(spec.mounts.iter().map(|mount| bind(mount, "rw")));
+        mounts.extend(spec.shown.iter().map(|mount| bind(mount, "ro")));
+        let mut config = json!({
             "ociVersion": "1.0.2",
             "process": {
                 "user": {"uid": 0, "gid": 0},
@@ -159,7 +166,11 @@ impl Runc {
                 "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
                 "maskedPaths": ["/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"],
             },
-        })
+        });
+        if let Some(seccomp) = &spec.seccomp {
+            config["linux"]["seccomp"] = seccomp.clone();
+        }
+        config
     }
 }
 

@@ -108,6 +108,9 @@ fn no_container_is_privileged_and_each_has_no_more_than_it_needs() {
     };
     assert_eq!(container(daemon_set, "install")["securityContext"], expected(json!(["DAC_OVERRIDE"])));
     assert_eq!(container(daemon_set, "ipamd")["securityContext"], expected(json!(["NET_ADMIN", "NET_RAW"])));
+    let without = rendered("netRaw: false");
+    let other = object(&without, "DaemonSet", "enid");
+    assert_eq!(container(other, "ipamd")["securityContext"], expected(json!(["NET_ADMIN"])));
     let containers = pod["containers"].as_array().unwrap().len() + pod["initContainers"].as_array().unwrap().len();
     assert_eq!(containers, 2, "a container that this test does not know");
 }

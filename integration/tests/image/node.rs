@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The daemon of the image on an emulated node, with what the chart's container has: capabilities NET_ADMIN and NET_RAW, a read-only
-//! root, /proc/sys read-only, no new privileges. (That the chart says so is the suite `deploy`'s.)
+//! root, /proc/sys read-only, no new privileges, containerd's default seccomp profile. (That the chart says so is the suite `deploy`'s.)
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
@@ -8,8 +8,10 @@ use std::sync::atomic::AtomicUsize;
 
 use integration::eventually::eventually;
 use integration::pods;
+use integration::runtimes::containerd::{Containerd, Line};
 use integration::runtimes::runc::{Container, ContainerSpec, Runc};
 use integration::topology::{READY, Topology, TopologySpec};
+use serde_json::Value;
 
 use crate::archive::Image;
 use crate::dns;
@@ -18,9 +20,12 @@ use crate::tls::Front;
 /// Where the front stands for EC2.
 const EC2: &str = "ec2.enid.test";
 
+const CAPABILITIES: [&str; 2] = ["NET_ADMIN", "NET_RAW"];
+
 /// A node with the image unpacked, and TLS in front of its EC2.
 struct Bed {
     runc: Runc,
+    seccomp: Value,
     front: Front,
     root: PathBuf,
     folder: PathBuf,
@@ -38,8 +43,11 @@ impl Bed {
         let behind: SocketAddrV4 = behind.parse().unwrap();
         let front = Front::serve(&topology.runtime, &node.netns, EC2, behind);
         std::fs::write(folder.join("authority.pem"), &front.authority).unwrap();
+        let containerd = Containerd::start(world, node, Line::One).unwrap();
+        let seccomp = containerd.default_seccomp(&CAPABILITIES).unwrap();
+        drop(containerd);
         let runc = Runc::start(world, node).unwrap();
-        Self { runc, front, root, folder, topology }
+        Self { runc, seccomp, front, root, folder, topology }
     }
 
     /// What kubelet writes for a pod of the host's network.
@@ -74,8 +82,10 @@ impl Bed {
             root: self.root.clone(),
             command: vec!["/ipamd".to_owned(), "run".to_owned()],
             environment: all,
-            capabilities: vec!["NET_ADMIN", "NET_RAW"],
+            capabilities: CAPABILITIES.into(),
+            seccomp: Some(self.seccomp.clone()),
             mounts: mounts.into_iter().chain([(state, at)]).collect(),
+            shown: Vec::new(),
         }
     }
 
@@ -115,7 +125,9 @@ fn without_any_right_it_says_its_version() {
         command: vec!["/ipamd".to_owned(), "version".to_owned()],
         environment: Vec::new(),
         capabilities: Vec::new(),
+        seccomp: None,
         mounts: Vec::new(),
+        shown: Vec::new(),
     };
     assert_eq!(bed.runc.run("version", &spec).unwrap(), format!("ipamd {}", env!("CARGO_PKG_VERSION")));
 }

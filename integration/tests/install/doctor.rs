@@ -4,9 +4,11 @@
 use std::fs;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::time::Duration;
 
+use integration::eventually::eventually;
 use integration::node::{Node, NodeError};
-use integration::topology::{NodeSpec, Subnet, Topology, TopologySpec};
+use integration::topology::{NodeSpec, READY, Subnet, Topology, TopologySpec};
 use serde_json::Value;
 use vpc_model::Fault;
 
@@ -93,6 +95,35 @@ fn a_denied_action_is_named() {
     }
     let made = topology.unattached_enis();
     assert_eq!(made, 0, "nothing was done");
+}
+
+/// Of a call without a dry run only the daemon knows, once it has made it.
+#[test]
+fn what_the_running_daemon_is_denied_is_named_until_it_succeeds() {
+    let mut topology = healthy();
+    let denied = || Fault::always("AssignPrivateIpAddresses", "UnauthorizedOperation");
+    topology.emulator.with_model(|vpc, _| vpc.order_fault(denied()));
+    // It answers, and is not ready: it has no address to prove.
+    let n1 = topology.node_mut("n1");
+    n1.start().unwrap();
+    n1.wait_answers(READY).unwrap();
+    let n1 = topology.node("n1");
+    let named = eventually("what it was denied is named", READY, || {
+        let ills = ills(n1);
+        let of = |wanted: &str| ills.iter().find(|(_, check, _)| check == wanted).map(|(_, _, told)| told.clone());
+        let (rights, daemon) = (of("permissions").unwrap_or_default(), of("daemon").unwrap_or_default());
+        let is_named =
+            rights.contains("the daemon was denied it") && rights.contains("allow ec2:AssignPrivateIpAddresses ");
+        if is_named && daemon.contains("[Ec2Denied]") { Ok(()) } else { Err(format!("{ills:?}")) }
+    });
+    named.unwrap();
+    topology.emulator.with_model(|vpc, _| vpc.clear_faults());
+    // A denied call is not repeated at once.
+    let gone = eventually("it has succeeded", Duration::from_secs(150), || match ills(n1).as_slice() {
+        [] => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    gone.unwrap();
 }
 
 #[test]

@@ -85,9 +85,9 @@ fn an_uninstall_leaves_what_is_anothers() {
     assert!([LIST, PLUGIN, UNIT].iter().all(|path| Path::new(path).exists()));
 }
 
-/// What the unit leaves to the daemon: two capabilities, and /proc/sys to read only.
+/// What the unit leaves to the daemon: one capability, and /proc/sys to read only.
 #[test]
-fn a_daemon_with_the_units_two_capabilities_serves_what_the_install_prepared() {
+fn a_daemon_with_the_units_one_capability_serves_what_the_install_prepared() {
     let mut topology = nodes(true);
     let n1 = topology.node_mut("n1");
     n1.set("DISABLE_TCP_EARLY_DEMUX", "true");
@@ -96,7 +96,7 @@ fn a_daemon_with_the_units_two_capabilities_serves_what_the_install_prepared() {
     let told = install(n1, &[]);
     assert!(told.contains("tcp_early_demux") && told.contains("ipv6.conf.all.forwarding"), "{told}");
     let limits = "mount -o bind,ro /proc/sys /proc/sys; \
-                  exec setpriv --no-new-privs --bounding-set=-all,+net_admin,+net_raw --inh-caps=-all -- \"$@\"";
+                  exec setpriv --no-new-privs --bounding-set=-all,+net_admin --inh-caps=-all -- \"$@\"";
     let wrapper = ["/usr/bin/unshare", "--mount", "/bin/bash", "-ec", limits, "limits"].map(str::to_owned);
     n1.start_under(&wrapper).unwrap();
     n1.wait_ready(READY).unwrap();
@@ -106,8 +106,8 @@ fn a_daemon_with_the_units_two_capabilities_serves_what_the_install_prepared() {
     probe::ping(&n1.netns, added.address, 56).unwrap();
     let status = fs::read_to_string(format!("/proc/{}/status", n1.daemon().unwrap().pid())).unwrap();
     let effective = status.lines().find(|line| line.starts_with("CapEff:")).unwrap();
-    // CAP_NET_ADMIN is 12, CAP_NET_RAW 13 (capabilities(7)).
-    assert!(effective.ends_with("0000000000003000"), "{effective}");
+    // CAP_NET_ADMIN is 12 (capabilities(7)).
+    assert!(effective.ends_with("0000000000001000"), "{effective}");
     let log = fs::read_to_string(n1.log()).unwrap();
     assert!(!log.contains("Permission denied") && !log.contains("Operation not permitted"), "{log}");
 }

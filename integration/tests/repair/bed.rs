@@ -18,6 +18,8 @@ use serde_json::Value;
 /// other things too.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) const PROMISE: Duration = Duration::from_secs(1);
+/// The kernel is looked at once a minute whatever was heard.
+const BY_ITSELF: Duration = Duration::from_secs(70);
 
 /// Everything of the node that Enid makes, and how long it may differ.
 pub(crate) struct Bed {
@@ -149,6 +151,17 @@ impl Bed {
         })
         .map_err(|error| error.to_string())?;
         Ok(start.elapsed())
+    }
+
+    /// Until the daemon has looked at the kernel once more, of which nobody has told it anything.
+    pub(crate) fn wait_look_by_itself(&self) {
+        let looks = || self.n1().number("/repair/looks").map_err(|error| error.to_string());
+        let before = looks().unwrap();
+        let looked = eventually("a look that is due anyway", BY_ITSELF, || match looks()? {
+            looks if looks > before => Ok(()),
+            looks => Err(format!("{looks} looks")),
+        });
+        looked.unwrap();
     }
 
     /// How often something was put right, by `object reason`.

@@ -12,4 +12,5 @@ mod orphans;
 mod others;
 mod pods;
 mod reboot;
+mod seccomp;
 mod status;

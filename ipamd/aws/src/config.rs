@@ -54,9 +54,10 @@ pub struct Settings {
 #[error("building the AWS clients: {0}")]
 pub struct ConnectError(pub(crate) String);
 
-/// The HTTP client of IMDS, which is link-local: no proxy.
+/// The HTTP client of IMDS, which is link-local: no proxy. Its connection is closed by IMDS, not by us after a time: the pool would wake
+/// the thread again and again to look at it.
 pub(crate) fn imds_http_client() -> SharedHttpClient {
-    Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
+    Builder::new().pool_idle_timeout(None::<Duration>).tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
 }
 
 /// Retries of a call that may be repeated. `standard`, not `adaptive`: that one has a single limiter per client, which

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! IMDS: who this instance is, as typed facts.
 //!
-//! Does not poll (the daemon asks again every 30 s) and lists no ENIs: EC2's own description is the truth about those,
+//! Does not poll (the daemon asks again about once a minute) and lists no ENIs: EC2's own description is the truth about those,
 //! IMDS lags behind it both ways. Tokens (IMDSv2) are the SDK client's, which keeps one for its whole life of 6 hours even
 //! when IMDS does not accept it any more (401): then the client is replaced, and with it the token.
 //!
@@ -145,11 +145,10 @@ impl Imds {
 
     /// The same facts with those read again that change in an instance's life: VPC blocks and security groups.
     pub async fn refreshed(&self, facts: &InstanceFacts) -> Result<InstanceFacts, Failure> {
-        Ok(InstanceFacts {
-            vpc_cidrs: self.vpc_cidrs(facts.primary_mac).await?,
-            security_group_ids: self.security_groups(facts.primary_mac).await?,
-            ..facts.clone()
-        })
+        let mac = facts.primary_mac;
+        // At once: the thread is woken for both answers together.
+        let (vpc_cidrs, security_group_ids) = tokio::try_join!(self.vpc_cidrs(mac), self.security_groups(mac))?;
+        Ok(InstanceFacts { vpc_cidrs, security_group_ids, ..facts.clone() })
     }
 
     async fn vpc_cidrs(&self, mac: MacAddr) -> Result<Vec<Ipv4Net>, Failure> {

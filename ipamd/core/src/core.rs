@@ -382,7 +382,10 @@ impl Core {
         let wait = crate::backoff::delay(failure, attempt, self.salt());
         let at = turn.boot();
         let reason = reason_of(failure, Some(what));
-        self.failures.insert(what.kind(), LastFailure { what: what.to_string(), failure: failure.clone(), reason, at });
+        let eni_id = what.eni_id().cloned();
+        let last =
+            LastFailure { what: what.to_string(), failure: failure.clone(), reason, at, eni_id, recovered: None };
+        self.failures.insert(what.kind(), last);
         let level = state::loudness(failure.class);
         let text =
             format!("{what} failed ({}: {}); next try in {} ms", failure.code, failure.message, wait.as_millis());

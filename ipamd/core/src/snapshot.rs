@@ -70,7 +70,7 @@ pub struct Snapshot {
     /// What others changed in the kernel, and was put back.
     #[serde(default)]
     pub repair: RepairSnapshot,
-    /// The kernel's table of connections, read every 30 to 50 s; `None`: not read yet, or nothing is tracked.
+    /// The kernel's table of connections, read every 30 to 75 s; `None`: not read yet, or nothing is tracked.
     #[serde(default)]
     pub connections: Option<TrackedConnections>,
     /// How it stands with the API server; filled in by who serves the snapshot.
@@ -275,6 +275,9 @@ pub struct EniSnapshot {
     pub subnet_id: SubnetId,
     /// Whether it was made for us; others are never detached.
     pub created: bool,
+    /// Its subnet is excluded from pods by its tags: it gives no address to new ones.
+    #[serde(default)]
+    pub excluded: bool,
     /// Pool addresses it holds or is created with.
     pub total: u32,
     /// Prefixes that it holds, or is created with.
@@ -388,6 +391,9 @@ pub struct FailureSnapshot {
     pub message: String,
     /// How long ago.
     pub ago_ms: u64,
+    /// How long ago the same succeeded again, or what it was about went; `None`: it has not.
+    #[serde(default)]
+    pub recovered_ago_ms: Option<u64>,
 }
 
 /// What a subnet has.

@@ -12,6 +12,8 @@
 //! | `witnesses` | asks daemon or journal files, kernel, EC2, metadata, runtime |
 //! | `compare` | says what differs; knows what is under way and so no difference |
 //!
+//! Where no daemon runs that is a fault of its own, whatever the others say, unless it was meant ([`Question::is_without_daemon`]).
+//!
 //! Invariant: a witness that was not asked or did not answer is named, never taken for one that agrees: neither at the second look, nor
 //! when there is none besides the journal.
 
@@ -46,6 +48,8 @@ pub struct Question {
     pub asked: Asked,
     /// Whether a witness that did not answer, and what time will mend, counts.
     pub is_strict: bool,
+    /// That no daemon runs is meant: its files speak for it.
+    pub is_without_daemon: bool,
 }
 
 /// How far a witness was heard.
@@ -64,15 +68,28 @@ struct Heard {
 /// # Errors
 /// How many things differ; or standard output is closed.
 pub fn run(config: &Config, question: &Question, screen: &Screen, out: &mut dyn Write) -> Result<(), String> {
-    let (heard, differences) = examine(config, &question.asked)?;
+    let Examined { heard, differences, is_daemon_away } = examine(config, &question.asked)?;
     let verdict = verdict(&heard, &differences, question.is_strict);
+    let verdict = if is_daemon_away && !question.is_without_daemon { without_daemon(verdict) } else { verdict };
     let text = if question.asked.json {
-        pretty(&json!({ "isConsistent": verdict.is_ok(), "witnesses": heard, "differences": differences }))?
+        let (is_consistent, runs) = (verdict.is_ok(), !is_daemon_away);
+        pretty(
+            &json!({ "isConsistent": is_consistent, "isDaemonRunning": runs, "witnesses": heard, "differences": differences }),
+        )?
     } else {
         render(&heard, &differences, screen)
     };
     print(out, &text)?;
     verdict
+}
+
+/// The last line then says it: pods that come are not served, whatever else agrees.
+fn without_daemon(verdict: Result<(), String>) -> Result<(), String> {
+    let also = verdict.err().map(|error| format!("{error}; and ")).unwrap_or_default();
+    Err(format!(
+        "{also}no daemon runs on this node: what is compared is what its files say, and no pod gets an address now (`ipamd check \
+         --without-daemon` where that is meant; else `journalctl -u enid-ipamd`, or `kubectl -n kube-system get pods -o wide`)"
+    ))
 }
 
 /// Whether all is well as far as it counts; else why not.
@@ -90,18 +107,26 @@ fn verdict(heard: &[Heard], differences: &[Difference], is_strict: bool) -> Resu
     }
 }
 
+/// What came of it.
+struct Examined {
+    heard: Vec<Heard>,
+    differences: Vec<Difference>,
+    /// Files spoke in its place.
+    is_daemon_away: bool,
+}
+
 /// What was heard, and what differs at both of two looks; or at the first, where a witness of it says nothing at the second.
-fn examine(config: &Config, asked: &Asked) -> Result<(Vec<Heard>, Vec<Difference>), String> {
+fn examine(config: &Config, asked: &Asked) -> Result<Examined, String> {
     let views = witnesses::ask(config, asked)?;
     let first = compare::differences(&views);
     if first.is_empty() {
-        return Ok((heard(&views), first));
+        return Ok(Examined { heard: heard(&views), differences: first, is_daemon_away: !views.knows_others });
     }
     std::thread::sleep(PAUSE);
     let views = witnesses::ask(config, asked)?;
     let heard = heard(&views);
-    let both = lasting(first, compare::differences(&views), &heard);
-    Ok((heard, both))
+    let differences = lasting(first, compare::differences(&views), &heard);
+    Ok(Examined { heard, differences, is_daemon_away: !views.knows_others })
 }
 
 fn lasting(first: Vec<Difference>, second: Vec<Difference>, heard: &[Heard]) -> Vec<Difference> {
@@ -208,6 +233,14 @@ mod tests {
         let lag = [Difference::new("imds-lags", "eni-1", Weight::Lag)];
         assert_eq!(verdict(&ok, &lag, false), Ok(()));
         assert_eq!(verdict(&ok, &lag, true).unwrap_err(), "1 thing differs");
+    }
+
+    #[test]
+    fn that_no_daemon_runs_is_said_last_and_beside_what_differs() {
+        let alone = without_daemon(Ok(())).unwrap_err();
+        assert!(alone.starts_with("no daemon runs on this node") && alone.contains("--without-daemon"), "{alone}");
+        let both = without_daemon(Err("1 thing differs".to_owned())).unwrap_err();
+        assert!(both.starts_with("1 thing differs; and no daemon runs"), "{both}");
     }
 
     #[test]

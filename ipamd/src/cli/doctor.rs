@@ -7,7 +7,7 @@
 //!
 //! | check | module |
 //! |---|---|
-//! | imds, instance, ec2, permissions, subnet | `aws` |
+//! | imds, instance, ec2, permissions, subnet | `aws`; with what the running daemon has met: `met` |
 //! | kernel, settings | `kernel` |
 //! | state, plugin, conflist, daemon, network managers | `node` |
 
@@ -20,6 +20,7 @@ use crate::cli::print;
 
 mod aws;
 mod kernel;
+mod met;
 mod node;
 
 /// How bad it is.
@@ -67,9 +68,11 @@ impl Finding {
 /// # Errors
 /// How many checks failed; or standard output is closed.
 pub fn run(config: &Config, json: bool, out: &mut dyn Write) -> Result<(), String> {
-    let mut findings = aws::check(config)?;
+    let met = met::ask(config);
+    let mut findings = aws::check(config, &met)?;
     findings.extend(kernel::check(config));
     findings.extend(node::check(config));
+    findings.extend(met.finding());
     let text = if json { as_json(&findings)? } else { as_text(&findings) };
     print(out, &text)?;
     match findings.iter().filter(|finding| finding.level == Level::Fail).count() {

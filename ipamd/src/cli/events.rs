@@ -18,10 +18,12 @@ use std::time::Duration;
 use ipamd_core::Config;
 use ipamd_core::chronicle::{Kind, Record, Records};
 use ipamd_core::reason::NoticeLevel;
+use ipamd_core::tags::rfc3339;
 
 use super::ask::{Asked, Daemon, NoAnswer};
 use super::terminal::{Screen, Style};
 use super::{print, time};
+use crate::clock;
 
 /// Between two tries to reach a daemon that is not there, at first.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -31,6 +33,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 
 /// Too many follow already, or the daemon stops: time mends it.
 const UNAVAILABLE: u16 = 503;
+
+/// A day.
+const DAY_MS: i64 = 86_400_000;
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -205,7 +210,7 @@ impl Printer<'_> {
         let text = if self.question.asked.json {
             serde_json::to_string(record).map_err(|error| format!("writing JSON: {error}"))? + "\n"
         } else {
-            line(record, self.screen)
+            line(record, self.screen, now())
         };
         print(self.out, &text)
     }
@@ -232,15 +237,21 @@ impl Printer<'_> {
     }
 }
 
-/// A record for people.
-pub(super) fn line(record: &Record, screen: &Screen) -> String {
+/// Milliseconds since the epoch.
+fn now() -> i64 {
+    clock::now().unix_nanos / 1_000_000
+}
+
+/// A record for people who read it at `now_ms`.
+pub(super) fn line(record: &Record, screen: &Screen, now_ms: i64) -> String {
     let (level, style) = match record.level {
         NoticeLevel::Debug => ("debug", Style::Faint),
         NoticeLevel::Info => ("info ", Style::Good),
         NoticeLevel::Warn => ("WARN ", Style::Warning),
         NoticeLevel::Error => ("ERROR", Style::Bad),
     };
-    let head = format!("{:>6} {} {level} {:8} ", record.seq, clock_time(record.unix_ms), kind(record.kind));
+    let when = when(record.unix_ms, now_ms);
+    let head = format!("{:>6} {when} {level} {:8} ", record.seq, kind(record.kind));
     let code = record.code.map(|code| format!("[{code}] ")).unwrap_or_default();
     let took = record.took_ms.map(|ms| format!(" ({})", time(ms))).unwrap_or_default();
     let missing = |name: &str| !record.text.contains(name);
@@ -269,11 +280,16 @@ fn kind(kind: Kind) -> &'static str {
     }
 }
 
-/// `17:04:05.123Z`: of records in memory the day is today's, or nearly.
-pub(super) fn clock_time(unix_ms: i64) -> String {
-    let of_day = unix_ms.rem_euclid(86_400_000);
+/// `17:04:05.123Z`, and of another day than today's (UTC) `2026-11-29 17:04:05.123Z`.
+fn when(unix_ms: i64, now_ms: i64) -> String {
+    let of_day = unix_ms.rem_euclid(DAY_MS);
     let (seconds, ms) = (of_day / 1_000, of_day % 1_000);
-    format!("{:02}:{:02}:{:02}.{ms:03}Z", seconds / 3_600, seconds / 60 % 60, seconds % 60)
+    let time = format!("{:02}:{:02}:{:02}.{ms:03}Z", seconds / 3_600, seconds / 60 % 60, seconds % 60);
+    if unix_ms.div_euclid(DAY_MS) == now_ms.div_euclid(DAY_MS) {
+        return time;
+    }
+    let date = rfc3339(unix_ms.saturating_mul(1_000_000));
+    format!("{} {time}", date.split('T').next().unwrap_or_default())
 }
 
 /// A server-sent event.
@@ -357,11 +373,21 @@ mod tests {
 
     #[test]
     fn a_line_has_number_time_level_code_pod_and_what_it_took() {
-        let text = line(&record(12, NoticeLevel::Warn, Some("default/web")), &Screen::default());
+        let today = record(12, NoticeLevel::Warn, Some("default/web"));
+        let text = line(&today, &Screen::default(), today.unix_ms + 1);
         assert_eq!(text, "    12 17:04:05.123Z WARN  refused  [NodeFull] default/web: no address (1.5s)\n");
         let screen = Screen { width: Some(60), has_colours: true, has_unicode: false };
-        let text = line(&record(12, NoticeLevel::Error, Some("default/web")), &screen);
+        let text = line(&record(12, NoticeLevel::Error, Some("default/web")), &screen, 0);
         assert!(text.contains("\x1b[31mERROR\x1b[0m"), "{text}");
+    }
+
+    #[test]
+    fn what_is_not_of_today_has_its_date() {
+        let of_noon = 1_764_504_000_250;
+        assert_eq!(when(of_noon, of_noon + DAY_MS / 4), "12:00:00.250Z");
+        for other_day in [of_noon + DAY_MS / 2, of_noon + 30 * DAY_MS, of_noon - DAY_MS] {
+            assert_eq!(when(of_noon, other_day), "2025-11-30 12:00:00.250Z");
+        }
     }
 
     #[test]

@@ -251,6 +251,7 @@ pub(super) fn failures(snapshot: &Snapshot, screen: &Screen) -> String {
             time(failure.ago_ms),
             failure.reason.map(|reason| reason.to_string()).unwrap_or_default(),
             failure.what.clone(),
+            failure.recovered_ago_ms.map_or(String::new(), |ago| format!("works again for {}", time(ago))),
             failure.code.clone(),
             failure.message.clone(),
         ]
@@ -259,6 +260,7 @@ pub(super) fn failures(snapshot: &Snapshot, screen: &Screen) -> String {
         column("ago"),
         column("reason"),
         column("what").text().rank(1),
+        column("since then").rank(1),
         column("code").rank(2),
         column("message").text(),
     ];
@@ -269,7 +271,7 @@ pub(super) fn failures(snapshot: &Snapshot, screen: &Screen) -> String {
 pub(super) fn active(snapshot: &Snapshot) -> Vec<(ReasonCode, String)> {
     let supply =
         snapshot.supply.code.map(|code| (code, format!("the next pod gets no address: {}", snapshot.supply.text)));
-    let bound = snapshot.why.bound_by.map(|code| (code, snapshot.why.text.clone()));
+    let bound = metrics::state::binding(snapshot).map(|code| (code, snapshot.why.text.clone()));
     let waits = snapshot.waiters.first().map(|waiter| {
         let (count, longest) = (snapshot.waiters.len(), time(waiter.waiting_ms));
         (waiter.waits_for, format!("{count} pods wait, the first for {longest}"))

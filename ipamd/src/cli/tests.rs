@@ -58,7 +58,10 @@ fn commands_that_ask_the_daemon_take_an_address_and_json() {
     let question = why::Question { asked: asked(), what: "10.0.0.1".to_owned() };
     assert_eq!(with(&["why", "10.0.0.1"]), Ok(Command::Why(question)));
     assert!(with(&["why"]).unwrap_err().contains("why needs WHAT"));
-    assert_eq!(with(&["check", "--strict"]), Ok(Command::Check(check::Question { asked: asked(), is_strict: true })));
+    for (word, is_strict, is_without_daemon) in [("--strict", true, false), ("--without-daemon", false, true)] {
+        let question = check::Question { asked: asked(), is_strict, is_without_daemon };
+        assert_eq!(with(&["check", word]), Ok(Command::Check(question)));
+    }
     let question = events::Question {
         asked: asked(),
         follow: true,

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `ipamd why`: why a pod has its address or none, what an address is, or why nobody gets one: the daemon's state and its log, joined.
+//! `ipamd why`: why a pod, or a sandbox by its id, has its address or none, what an address is, or why nobody gets one: the daemon's
+//! state and its log, joined.
 //!
 //! Decides nothing: the daemon's words are the answer ([`ipamd_core::snapshot::WhySnapshot`] and the records), put beside what belongs to
 //! them. What to do stands in the table of reasons.
 
 mod no_address;
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::Ipv4Addr;
 
@@ -28,12 +30,15 @@ const NO_ADDRESS: &str = "no-address";
 /// Records shown of a pod or an address; those that matter are the newest.
 const MOST_RECORDS: usize = 40;
 
+/// Less of an id than this is taken for a name.
+const SHORTEST_ID: usize = 6;
+
 /// What is asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Question {
     /// How, and whom.
     pub asked: Asked,
-    /// A pod, an address, or `no-address`.
+    /// A pod, a sandbox's id or its beginning, an address, or `no-address`.
     pub what: String,
 }
 
@@ -66,17 +71,54 @@ struct Known<'a> {
 
 impl Known<'_> {
     fn pod(&self, what: &str, json: bool) -> Result<String, String> {
-        let pods: Vec<_> = self.snapshot.pods.iter().filter(|pod| is_pod(&pod_name(&pod.pod), what)).collect();
-        let waiters: Vec<_> =
-            self.snapshot.waiters.iter().filter(|waiter| is_pod(&pod_name(&waiter.pod), what)).collect();
-        let records = self.records(|record| record.pod.as_deref().is_some_and(|pod| is_pod(pod, what)));
-        if pods.is_empty() && waiters.is_empty() && records.is_empty() {
-            return Err(format!(
-                "nothing is known of a pod {what} here: it has no address, asks for none, and the daemon's memory has nothing of it; \
-                 `ipamd pods` lists those that have one, and `kubectl get pod -o wide` says on which node it is (a pod on the host's network \
-                 has the node's address)"
-            ));
+        let by_name = |pod: &str, _: &str| !pod.is_empty() && is_pod(pod, what);
+        if self.knows(by_name) {
+            return self.of_pods(what, json, by_name);
         }
+        if let Some(id) = self.sandbox(what)? {
+            return self.of_pods(what, json, |_, key| container(key) == id);
+        }
+        Err(format!(
+            "nothing is known of a pod or sandbox {what} here: it has no address, asks for none, and the daemon's memory has nothing of \
+             it; `ipamd pods` lists those that have one, and `kubectl get pod -o wide` says on which node it is (a pod on the host's network \
+             has the node's address)"
+        ))
+    }
+
+    /// Whether there is anything that has this name of a pod and this key.
+    fn knows(&self, is_wanted: impl Fn(&str, &str) -> bool) -> bool {
+        let pods = self.snapshot.pods.iter().map(|pod| (pod_name(&pod.pod), pod.key.as_str()));
+        let waiters = self.snapshot.waiters.iter().map(|waiter| (pod_name(&waiter.pod), waiter.key.as_str()));
+        let mut of_state = pods.chain(waiters);
+        of_state.any(|(name, key)| is_wanted(&name, key))
+            || self.records.records.iter().any(|record| is_of(record, &is_wanted))
+    }
+
+    /// The one sandbox whose id begins so, as crictl shows it (`crictl pods`), or as a runtime's URL has it.
+    fn sandbox(&self, what: &str) -> Result<Option<&str>, String> {
+        let beginning = what.rsplit_once("://").map_or(what, |(_, id)| id);
+        if beginning.len() < SHORTEST_ID {
+            return Ok(None);
+        }
+        let pods = self.snapshot.pods.iter().map(|pod| pod.key.as_str());
+        let waiters = self.snapshot.waiters.iter().map(|waiter| waiter.key.as_str());
+        let records = self.records.records.iter().filter_map(|record| record.key.as_deref());
+        let ids: BTreeSet<&str> = pods.chain(waiters).chain(records).map(container).collect();
+        let mut fit = ids.iter().copied().filter(|id| id.starts_with(beginning));
+        match (ids.get(beginning).copied(), fit.next(), fit.next()) {
+            (Some(id), ..) | (None, Some(id), None) => Ok(Some(id)),
+            (None, None, _) => Ok(None),
+            (None, Some(one), Some(other)) => Err(format!(
+                "{what} is the beginning of several sandboxes' ids, {one} and {other} among them: give more of it"
+            )),
+        }
+    }
+
+    fn of_pods(&self, what: &str, json: bool, is_wanted: impl Fn(&str, &str) -> bool) -> Result<String, String> {
+        let pods: Vec<_> = self.snapshot.pods.iter().filter(|pod| is_wanted(&pod_name(&pod.pod), &pod.key)).collect();
+        let waiters: Vec<_> =
+            self.snapshot.waiters.iter().filter(|waiter| is_wanted(&pod_name(&waiter.pod), &waiter.key)).collect();
+        let records = self.records(|record| is_of(record, &is_wanted));
         if json {
             return pretty(&json!({
                 "pod": what, "addresses": pods, "waiting": waiters, "records": records, "missed": self.records.missed,
@@ -197,7 +239,8 @@ impl Known<'_> {
             return "\nthe daemon's memory has no more of it (it begins with the daemon, and forgets the oldest)\n"
                 .to_owned();
         }
-        let lines: String = records.iter().map(|record| line(record, self.screen)).collect();
+        let lines: String =
+            records.iter().map(|record| line(record, self.screen, self.unix_nanos / 1_000_000)).collect();
         format!("\n{}{lines}", self.screen.heading("what the daemon's memory has of it"))
     }
 
@@ -206,6 +249,12 @@ impl Known<'_> {
         let all = self.records(|record| record.level >= NoticeLevel::Warn);
         all[all.len().saturating_sub(most)..].to_vec()
     }
+}
+
+/// Whether a record is of a pod that is wanted.
+fn is_of(record: &Record, is_wanted: &impl Fn(&str, &str) -> bool) -> bool {
+    let (pod, key) = (record.pod.as_deref(), record.key.as_deref());
+    (pod.is_some() || key.is_some()) && is_wanted(pod.unwrap_or_default(), key.unwrap_or_default())
 }
 
 /// An address that no pod has.

@@ -2,7 +2,7 @@
 //! What EC2 held back of the instance's network cards, read from their driver: for a scrape when there is one, and now and then for the
 //! core, which tells operators when it grows.
 //!
-//! Decides only when: on the host thread, when that wakes for something else (every 20 s at the latest), and not again within 30 s.
+//! Decides only when: on the host thread, when that wakes for something else (every 75 s at the latest), and not again within 30 s.
 //! A list of the links and three calls a card; only ENA's driver has an answer, so elsewhere nothing is ever told. Where the reading
 //! comes from is a trait, for there is no such driver in a test.
 

@@ -6,7 +6,7 @@
 //! reads only, it is tried again; told once. Files that the runtime takes before ours are told as long as they are there.
 //!
 //! ```text
-//!  Waiting ─ serving ─► Trying ─ written, or as it was ─► Written        files before ours: looked for every minute
+//!  Waiting ─ serving ─► Trying ─ written, or as it was ─► Written        files before ours: looked for about every minute
 //!                        └─ failed: told once, again in 5 s
 //! ```
 
@@ -20,17 +20,14 @@ use ipamd_core::Config;
 use ipamd_core::conflist::{self, Malformed};
 use ipamd_core::reason::ReasonCode;
 use tokio::sync::watch;
-use tokio::time::sleep;
 
 use super::place::{self, PlaceError, Placed};
+use crate::alarm::sleep;
 use crate::clock;
 use crate::telemetry::chain;
 
 /// Pause before the file is tried again.
 const PAUSE: Duration = Duration::from_secs(5);
-
-/// How often files before ours are looked for: somebody may install another CNI at any time.
-const LOOK: Duration = Duration::from_secs(60);
 
 /// As the runtime's user reads it.
 const MODE: u32 = 0o644;
@@ -74,8 +71,9 @@ impl Conflist {
         Some(Self { folder: config.cni.conf_folder.clone()?, config: config.clone(), notes })
     }
 
-    /// Runs for ever: waits until an address is proven, writes, then looks for files before ours.
-    pub(crate) async fn run(self, mut serving: watch::Receiver<bool>) {
+    /// Runs for ever: waits until an address is proven, writes, then looks for files before ours at every one of `beats`: somebody may
+    /// install another CNI at any time.
+    pub(crate) async fn run(self, mut serving: watch::Receiver<bool>, mut beats: watch::Receiver<()>) {
         if serving.wait_for(|is_serving| *is_serving).await.is_err() {
             return;
         }
@@ -109,7 +107,9 @@ impl Conflist {
                 notes.iter().for_each(|note| tracing::warn!(code = %ReasonCode::ConflistShadowed, "{note}"));
                 self.notes.send_replace(notes);
             }
-            sleep(LOOK).await;
+            if beats.changed().await.is_err() {
+                return;
+            }
         }
     }
 

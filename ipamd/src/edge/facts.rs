@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Who we are: asks IMDS until it answers, connects EC2, learns the limits, then looks for changes every 30 s.
+//! Who we are: asks IMDS until it answers, connects EC2, learns the limits, then looks for changes about once a minute, at the driver's
+//! slow beat.
 //!
 //! Where ENIs are someone else's business it also watches what metadata shows of them, every 10 s, and says so when that
 //! changes. Where EC2 must not be asked it never connects.
 //!
 //! Never blocks the daemon: with facts in the journal pods are served while this goes on.
-
-#![expect(clippy::disallowed_methods, reason = "the polling edge: IMDS has no events")]
 
 use std::time::Duration;
 
@@ -17,8 +16,8 @@ use ipamd_core::event::{EniView, Failure, FailureClass, InstanceFacts};
 use ipamd_core::reason::ReasonCode;
 use ipamd_core::{Config, Event};
 use tokio::sync::watch;
-use tokio::time::sleep;
 
+use crate::alarm::sleep;
 use crate::clock;
 use crate::inbox::Inbox;
 
@@ -27,9 +26,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Limits are got along without: DescribeInstanceTypes that is denied is asked again every 10 min.
 const LIMITS_PAUSE: Duration = Duration::from_secs(600);
-
-/// How often VPC blocks and security groups are read again (the reference's period).
-const REFRESH: Duration = Duration::from_secs(30);
 
 /// How often metadata's ENIs are compared where someone else attaches them: a read of one's own host, no call to EC2.
 const WATCH: Duration = Duration::from_secs(10);
@@ -77,8 +73,9 @@ impl FactsEdge {
             tokio::spawn(watch_enis(imds.clone(), facts.clone(), self.inbox.clone()));
         }
         self.learn_limits(&facts).await;
-        loop {
-            sleep(REFRESH).await;
+        let mut beats = self.inbox.beats();
+        // VPC blocks and security groups, which may change in an instance's life.
+        while beats.changed().await.is_ok() {
             match imds.refreshed(&facts).await {
                 Ok(refreshed) if refreshed != facts => {
                     tracing::info!(vpc_cidrs = ?refreshed.vpc_cidrs, "VPC blocks or security groups changed");

@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The host edge: one thread of its own that writes to and reads from the kernel (`datapath::apply` blocks).
 //!
-//! Decides nothing: turns the core's plans into the datapath's, and its errors into failures. Every minute it deletes the
-//! dead link group, the host ends of detached pods. Whenever it wakes it may read how many connections are tracked
-//! ([`super::tracked`]), and what EC2 held back ([`super::allowances`]). Host ports are put right at every look of the repair, and every 20 s also
-//! before there is any.
+//! Decides nothing: turns the core's plans into the datapath's, and its errors into failures. What it does besides, when it is awake, is
+//! [`chores`]'.
 //!
 //! Invariant: kernel writes of the daemon happen on this thread only, one after the other; but for connections and neighbours
 //! of addresses that nobody has (`flush`).
+
+mod chores;
 
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::Duration;
 
 use datapath::apply::hostport::Settled;
 use datapath::apply::ledger::Ledger;
@@ -37,81 +38,84 @@ use ipamd_core::reason::ReasonCode;
 use ipamd_core::repair::{PartFailure, PodPlan, RepairKind, RepairPart, RepairPlan, RepairReport, Repaired};
 
 use crate::clock;
-use crate::edge::allowances::{Allowances, Ethtool};
 use crate::edge::runner::log_end;
-use crate::edge::tracked::Tracked;
 use crate::edge::watcher;
 use crate::inbox::Inbox;
 use crate::telemetry::chain;
+use chores::Chores;
 
-/// How often the dead link group is deleted. Deleting links waits for a grace period of the kernel, so it is done in
-/// groups and never in an ADD or DEL.
-const GARBAGE_PERIOD: Duration = Duration::from_secs(60);
-
-/// How often host ports without a live pod are closed: a plugin was killed, or a sandbox ended without a DEL. And how often those
-/// of live pods are looked at while nobody says that the table was touched.
-const PORTS_PERIOD: Duration = Duration::from_secs(20);
+/// What the thread is told.
+#[derive(Debug)]
+enum Job {
+    Act(Action),
+    /// Host veths came or went.
+    Links,
+}
 
 /// The thread's letter box.
 #[derive(Clone, Debug)]
-pub(crate) struct Host(Sender<Action>);
+pub(crate) struct Host {
+    jobs: Sender<Job>,
+    /// The thread knows already that host veths came or went.
+    told: Arc<AtomicBool>,
+}
 
 impl Host {
     /// Starts the thread. What settings of the node are before they are changed goes into the ledger.
     pub(crate) fn start(config: Config, inbox: Inbox, ledger: Ledger) -> io::Result<Self> {
         let (sender, jobs) = channel();
-        std::thread::Builder::new().name("host".to_owned()).spawn(move || work(&jobs, &config, &inbox, ledger))?;
-        Ok(Self(sender))
+        let told = Arc::<AtomicBool>::default();
+        let chores = Chores::new(told.clone());
+        let work = move || work(&jobs, &config, (&inbox, ledger), chores);
+        std::thread::Builder::new().name("host".to_owned()).spawn(work)?;
+        Ok(Self { jobs: sender, told })
     }
 
     pub(crate) fn run(&self, action: Action) {
         // The thread lives as long as a sender does.
-        let _ = self.0.send(action);
+        let _ = self.jobs.send(Job::Act(action));
+    }
+
+    /// Host veths came or went. Wakes the thread only when it has looked since it was told last.
+    pub(crate) fn links_changed(&self) {
+        if !self.told.swap(true, Ordering::SeqCst) {
+            let _ = self.jobs.send(Job::Links);
+        }
     }
 }
 
-fn work(jobs: &Receiver<Action>, config: &Config, inbox: &Inbox, mut ledger: Ledger) {
-    let mut garbage_due = clock::boot() + GARBAGE_PERIOD;
+fn work(jobs: &Receiver<Job>, config: &Config, (inbox, mut ledger): (&Inbox, Ledger), mut chores: Chores) {
     let mut leftovers_due = true;
-    let mut ports_due = clock::boot();
-    let mut tracked = Tracked::default();
-    let mut allowances = Allowances::<Ethtool>::default();
     let mut in_vain = BTreeSet::new();
     loop {
-        tracked.look(inbox);
-        allowances.look(inbox);
-        // Whatever else there is to do: a busy thread must not leave them open.
-        if ports_due <= clock::boot() {
-            ports_due = clock::boot() + PORTS_PERIOD;
-            settle_ports(config);
-        }
-        match jobs.recv_timeout(garbage_due.min(ports_due).since(clock::boot())) {
-            Ok(action) => {
-                let started = clock::boot();
-                let outcome = perform(&action.kind, config, &mut ledger);
-                let outcome = outcome.unwrap_or_else(|error| Outcome::Failed(failure(&error)));
-                let is_set_up = matches!((&action.kind, &outcome), (ActionKind::ConfigureHost { .. }, Outcome::Done));
-                let is_eni = matches!(outcome, Outcome::EniConfigured);
-                log_end(action.id, &outcome, started);
-                inbox.ended(action.id, outcome);
-                // ADDs wait for the ENI, and not for what there is to be told of it.
-                if let ActionKind::ConfigureEni(plan) = &action.kind
-                    && is_eni
-                {
-                    notice_group(plan, config, &mut in_vain);
-                }
-                if is_set_up && std::mem::take(&mut leftovers_due) {
-                    remove_leftovers();
-                    notice_egress(config);
-                    notice_early_demux(config);
-                }
+        // Whatever else there is to do: a busy thread must not leave them undone.
+        chores.work(config, inbox);
+        let action = match jobs.recv_timeout(chores.due().since(clock::boot())) {
+            Ok(Job::Act(action)) => action,
+            Ok(Job::Links) => {
+                chores.links_changed();
+                continue;
             }
-            Err(RecvTimeoutError::Timeout) if clock::boot() < garbage_due => {}
-            Err(RecvTimeoutError::Timeout) => {
-                garbage_due = clock::boot() + GARBAGE_PERIOD;
-                collect_garbage();
-            }
+            Err(RecvTimeoutError::Timeout) => continue,
             Err(RecvTimeoutError::Disconnected) => return,
+        };
+        let started = clock::boot();
+        let outcome = perform(&action.kind, config, &mut ledger);
+        let outcome = outcome.unwrap_or_else(|error| Outcome::Failed(failure(&error)));
+        let is_set_up = matches!((&action.kind, &outcome), (ActionKind::ConfigureHost { .. }, Outcome::Done));
+        let is_eni = matches!(outcome, Outcome::EniConfigured);
+        log_end(action.id, &outcome, started);
+        inbox.ended(action.id, outcome);
+        // ADDs wait for the ENI, and not for what there is to be told of it.
+        if let ActionKind::ConfigureEni(plan) = &action.kind
+            && is_eni
+        {
+            notice_group(plan, config, &mut in_vain);
+        }
+        if is_set_up && std::mem::take(&mut leftovers_due) {
+            remove_leftovers();
+            notice_egress(config);
+            notice_early_demux(config);
         }
     }
 }
@@ -181,32 +185,8 @@ pub(crate) fn notice_legacy_rules() {
     }
 }
 
-fn settle_ports(config: &Config) {
-    match ports(config) {
-        Ok(Settled { closed: 0, restored, failures }) if restored.is_empty() && failures.is_empty() => {}
-        Ok(settled) => {
-            tracing::info!(?settled, "host ports: what pods that are gone had is closed, what was lost is open again")
-        }
-        Err(error) => {
-            tracing::warn!(
-                code = %ReasonCode::HostPortsUnreadable, error = %chain(&error),
-                "host ports cannot be looked at, trying again in 20 s"
-            )
-        }
-    }
-}
-
 fn ports(config: &Config) -> Result<Settled, ApplyError> {
     apply::hostport::settle(&state_folder(config).join(ipam_api::state::HOST_PORTS))
-}
-
-fn collect_garbage() {
-    if let Err(error) = apply::garbage::delete_dead_group() {
-        tracing::warn!(
-            code = %ReasonCode::VethsNotCollected, error = %chain(&error),
-            "host ends of detached pods cannot be deleted, trying again in a minute"
-        );
-    }
 }
 
 fn perform(kind: &ActionKind, config: &Config, ledger: &mut Ledger) -> Result<Outcome, ApplyError> {
@@ -362,7 +342,7 @@ fn repair(plan: &RepairPlan, config: &Config, ledger: &mut Ledger) -> Result<Rep
             .failures
             .iter()
             .for_each(|failure| tracing::warn!(code = %ReasonCode::HostPortClosed, failure, "host ports stay closed")),
-        // Looked at again in 20 s, whatever becomes of the rest.
+        // Looked at again with the next look, whatever becomes of the rest.
         Err(error) => {
             tracing::warn!(
                 code = %ReasonCode::HostPortsUnreadable, error = %chain(error),

@@ -50,6 +50,8 @@ use crate::observer::Observer;
 mod bounded;
 mod events;
 mod metrics;
+#[cfg(test)]
+mod mutated;
 mod page;
 mod reference;
 
@@ -126,10 +128,7 @@ async fn keep<F: Future<Output = io::Result<()>>>(what: &str, serve: impl Fn() -
 
 async fn serve_at(bind: Bind, router: Router) -> io::Result<()> {
     match bind {
-        Bind::Tcp(address) => {
-            let router = router.layer(middleware::from_fn(by_address));
-            axum::serve(Bounded::new(listen(address)?), router).await
-        }
+        Bind::Tcp(address) => axum::serve(Bounded::new(listen(address)?), guarded(router)).await,
         Bind::Unix(path) => axum::serve(Bounded::new(listen_on(&path).await?), router).await,
     }
 }
@@ -219,11 +218,17 @@ fn routes() -> [(&'static str, MethodRouter<Introspection>); 13] {
 
 fn router(state: Introspection) -> Router {
     let all = routes().into_iter().fold(Router::new(), |router, (path, answer)| router.route(path, answer));
-    all.fallback(others).with_state(state)
+    // Of whoever reads: nothing here writes.
+    all.fallback(get(others)).with_state(state)
 }
 
 fn only_metrics(state: Introspection) -> Router {
     Router::new().route("/metrics", get(metrics::metrics)).with_state(state)
+}
+
+/// As it is served over TCP.
+fn guarded(router: Router) -> Router {
+    router.layer(middleware::from_fn(by_address))
 }
 
 /// Lets those pass that name the host by an address, as `localhost`, or not at all (HTTP/1.0).
@@ -241,8 +246,9 @@ fn names_no_site(host: &str) -> bool {
         .parse::<SocketAddr>()
         .map(|address| address.ip())
         .or_else(|_| host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>());
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    bare.is_ok() || host.is_empty() || name.eq_ignore_ascii_case("localhost")
+    let (name, port) = host.rsplit_once(':').unwrap_or((host, ""));
+    let is_localhost = name.eq_ignore_ascii_case("localhost") && port.bytes().all(|byte| byte.is_ascii_digit());
+    bare.is_ok() || host.is_empty() || is_localhost
 }
 
 async fn others(State(state): State<Introspection>, headers: HeaderMap, request: Request) -> Response {

@@ -45,8 +45,8 @@ use kube::Api;
 use kube::api::{ApiResource, DynamicObject};
 use kube::runtime::watcher;
 use tokio::sync::{Notify, watch as latest};
-use tokio::time::sleep;
 
+use crate::alarm::sleep as pause;
 use crate::edge::layers::{Board, NodeWords};
 use crate::inbox::Inbox;
 use crate::telemetry::chain;
@@ -277,9 +277,4 @@ impl Edge {
         };
         follow(api, (Work::WatchEniConfig, format!("metadata.name={}", named.name)), &self.status, take).await;
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the edge that waits for what is due, or not there yet")]
-async fn pause(time: Duration) {
-    sleep(time).await;
 }

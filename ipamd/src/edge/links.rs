@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The kernel's link events: tells the core that a link with a new MAC is there, so that an attached ENI is configured at
-//! once and not at the next try.
+//! once and not at the next try; and the host thread that host veths came or went, whose host ports it looks after.
 //!
 //! Only a hint: a lost event costs time, not correctness. After an overrun (ENOBUFS, netlink(7)) and at the start of a new
 //! socket every link is told again.
@@ -19,7 +19,7 @@ use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use rtnetlink::{MulticastGroup, new_multicast_connection};
 use tokio_stream::StreamExt;
 
-use crate::edge::host;
+use crate::edge::host::{self, Host};
 use crate::inbox::Inbox;
 use crate::telemetry::chain;
 
@@ -27,9 +27,9 @@ use crate::telemetry::chain;
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// Listens for ever.
-pub(crate) async fn listen(veth_prefix: String, inbox: Inbox) {
+pub(crate) async fn listen(veth_prefix: String, inbox: Inbox, host: Host) {
     loop {
-        match listen_once(&veth_prefix, &inbox).await {
+        match listen_once(&veth_prefix, &inbox, &host).await {
             Ok(()) => {
                 tracing::warn!(code = %ReasonCode::KernelEventsLost, "the kernel's link events ended, listening anew")
             }
@@ -44,23 +44,33 @@ pub(crate) async fn listen(veth_prefix: String, inbox: Inbox) {
     }
 }
 
-async fn listen_once(veth_prefix: &str, inbox: &Inbox) -> std::io::Result<()> {
+async fn listen_once(veth_prefix: &str, inbox: &Inbox, host: &Host) -> std::io::Result<()> {
     let (connection, _handle, mut messages) = new_multicast_connection(&[MulticastGroup::Link])?;
     let connection = tokio::spawn(connection);
     tell_all(veth_prefix, inbox).await;
+    host.links_changed();
     let mut known = Known::default();
     while let Some((message, _)) = messages.next().await {
         match message.payload {
             NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
                 if let Some(mac) = known.added(&link) {
                     inbox.event(Event::LinkAppeared { mac });
+                    if is_named(&link, veth_prefix) {
+                        host.links_changed();
+                    }
                 }
             }
-            NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) => known.removed(&link),
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) => {
+                known.removed(&link);
+                if is_named(&link, veth_prefix) {
+                    host.links_changed();
+                }
+            }
             NetlinkPayload::Overrun(_) => {
                 tracing::info!("link events were lost, telling all links again");
                 known = Known::default();
                 tell_all(veth_prefix, inbox).await;
+                host.links_changed();
             }
             _ => {}
         }
@@ -79,6 +89,13 @@ async fn tell_all(veth_prefix: &str, inbox: &Inbox) {
             tracing::warn!(code = %ReasonCode::KernelUnreadable, error = %chain(&error), "links cannot be listed")
         }
     }
+}
+
+/// Whether it is a pod's host veth, by its name.
+fn is_named(link: &LinkMessage, veth_prefix: &str) -> bool {
+    link.attributes
+        .iter()
+        .any(|attribute| matches!(attribute, LinkAttribute::IfName(name) if name.starts_with(veth_prefix)))
 }
 
 /// MACs by link index: the kernel repeats RTM_NEWLINK at every change of a link.
@@ -110,6 +127,14 @@ mod tests {
         message.header.index = index;
         message.attributes.push(LinkAttribute::Address(mac.to_vec()));
         message
+    }
+
+    #[test]
+    fn a_host_veth_is_known_by_its_name() {
+        let mut veth = link(3, &[2, 0, 0, 0, 0, 1]);
+        assert!(!is_named(&veth, "eni"), "it has none");
+        veth.attributes.push(LinkAttribute::IfName("eni0123456789a".to_owned()));
+        assert!(is_named(&veth, "eni") && !is_named(&veth, "veth"));
     }
 
     #[test]

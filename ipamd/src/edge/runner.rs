@@ -40,7 +40,7 @@ pub(crate) struct Runner {
 impl Runner {
     pub(crate) fn start(&self, action: Action) {
         match &action.kind {
-            // Every half minute, with every pod.
+            // Every minute, with every pod.
             ActionKind::Repair(plan) => tracing::debug!(
                 action = action.id.0,
                 enis = plan.enis.len(),

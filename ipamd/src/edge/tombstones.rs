@@ -15,7 +15,6 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,9 +24,8 @@ use ipamd_core::reason::ReasonCode;
 use rustix::fs::inotify;
 use rustix::io::Errno;
 use serde::Deserialize;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
+use crate::alarm;
 use crate::clock;
 use crate::inbox::Inbox;
 
@@ -125,7 +123,7 @@ async fn watch_once(folder: &Path, inbox: &Inbox) -> io::Result<Infallible> {
     let watch = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
     // The plugin writes under another name first.
     inotify::add_watch(&watch, folder, inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::ONLYDIR)?;
-    let watch = register(watch)?;
+    let watch = alarm::polled(watch)?;
     inbox.tombstones();
     loop {
         let mut ready = watch.readable().await?;
@@ -141,12 +139,6 @@ async fn watch_once(folder: &Path, inbox: &Inbox) -> io::Result<Infallible> {
             Err(error) => return Err(error.into()),
         }
     }
-}
-
-#[expect(unsafe_code, reason = "the runtime polls a descriptor")]
-fn register(watch: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: the result owns the descriptor, which stays open until it is taken out of the runtime.
-    unsafe { AsyncFd::register_with_interest(watch, Interest::READABLE) }.map_err(io::Error::from)
 }
 
 /// A hidden file is a tombstone being written; an old one is what a killed plugin left, whose DEL the runtime repeats.

@@ -2,7 +2,7 @@
 //! How many connections the kernel tracks, and what it lost, read now and then and told to the core. Where the losses cannot be
 //! read the rest is told without them.
 //!
-//! Decides only when: on the host thread, when that wakes for something else (every 20 s at the latest), and not again within
+//! Decides only when: on the host thread, when that wakes for something else (every 75 s at the latest), and not again within
 //! 30 s. Two small files below /proc/sys, some 20 us, and one short list by netlink.
 
 use std::time::Duration;

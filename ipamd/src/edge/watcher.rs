@@ -3,7 +3,7 @@
 //! hand, and by whom as far as that can be seen.
 //!
 //! Decides nothing: what counts is `datapath::apply::watch`'s, what follows is the core's. Only a hint: when it cannot
-//! listen, the core looks every half minute all the same.
+//! listen, the core is told so every 5 s, and looks each time.
 
 #![expect(clippy::disallowed_methods, reason = "reads /proc, and waits before it listens again")]
 

@@ -75,8 +75,8 @@
     runAsUser: 0
     capabilities:
       drop: [ALL]
-      # NET_ADMIN: links, routes, rules, nftables and conntrack by netlink. NET_RAW: as the reference has it.
-      add: [NET_ADMIN, NET_RAW]
+      # NET_ADMIN: links, routes, rules, nftables and conntrack by netlink. NET_RAW: as the reference has it (value netRaw).
+      add: [NET_ADMIN{{ if ne $values.netRaw false }}, NET_RAW{{ end }}]
     {{- end }}
   {{- with .resources }}
   resources:

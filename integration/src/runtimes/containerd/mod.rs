@@ -10,6 +10,7 @@
 
 mod config;
 mod pod;
+mod seccomp;
 
 use std::fs;
 use std::io;

@@ -135,7 +135,10 @@ mod tests {
         assert!(sheet.draft().is_unchanged());
         assert!(sheet.put(first, b"1") && sheet.draft().is_unchanged(), "nothing is told of what is the same");
         assert!(sheet.put(second, b",22"));
-        assert_eq!(sheet.draft(), Draft { text: b"[1  \n,22\n]", changed: Changed::At(std::iter::once(5..8).collect()) });
+        assert_eq!(
+            sheet.draft(),
+            Draft { text: b"[1  \n,22\n]", changed: Changed::At(std::iter::once(5..8).collect()) }
+        );
         assert!(!sheet.put(first, b"12345"), "there is no room");
         assert_eq!(sheet.part(first), b"1");
         assert!(sheet.put(first, b"1234") && sheet.put(second, b""));

@@ -25,6 +25,9 @@ impl Core {
             Outcome::Failed(failure) => Err(failure),
             other => Ok(other),
         };
+        if outcome.is_ok() {
+            self.recovered(&purpose, turn.boot());
+        }
         match &purpose {
             Purpose::Create { token, .. } => self.create_ended(turn, &purpose, token, outcome),
             Purpose::Attach { eni_id, .. } => self.attach_ended(turn, &purpose, eni_id, outcome),
@@ -51,6 +54,14 @@ impl Core {
             Purpose::Observe => self.observe_ended(turn, &purpose, (flight.since, outcome)),
             Purpose::Sandboxes => self.sandboxes_ended(turn, &purpose, (flight.since, outcome)),
             Purpose::Flush { .. } => self.flush_ended(turn, &purpose, outcome),
+        }
+    }
+
+    /// The same has succeeded that failed last. Whatever else was wrong with it is told after this.
+    fn recovered(&mut self, what: &Purpose, now: BootTime) {
+        let same = self.failures.get_mut(what.kind()).filter(|last| last.eni_id.as_ref() == what.eni_id());
+        if let Some(last) = same {
+            last.recovered.get_or_insert(now);
         }
     }
 

@@ -7,8 +7,10 @@
 //! ```text
 //! notification ─ 100 ms ─► look ─► nothing: done │ written: counted, told │ a part failed: that part again, later and later
 //!                           ▲
-//!     30 s after the last ──┘        looks are 400 ms apart at least; 5 s while 10 of the last 60 s had to write
+//!   a minute after the last ┘        looks are 400 ms apart at least; 5 s while 10 of the last 60 s had to write
 //! ```
+//! The look that nobody asked for is a safety net: who cannot listen to the kernel says every 5 s that something was lost. While there are
+//! orphans it comes after half a minute.
 //! A part that cannot be put right (the node's own set-up, an ENI, pods) has a clock of its own ([`parts`]).
 //!
 //! What the plugin's DEL removes sounds like damage. So a notification that names addresses counts only while one of them is
@@ -55,11 +57,13 @@ pub(super) const BETWEEN_CONTESTED: Duration = Duration::from_secs(5);
 pub(super) const CONTESTED_LOOKS: usize = 10;
 /// within so long, and somebody is at work against us.
 const CONTESTED_WITHIN: Duration = Duration::from_secs(60);
-/// A look is due so long after the last one whatever was heard.
-pub(super) const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// A look is due so long after the last one whatever was heard,
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// and so long after one that saw orphans.
+pub(super) const LOOK_AT_ORPHANS: Duration = Duration::from_secs(30);
 /// An ADD has plumbed its pod by then, or is undone.
 pub(super) const YOUNG: Duration = Duration::from_secs(2);
-/// Less than [`LOOK_EVERY`], so that the next look that is due anyway removes them.
+/// Less than [`LOOK_AT_ORPHANS`], so that the next look that is due anyway removes them.
 pub(super) const ORPHAN_GRACE: Duration = Duration::from_secs(25);
 /// More addresses in one change than this are not remembered one by one.
 const MOST_SUSPECTS: usize = 64;
@@ -146,7 +150,8 @@ impl Core {
             return;
         }
         let last = self.repairs.last;
-        let regular = last.map(|last| last + LOOK_EVERY);
+        let every = if self.repairs.orphans.is_empty() { LOOK_EVERY } else { LOOK_AT_ORPHANS };
+        let regular = last.map(|last| last + every);
         let due = [regular, self.young_ripe_after(last), self.repairs.setbacks.next()].into_iter().flatten();
         let due = if last.is_none() { now } else { due.min().unwrap_or(now) };
         let between = if self.repairs.contested(now) { BETWEEN_CONTESTED } else { BETWEEN };
@@ -246,9 +251,14 @@ impl Core {
     /// The link of an ENI is there again: what could not be put right on it may be now.
     pub(super) fn repair_link(&mut self, eni_id: &crate::ids::EniId, now: BootTime) {
         if self.repairs.setbacks.end(&RepairPart::Eni(eni_id.clone())) {
-            self.repairs.heard.get_or_insert(now);
-            self.repairs.general = true;
+            self.look_soon(now);
         }
+    }
+
+    /// Nothing needs an address any more that the kernel may have objects for: nobody tells of that.
+    pub(super) fn look_soon(&mut self, now: BootTime) {
+        self.repairs.heard.get_or_insert(now);
+        self.repairs.general = true;
     }
 
     fn pods_to_repair(&self, now: BootTime) -> Vec<PodPlan> {

@@ -155,6 +155,7 @@ impl Core {
             let pod = pod_name(&allocation.pod);
             let text = format!("{address} of {} ({pod}) is released: {why}", allocation.key);
             turn.warn(ReasonCode::OrphanReleased, text);
+            self.look_soon(turn.boot());
         }
     }
 

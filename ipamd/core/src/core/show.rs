@@ -16,6 +16,7 @@ use crate::store::{AddressState, Slot, Testimony, prefix_of};
 
 use super::Core;
 use super::pool::assigning;
+use super::state::LastFailure;
 
 impl Core {
     pub(super) fn show(&self, now: Now) -> Snapshot {
@@ -99,6 +100,7 @@ impl Core {
             primary_address: Some(eni.primary_address),
             subnet_id: eni.subnet_id.clone(),
             created: eni.created,
+            excluded: eni.excluded,
             total: tally.total(),
             allocated: tally.allocated,
             free: tally.free,
@@ -190,6 +192,12 @@ impl Core {
             .collect()
     }
 
+    /// Since when a failure is past: it succeeded, or the ENI that it was about is not there any more.
+    fn recovered_at(&self, last: &LastFailure) -> Option<BootTime> {
+        let is_gone = last.eni_id.as_ref().is_some_and(|id| !self.enis.contains_key(id));
+        last.recovered.or(is_gone.then_some(last.at))
+    }
+
     fn show_failures(&self, now: BootTime) -> Vec<FailureSnapshot> {
         let mut failures: Vec<FailureSnapshot> = self
             .failures
@@ -201,6 +209,7 @@ impl Core {
                 reason: Some(last.reason),
                 message: last.failure.message.clone(),
                 ago_ms: millis(now.since(last.at)),
+                recovered_ago_ms: self.recovered_at(last).map(|at| millis(now.since(at))),
             })
             .collect();
         failures.sort_by_key(|failure| failure.ago_ms);
@@ -269,6 +278,7 @@ fn show_request(request: &Request, now: BootTime) -> EniSnapshot {
         primary_address: None,
         subnet_id: request.subnet_id.clone(),
         created: true,
+        excluded: false,
         total: request.fill.addresses(),
         prefixes: match request.fill {
             Fill::Addresses(_) => 0,

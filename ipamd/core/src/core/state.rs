@@ -86,6 +86,36 @@ impl Purpose {
             Self::Flush { .. } => "flush",
         }
     }
+
+    /// The ENI that it is about, if it is about one that is there.
+    pub(crate) fn eni_id(&self) -> Option<&EniId> {
+        match self {
+            Self::Attach { eni_id, .. }
+            | Self::Termination { eni_id }
+            | Self::Assign { eni_id, .. }
+            | Self::Unassign { eni_id, .. }
+            | Self::Deconfigure { eni_id }
+            | Self::Detach { eni_id }
+            | Self::Delete { eni_id }
+            | Self::Configure { eni_id }
+            | Self::Steer { eni_id }
+            | Self::Groups { eni_id, .. }
+            | Self::Tags { eni_id } => Some(eni_id),
+            Self::Create { .. }
+            | Self::Describe
+            | Self::Subnet { .. }
+            | Self::Zone
+            | Self::PodSubnets { .. }
+            | Self::Sweep
+            | Self::MarkLeaked { .. }
+            | Self::DeleteLeaked { .. }
+            | Self::Host
+            | Self::Repair
+            | Self::Observe
+            | Self::Sandboxes
+            | Self::Flush { .. } => None,
+        }
+    }
 }
 
 impl fmt::Display for Purpose {
@@ -149,6 +179,10 @@ pub(crate) struct LastFailure {
     pub(crate) failure: Failure,
     pub(crate) reason: ReasonCode,
     pub(crate) at: BootTime,
+    /// Of which ENI; `None`: of none that there was.
+    pub(crate) eni_id: Option<EniId>,
+    /// Since when the same has succeeded again.
+    pub(crate) recovered: Option<BootTime>,
 }
 
 /// An attached ENI that is left alone.

@@ -52,7 +52,7 @@ pub fn active(snapshot: &Snapshot) -> BTreeSet<ReasonCode> {
         |eni: &EniSnapshot| eni.state == "Configuring" && Duration::from_millis(eni.state_for_ms) >= LATE_AFTER;
     [
         snapshot.supply.code,
-        snapshot.why.bound_by,
+        binding(snapshot),
         (!snapshot.exhausted_subnets.is_empty()).then_some(ReasonCode::SubnetExhausted),
         snapshot.enis.iter().any(is_late).then_some(ReasonCode::EniStuck),
         snapshot.sweep.is_denied.then_some(ReasonCode::SweepDenied),
@@ -63,6 +63,15 @@ pub fn active(snapshot: &Snapshot) -> BTreeSet<ReasonCode> {
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// What binds the pool. That there is no room for more, or no time, holds only where somebody waits or the next one gets nothing: a node
+/// whose warm target does not fit any more serves as it should.
+#[must_use]
+pub fn binding(snapshot: &Snapshot) -> Option<ReasonCode> {
+    let is_missed = !snapshot.waiters.is_empty() || snapshot.supply.code.is_some();
+    let is_of_waiters = |code: &ReasonCode| matches!(code, ReasonCode::NodeFull | ReasonCode::BudgetSpent);
+    snapshot.why.bound_by.filter(|code| is_missed || !is_of_waiters(code))
 }
 
 fn pool(snapshot: &Snapshot, page: &mut Page) {

@@ -85,7 +85,7 @@ pub(super) fn collect(config: &Config, address: Option<&Bind>, mistakes: Vec<Str
         (!mistakes.is_empty()).then(|| Part::new("configuration-mistakes.txt", Ok(mistakes.join("\n") + "\n"))),
     );
     parts.extend(OF_DAEMON.map(|(name, path)| Part::new(name, daemon.get(path).map_err(String::from))));
-    let question = check::Question { asked: asked(), is_strict: false };
+    let question = check::Question { asked: asked(), is_strict: false, is_without_daemon: true };
     parts.push(Part::new("check.json", said(|out| check::run(config, &question, &Screen::default(), out))));
     parts.push(Part::new("doctor.json", said(|out| doctor::run(config, true, out))));
     parts.push(Part::new("plan-host.txt", said(|out| plan_host::run(config, out))));

@@ -17,6 +17,7 @@ use ipamd_core::ids::AttachmentId;
 use ipamd_core::{Config, tags};
 
 use super::Finding;
+use super::met::Met;
 use crate::cli::wait;
 use crate::clock;
 use crate::edge::facts::ec2_settings;
@@ -30,11 +31,14 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Rights without which pods get no addresses; without one of the others something else is not done.
 const NEEDED: [&str; 2] = ["DescribeNetworkInterfaces", "CreateNetworkInterface"];
 
+/// EC2 has no dry run of these.
+const UNTRIED: [&str; 2] = ["AssignPrivateIpAddresses", "UnassignPrivateIpAddresses"];
+
 /// What is tried on the primary ENI because there may be none of ours: it has not the tags that a policy scoped by tag asks for.
 const ON_PRIMARY: [&str; 4] =
     ["AttachNetworkInterface", "ModifyNetworkInterfaceAttribute", "DetachNetworkInterface", "DeleteNetworkInterface"];
 
-pub(super) fn check(config: &Config) -> Result<Vec<Finding>, String> {
+pub(super) fn check(config: &Config, met: &Met) -> Result<Vec<Finding>, String> {
     let endpoint = config.imds_endpoint.as_deref();
     let (token, has_token) = token(endpoint, ask_token(endpoint));
     if !has_token {
@@ -43,7 +47,7 @@ pub(super) fn check(config: &Config) -> Result<Vec<Finding>, String> {
     let mut findings = vec![token];
     wait(async {
         match Imds::new().facts().await {
-            Ok(facts) => after_facts(config, &facts, &mut findings).await,
+            Ok(facts) => after_facts(config, (&facts, met), &mut findings).await,
             Err(failure) => {
                 let todo = "look whether what answers there is this instance's metadata, and whether it is enabled";
                 findings.push(Finding::fail("instance", failure.message, todo));
@@ -113,7 +117,7 @@ fn token(endpoint: Option<&str>, answer: Token) -> (Finding, bool) {
     }
 }
 
-async fn after_facts(config: &Config, facts: &InstanceFacts, findings: &mut Vec<Finding>) {
+async fn after_facts(config: &Config, (facts, met): (&InstanceFacts, &Met), findings: &mut Vec<Finding>) {
     if config.provisioning == Provisioning::ImdsOnly {
         findings.extend(instance(facts, None));
         return;
@@ -143,7 +147,7 @@ async fn after_facts(config: &Config, facts: &InstanceFacts, findings: &mut Vec<
         verdicts.push((action, verdict));
     }
     findings.extend(ec2.credentials_source().map(|source| Finding::ok("credentials", source)));
-    findings.extend(permissions(&verdicts));
+    findings.extend(permissions(&verdicts, met));
     let query = match config.subnets {
         SubnetChoice::Primary => SubnetQuery::Id(facts.subnet_id.clone()),
         // Which one is the Node's and the API server's to say; the daemon knows.
@@ -214,15 +218,19 @@ fn unreachable(failure: &Failure) -> Finding {
     Finding::fail("ec2", failure.message.clone(), todo)
 }
 
-fn permissions(verdicts: &[(&'static str, Verdict)]) -> Vec<Finding> {
+/// What the daemon has met goes before what a dry run says.
+fn permissions(verdicts: &[(&'static str, Verdict)], met: &Met) -> Vec<Finding> {
     let mut findings = vec![Finding::ok("ec2", "the endpoint answers and takes the credentials")];
     let mut allowed = Vec::new();
-    for (action, verdict) in verdicts {
-        match verdict {
-            Verdict::Allowed => allowed.push(*action),
-            Verdict::NotTried => {}
-            Verdict::Denied(failure) => {
-                let allow = format!("allow ec2:{action} for the node's role");
+    let untried = UNTRIED.map(|action| (action, Verdict::NotTried));
+    for (action, verdict) in verdicts.iter().chain(&untried) {
+        let allow = format!("allow ec2:{action} for the node's role");
+        match (met.denied(action), verdict) {
+            (Some(found), _) => findings.push(missing(action, found, allow)),
+            (None, Verdict::Allowed) => allowed.push(*action),
+            (None, Verdict::Denied(_) | Verdict::NotTried) if met.has_done(action) => allowed.push(*action),
+            (None, Verdict::NotTried) => {}
+            (None, Verdict::Denied(failure)) => {
                 let todo = if ON_PRIMARY.contains(action) {
                     format!(
                         "right where the policy is scoped by tag (deploy/iam): the untagged primary ENI was tried; else {allow}"
@@ -230,22 +238,29 @@ fn permissions(verdicts: &[(&'static str, Verdict)]) -> Vec<Finding> {
                 } else {
                     allow
                 };
-                let found = failure.message.clone();
-                findings.push(if NEEDED.contains(action) {
-                    Finding::fail("permissions", found, todo)
-                } else {
-                    Finding::warn("permissions", found, todo)
-                });
+                findings.push(missing(action, failure.message.clone(), todo));
             }
-            Verdict::Unclear(failure) => {
+            (None, Verdict::Unclear(failure)) => {
                 let todo = format!("see the message; whether ec2:{action} is allowed is not known");
                 findings.push(Finding::warn("permissions", failure.message.clone(), todo));
             }
         }
     }
-    let untried = "EC2 has no dry run of AssignPrivateIpAddresses and UnassignPrivateIpAddresses";
-    findings.push(Finding::ok("permissions", format!("allowed: {}; {untried}", allowed.join(", "))));
+    let unknown: Vec<_> =
+        UNTRIED.into_iter().filter(|action| met.denied(action).is_none() && !met.has_done(action)).collect();
+    let unknown =
+        if unknown.is_empty() { String::new() } else { format!("; EC2 has no dry run of {}", unknown.join(" and ")) };
+    findings.push(Finding::ok("permissions", format!("allowed: {}{unknown}", allowed.join(", "))));
     findings
+}
+
+/// A right that is missing.
+fn missing(action: &str, found: String, todo: String) -> Finding {
+    if NEEDED.contains(&action) {
+        Finding::fail("permissions", found, todo)
+    } else {
+        Finding::warn("permissions", found, todo)
+    }
 }
 
 /// The role of a subnet that serves is the daemon's to find; here it is enough that one has room.
@@ -270,6 +285,7 @@ mod tests {
     use ipamd_core::event::FailureClass;
 
     use super::super::Level;
+    use super::super::met::tests::met;
     use super::*;
 
     fn denied(action: &str) -> Verdict {
@@ -281,7 +297,8 @@ mod tests {
     #[test]
     fn a_denied_action_is_named_and_weighed() {
         for (action, level) in [("CreateNetworkInterface", Level::Fail), ("CreateTags", Level::Warn)] {
-            let findings = permissions(&[("DescribeSubnets", Verdict::Allowed), (action, denied(action))]);
+            let verdicts = [("DescribeSubnets", Verdict::Allowed), (action, denied(action))];
+            let findings = permissions(&verdicts, &Met::default());
             let bad: Vec<_> = findings.iter().filter(|finding| finding.level != Level::Ok).collect();
             assert_eq!(bad.len(), 1, "{findings:?}");
             assert_eq!(
@@ -289,6 +306,32 @@ mod tests {
                 (level, Some(&*format!("allow ec2:{action} for the node's role")))
             );
         }
+    }
+
+    #[test]
+    fn what_the_daemon_has_met_goes_before_a_dry_run() {
+        let verdicts = [("AttachNetworkInterface", denied("AttachNetworkInterface")), ("CreateTags", Verdict::Allowed)];
+        let bad = |met: &Met| -> Vec<String> {
+            let found = permissions(&verdicts, met).into_iter().filter(|finding| finding.level != Level::Ok);
+            found.map(|finding| finding.found).collect()
+        };
+        let allowed = |met: &Met| permissions(&verdicts, met).pop().unwrap().found;
+        // Denied on the untagged primary ENI, and done on the daemon's own.
+        let done = met("RunInstances", None, &["AttachNetworkInterface", "AssignPrivateIpAddresses"]);
+        assert_eq!(bad(&done), Vec::<String>::new());
+        assert_eq!(
+            allowed(&done),
+            "allowed: AttachNetworkInterface, CreateTags, AssignPrivateIpAddresses; EC2 has no dry run of UnassignPrivateIpAddresses"
+        );
+        // What has no dry run, and what one allows, denied in earnest.
+        for action in ["UnassignPrivateIpAddresses", "CreateTags"] {
+            let bad = bad(&met(action, None, &["AttachNetworkInterface"]));
+            assert!(
+                bad.len() == 1 && bad[0].starts_with(&format!("the daemon was denied it 5.0s ago: {action}")),
+                "{bad:?}"
+            );
+        }
+        assert_eq!(bad(&Met::default()).len(), 1);
     }
 
     #[test]

@@ -76,6 +76,7 @@ pub const COMMANDS: &[CommandRow] = &[
         brief: "why a pod has its address or none, or what an address is",
         long: "WHAT is one of\n\
                \n  NAMESPACE/POD or POD   its address, where that is from, how long the pod waited; refusals with code, cause and next try\
+               \n  SANDBOX                the same by its id or the beginning of it, as `crictl pods` shows it\
                \n  ADDRESS                whose it is, in which state, and what has become of it before\
                \n  no-address             why pods get none now: what is there, what is on its way, what binds, when next, what to do\n\
                \nWhat was lately is in the daemon's memory: after its restart only the state is told.",
@@ -93,6 +94,7 @@ pub const COMMANDS: &[CommandRow] = &[
             JSON,
             ADDRESS,
             flag("strict", "what could not be compared, and what time will mend, is a mismatch too"),
+            flag("without-daemon", "no daemon is meant to run: its files are taken for its word"),
         ],
         brief: "whether journal, kernel, EC2, IMDS and runtime agree",
         long: "Compares five witnesses of this node's addresses: the daemon's journal, the kernel (links, routes, rules), EC2 (one \
@@ -100,7 +102,7 @@ pub const COMMANDS: &[CommandRow] = &[
                line that names the object, both words, and what to do. What two looks a moment apart do not both see was under way and \
                is none.\n\
                \nA witness that cannot be asked is named and not compared. Without a running daemon its journal's files are read.\n\
-               \nExit code 1: something differs.",
+               \nExit code 1: something differs, or no daemon runs and that is not meant (`--without-daemon`).",
         examples: &[("ipamd check", "after anything odd"), ("ipamd check -o json --strict", "in an automated test")],
     },
     CommandRow {

@@ -57,7 +57,7 @@ impl Known<'_> {
             }
         }
         let records = self.loud(MOST_RECORDS);
-        let lines: String = records.iter().map(|record| line(record, screen)).collect();
+        let lines: String = records.iter().map(|record| line(record, screen, self.unix_nanos / 1_000_000)).collect();
         let lately = if lines.is_empty() { lines } else { screen.heading("warnings of late") + &lines };
         let sections = [
             text,

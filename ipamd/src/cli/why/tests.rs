@@ -73,6 +73,28 @@ fn asked(what: &str, json: bool) -> Result<String, String> {
     }
 }
 
+#[test]
+fn a_sandbox_is_found_by_its_id_or_its_beginning_and_a_beginning_of_two_is_told_so() {
+    let (mut snapshot, screen) = (snapshot(), Screen::default());
+    let (one, other) = ("5ec4e7c0ffee01", "5ec4e7c0ffee02");
+    snapshot.pods[0].key = format!("aws-cni/{one}/eth0");
+    snapshot.waiters[0].key = format!("aws-cni/{other}/eth0");
+    let past = Record { pod: None, key: Some("aws-cni/0123456789/eth0".to_owned()), ..record(1, "-", None) };
+    let records = Records { records: vec![past], missed: 0, next: 2, started_unix_ms: 1 };
+    let known = Known { snapshot: &snapshot, records: &records, screen: &screen, unix_nanos: 100_000_000_000 };
+    for what in [one, "containerd://5ec4e7c0ffee01", "5ec4e7c0ffee01"] {
+        let text = known.pod(what, false).unwrap();
+        assert!(text.contains("default/web-0 has 10.0.1.23") && !text.contains("web-1"), "{what}: {text}");
+    }
+    assert!(known.pod(other, false).unwrap().contains("default/web-1 waits"));
+    assert!(known.pod("012345", false).unwrap().contains("record 1"), "what it had lately");
+    let error = known.pod("5ec4e7c", false).unwrap_err();
+    assert!(error.contains(one) && error.contains(other), "{error}");
+    for what in ["5ec4e", "ffee01", ""] {
+        assert!(known.pod(what, false).unwrap_err().contains("nothing is known"), "{what}");
+    }
+}
+
 fn says(what: &str, parts: &[&str]) {
     let text = asked(what, false).unwrap();
     for part in parts {
@@ -86,7 +108,10 @@ fn a_pod_s_answer_is_its_address_and_what_happened_or_what_it_waits_for_or_why_i
     says("default/web-1", &["waits for an address for 3.2s", "refused in 16.8s", "[EniPending]"]);
     says("gone", &["gone was refused 10.0s ago: [NodeFull] record 2", "as many pods as it can"]);
     let error = asked("never-seen", false).unwrap_err();
-    assert!(error.contains("nothing is known of a pod never-seen") && error.contains("kubectl get pod"), "{error}");
+    assert!(
+        error.contains("nothing is known of a pod or sandbox never-seen") && error.contains("kubectl get pod"),
+        "{error}"
+    );
     let json: serde_json::Value = serde_json::from_str(&asked("web-0", true).unwrap()).unwrap();
     assert_eq!((&json["addresses"][0]["address"], &json["records"][0]["seq"]), (&json!("10.0.1.23"), &json!(1)));
 }

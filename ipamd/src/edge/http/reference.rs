@@ -119,7 +119,7 @@ fn reference_eni(eni: &EniSnapshot, snapshot: &Snapshot) -> Value {
         "DeviceNumber": eni.device_index,
         "AvailableIPv4Cidrs": blocks,
         "IPv6Cidrs": {},
-        "IsExcludedForPodIPs": false,
+        "IsExcludedForPodIPs": eni.excluded,
         "RouteTableID": eni.table,
         "SubnetID": eni.subnet_id,
     })
@@ -175,6 +175,25 @@ mod tests {
             state: "free".to_owned(),
             cooling_for_ms: None,
         }
+    }
+
+    #[test]
+    fn an_eni_in_an_excluded_subnet_says_so() {
+        let found = Restored::read(None, None, KernelView::default(), "boot".to_owned());
+        let (core, _) = Core::new(Config::default(), found, crate::clock::now());
+        let mut snapshot = core.snapshot(crate::clock::now());
+        let eni = |id: &str, device: u32, excluded: bool| {
+            let shown = json!({
+                "eniId": id, "state": "Ready", "stateForMs": 0, "deviceIndex": device, "table": device + 1, "subnetId": "subnet-1",
+                "created": true, "excluded": excluded, "total": 0, "allocated": 0, "free": 0, "cooling": 0, "assigning": 0,
+            });
+            serde_json::from_value::<EniSnapshot>(shown).unwrap()
+        };
+        snapshot.enis = vec![eni("eni-1", 0, true), eni("eni-2", 1, false)];
+        let enis = reference_enis(&snapshot)["0"]["ENIs"].take();
+        assert_eq!(enis["eni-1"]["IsExcludedForPodIPs"], true);
+        assert_eq!(enis["eni-2"]["IsExcludedForPodIPs"], false);
+        assert_eq!((&enis["eni-1"]["IsPrimary"], &enis["eni-2"]["RouteTableID"]), (&json!(true), &json!(2)));
     }
 
     #[test]

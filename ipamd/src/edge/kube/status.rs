@@ -78,7 +78,7 @@ struct State {
 
 impl Status {
     /// On as soon as there is a node.
-    pub(super) fn new(node: Option<String>) -> Self {
+    pub(crate) fn new(node: Option<String>) -> Self {
         let (is_on, why_off) = (node.is_some(), node.is_none().then_some("MY_NODE_NAME is not set"));
         let state = State {
             node,

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is written to the API server, one call after the other: conditions, taints, capacity, annotations, events.
 //!
-//! Decides nothing: it takes a snapshot when the bell rings (no more than three a second), every 3 s for a minute afterwards, or when
-//! something is due, asks the pure parts
-//! what differs, and writes that. A call that fails makes its feature rest, longer each time in a row, 10 min where the right is
-//! missing; nothing is queued for it, because what should be there is read from the state again. To the Node nothing is written while its
-//! watch is down: a whole cluster would compare with what was there before, again and again.
+//! Decides nothing: it takes a snapshot when the bell rings (no more than three a second), every 3 s for a minute afterwards, at the driver's
+//! slow beat, or when something is due, asks the pure parts what differs, and writes that. A call that fails makes its feature rest, longer
+//! each time in a row, 10 min where the right is missing; nothing is queued for it, because what should be there is read from the state
+//! again. To the Node nothing is written while its watch is down: a whole cluster would compare with what was there before, again and again.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -40,9 +39,10 @@ use crate::telemetry::chain;
 
 /// One call.
 const CALL: Duration = Duration::from_secs(10);
-/// Between two snapshots at least, and at most.
+/// Between two snapshots at least.
 const LOOKS_APART: Duration = Duration::from_millis(300);
-const LOOKS_AT_LEAST: Duration = Duration::from_secs(30);
+/// And at most, should the loop not beat.
+const LOOKS_AT_LEAST: Duration = Duration::from_secs(300);
 /// At most while something is under way: after whatever rang the bell, or was written, for as long as the longest of what follows it.
 const LOOKS_AFTERWARDS: Duration = Duration::from_secs(3);
 const AFTERWARDS: Duration = Duration::from_secs(60);
@@ -102,6 +102,8 @@ pub(super) struct Writer {
     proven: bool,
     rests: BTreeMap<Work, Rest>,
     looked: BootTime,
+    /// The driver's slow beat.
+    beats: latest::Receiver<()>,
     restless_until: BootTime,
     /// What each condition was written last, and when, by its kind.
     conditions_written: BTreeMap<&'static str, (Wanted, BootTime)>,
@@ -137,6 +139,7 @@ impl Writer {
             proven: false,
             rests: BTreeMap::new(),
             looked: BootTime::default(),
+            beats: edge.inbox.beats(),
             restless_until: clock::boot() + AFTERWARDS,
             conditions_written: BTreeMap::new(),
             taint_written: None,
@@ -145,13 +148,13 @@ impl Writer {
 
     /// Runs until the daemon ends.
     pub(super) async fn run(mut self) {
-        let mut rung = true;
+        let (mut rung, mut beaten) = (true, false);
         loop {
             let now = clock::boot();
-            if now >= self.looked + self.pace(rung, now) || self.turns_by(now) {
+            if beaten || now >= self.looked + self.pace(rung, now) || self.turns_by(now) {
                 let Some(snapshot) = self.inbox.snapshot().await else { return };
                 self.look(&snapshot, clock::now());
-                rung = false;
+                (rung, beaten) = (false, false);
             }
             if self.status.is_connected() {
                 self.write().await;
@@ -169,6 +172,10 @@ impl Writer {
                 () = self.bell.notified() => rung = true,
                 seen = self.view.changed() => match seen {
                     Ok(()) => self.stirred(),
+                    Err(_) => return,
+                },
+                beat = self.beats.changed() => match beat {
+                    Ok(()) => beaten = true,
                     Err(_) => return,
                 },
                 () = pause(wait) => {}

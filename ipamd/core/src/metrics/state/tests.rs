@@ -104,6 +104,14 @@ fn every_reason_has_a_series_and_those_that_hold_are_1() {
         assert!(of(&snapshot, "ipamd_reason_active").contains(&line), "{code}");
         assert!(!active(&fresh).contains(&code), "{code}");
     }
+    // Nobody misses what a full node has no room for while the next pod gets an address; a denied call is missed all the same.
+    let why = |code: &str| json!({ "text": "", "boundBy": code, "rule": fresh.why.rule, "nextMs": null });
+    let supply = json!({ "code": null, "text": "" });
+    let bound = |code: &str| active(&snapshot(json!({ "why": why(code), "supply": supply })));
+    assert!(bound("NodeFull").is_empty() && bound("BudgetSpent").is_empty());
+    assert!(bound("Ec2Denied").contains(&ReasonCode::Ec2Denied));
+    let missed = active(&snapshot(json!({ "why": why("NodeFull"), "supply": { "code": "AllCooling", "text": "" } })));
+    assert!(missed.contains(&ReasonCode::NodeFull));
     let mut page = Page::default();
     write(&fresh, &[ReasonCode::MaxPodsTooHigh], &mut page);
     assert!(page.to_string().contains("ipamd_reason_active{code=\"MaxPodsTooHigh\"} 1"));

@@ -16,8 +16,8 @@ use super::{Difference, KernelWord, Views, Weight, is_served, named, object};
 use crate::edge::host::{place, pod_layout};
 
 /// What the daemon does about it by itself.
-const BY_ITSELF: &str = "nothing while the daemon runs: it puts that right at its next look, within 30 s; if it comes back, find who does it \
-                         (`ipamd events`)";
+const BY_ITSELF: &str = "nothing while the daemon runs: it puts that right at its next look, within a minute; if it comes back, find who does \
+                         it (`ipamd events`)";
 
 pub(super) fn differences(views: &Views, word: &KernelWord) -> Vec<Difference> {
     let settled = views.journal.pods.iter().filter(|pod| !views.is_young(pod));
@@ -141,7 +141,7 @@ fn orphans(views: &Views, node: &NodeState) -> Vec<Difference> {
         Difference::new("orphan", address.to_string(), Weight::Mismatch)
             .word("journal", "no pod has it")
             .word("kernel", format!("there is something of ours for it: `{}` takes it away", commands.join("; ")))
-            .todo("nothing while the daemon runs: it goes at the look after the next, within a minute; `ipamd cleanup-host` without one")
+            .todo("nothing while the daemon runs: it goes at the look after the next, within two minutes; `ipamd cleanup-host` without one")
     };
     pods::orphans(node, &spared).into_iter().map(difference).collect()
 }

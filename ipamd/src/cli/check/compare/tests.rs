@@ -30,6 +30,7 @@ fn eni(id: &str, device: u32, primary: u8) -> EniSnapshot {
         primary_address: Some(ip(primary)),
         subnet_id: "subnet-1".into(),
         created: device > 0,
+        excluded: false,
         total: 2,
         prefixes: 0,
         allocated: 1,
