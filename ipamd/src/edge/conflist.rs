@@ -10,8 +10,6 @@
 //!                        └─ failed: told once, again in 5 s
 //! ```
 
-#![expect(clippy::disallowed_methods, reason = "the file edge of the list; waits before it tries again")]
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -187,6 +185,7 @@ pub(crate) fn shadowed(folder: &Path, name: &str) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "files that others write")]
 mod tests {
     use super::*;
 
