@@ -8,11 +8,11 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -47,6 +47,25 @@ pub struct ProcessError {
     /// Why.
     #[source]
     pub source: io::Error,
+}
+
+/// Runs a command to its end with `input` on its standard input: what it printed. One that stops reading says itself why.
+///
+/// # Errors
+/// It cannot be started, or not be given its input.
+pub fn fed(command: &mut Command, input: &str) -> io::Result<Output> {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let stdin = child.stdin.take();
+    // Beside each other: a program that prints while it reads would wait for a reader.
+    let (written, output) = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| stdin.map_or(Ok(()), |mut stdin| stdin.write_all(input.as_bytes())));
+        let output = child.wait_with_output();
+        (writer.join().unwrap_or(Ok(())), output)
+    });
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => output,
+    }
 }
 
 /// A running program; killed when this is dropped.

@@ -11,11 +11,12 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
 
 use crate::netns::{Namespace, NetnsError};
+use crate::process::fed;
 
 /// Why a tool gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -254,11 +255,10 @@ impl Tools {
         input: &str,
     ) -> Result<Vec<u8>, ToolError> {
         let mut command = Command::new(&program.path);
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.envs(program.environment());
+        command.args(arguments).envs(program.environment());
         let output = match namespace {
-            Some(namespace) => namespace.run(|| feed(&mut command, input))?,
-            None => feed(&mut command, input),
+            Some(namespace) => namespace.run(|| fed(&mut command, input))?,
+            None => fed(&mut command, input),
         };
         let output = output.map_err(|source| ToolError::Start { program: program.path.clone(), source })?;
         if output.status.success() {
@@ -271,20 +271,6 @@ impl Tools {
             input: input.to_owned(),
         })
     }
-}
-
-/// Starts the command with `input` on its standard input and waits. Neither tool prints before it has read all of it.
-fn feed(command: &mut Command, input: &str) -> io::Result<Output> {
-    let mut child = command.spawn()?;
-    let stdin = child.stdin.take();
-    if let Some(mut stdin) = stdin {
-        match stdin.write_all(input.as_bytes()) {
-            // It stopped reading: its exit code and text tell why.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-            other => other?,
-        }
-    }
-    child.wait_with_output()
 }
 
 fn parse(program: &Program, output: &[u8]) -> Result<Value, ToolError> {
@@ -320,6 +306,13 @@ fn find(name: &'static str) -> Result<Program, ToolError> {
 fn unpacked_roots() -> Vec<PathBuf> {
     let named = std::env::var_os("ENID_TOOLS").map(PathBuf::from);
     named.into_iter().chain(build_folder().map(|build| build.join("enid/tools"))).collect()
+}
+
+/// What a variable names, else what was built or unpacked to this path below the build folder; it may not be there.
+#[must_use]
+pub fn built(variable: &str, path: impl AsRef<Path>) -> PathBuf {
+    let named = std::env::var_os(variable).map(PathBuf::from);
+    named.or_else(|| Some(build_folder()?.join(path))).unwrap_or_default()
 }
 
 /// The build folder that this program stands in: above `debug` or `release`.

@@ -174,7 +174,7 @@ fn what_instances_terminated_after_any_call_of_an_enis_life_leave_behind_another
 /// An ENI that was made for a node that lives, unattached.
 fn somebodys_lost_eni(topology: &Topology, node: &str) -> String {
     let id = topology.instance(node).unwrap().id;
-    let subnet = topology.emulator.with_model(|vpc, _| vpc.subnet_named("b").unwrap().id.to_string());
+    let subnet = topology.emulator.subnet_id("b");
     let description = format!("aws-K8S-{id}");
     let tags = [("cluster.k8s.amazonaws.com/name", "blue"), (INSTANCE_TAG, id.as_str())];
     let made = topology

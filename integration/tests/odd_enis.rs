@@ -122,7 +122,7 @@ fn ec2(topology: &Topology, action: &str, params: &[(&str, &str)]) -> String {
 
 /// Somebody makes and attaches an ENI; what its owner does with it is done a moment later.
 fn attach(topology: &Topology, kind: &Kind, index: u32) -> Stranger {
-    let subnet = topology.emulator.with_model(|vpc, _| vpc.subnet_named("a").unwrap().id.to_string());
+    let subnet = topology.emulator.subnet_id("a");
     let secondary = kind.secondary.to_string();
     let mut params = vec![("SubnetId", subnet.as_str()), ("Description", kind.description)];
     if kind.secondary > 0 {

@@ -13,10 +13,6 @@ use vpc_model::{Effect, Fault};
 const INSTANCE_TYPE: &str = "m5.4xlarge";
 const ROLE: &str = "kubernetes.io/role/cni";
 
-fn subnet_id(topology: &Topology, name: &str) -> String {
-    topology.emulator.with_model(|vpc, _| vpc.subnet_named(name).unwrap().id.to_string())
-}
-
 fn tag(topology: &Topology, subnet: &str, role: &str) {
     let params = [("ResourceId.1", subnet), ("Tag.1.Key", ROLE), ("Tag.1.Value", role)];
     assert_eq!(topology.emulator.ec2("CreateTags", &params).status, 200);
@@ -72,7 +68,7 @@ fn groups(topology: &Topology) -> Vec<String> {
 #[test]
 fn once_a_good_answer_came_bad_ones_never_move_an_eni_out_of_the_declared_subnets() {
     let mut topology = Topology::build(&TopologySpec::one(INSTANCE_TYPE)).unwrap();
-    let (a, b) = (subnet_id(&topology, "a"), subnet_id(&topology, "b"));
+    let [a, b] = ["a", "b"].map(|name| topology.emulator.subnet_id(name));
     // The primary ENI's own subnet is not for pods.
     tag(&topology, &a, "0");
     tag(&topology, &b, "1");
@@ -107,7 +103,7 @@ fn once_a_good_answer_came_bad_ones_never_move_an_eni_out_of_the_declared_subnet
 fn without_any_good_answer_only_the_primary_subnet_is_used() {
     for (why, fault) in bad_answers() {
         let mut topology = Topology::build(&TopologySpec::one(INSTANCE_TYPE)).unwrap();
-        let (a, b) = (subnet_id(&topology, "a"), subnet_id(&topology, "b"));
+        let [a, b] = ["a", "b"].map(|name| topology.emulator.subnet_id(name));
         // Offered, but nobody is told so.
         tag(&topology, &b, "1");
         topology.emulator.with_model(|vpc, _| vpc.order_fault(fault));

@@ -21,11 +21,6 @@ fn topology() -> Topology {
     Topology::build(&TopologySpec::one("m5.large")).expect("a topology")
 }
 
-fn subnet_id(topology: &Topology, name: &str) -> String {
-    let id = topology.emulator.with_model(|vpc, _| vpc.subnet_named(name).map(|subnet| subnet.id.to_string()));
-    id.expect("a subnet of the topology")
-}
-
 /// An EC2 call of somebody else, which must succeed; the answer's XML.
 fn ec2(topology: &Topology, action: &str, params: &[(&str, &str)]) -> String {
     let answer = topology.emulator.ec2(action, params);
@@ -39,7 +34,7 @@ fn tag(topology: &Topology, resource: &str, key: &str, value: &str) {
 
 /// An ENI that somebody made in subnet a.
 fn somebodys_eni(topology: &Topology, description: &str, tags: &[(&str, &str)]) -> String {
-    let subnet = subnet_id(topology, "a");
+    let subnet = topology.emulator.subnet_id("a");
     let made = ec2(topology, "CreateNetworkInterface", &[("SubnetId", &subnet), ("Description", description)]);
     let id = text_of(&made, "networkInterfaceId").to_owned();
     for (key, value) in tags {
@@ -72,7 +67,7 @@ fn refused(node: &Node) -> String {
 #[test]
 fn an_add_whose_subnet_is_exhausted_is_served_from_the_sibling() {
     let mut topology = topology();
-    let b = subnet_id(&topology, "b");
+    let b = topology.emulator.subnet_id("b");
     tag(&topology, &b, ROLE, "1");
     topology.start(&[("MINIMUM_IP_TARGET", "9")]).expect("a daemon that is ready");
     let n1 = topology.node("n1");
@@ -92,7 +87,7 @@ fn an_add_whose_subnet_is_exhausted_is_served_from_the_sibling() {
 #[test]
 fn an_excluded_subnet_keeps_its_pods_gives_back_the_rest_and_serves_nobody_new() {
     let mut topology = topology();
-    let (a, b) = (subnet_id(&topology, "a"), subnet_id(&topology, "b"));
+    let [a, b] = ["a", "b"].map(|name| topology.emulator.subnet_id(name));
     tag(&topology, &b, ROLE, "1");
     topology.start(&[("WARM_IP_TARGET", "3"), ("IP_COOLDOWN_PERIOD", "1")]).expect("a daemon that is ready");
     let old = pods::start(topology.node("n1"), 1, 1, &AtomicUsize::new(0)).expect("a pod").remove(0);
@@ -217,7 +212,7 @@ fn in_imds_only_mode_pods_are_served_and_followed_without_a_single_call_to_ec2()
     assert_eq!(topology.emulator.with_model(|vpc, _| vpc.calls().len()), 0);
 
     // Someone attaches an ENI with addresses.
-    let subnet = subnet_id(&topology, "b");
+    let subnet = topology.emulator.subnet_id("b");
     let made = [("SubnetId", subnet.as_str()), ("SecondaryPrivateIpAddressCount", "3")];
     let made = ec2(&topology, "CreateNetworkInterface", &made);
     let eni = text_of(&made, "networkInterfaceId").to_owned();

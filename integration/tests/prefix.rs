@@ -74,8 +74,7 @@ fn start_daemon(topology: &mut Topology, environment: &[(&str, &str)]) {
 
 /// Someone takes one address of every /28 of subnet a.
 fn fragment(topology: &Topology) -> Vec<String> {
-    let subnet = topology.emulator.with_model(|vpc, _| vpc.subnet_named("a").map(|subnet| subnet.id.to_string()));
-    let subnet = subnet.unwrap();
+    let subnet = topology.emulator.subnet_id("a");
     let mut enis = Vec::new();
     for block in 1..15 {
         let address = format!("10.0.1.{}", block * 16 + 7);
@@ -165,7 +164,7 @@ fn with_one_address_taken_in_every_block_thirty_pods_start_and_the_first_block_t
     assert!(slowest < Duration::from_secs(10), "inside one ADD's budget: {slowest:?}");
     assert!(slots(&topology).0.is_empty());
     let status = topology.node("n1").status().unwrap();
-    let subnet = topology.emulator.with_model(|vpc, _| vpc.subnet_named("a").unwrap().id.to_string());
+    let subnet = topology.emulator.subnet_id("a");
     assert_eq!(status["prefixRefusals"][0]["subnetId"], *subnet, "{}", status["prefixRefusals"]);
 
     let last = spoilers.pop().unwrap();

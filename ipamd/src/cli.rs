@@ -85,10 +85,8 @@ pub enum Command {
     PlanHost,
     /// Remove what is ours.
     CleanupHost,
-    /// Tell what a takeover would do.
+    /// Tell what a takeover would do; the daemon itself takes over when it starts.
     Takeover {
-        /// Only that; the daemon itself takes over when it starts.
-        dry_run: bool,
         /// As JSON, not as lines.
         json: bool,
     },
@@ -267,7 +265,7 @@ fn events(words: &Words) -> Result<events::Question, Mistake> {
 }
 
 fn config(words: &Words) -> Result<config::Question, Mistake> {
-    let Asked { json, address } = asked(words)?;
+    let asked = asked(words)?;
     let mut node =
         NodeTraits { instance_type: words.text("type")?, zone: words.text("zone")?, ..NodeTraits::default() };
     for (_, label) in words.all(&["label"])? {
@@ -279,7 +277,7 @@ fn config(words: &Words) -> Result<config::Question, Mistake> {
     if file.is_none() && node != NodeTraits::default() {
         return Err(words.mistake("--type, --zone and --label need --file: the running daemon knows what its node is"));
     }
-    Ok(config::Question { json, address, file, node })
+    Ok(config::Question { asked, file, node })
 }
 
 /// Elsewhere `-o json` asks for another form; here it would be a file of that name.
@@ -293,11 +291,11 @@ fn bundle_file(words: &Words) -> Result<Option<PathBuf>, Mistake> {
 }
 
 fn takeover(words: &Words) -> Result<Command, Mistake> {
-    let (dry_run, json) = (words.has("dry-run"), words.has("output"));
-    if !dry_run {
+    let json = words.has("output");
+    if !words.has("dry-run") {
         return Err(words.mistake("takeover needs --dry-run: the daemon itself takes over when it starts"));
     }
-    Ok(Command::Takeover { dry_run, json })
+    Ok(Command::Takeover { json })
 }
 
 fn limits(words: &Words) -> Result<limits::Question, Mistake> {
@@ -325,11 +323,7 @@ fn simulation(words: &Words) -> Result<simulate::Simulation, Mistake> {
 
 fn help(words: &Words) -> Result<Option<&'static str>, Mistake> {
     let Some(name) = words.argument()? else { return Ok(None) };
-    usage::row(&name).map(|row| Some(row.name)).ok_or_else(|| {
-        let near = usage::nearest(&name, usage::COMMANDS.iter().map(|row| row.name));
-        let near = near.map(|near| format!(", is it `{near}`?")).unwrap_or_default();
-        words.mistake(format!("no such command `{name}`{near}"))
-    })
+    usage::command(&name).map(|row| Some(row.name)).map_err(|text| words.mistake(text))
 }
 
 #[cfg(test)]

@@ -142,12 +142,8 @@ impl Driver {
             let input = self.next(due).await;
             self.heartbeat.turns_by(clock::boot());
             match input {
-                Some(Some(input)) => {
-                    if !self.take_all(input) {
-                        break;
-                    }
-                }
-                Some(None) => break,
+                Some(Some(input)) if self.take_all(input) => {}
+                Some(_) => break,
                 None => {}
             }
             // Also after an input: many that feed nothing to the core (questions for its state) must not keep it waiting.

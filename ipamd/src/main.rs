@@ -91,7 +91,7 @@ fn configured(command: Command) -> ExitCode {
 /// Of a type it is told anywhere, whatever the environment says; of this node by its daemon, at the address that is configured.
 fn max_pods(question: &cli::max_pods::Question) -> ExitCode {
     match &question.instance_type {
-        Some(name) => ended(cli::max_pods::of_type(question, name, &mut std::io::stdout().lock())),
+        Some(name) => ended(cli::max_pods::of_type(question, name, &screen(), &mut std::io::stdout().lock())),
         None => configured(Command::MaxPods(question.clone())),
     }
 }
@@ -148,13 +148,13 @@ fn perform(command: Command, config: Config, notes: &[Note]) -> Result<(), Strin
         Command::Events(question) => cli::events::run(&config, &question, &screen(), out),
         Command::Limits(question) => cli::limits::run(&config, &question, &screen(), out),
         Command::Config(question) => cli::config::run(&config, &Environment, &question, (&screen(), out)),
-        Command::Takeover { json, .. } => cli::takeover::run(&config, json, out),
+        Command::Takeover { json } => cli::takeover::run(&config, json, out),
         Command::HandBack(step) => cli::hand_back::run(&config, step, out),
         Command::PlanHost => cli::plan_host::run(&config, out),
         Command::Install(options) => cli::install::run(&config, &options, out),
         Command::Doctor { json } => cli::doctor::run(&config, json, out),
         Command::Probe(question) => cli::probe::run(&config, question),
-        Command::MaxPods(question) => cli::max_pods::of_node(&question, &config, out),
+        Command::MaxPods(question) => cli::max_pods::of_node(&question, &config, &screen(), out),
         // Done above, or before the configuration is read.
         Command::Run
         | Command::CleanupHost

@@ -43,7 +43,6 @@ struct State {
 #[derive(Debug)]
 struct Running {
     name: &'static str,
-    is_ec2: bool,
     eni_id: Option<EniId>,
     since: BootTime,
 }
@@ -127,19 +126,19 @@ impl Observer {
 
     /// An action is started.
     pub(crate) fn started(&self, action: &Action) {
-        let (name, is_ec2, eni_id) = (action.kind.name(), action.kind.is_ec2(), action.kind.eni_id().cloned());
-        self.lock().running.insert(action.id, Running { name, is_ec2, eni_id, since: clock::boot() });
+        let (name, eni_id) = (action.kind.name(), action.kind.eni_id().cloned());
+        self.lock().running.insert(action.id, Running { name, eni_id, since: clock::boot() });
     }
 
     /// An action has ended.
     pub(crate) fn ended(&self, id: ActionId, outcome: &Outcome) {
-        let Some(Running { name, is_ec2, eni_id, since }) = self.lock().running.remove(&id) else { return };
+        let Some(Running { name, eni_id, since }) = self.lock().running.remove(&id) else { return };
         let took_ms = Some(clock::millis(clock::boot().since(since)));
         let of = eni_id.as_ref().map(|eni_id| format!(" of {eni_id}")).unwrap_or_default();
         let entry = match outcome {
+            // Loudly it is told by the core, with its code and what comes of it.
             Outcome::Failed(failure) => {
-                let level = if is_ec2 { NoticeLevel::Info } else { NoticeLevel::Debug };
-                Entry::new(level, Kind::Failure, format!("{name}{of} failed: {}", failure.message))
+                Entry::new(NoticeLevel::Debug, Kind::Failure, format!("{name}{of} failed: {}", failure.message))
             }
             _ => Entry::new(NoticeLevel::Debug, Kind::Action, format!("{name}{of} done")),
         };

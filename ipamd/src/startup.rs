@@ -232,24 +232,23 @@ async fn serve_until_stopped(
     if let Some(conflist) = Conflist::new(&config, edges.conflist.clone()) {
         tokio::spawn(conflist.run(serving.subscribe(), inbox.beats()));
     }
-    let (core, effects): (Core, Effects) = Core::new(config.clone(), found.restored, clock::now());
+    let (core, pending): (Core, Effects) = Core::new(config.clone(), found.restored, clock::now());
     let ec2 = watch::Sender::new(None);
     let host = Host::start(config.clone(), inbox.clone(), found.ledger).map_err(step::<io::Error>("host thread"))?;
-    let links = host.clone();
     let flusher = Flusher::start(inbox.clone()).map_err(step::<io::Error>("flush thread"))?;
     let driver = Driver {
         core,
         inbox: receiver,
         store: found.store,
         tombstones: Tombstones::new(&folder),
-        runner: runner(&config, &inbox, (host, flusher), ec2.subscribe()),
+        runner: runner(&config, &inbox, (host.clone(), flusher), ec2.subscribe()),
         ready: ReadyMarker::new(&folder, found.boot_id, serving),
         heartbeat: inbox.heartbeat(),
         alarm: Alarm::new().map_err(step::<io::Error>("timer"))?,
         reporter: edges.reporter.clone(),
         observer: edges.observer.clone(),
         waiting: std::collections::HashMap::new(),
-        pending: effects,
+        pending,
     };
     let (stop, rpc) = serve_plugin(&config, listener, &edges);
     edges.observer.metrics().serves(edges.kubernetes.show().state != "off");
@@ -257,7 +256,7 @@ async fn serve_until_stopped(
     let systemd = Environment.get("NOTIFY_SOCKET");
     notify::ready(systemd.as_deref());
     watcher::start(inbox.clone()).map_err(step::<io::Error>("watch thread"))?;
-    tokio::spawn(links::listen(config.veth_prefix.clone(), inbox.clone(), links));
+    tokio::spawn(links::listen(config.veth_prefix.clone(), inbox.clone(), host));
     tokio::spawn(tombstones::watch(folder.clone(), inbox.clone()));
     Watching { layering, words, nat_file, variables }.start(&edges);
     let mut settings = ec2_settings(&config);

@@ -3,6 +3,7 @@
 //!
 //! What must be there is said by `plan`, and what is read is what [`super::repair`] reads. Nothing is written, so nothing is kept either.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::error::ApplyError;
@@ -14,7 +15,7 @@ use crate::plan::eni::EniSetup;
 use crate::plan::host::{HostSetup, NftState};
 use crate::plan::nft::family_text;
 use crate::plan::pods::NodeState;
-use crate::plan::{Family, LinkRef, Op, Plan, ids};
+use crate::plan::{Family, LinkName, LinkRef, Op, Plan, ids};
 
 /// One reading of the node's namespace.
 ///
@@ -47,42 +48,44 @@ pub fn named(op: &Op, state: &NodeState) -> Op {
     repair::named(op.clone(), &repair::names(state))
 }
 
-/// Links, addresses, rules, routes, neighbours and our nft tables as text, a part each: its name, and what it says or why it cannot be read.
+/// Links, addresses, rules, routes, neighbours and our nft tables as text, a part each: its name, and what it says or why it cannot be
+/// read. Each is read once, and for itself: one that cannot be read takes no other with it.
 #[must_use]
 pub fn texts() -> Vec<(&'static str, Result<String, ApplyError>)> {
+    let links = Socket::route().and_then(|mut socket| read::links(&mut socket));
+    let name = |link: &Link| Some((link.index, LinkName::new(&link.name).ok()?));
+    let names: Names = links.iter().flatten().filter_map(name).collect();
     vec![
-        ("links", links()),
-        ("addresses", addresses()),
+        ("links", links.map(|links| lines(links.iter().map(link)))),
+        ("addresses", addresses(&names)),
         ("rules", rules()),
-        ("routes", routes()),
-        ("neighbours", neighbours()),
+        ("routes", routes(&names)),
+        ("neighbours", neighbours(&names)),
         ("nft", nft()),
     ]
 }
+
+/// Links' names by index.
+type Names = BTreeMap<u32, LinkName>;
 
 fn lines(lines: impl IntoIterator<Item = String>) -> String {
     lines.into_iter().fold(String::new(), |text, line| text + &line + "\n")
 }
 
-fn links() -> Result<String, ApplyError> {
-    let line = |link: &Link| {
-        let Link { index, name, mac, mtu, up, group, alias_text, kind, peer, rp_filter, ipv6: _ } = link;
-        let mut line = format!("{index}: {name} {}", if *up { "up" } else { "down" });
-        let mac = mac.map(|mac| format!(" mac {mac}")).unwrap_or_default();
-        let _ = write!(line, "{mac} mtu {mtu} group {group}");
-        let _ = kind.iter().try_for_each(|kind| write!(line, " kind {kind}"));
-        let _ = peer.iter().try_for_each(|peer| write!(line, " peer if{peer}"));
-        let _ = rp_filter.iter().try_for_each(|value| write!(line, " rp_filter {value}"));
-        let _ = alias_text.iter().try_for_each(|alias| write!(line, " alias '{alias}'"));
-        line
-    };
-    Ok(lines(read::links(&mut Socket::route()?)?.iter().map(line)))
+fn link(link: &Link) -> String {
+    let Link { index, name, mac, mtu, up, group, alias_text, kind, peer, rp_filter, ipv6: _ } = link;
+    let mut line = format!("{index}: {name} {}", if *up { "up" } else { "down" });
+    let mac = mac.map(|mac| format!(" mac {mac}")).unwrap_or_default();
+    let _ = write!(line, "{mac} mtu {mtu} group {group}");
+    let _ = kind.iter().try_for_each(|kind| write!(line, " kind {kind}"));
+    let _ = peer.iter().try_for_each(|peer| write!(line, " peer if{peer}"));
+    let _ = rp_filter.iter().try_for_each(|value| write!(line, " rp_filter {value}"));
+    let _ = alias_text.iter().try_for_each(|alias| write!(line, " alias '{alias}'"));
+    line
 }
 
-fn addresses() -> Result<String, ApplyError> {
+fn addresses(names: &Names) -> Result<String, ApplyError> {
     let mut socket = Socket::route()?;
-    let state = repair::observe(&mut socket)?;
-    let names = repair::names(&state);
     let mut all = Vec::new();
     for family in Family::ALL {
         for (index, address, protocol) in read::addresses(&mut socket, family, None)? {
@@ -94,16 +97,18 @@ fn addresses() -> Result<String, ApplyError> {
 }
 
 fn rules() -> Result<String, ApplyError> {
-    let state = node()?;
-    Ok(lines(state.rules.iter().map(|(rule, protocol)| {
-        let family = if rule.family == Family::V4 { "ip" } else { "ip -6" };
-        format!("{family} rule: {rule} protocol {protocol}")
-    })))
+    let mut socket = Socket::route()?;
+    let mut all = Vec::new();
+    for family in Family::ALL {
+        let ip = if family == Family::V4 { "ip" } else { "ip -6" };
+        let rules = read::rules(&mut socket, family)?;
+        all.extend(rules.iter().map(|(rule, protocol)| format!("{ip} rule: {rule} protocol {protocol}")));
+    }
+    Ok(lines(all))
 }
 
-fn routes() -> Result<String, ApplyError> {
+fn routes(names: &Names) -> Result<String, ApplyError> {
     let mut socket = Socket::route()?;
-    let names = repair::names(&repair::observe(&mut socket)?);
     let mut all = Vec::new();
     for family in Family::ALL {
         for mut route in read::routes(&mut socket, RouteFilter { family, ..RouteFilter::default() })? {
@@ -118,9 +123,16 @@ fn routes() -> Result<String, ApplyError> {
     Ok(lines(all))
 }
 
-fn neighbours() -> Result<String, ApplyError> {
-    let state = node()?;
-    Ok(lines(state.neighbours.iter().map(|neighbour| named(&Op::NeighbourSet(neighbour.clone()), &state).to_string())))
+fn neighbours(names: &Names) -> Result<String, ApplyError> {
+    let mut socket = Socket::route()?;
+    let mut all = Vec::new();
+    for family in Family::ALL {
+        let neighbours = read::neighbours(&mut socket, family, ids::PROTOCOL)?;
+        all.extend(
+            neighbours.into_iter().map(|neighbour| repair::named(Op::NeighbourSet(neighbour), names).to_string()),
+        );
+    }
+    Ok(lines(all))
 }
 
 fn nft() -> Result<String, ApplyError> {

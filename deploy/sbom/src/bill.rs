@@ -64,10 +64,20 @@ struct Program {
     tree: Tree,
 }
 
+/// What the image is called.
+#[derive(Clone, Debug, Default)]
+struct Image {
+    name: String,
+    version: String,
+    arch: String,
+    /// When it was made, RFC 3339.
+    time: String,
+}
+
 /// All that is in the image.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Bill {
-    image: Vec<String>,
+    image: Image,
     /// Checksums by package; empty for a crate of the workspace.
     checksums: BTreeMap<Package, String>,
     programs: Vec<Program>,
@@ -78,11 +88,13 @@ impl Bill {
     /// Reads the facts; `read` gives a file's text.
     pub(crate) fn of(facts: &str, read: &dyn Fn(&str) -> Result<String, BillError>) -> Result<Self, BillError> {
         let mut bill = Self::default();
+        let mut image = None;
         for line in facts.lines().filter(|line| !line.trim().is_empty()) {
             let words: Vec<&str> = line.split('\t').collect();
             match words[..] {
                 ["image", name, version, arch, time] => {
-                    bill.image = [name, version, arch, time].map(str::to_owned).to_vec();
+                    let [name, version, arch, time] = [name, version, arch, time].map(str::to_owned);
+                    image = Some(Image { name, version, arch, time });
                 }
                 ["lock", path] => bill.checksums = checksums(&read(path)?),
                 ["program", name, sha256, path] => {
@@ -100,14 +112,12 @@ impl Bill {
                 _ => return Err(BillError::Fact(line.to_owned())),
             }
         }
+        bill.image = image.ok_or(BillError::Missing("image"))?;
         bill.check()?;
         Ok(bill)
     }
 
     fn check(&self) -> Result<(), BillError> {
-        if self.image.is_empty() {
-            return Err(BillError::Missing("image"));
-        }
         if self.programs.is_empty() {
             return Err(BillError::Missing("programs"));
         }
@@ -126,9 +136,8 @@ impl Bill {
 
     /// CycloneDX.
     pub(crate) fn to_json(&self) -> Value {
-        let word = |at: usize| self.image.get(at).cloned().unwrap_or_default();
-        let (name, version, arch, time) = (word(0), word(1), word(2), word(3));
-        let mut components: Vec<Value> = self.programs.iter().map(|program| program_of(program, &version)).collect();
+        let Image { name, version, arch, time } = &self.image;
+        let mut components: Vec<Value> = self.programs.iter().map(|program| program_of(program, version)).collect();
         components.extend(self.packages().iter().map(|(package, licence)| self.crate_of(package, licence)));
         components.extend(self.parts.iter().map(part_of));
         json!({

@@ -6,10 +6,7 @@
 //! everything in it; the browser's profile is a new folder on the world's tmpfs.
 //!
 //! Where they come from: `scripts/browser.sh`.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the environment names the browser and the folder of pictures, which are files"
-)]
+#![expect(clippy::disallowed_methods, reason = "the environment names the folder of pictures, which are files")]
 
 mod wire;
 
@@ -52,8 +49,6 @@ pub enum Key {
     Enter,
     /// Escape.
     Escape,
-    /// Tab.
-    Tab,
     /// Arrow up.
     Up,
     /// Arrow down.
@@ -64,10 +59,6 @@ pub enum Key {
     Right,
     /// Home.
     Home,
-    /// End.
-    End,
-    /// Page up.
-    PageUp,
     /// Page down.
     PageDown,
 }
@@ -75,12 +66,9 @@ pub enum Key {
 impl Key {
     fn code(self) -> char {
         match self {
-            Self::Tab => '\u{e004}',
             Self::Enter => '\u{e007}',
             Self::Escape => '\u{e00c}',
-            Self::PageUp => '\u{e00e}',
             Self::PageDown => '\u{e00f}',
-            Self::End => '\u{e010}',
             Self::Home => '\u{e011}',
             Self::Left => '\u{e012}',
             Self::Up => '\u{e013}',
@@ -289,10 +277,8 @@ impl Browser {
 }
 
 /// The browser and its driver.
-#[expect(clippy::disallowed_methods, reason = "the harness looks for programs by its environment")]
 fn programs() -> Result<[PathBuf; 2], BrowserError> {
-    let named = std::env::var_os("ENID_BROWSER").map(PathBuf::from);
-    let folder = named.or_else(|| Some(crate::tools::build_folder()?.join("enid/browser"))).unwrap_or_default();
+    let folder = crate::tools::built("ENID_BROWSER", "enid/browser");
     let both = ["chromium", "chromedriver"].map(|program| folder.join(program));
     match both.iter().find(|path: &&PathBuf| !Path::exists(path)) {
         Some(missing) => Err(BrowserError::NotUnpacked(missing.clone())),

@@ -29,9 +29,9 @@ mod pki;
 mod programs;
 
 use std::collections::BTreeSet;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::json;
 
@@ -42,7 +42,7 @@ pub use kubelet::NodeAgents;
 use crate::eventually::NotYet;
 use crate::netns::NetnsError;
 use crate::node::{NodeError, plugin_binary};
-use crate::process::ProcessError;
+use crate::process::{ProcessError, fed};
 use crate::runtimes::RuntimesError;
 use crate::tools::ToolError;
 use crate::topology::{NodeSpec, Subnet, Topology, TopologyError, TopologySpec};
@@ -244,17 +244,11 @@ impl Cluster {
     /// # Errors
     /// It failed.
     pub fn kubectl(&self, arguments: &[&str], input: &str) -> Result<String, ClusterError> {
-        let failed = ClusterError::file;
         let mut command = Command::new(&self.programs.kubectl);
         command.args(arguments).env_clear().env("HOME", &self.folder);
         command.env("KUBECONFIG", self.authority.path("admin.kubeconfig"));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child =
-            self.topology.node(CONTROL).netns.run(|| command.spawn())?.map_err(failed("starting kubectl"))?;
-        if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(input.as_bytes()).map_err(failed("writing to kubectl"))?;
-        }
-        let output = child.wait_with_output().map_err(failed("waiting for kubectl"))?;
+        let ran = self.topology.node(CONTROL).netns.run(|| fed(&mut command, input))?;
+        let output = ran.map_err(ClusterError::file("running kubectl"))?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
         if output.status.success() {
             return Ok(text(&output.stdout));

@@ -3,14 +3,14 @@
 //!
 //! `scripts/kubernetes.sh` builds Kubernetes 1.20; a folder of a newer one takes its place (`ENID_KUBERNETES`). Flags differ between
 //! releases, by what [`Programs::minor`] says.
-#![expect(clippy::disallowed_methods, reason = "looks for programs by the environment and starts them")]
+#![expect(clippy::disallowed_methods, reason = "starts programs")]
 
 use std::path::PathBuf;
 use std::process::Command;
 
 use super::ClusterError;
 use crate::node::binary;
-use crate::tools::build_folder;
+use crate::tools::built;
 
 /// What a cluster is made of.
 #[derive(Clone, Debug)]
@@ -25,11 +25,11 @@ pub(super) struct Programs {
 impl Programs {
     /// Finds them.
     pub(super) fn find() -> Result<Self, ClusterError> {
-        let kubernetes = folder("ENID_KUBERNETES", "enid/kubernetes");
+        let kubernetes = built("ENID_KUBERNETES", "enid/kubernetes");
         for program in ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "etcd"] {
             there(kubernetes.join(program), "run `make kubernetes`, or name a folder with it in ENID_KUBERNETES")?;
         }
-        let charts = folder("ENID_CHARTS", "enid/charts").join("bin");
+        let charts = built("ENID_CHARTS", "enid/charts").join("bin");
         let kubectl = there(charts.join("kubectl"), "run `make charts`, or name a folder with it in ENID_CHARTS")?;
         let own = kubernetes.join("kube-proxy");
         let kube_proxy = if own.is_file() { own } else { binary("ENID_KUBE_PROXY", &["enid/kube-proxy"])? };
@@ -46,11 +46,6 @@ impl Programs {
     pub(super) fn kube_proxy(&self) -> PathBuf {
         self.kube_proxy.clone()
     }
-}
-
-fn folder(variable: &str, built: &str) -> PathBuf {
-    let named = std::env::var_os(variable).map(PathBuf::from);
-    named.or_else(|| Some(build_folder()?.join(built))).unwrap_or_default()
 }
 
 fn there(path: PathBuf, todo: &'static str) -> Result<PathBuf, ClusterError> {

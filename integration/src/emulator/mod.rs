@@ -138,6 +138,15 @@ impl Emulator {
         self.with_model(|vpc, now| vpc.ec2(&Caller::default(), action, &params, now))
     }
 
+    /// The id of a subnet by the name that the configuration gives it.
+    ///
+    /// # Panics
+    /// There is none of that name.
+    pub fn subnet_id(&self, name: &str) -> String {
+        let id = self.with_model(|vpc, _| vpc.subnet_named(name).map(|subnet| subnet.id.to_string()));
+        id.unwrap_or_else(|| panic!("no subnet {name}"))
+    }
+
     /// Somebody takes every free address of a subnet.
     pub fn exhaust(&self, subnet_id: &str) {
         // ENIs of fifty addresses, and of one for what is left.

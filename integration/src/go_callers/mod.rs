@@ -69,9 +69,7 @@ pub enum GoCallerError {
 
 /// A file of what `scripts/go-callers.sh` built.
 fn built(name: &str) -> Result<PathBuf, GoCallerError> {
-    let named = std::env::var_os("ENID_GO_CALLERS").map(PathBuf::from);
-    let folder = named.or_else(|| Some(crate::tools::build_folder()?.join("enid/go-callers"))).unwrap_or_default();
-    let path = folder.join(name);
+    let path = crate::tools::built("ENID_GO_CALLERS", "enid/go-callers").join(name);
     if path.is_file() { Ok(path) } else { Err(GoCallerError::NotBuilt(path)) }
 }
 

@@ -13,6 +13,7 @@
 #![expect(clippy::disallowed_methods, reason = "the harness makes folders and starts programs")]
 
 mod api_server;
+pub mod http;
 mod kernel;
 
 use std::collections::BTreeMap;

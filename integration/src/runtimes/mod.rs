@@ -108,8 +108,7 @@ pub fn busybox() -> Result<PathBuf, RuntimesError> {
 
 /// What `scripts/runtimes.sh` unpacked.
 fn packages() -> Result<PathBuf, RuntimesError> {
-    let named = std::env::var_os("ENID_RUNTIMES").map(PathBuf::from);
-    let folder = named.or_else(|| Some(crate::tools::build_folder()?.join("enid/runtimes"))).unwrap_or_default();
+    let folder = crate::tools::built("ENID_RUNTIMES", "enid/runtimes");
     let programs = ["containerd-1/containerd", "containerd-2/containerd", "podman/usr/bin/podman", "runc"];
     let needed = programs.into_iter().chain(["loopback", "busybox"]);
     match needed.map(|program| folder.join(program)).find(|path| !path.exists()) {

@@ -89,7 +89,7 @@ impl Bed {
     }
 
     pub(crate) fn subnet(&self, name: &str) -> String {
-        self.topology.emulator.with_model(|vpc, _| vpc.subnet_named(name).unwrap().id.to_string())
+        self.topology.emulator.subnet_id(name)
     }
 
     pub(crate) fn block(&self, name: &str) -> Ipv4Net {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! helm and its company, as `scripts/charts.sh` fetches them, and objects as JSON.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 
-use integration::tools::build_folder;
+use integration::process::fed;
+use integration::tools::built;
 use serde_json::Value;
 
 /// The repository.
@@ -20,24 +20,9 @@ pub(crate) fn chart() -> PathBuf {
 
 /// One of the programs.
 pub(crate) fn program(name: &str) -> PathBuf {
-    let named = std::env::var_os("ENID_CHARTS").map(PathBuf::from);
-    let folder = named.or_else(|| Some(build_folder()?.join("enid/charts"))).unwrap_or_default();
-    let path = folder.join("bin").join(name);
+    let path = built("ENID_CHARTS", "enid/charts").join("bin").join(name);
     assert!(path.exists(), "{} is not there: run `make charts`, or name a folder in ENID_CHARTS", path.display());
     path
-}
-
-/// Runs a program to its end, `input` on its standard input.
-pub(crate) fn run(mut command: Command, input: &str) -> Output {
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let input = input.to_owned();
-    let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
-    let output = child.wait_with_output().unwrap();
-    // A program that ends early has said why.
-    let _ = writer.join().unwrap();
-    output
 }
 
 /// helm with these arguments and values; nothing of the user's configuration is read.
@@ -47,7 +32,7 @@ pub(crate) fn helm(arguments: &[&str], values: &str) -> Result<String, String> {
     command.args(arguments).arg(chart()).args(["--values", "-"]).env("HOME", home.path());
     // Nowhere: what is rendered must not depend on a cluster that the user has access to.
     command.env_remove("KUBECONFIG").env("KUBERNETES_SERVICE_HOST", "");
-    let output = run(command, values);
+    let output = fed(&mut command, values).unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     if output.status.success() { Ok(String::from_utf8(output.stdout).unwrap()) } else { Err(said) }
 }
@@ -63,7 +48,7 @@ pub(crate) fn rendered(values: &str) -> Vec<Value> {
 pub(crate) fn objects(yaml: &str, arguments: &[&str]) -> Result<Vec<Value>, String> {
     let mut command = Command::new(program("objects"));
     command.args(arguments);
-    let output = run(command, yaml);
+    let output = fed(&mut command, yaml).unwrap();
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into_owned());
     }

@@ -3,13 +3,15 @@
 
 use std::process::Command;
 
-use crate::charts::{chart, program, repository, run};
+use integration::process::fed;
+
+use crate::charts::{chart, program, repository};
 
 #[test]
 fn the_manifests_are_what_the_chart_renders() {
     let mut command = Command::new(repository().join("scripts/manifests.sh"));
     command.env("ENID_CHARTS", program("helm").parent().unwrap().parent().unwrap());
-    let output = run(command, "");
+    let output = fed(&mut command, "").unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let committed = std::fs::read_to_string(repository().join("deploy/manifests/enid.yaml")).unwrap();
     assert_eq!(committed, String::from_utf8(output.stdout).unwrap(), "run `make manifests` and read the diff");
@@ -28,10 +30,10 @@ fn the_chart_has_the_workspaces_version() {
 fn hadolint_has_no_complaint_about_the_dockerfile() {
     let mut command = Command::new(program("hadolint"));
     command.arg("--no-color").arg(repository().join("deploy/Dockerfile"));
-    let output = run(command, "");
+    let output = fed(&mut command, "").unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     // It would: a base that moves, for one.
     let mut command = Command::new(program("hadolint"));
     command.arg("-");
-    assert!(!run(command, "FROM debian:latest\n").status.success());
+    assert!(!fed(&mut command, "FROM debian:latest\n").unwrap().status.success());
 }

@@ -282,8 +282,7 @@ fn classes_of_settings_are_a_file_in_the_pod_and_a_change_of_them_starts_no_pod_
 
 #[test]
 fn what_the_chart_writes_the_daemon_reads() {
-    let ipamd = std::env::var_os("ENID_IPAMD").map(std::path::PathBuf::from);
-    let ipamd = ipamd.or_else(|| Some(integration::tools::build_folder()?.join("enid/bin/ipamd"))).unwrap();
+    let ipamd = integration::node::daemon_binary().unwrap();
     for (values, fits) in [("{}", ""), (EVERYTHING, "big")] {
         let objects = rendered(values);
         let map =
@@ -292,7 +291,7 @@ fn what_the_chart_writes_the_daemon_reads() {
         // What the tests are built with is none of its variables.
         command.env_clear();
         command.args(["config", "--file", "-", "--type", "m5.large", "--zone", "a", "--label", "size=1", "-o", "json"]);
-        let output = crate::charts::run(command, map["data"]["settings.yaml"].as_str().unwrap());
+        let output = integration::process::fed(&mut command, map["data"]["settings.yaml"].as_str().unwrap()).unwrap();
         assert!(output.status.success(), "{}: {}", ipamd.display(), String::from_utf8_lossy(&output.stderr));
         let shown: Value = serde_json::from_slice(&output.stdout).unwrap();
         let classes = shown["classes"].as_array().unwrap();

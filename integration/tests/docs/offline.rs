@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The pages' `ipamd` commands that need no daemon: they run, and print what is shown. And those that change a node: the parser takes them.
 
-use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{Output, Stdio};
+use std::process::Output;
+
+use integration::process::fed;
 
 use crate::commands::{Kind, Shown, arguments, ipamd, kind, shown};
 use crate::markdown::{pages, root};
@@ -37,13 +38,9 @@ fn run(shown: &Shown, arguments: &[String], folder: &Path) -> Output {
     });
     let mut command = std::process::Command::new(ipamd());
     command.args(arguments).env_clear().envs(shown.command.environment.iter().cloned()).current_dir(folder);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
     let input =
         shown.command.input.clone().unwrap_or_else(|| if shown.command.is_piped { settings() } else { String::new() });
-    // A command that reads nothing may be done before it is given anything.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    child.wait_with_output().unwrap()
+    fed(&mut command, &input).unwrap()
 }
 
 /// Whether `printed` is as shown: a line with `…` alone stands for any lines.

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use integration::tools::build_folder;
+use integration::tools::built;
 use serde_json::Value;
 
 /// An image, read.
@@ -29,10 +29,9 @@ pub(crate) struct Entry {
 impl Image {
     /// The image that `ENID_IMAGE` names, else the one in the build folder.
     pub(crate) fn find() -> Self {
-        let named = std::env::var_os("ENID_IMAGE").map(PathBuf::from);
         let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
         let name = format!("enid/image/enid-{}-{arch}-dev.tar", env!("CARGO_PKG_VERSION"));
-        let path = named.or_else(|| Some(build_folder()?.join(name))).unwrap_or_default();
+        let path = built("ENID_IMAGE", name);
         assert!(
             path.exists(),
             "{} is not there: run `make test-image`, or name an archive in ENID_IMAGE",

@@ -191,7 +191,7 @@ fn a_type_that_is_not_in_the_table_is_named_and_so_is_a_full_subnet() {
     only(topology.node("n1"), "warn", "instance", "m99.large");
 
     let mut topology = healthy();
-    let a = topology.emulator.with_model(|vpc, _| vpc.subnet_named("a").unwrap().id.to_string());
+    let a = topology.emulator.subnet_id("a");
     topology.emulator.exhaust(&a);
     let n1 = topology.node_mut("n1");
     only(n1, "warn", "subnet", &a);

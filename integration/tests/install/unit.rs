@@ -2,16 +2,17 @@
 //! systemd's own verdict on the unit.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
+
+use integration::tools::built;
 
 const UNIT: &str = include_str!("../../../deploy/systemd/enid-ipamd.service");
 
 /// What `systemd-analyze verify` says of a unit's text; nothing of a good one.
 fn verdict(text: &str) -> String {
-    let packages = std::env::var_os("ENID_NETWORK_MANAGERS").map(PathBuf::from).filter(|path| path.is_dir());
-    let packages =
-        packages.expect("ENID_NETWORK_MANAGERS names no folder: run `make network-managers`, source scripts/sdk.sh");
+    let packages = built("ENID_NETWORK_MANAGERS", "enid/network-managers");
+    assert!(packages.is_dir(), "{} is not there: run `make network-managers`", packages.display());
     let unpacked = packages.join("usr/bin/systemd-analyze");
     let program = if unpacked.is_file() { unpacked.as_path() } else { Path::new("/usr/bin/systemd-analyze") };
     let folder = tempfile::tempdir().unwrap();

@@ -28,7 +28,7 @@ fn wait_taint(bed: &Bed, wanted: bool) {
 
 /// Somebody takes every free address of the node's subnet.
 fn take_all(bed: &Bed) {
-    let subnet = bed.topology.emulator.with_model(|vpc, _| vpc.subnet_named("a").unwrap().id.to_string());
+    let subnet = bed.topology.emulator.subnet_id("a");
     bed.topology.emulator.exhaust(&subnet);
 }
 

@@ -35,7 +35,7 @@ fn the_documented_rights_are_those_that_are_used() {
     let mut bed = Bed::new();
     bed.change_node(json!({ "spec": { "taints": [{ "key": "enid.dev/starting", "effect": "NoExecute" }] } }));
     // One ENI besides the primary one, which has none of the pods then.
-    let subnet = bed.topology.emulator.with_model(|vpc, _| vpc.subnet_named("b").unwrap().id.to_string());
+    let subnet = bed.topology.emulator.subnet_id("b");
     let eni_config = json!({ "metadata": { "name": "default" }, "spec": { "subnet": subnet } });
     bed.api.put(&ENI_CONFIGS, None, eni_config).unwrap();
     bed.open();

@@ -19,7 +19,7 @@ const ELECTED: Duration = Duration::from_secs(60);
 
 /// An old ENI of the cluster, made for an instance that is gone.
 fn leak(topology: &Topology) -> EniId {
-    let subnet = topology.emulator.with_model(|vpc, _| vpc.subnet_named("b").unwrap().id.to_string());
+    let subnet = topology.emulator.subnet_id("b");
     let params = [("SubnetId", subnet.as_str()), ("Description", "aws-K8S-i-00000000000000bad")];
     let made = topology.emulator.ec2("CreateNetworkInterface", &params);
     let eni = text_of(&made.body, "networkInterfaceId");

@@ -139,8 +139,7 @@ fn pods_without_addresses_and_a_role_without_rights() {
 fn a_subnet_without_addresses() {
     let mut topology = build();
     let mut record = well(&mut topology, &[("WARM_IP_TARGET", "1")]);
-    let subnet = topology.emulator.with_model(|vpc, _| vpc.subnet_named("a").map(|subnet| subnet.id.to_string()));
-    topology.emulator.exhaust(&subnet.unwrap());
+    topology.emulator.exhaust(&topology.emulator.subnet_id("a"));
     with_pods(&topology, &mut record, 30);
     record.was_quiet();
     record.fires(WITHIN, &["EnidNoAddress", "EnidSubnetNearlyExhausted"]);
@@ -336,8 +335,8 @@ fn packets_that_are_queued_for_long_and_a_subnet_that_was_counted_lately_as_they
     }
     record.fires(920, &["EnidAllowanceExceeded"]);
 
-    let subnet = topology.emulator.with_model(|vpc, _| vpc.subnet_named("a").map(|subnet| subnet.id.to_string()));
-    let of_subnet = |family: &str| format!("{family}{{subnet_id=\"{}\"}}", subnet.as_deref().unwrap());
+    let subnet = topology.emulator.subnet_id("a");
+    let of_subnet = |family: &str| format!("{family}{{subnet_id=\"{subnet}\"}}");
     let (free, age) = (of_subnet("ipamd_subnet_free_addresses"), of_subnet("ipamd_subnet_read_age_seconds"));
     assert!(record.last(&free).is_some_and(|free| free > 16.0) && record.last(&age).is_some());
     record.invent(&free, std::iter::repeat(15.0));

@@ -2,19 +2,13 @@
 //! A scrape: asked for as Prometheus does, from inside the node, and read.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::time::Duration;
 
 use integration::node::Node;
+use integration::node::http::{ANSWER, Answer, get};
 
 /// Where metrics are when nobody says otherwise.
 pub(crate) const PORT: u16 = 61678;
-
-/// How long an answer may take: a scrape that the loop does not answer waits for one second.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The text of one scrape.
 #[derive(Clone, Debug)]
@@ -27,13 +21,12 @@ pub(crate) fn at(node: &Node, address: SocketAddr) -> Result<Scrape, String> {
 
 /// The same, with another name for the host.
 pub(crate) fn by_name(node: &Node, address: SocketAddr, host: &str) -> Result<Scrape, String> {
-    let text = |error: std::io::Error| error.to_string();
     let asked = node.netns.run(|| {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(text)?;
-        stream.set_read_timeout(Some(PATIENCE)).map_err(text)?;
-        ask(stream, host)
+        let stream = TcpStream::connect_timeout(&address, ANSWER)?;
+        stream.set_read_timeout(Some(ANSWER))?;
+        get(stream, host, "/metrics")
     });
-    asked.map_err(|error| error.to_string())?
+    scraped(asked.map_err(|error| error.to_string())?)
 }
 
 /// Asks at the default port.
@@ -43,26 +36,16 @@ pub(crate) fn of(node: &Node) -> Result<Scrape, String> {
 
 /// Asks at the socket of root's commands.
 pub(crate) fn by_socket(node: &Node) -> Result<Scrape, String> {
-    let path: PathBuf = node.state_folder().join("enid.sock");
-    let stream = UnixStream::connect(path).map_err(|error| error.to_string())?;
-    ask(stream, "localhost")
+    scraped(node.get("/metrics"))
 }
 
-/// HTTP/1.0: the answer ends with the connection, and is not sent in pieces.
-fn ask(mut stream: impl Read + Write, host: &str) -> Result<Scrape, String> {
-    let text = |error: std::io::Error| error.to_string();
-    write!(stream, "GET /metrics HTTP/1.0\r\nHost: {host}\r\n\r\n").map_err(text)?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).map_err(text)?;
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or("no end of the headers")?;
-    if !head.starts_with("HTTP/1.0 200") && !head.starts_with("HTTP/1.1 200") {
-        return Err(head.to_owned());
-    }
+fn scraped(answer: std::io::Result<Answer>) -> Result<Scrape, String> {
+    let Answer { head, body } = answer.map_err(|error| error.to_string())?;
     let content_type = "content-type: text/plain; version=0.0.4; charset=utf-8";
     if !head.to_lowercase().contains(content_type) {
         return Err(format!("another content type: {head}"));
     }
-    Ok(Scrape(body.to_owned()))
+    Ok(Scrape(body))
 }
 
 impl Scrape {

@@ -2,8 +2,6 @@
 //! Nodes with an API server each, and one look at all the places where a code can show.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use integration::eventually::{eventually, pass};
@@ -21,6 +19,9 @@ use crate::rows::{self, Row, Seen};
 
 /// Within which a code that was provoked is at every place: events are written by a bell, on a busy machine.
 const SOON: Duration = Duration::from_secs(30);
+
+/// Looks for a row's code at one place.
+type Look = fn(&Bed, &str, &Row) -> Result<(), String>;
 
 pub(crate) struct Bed {
     pub(crate) topology: Topology,
@@ -86,7 +87,7 @@ impl Bed {
     }
 
     pub(crate) fn subnet(&self, name: &str) -> String {
-        self.topology.emulator.with_model(|vpc, _| vpc.subnet_named(name).unwrap().id.to_string())
+        self.topology.emulator.subnet_id(name)
     }
 
     pub(crate) fn change_node(&self, name: &str, part: Part, change: Value) {
@@ -135,26 +136,16 @@ impl Bed {
             (Seen::Yes, None) => panic!("{code}: the row says that the CNI error has it, the scenario has none"),
             (Seen::No(why), Some(refused)) => panic!("{code}: no CNI error ({why}), but {refused}"),
         }
-        for (place, seen, look) in self.places(name, row) {
-            if matches!(seen, Seen::Yes) {
-                self.wait(name, &format!("{code} is in {place}"), look);
-            }
-        }
+        self.is_seen(name, (row, row.log, "the log"), Self::logged);
+        self.is_seen(name, (row, row.metric, "ipamd_reason_total"), Self::counted);
+        self.is_seen(name, (row, row.event, "an Event"), Self::told);
+        self.is_seen(name, (row, row.status, "the status"), Self::stands);
     }
 
-    #[expect(clippy::type_complexity, reason = "a list of looks")]
-    fn places<'a>(
-        &'a self,
-        name: &'a str,
-        row: &'a Row,
-    ) -> Vec<(&'static str, Seen, Box<dyn FnMut() -> Result<(), String> + 'a>)> {
-        let code = row.code;
-        vec![
-            ("the log", row.log, Box::new(move || self.logged(name, row))),
-            ("ipamd_reason_total", row.metric, Box::new(move || self.counted(name, code))),
-            ("an Event", row.event, Box::new(move || self.told(name, code))),
-            ("the status", row.status, Box::new(move || self.stands(name, code))),
-        ]
+    fn is_seen(&self, name: &str, (row, seen, place): (&Row, Seen, &str), look: Look) {
+        if matches!(seen, Seen::Yes) {
+            self.wait(name, &format!("{} is in {place}", row.code), || look(self, name, row));
+        }
     }
 
     /// A line of the daemon's log, or of the plugin's where the code is its own.
@@ -169,9 +160,9 @@ impl Bed {
         if has { Ok(()) } else { Err(format!("no line of {}", path.display())) }
     }
 
-    fn counted(&self, name: &str, code: &str) -> Result<(), String> {
+    fn counted(&self, name: &str, row: &Row) -> Result<(), String> {
         let text = self.get(name, "/metrics")?;
-        let start = format!("ipamd_reason_total{{code=\"{code}\"}} ");
+        let start = format!("ipamd_reason_total{{code=\"{}\"}} ", row.code);
         let line = text.lines().find_map(|line| line.strip_prefix(&start)).ok_or_else(|| format!("no {start}"))?;
         match line.parse::<f64>() {
             Ok(count) if count >= 1.0 => Ok(()),
@@ -180,15 +171,16 @@ impl Bed {
     }
 
     /// An Event of the node or of one of its pods.
-    fn told(&self, name: &str, code: &str) -> Result<(), String> {
+    fn told(&self, name: &str, row: &Row) -> Result<(), String> {
         let of_node = |event: &Value| event["regarding"]["name"].as_str().is_some_and(|about| about.starts_with(name));
         let reasons: Vec<Value> =
             self.api.all(&NEW_EVENTS).into_iter().filter(of_node).map(|event| event["reason"].clone()).collect();
-        if reasons.iter().any(|reason| reason == code) { Ok(()) } else { Err(format!("{reasons:?}")) }
+        if reasons.iter().any(|reason| reason == row.code) { Ok(()) } else { Err(format!("{reasons:?}")) }
     }
 
     /// The state as it is, or a record of what happened, as `ipamd status` and `ipamd events` show them.
-    fn stands(&self, name: &str, code: &str) -> Result<(), String> {
+    fn stands(&self, name: &str, row: &Row) -> Result<(), String> {
+        let code = row.code;
         let status: Value = serde_json::from_str(&self.get(name, "/v1/status")?).map_err(|error| error.to_string())?;
         let state = [&status["supply"]["code"], &status["why"]["boundBy"]];
         let list = |key: &str| status[key].as_array().cloned().unwrap_or_default();
@@ -210,14 +202,7 @@ impl Bed {
 
     /// What the daemon serves at the socket for commands.
     pub(crate) fn get(&self, name: &str, path: &str) -> Result<String, String> {
-        let failed = |error: std::io::Error| format!("{path}: {error}");
-        let mut stream = UnixStream::connect(self.node(name).state_folder().join("enid.sock")).map_err(failed)?;
-        stream.set_read_timeout(Some(Duration::from_secs(5))).map_err(failed)?;
-        write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").map_err(failed)?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text).map_err(failed)?;
-        let (head, body) = text.split_once("\r\n\r\n").ok_or_else(|| text.clone())?;
-        if head.contains(" 200 ") { Ok(body.to_owned()) } else { Err(head.to_owned()) }
+        self.node(name).get(path).map(|answer| answer.body).map_err(|error| format!("{path}: {error}"))
     }
 }
 

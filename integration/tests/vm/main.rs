@@ -19,6 +19,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use integration::tools::built;
 use report::Report;
 
 /// Emulation is slow, and slower when others want the processors: a guest that is not done by then hangs.
@@ -72,8 +73,7 @@ fn runs_all() -> bool {
 
 /// Where `scripts/vm.sh` has put the guest.
 fn folder() -> PathBuf {
-    let folder = std::env::var_os("ENID_VM").map(PathBuf::from);
-    let folder = folder.expect("ENID_VM does not name the virtual machine: run `make test-vm`");
+    let folder = built("ENID_VM", "enid/vm");
     assert!(folder.join("image.cpio").is_file(), "there is no image.cpio in {}: run `make test-vm`", folder.display());
     folder
 }

@@ -6,21 +6,22 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use ipamd_core::Config;
-use ipamd_core::config::{Bind, ClassSnapshot, ConfigSnapshot, Layers, NodeTraits, Resolved, Source, VariableSnapshot};
+use ipamd_core::config::{ClassSnapshot, ConfigSnapshot, Layers, NodeTraits, Resolved, Source, VariableSnapshot};
 
-use super::ask::Daemon;
+use super::ask::{Asked, Daemon};
 use super::table::{column, table};
 use super::terminal::Screen;
 use super::{pretty, print};
 use crate::edge::layers;
 
+/// Letters of a line that a table leaves to what stands beside a variable's name.
+const ROOM: usize = 30;
+
 /// What is asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Question {
-    /// As JSON, not as tables.
-    pub json: bool,
-    /// Where the daemon answers; `None`: as configured.
-    pub address: Option<Bind>,
+    /// How, and whom where no file is named.
+    pub asked: Asked,
     /// The file to be checked, `-` for standard input; `None`: the running daemon is asked.
     pub file: Option<PathBuf>,
     /// The node that the file is resolved for.
@@ -39,9 +40,9 @@ pub fn run(
 ) -> Result<(), String> {
     let snapshot = match &question.file {
         Some(path) => off_node(path, environment, &question.node)?,
-        None => Daemon::of(config, question.address.as_ref()).json("/v1/config")?,
+        None => Daemon::of(config, question.asked.address.as_ref()).json("/v1/config")?,
     };
-    print(out, &if question.json { pretty(&snapshot)? } else { render(&snapshot, screen) })
+    print(out, &if question.asked.json { pretty(&snapshot)? } else { render(&snapshot, screen) })
 }
 
 fn off_node(path: &Path, environment: &dyn Source, node: &NodeTraits) -> Result<ConfigSnapshot, String> {
@@ -70,30 +71,49 @@ fn off_node(path: &Path, environment: &dyn Source, node: &NodeTraits) -> Result<
 pub fn render(snapshot: &ConfigSnapshot, screen: &Screen) -> String {
     let unknown = "not known";
     let node = &snapshot.node;
-    let head = format!(
-        "file     {}\nnode     type {}, zone {}, labels {}\n",
-        snapshot.file.as_deref().unwrap_or("none (ENID_SETTINGS_FILE)"),
+    let traits = format!(
+        "type {}, zone {}, labels {}",
         node.instance_type.as_deref().unwrap_or(unknown),
         node.zone.as_deref().unwrap_or(unknown),
         if node.labels_known { "known" } else { unknown },
     );
-    let mistakes: Vec<_> = snapshot.mistakes.iter().map(|mistake| vec![mistake.clone()]).collect();
+    let file = snapshot.file.as_deref().unwrap_or("none (ENID_SETTINGS_FILE)");
+    let head = screen.labelled("file", file) + &screen.labelled("node", &traits);
     let classes: Vec<_> = snapshot.classes.iter().map(class).collect();
-    let variables: Vec<_> = snapshot.variables.iter().map(variable).collect();
-    let of_variables = [
+    let sections = [
+        head,
+        listed(screen, "mistakes: what was there before holds", snapshot.mistakes.iter().cloned()),
+        table(screen, "classes of nodes", &[column("class"), column("this node is of it").text()], &classes),
+        variables(&snapshot.variables, screen),
+    ];
+    sections.into_iter().filter(|section| !section.is_empty()).collect::<Vec<_>>().join("\n")
+}
+
+/// Lines under a heading, none of them cut; nothing without lines.
+fn listed(screen: &Screen, title: &str, lines: impl Iterator<Item = String>) -> String {
+    let text: String = lines.map(|line| screen.wrapped(&format!("  {line}"), 4)).collect();
+    if text.is_empty() { text } else { screen.heading(title) + &text }
+}
+
+/// A table, or a list where names would leave no room for values.
+fn variables(all: &[VariableSnapshot], screen: &Screen) -> String {
+    let longest = all.iter().map(|row| row.variable.len()).max().unwrap_or(0);
+    if screen.width.is_some_and(|width| width < longest + ROOM) {
+        let line = |row: &VariableSnapshot| {
+            let [name, value, from, _, note] = variable(row);
+            let note = if note.is_empty() { note } else { format!("; {note}") };
+            format!("{name} {value} ({from}{note})")
+        };
+        return listed(screen, "variables", all.iter().map(line));
+    }
+    let columns = [
         column("variable"),
         column("value").text(),
         column("from").rank(1),
         column("changes at run time").rank(3),
         column("note").text().rank(2),
     ];
-    let sections = [
-        head,
-        table(screen, "mistakes: what was there before holds", &[column("what").text()], &mistakes),
-        table(screen, "classes of nodes", &[column("class"), column("this node is of it").text()], &classes),
-        table(screen, "variables", &of_variables, &variables),
-    ];
-    sections.into_iter().filter(|section| !section.is_empty()).collect::<Vec<_>>().join("\n")
+    table(screen, "variables", &columns, &all.iter().map(|row| variable(row).to_vec()).collect::<Vec<_>>())
 }
 
 fn class(class: &ClassSnapshot) -> Vec<String> {
@@ -101,13 +121,13 @@ fn class(class: &ClassSnapshot) -> Vec<String> {
     vec![class.name.clone(), fits.to_owned()]
 }
 
-fn variable(row: &VariableSnapshot) -> Vec<String> {
+fn variable(row: &VariableSnapshot) -> [String; 5] {
     let from = match &row.class {
         Some(class) => format!("class {class}"),
         None if row.source == "node" => "annotation of the node".to_owned(),
         None => row.source.clone(),
     };
-    vec![
+    [
         row.variable.clone(),
         row.value.clone().unwrap_or_else(|| "-".to_owned()),
         from,
@@ -126,6 +146,10 @@ mod tests {
     const FILE: &str = "classes:\n- name: large\n  selector: {instanceTypes: ['m5.*'], labels: {a: b}}\n  settings: {WARM_IP_TARGET: 20}\n";
 
     fn asked(text: &str, options: &[(&str, &str)]) -> Result<String, String> {
+        asked_at(None, text, options)
+    }
+
+    fn asked_at(width: Option<usize>, text: &str, options: &[(&str, &str)]) -> Result<String, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("settings.yaml");
         std::fs::write(&path, text).unwrap();
@@ -134,7 +158,7 @@ mod tests {
         let command = crate::cli::parse(words.into_iter().map(Into::into)).map_err(|error| error.to_string())?;
         let crate::cli::Command::Config(question) = command else { panic!("{command:?}") };
         let mut out = Vec::new();
-        run(&Config::default(), &BTreeMap::new(), &question, (&Screen::default(), &mut out))?;
+        run(&Config::default(), &BTreeMap::new(), &question, (&Screen { width, ..Screen::default() }, &mut out))?;
         Ok(String::from_utf8(out).unwrap())
     }
 
@@ -151,6 +175,24 @@ mod tests {
         let text = asked(FILE, &[("type", "m5.large")]).unwrap();
         assert!(text.contains("large  not known: it does not apply until it is"), "{text}");
         assert!(asked(FILE, &[("label", "a")]).unwrap_err().contains("name=value"));
+    }
+
+    #[test]
+    fn on_a_narrow_screen_every_value_is_there_and_no_line_is_longer() {
+        let named = [("type", "m5.large"), ("label", "a=b")];
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        for width in [40, 60, 66, 70, 100, 200] {
+            let text = asked_at(Some(width), FILE, &named).unwrap();
+            assert!(text.lines().all(|line| line.chars().count() <= width), "{width}:\n{text}");
+            assert!(text.contains("WARM_IP_TARGET"), "{width}:\n{text}");
+        }
+        let narrow = words(&asked_at(Some(40), FILE, &named).unwrap());
+        let found = narrow.windows(4).any(|four| four == ["WARM_IP_TARGET", "20", "(class", "large)"]);
+        assert!(found, "{narrow:?}");
+        let wrong = vec!["a word of a mistake that is long".repeat(4)];
+        let snapshot = ConfigSnapshot { mistakes: wrong.clone(), ..ConfigSnapshot::default() };
+        let text = render(&snapshot, &Screen { width: Some(40), ..Screen::default() });
+        assert!(words(&text).join(" ").contains(&wrong[0]), "nothing of a mistake is cut:\n{text}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::ask::{Asked, Daemon};
 use super::table::{Column, column, table};
-use super::terminal::{Screen, Style};
+use super::terminal::Screen;
 use super::{pretty, print, time};
 
 /// Prints the list.
@@ -146,44 +146,36 @@ impl Parts {
         }
     }
 
-    /// Letters and colours, in the order of the bar.
-    fn cells(self, has_unicode: bool) -> [(u32, char, Style); 5] {
+    /// Counts and letters, in the order of the bar.
+    fn cells(self, has_unicode: bool) -> [(u32, char); 5] {
         let letters = if has_unicode { ['█', '▒', '░', '▓', '·'] } else { ['#', '~', '-', '!', '.'] };
-        [
-            (self.used, letters[0], Style::Heading),
-            (self.cooling, letters[1], Style::Warning),
-            (self.free, letters[2], Style::Good),
-            (self.held, letters[3], Style::Bad),
-            (self.room, letters[4], Style::Faint),
-        ]
+        let counts = [self.used, self.cooling, self.free, self.held, self.room];
+        std::array::from_fn(|at| (counts[at], letters[at]))
     }
 
     /// As a bar of `length` letters; what there is has a letter at least. Without colours: it stands in tables.
     pub(super) fn bar(self, length: u32, has_unicode: bool) -> String {
         let cells = self.cells(has_unicode);
-        let all: u32 = cells.iter().map(|(count, ..)| *count).sum();
+        let all: u32 = cells.iter().map(|(count, _)| *count).sum();
         if all == 0 {
             return String::new();
         }
         let length = length.min(all);
-        let mut widths = cells.map(|(count, ..)| (count * length / all).max(u32::from(count > 0)));
+        let mut widths = cells.map(|(count, _)| (count * length / all).max(u32::from(count > 0)));
         // What rounding has left over or taken too much goes to, or comes from, the longest part.
         let sum: u32 = widths.iter().sum();
         if let Some(longest) = widths.iter_mut().max_by_key(|width| **width) {
             *longest = (*longest + length).saturating_sub(sum).max(1);
         }
-        let letters = widths.iter().zip(&cells).flat_map(|(width, (_, letter, _))| (0..*width).map(|_| *letter));
+        let letters = widths.iter().zip(&cells).flat_map(|(width, (_, letter))| (0..*width).map(|_| *letter));
         letters.collect()
     }
 
-    /// What the letters of bars mean.
+    /// What the letters of bars mean; without colours, as they are.
     pub(super) fn legend(screen: &Screen) -> String {
         let names = ["used", "cooling", "free", "held or leaving", "room"];
         let cells = Self::default().cells(screen.has_unicode);
-        let all = cells
-            .iter()
-            .zip(names)
-            .map(|((_, letter, style), name)| format!("{} {name}", screen.paint(*style, &letter.to_string())));
+        let all = cells.iter().zip(names).map(|((_, letter), name)| format!("{letter} {name}"));
         format!("  {}\n", all.collect::<Vec<_>>().join("  "))
     }
 }

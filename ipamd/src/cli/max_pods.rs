@@ -12,7 +12,11 @@ use serde_json::json;
 
 use super::ask::Daemon;
 use super::print;
+use super::terminal::Screen;
 use super::words::{Mistake, Words};
+
+/// Blanks before what does not fit a line.
+const INDENT: usize = 2;
 
 /// What was asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,8 +72,8 @@ pub(super) fn question(words: &Words) -> Result<Question, Mistake> {
 ///
 /// # Errors
 /// There is no such type in the table, with those that may be meant; or standard output is closed.
-pub fn of_type(question: &Question, instance_type: &str, out: &mut dyn Write) -> Result<(), String> {
-    print(out, answer(question, (instance_type, known(instance_type)?)))
+pub fn of_type(question: &Question, instance_type: &str, screen: &Screen, out: &mut dyn Write) -> Result<(), String> {
+    print(out, answer(question, (instance_type, known(instance_type)?), screen))
 }
 
 /// A type's limits.
@@ -84,7 +88,7 @@ pub(super) fn known(instance_type: &str) -> Result<&'static InstanceLimits, Stri
     })
 }
 
-fn answer(question: &Question, (name, limits): (&str, &InstanceLimits)) -> String {
+fn answer(question: &Question, (name, limits): (&str, &InstanceLimits), screen: &Screen) -> String {
     let capacity = Capacity::of(limits, question.how());
     let (addresses, max_pods) = (capacity.addresses(), capacity.max_pods());
     let recommended = capacity.recommended(limits.vcpus);
@@ -95,34 +99,33 @@ fn answer(question: &Question, (name, limits): (&str, &InstanceLimits)) -> Strin
         });
         return format!("{answer:#}\n");
     }
-    let mut text = format!(
-        "{max_pods}\n{name}: {capacity} = {addresses} addresses, and {HOST_NETWORK_PODS} pods on the host's network\n"
-    );
+    let mut lines = vec![
+        max_pods.to_string(),
+        format!("{name}: {capacity} = {addresses} addresses, and {HOST_NETWORK_PODS} pods on the host's network"),
+    ];
     if addresses == 0 {
-        text.push_str("no ENI is left for pods: none gets an address, and the daemon refuses such settings\n");
+        lines.push("no ENI is left for pods: none gets an address, and the daemon refuses such settings".to_owned());
     }
     if recommended < max_pods {
         let vcpus = limits.vcpus.map_or("an unknown number of".to_owned(), |vcpus| vcpus.to_string());
-        text.push_str(&format!("EKS recommends {recommended} at most for a type with {vcpus} vCPUs\n"));
+        lines.push(format!("EKS recommends {recommended} at most for a type with {vcpus} vCPUs"));
     }
     if question.prefixes && !limits.takes_prefixes() {
-        text.push_str(&format!(
-            "{name} takes no prefixes (only Nitro and bare metal do): single addresses are counted\n"
-        ));
+        lines.push(format!("{name} takes no prefixes (only Nitro and bare metal do): single addresses are counted"));
     }
-    text
+    lines.iter().map(|line| screen.wrapped(line, INDENT)).collect()
 }
 
 /// Prints the answer of this node's daemon.
 ///
 /// # Errors
 /// The daemon is not there, does not know yet, or standard output is closed.
-pub fn of_node(question: &Question, config: &Config, out: &mut dyn Write) -> Result<(), String> {
+pub fn of_node(question: &Question, config: &Config, screen: &Screen, out: &mut dyn Write) -> Result<(), String> {
     let snapshot = Daemon::of(config, None).status()?;
-    print(out, &node_answer(question, &snapshot)?)
+    print(out, node_answer(question, &snapshot, screen)?)
 }
 
-fn node_answer(question: &Question, snapshot: &Snapshot) -> Result<String, String> {
+fn node_answer(question: &Question, snapshot: &Snapshot, screen: &Screen) -> Result<String, String> {
     const UNKNOWN: &str = "the daemon does not know the limits of this instance type yet: name the type";
     let (capacity, instance) = (snapshot.capacity.as_ref().ok_or(UNKNOWN)?, snapshot.instance.as_ref().ok_or(UNKNOWN)?);
     let max_pods = capacity.addresses.saturating_add(HOST_NETWORK_PODS);
@@ -134,11 +137,12 @@ fn node_answer(question: &Question, snapshot: &Snapshot) -> Result<String, Strin
         });
         return Ok(format!("{answer:#}\n"));
     }
-    Ok(format!(
-        "{max_pods}\n{name}: {} = {} addresses, and {HOST_NETWORK_PODS} pods on the host's network; {} of the addresses by the settings, {} by what \
-         the subnets have now\n",
+    let text = format!(
+        "{name}: {} = {} addresses, and {HOST_NETWORK_PODS} pods on the host's network; {} of the addresses by the settings, {} by what \
+         the subnets have now",
         capacity.formula, capacity.addresses, capacity.limit, capacity.now
-    ))
+    );
+    Ok(format!("{max_pods}\n{}", screen.wrapped(&text, INDENT)))
 }
 
 #[cfg(test)]
@@ -156,10 +160,14 @@ mod tests {
     }
 
     fn said(words: &[&str]) -> Result<String, String> {
+        said_at(None, words)
+    }
+
+    fn said_at(width: Option<usize>, words: &[&str]) -> Result<String, String> {
         let question = asked(words)?;
         let name = question.instance_type.clone().unwrap();
         let mut out = Vec::new();
-        of_type(&question, &name, &mut out)?;
+        of_type(&question, &name, &Screen { width, ..Screen::default() }, &mut out)?;
         Ok(String::from_utf8(out).unwrap())
     }
 
@@ -179,6 +187,15 @@ mod tests {
             let text = said(words).unwrap();
             assert_eq!(text.lines().next(), Some(number), "{words:?}");
             assert!(text.contains(part), "{words:?}: {text}");
+        }
+    }
+
+    #[test]
+    fn on_a_narrow_screen_nothing_is_lost_beyond_the_edge() {
+        for words in [&["m4.large", "--prefixes"][..], &["m5.large", "--prefixes"]] {
+            let (wide, narrow) = (said(words).unwrap(), said_at(Some(40), words).unwrap());
+            assert!(narrow.lines().all(|line| line.chars().count() <= 40), "{narrow}");
+            assert!(narrow.split_whitespace().eq(wide.split_whitespace()), "{narrow}");
         }
     }
 

@@ -47,8 +47,8 @@ pub fn run(question: &Question, screen: &Screen, out: &mut dyn Write) -> Result<
 fn find(name: &str) -> Result<&'static ReasonEntry, String> {
     let found = ReasonCode::ALL.iter().find(|code| code.name().eq_ignore_ascii_case(name));
     found.map(|code| code.entry()).ok_or_else(|| {
-        let near = usage::nearest(name, names()).map(|near| format!(", is it `{near}`?")).unwrap_or_default();
-        format!("no such code `{name}`{near} (`ipamd reasons` lists all; a daemon of a later version may have more)")
+        let none = usage::no_such("code", name, names());
+        format!("{none} (`ipamd reasons` lists all; a daemon of a later version may have more)")
     })
 }
 

@@ -28,7 +28,7 @@ fn every_command_is_found_and_run_is_the_default() {
         svg: None,
     };
     assert_eq!(parsed(&words), Ok(Command::Simulate(simulation)));
-    let dry_run = |json| Ok(Command::Takeover { dry_run: true, json });
+    let dry_run = |json| Ok(Command::Takeover { json });
     assert_eq!(parsed(&["takeover", "--dry-run"]), dry_run(false));
     assert_eq!(parsed(&["takeover", "-o", "json", "--dry-run"]), dry_run(true));
     assert!(parsed(&["takeover"]).unwrap_err().contains("--dry-run"));
@@ -41,7 +41,8 @@ fn every_command_is_found_and_run_is_the_default() {
     let words = ["config", "--file", "f", "--type", "m5.large", "--label", "a=b", "-o", "json"];
     let labels = Some([("a".to_owned(), "b".to_owned())].into());
     let node = NodeTraits { instance_type: Some("m5.large".to_owned()), zone: None, labels };
-    let question = config::Question { json: true, address: None, file: Some("f".into()), node };
+    let asked = Asked { json: true, address: None };
+    let question = config::Question { asked, file: Some("f".into()), node };
     assert_eq!(parsed(&words), Ok(Command::Config(question)));
     assert!(parsed(&["config", "--zone", "a"]).unwrap_err().contains("--file"));
     assert!(parsed(&["config", "--file", "f", "--label", "a"]).unwrap_err().contains("name=value"));

@@ -159,6 +159,20 @@ impl OptionRow {
     }
 }
 
+/// That there is none of that name, and which may be meant.
+pub fn no_such<'a>(what: &str, word: &str, words: impl IntoIterator<Item = &'a str>) -> String {
+    let near = nearest(word, words).map(|near| format!(", is it `{near}`?")).unwrap_or_default();
+    format!("no such {what} `{word}`{near}")
+}
+
+/// A command's row by a word that a person has typed.
+///
+/// # Errors
+/// There is no such command, with the one that may be meant.
+pub fn command(word: &str) -> Result<&'static CommandRow, String> {
+    row(word).ok_or_else(|| no_such("command", word, COMMANDS.iter().map(|row| row.name)))
+}
+
 /// The word of `words` that is meant by one that is none of them: at most a third of its letters differ.
 pub fn nearest<'a>(word: &str, words: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let most = (word.chars().count() / 3).max(1);

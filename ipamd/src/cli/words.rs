@@ -84,11 +84,7 @@ pub(super) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Opti
 }
 
 fn command_named(word: &str) -> Result<&'static CommandRow, Mistake> {
-    usage::row(word).ok_or_else(|| {
-        let near = usage::nearest(word, COMMANDS.iter().map(|row| row.name));
-        let near = near.map(|near| format!(", is it `{near}`?")).unwrap_or_default();
-        Mistake { text: format!("no such command `{word}`{near}"), command: None }
-    })
+    usage::command(word).map_err(|text| Mistake { text, command: None })
 }
 
 /// An option by its long name or its letter.

@@ -53,7 +53,7 @@ fn a_failed_call_says_what_of_which_eni() {
     let records = observer.since(0).records;
     let told: Vec<_> = records.iter().map(|record| (record.level, record.kind, record.text.as_str())).collect();
     let expected = [
-        (NoticeLevel::Info, Kind::Failure, "DeleteNetworkInterface of eni-1 failed: RequestLimitExceeded: slow down"),
+        (NoticeLevel::Debug, Kind::Failure, "DeleteNetworkInterface of eni-1 failed: RequestLimitExceeded: slow down"),
         (NoticeLevel::Debug, Kind::Action, "observe done"),
     ];
     assert_eq!(told, expected);

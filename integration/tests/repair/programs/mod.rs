@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use integration::eventually::eventually;
 use integration::process::{Program, Running};
+use integration::tools::built;
 use integration::topology::Topology;
 
 use crate::bed::{Bed, PATIENCE};
@@ -93,9 +94,8 @@ struct Distribution {
 
 impl Distribution {
     fn start(topology: &Topology, setup: &Setup) -> Self {
-        let packages = std::env::var_os("ENID_NETWORK_MANAGERS").map(PathBuf::from).filter(|path| path.is_dir());
-        let packages = packages
-            .expect("ENID_NETWORK_MANAGERS names no folder: run `make network-managers`, source scripts/sdk.sh");
+        let packages = built("ENID_NETWORK_MANAGERS", "enid/network-managers");
+        assert!(packages.is_dir(), "{} is not there: run `make network-managers`", packages.display());
         let folder = topology.world.folder(setup.name).unwrap();
         for (path, text) in setup.files {
             write(&folder.join("etc").join(path), text);

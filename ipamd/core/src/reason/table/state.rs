@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Rows of what the daemon keeps on disk, and of its start.
 
-use super::Surface::Log;
-use super::{FAILED, NOTICED, ReasonEntry, ReasonKind as Kind, STANDING, row};
+use super::Surface::{CniError, Condition, Log, Metric, NodeEvent, PluginLog, PodEvent, Status};
+use super::{NOTICED, ReasonEntry, ReasonKind as Kind, STANDING, row};
 use crate::reason::ReasonCode as Code;
 
 pub(super) const ENTRIES: &[ReasonEntry] = &[
     row(
         Code::StateNotDurable,
         Kind::Degraded,
-        FAILED,
+        // The plugin keeps tombstones and STATUS' patience beside the daemon's files.
+        &[CniError, PluginLog, PodEvent, NodeEvent, Condition, Status, Log, Metric],
         "file, what the file system answered",
         "No address is given out that could not be written down first. Make room in, or rights for, the state folder (that of \
          `AWS_VPC_K8S_CNI_BACKING_STORE`, usually /var/run/aws-node, a tmpfs): `df -i`, `df -h`, read-only mounts. It is tried \
