@@ -141,10 +141,13 @@ impl Driver {
             self.heartbeat.turns_by(due);
             let input = self.next(due).await;
             self.heartbeat.turns_by(clock::boot());
-            match input {
-                Some(Some(input)) if self.take_all(input) => {}
-                Some(_) => break,
-                None => {}
+            let goes_on = match input {
+                Some(Some(input)) => self.take_all(input),
+                Some(None) => false,
+                None => true,
+            };
+            if !goes_on {
+                break;
             }
             // Also after an input: many that feed nothing to the core (questions for its state) must not keep it waiting.
             self.tick();
