@@ -154,12 +154,12 @@ impl Imds {
     async fn vpc_cidrs(&self, mac: MacAddr) -> Result<Vec<Ipv4Net>, Failure> {
         let path = format!("network/interfaces/macs/{mac}/vpc-ipv4-cidr-blocks");
         let text = self.required(&path).await?;
-        text.lines().map(|line| line.trim().parse().map_err(|_| unreadable(&path, line))).collect()
+        enis::lines(&text).map(|line| line.parse().map_err(|_| unreadable(&path, line))).collect()
     }
 
     async fn security_groups(&self, mac: MacAddr) -> Result<Vec<SecurityGroupId>, Failure> {
         let text = self.required(&format!("network/interfaces/macs/{mac}/security-group-ids")).await?;
-        Ok(text.lines().map(|line| SecurityGroupId(line.trim().to_owned())).collect())
+        Ok(enis::lines(&text).map(|line| SecurityGroupId(line.to_owned())).collect())
     }
 
     async fn required(&self, path: &str) -> Result<String, Failure> {
