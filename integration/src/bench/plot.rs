@@ -51,7 +51,9 @@ pub(super) fn svg(plot: &Plot) -> Result<String, String> {
     {
         let area = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
         if plot.log_y {
-            draw(plot, &area, x, (least_y / 1.5..most_y * 1.5).log_scale())
+            // Ticks begin at a power of ten.
+            let bottom = 10_f64.powf(least_y.log10().floor());
+            draw(plot, &area, x, (bottom..most_y * 1.5).log_scale())
         } else {
             let top = if most_y > 0.0 { most_y * 1.1 } else { 1.0 };
             draw(plot, &area, x, least_y.min(0.0)..top)

@@ -192,8 +192,13 @@ impl Report {
     /// # Errors
     /// A file cannot be written, or a picture not be drawn.
     pub(super) fn finish(&self, folder: &Path) -> io::Result<()> {
-        println!("\nGoals (time is the machine's: none of them decides the exit code)\n\n{}", self.goals().markdown());
-        println!("{}", self.times().markdown());
+        if !self.goals.is_empty() {
+            println!(
+                "\nGoals (time is the machine's: none of them decides the exit code)\n\n{}",
+                self.goals().markdown()
+            );
+        }
+        println!("\n{}", self.times().markdown());
         fs::create_dir_all(folder)?;
         let mut written = Vec::new();
         let mut write = |name: String, text: String| -> io::Result<()> {
