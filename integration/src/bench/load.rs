@@ -40,8 +40,8 @@ pub(super) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
     roomy::raise(node, &mut present, PRESENT)?;
     let count = (RATE * seconds) as usize;
     let coming = (0..count).map(|_| node.next_sandbox()).collect::<Result<Vec<_>, _>>()?;
-    let mut measured = arrive(node, &coming, &present)?;
-    tell(report, count, &mut measured);
+    let measured = arrive(node, &coming, &present)?;
+    tell(report, count, &measured);
     Ok(())
 }
 
@@ -94,22 +94,22 @@ fn begin<'scope>(
     })
 }
 
-fn tell(report: &mut Report, count: usize, measured: &mut Measured) {
+fn tell(report: &mut Report, count: usize, measured: &Measured) {
     report.goal(Goal {
         name: format!("ADD at {RATE} a second with {PRESENT} pods present, p99"),
         measured: measured.adds.percentile(99),
         limit: P99_MS,
         unit: "ms",
     });
-    let row = |what: &str, series: &mut Series| {
+    let row = |what: &str, series: &Series| {
         let mut cells = vec![what.to_owned()];
         cells.extend([50, 90, 99, 100].map(|percent| short(series.percentile(percent))));
         cells
     };
     let rows = vec![
-        row("ADD", &mut measured.adds),
-        row("DEL", &mut measured.dels),
-        row("of it: begun late, both", &mut measured.late),
+        row("ADD", & measured.adds),
+        row("DEL", & measured.dels),
+        row("of it: begun late, both", & measured.late),
     ];
     report.table(Table {
         title: format!("{RATE} ADDs and {RATE} DELs a second with {PRESENT} pods present"),

@@ -78,8 +78,8 @@ impl Times {
     }
 
     /// ADD and DEL: this percentile in microseconds.
-    fn micros(&mut self, percent: usize) -> [f64; 2] {
-        [&mut self.add, &mut self.del].map(|series| series.percentile(percent) * 1e3)
+    fn micros(&self, percent: usize) -> [f64; 2] {
+        [&self.add, &self.del].map(|series| series.percentile(percent) * 1e3)
     }
 }
 
@@ -93,7 +93,7 @@ pub(super) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
     let floor = Floor::start(&topology.world)?;
     let node = topology.node(roomy::NAME);
     let sockets = [node.state_folder().join("ipamd.sock"), floor.socket.clone()];
-    let turns = if report.settings().is_quick { 1 } else { TURNS };
+    let turns = report.settings().rounds(TURNS);
     let (mut present, mut rows, mut curves) = (Vec::new(), Vec::new(), Curves::new());
     for count in PRESENT {
         roomy::raise(node, &mut present, count)?;
@@ -106,9 +106,9 @@ pub(super) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
                         caller.call(socket, connection, (callers, PAIRS / callers), times)?;
                     }
                 }
-                rows.push(row((connection, callers, count), &mut sides));
+                rows.push(row((connection, callers, count), &sides));
                 if callers == 1 {
-                    remember(&mut curves, connection, count, &mut sides);
+                    remember(&mut curves, connection, count, &sides);
                 }
             }
         }
@@ -117,10 +117,10 @@ pub(super) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn row((connection, callers, present): (&str, usize, usize), sides: &mut [Times; 2]) -> Vec<String> {
+fn row((connection, callers, present): (&str, usize, usize), sides: &[Times; 2]) -> Vec<String> {
     let mut cells = vec![connection.to_owned(), callers.to_string(), present.to_string()];
-    let halves = sides.each_mut().map(|times| times.micros(50));
-    let slow = sides.each_mut().map(|times| times.micros(90));
+    let halves = sides.each_ref().map(|times| times.micros(50));
+    let slow = sides.each_ref().map(|times| times.micros(90));
     for verb in [0, 1] {
         cells.extend([0, 1].map(|side| format!("{} / {}", short(halves[side][verb]), short(slow[side][verb]))));
         cells.push(short(halves[0][verb] / halves[1][verb]));
@@ -128,7 +128,7 @@ fn row((connection, callers, present): (&str, usize, usize), sides: &mut [Times;
     cells
 }
 
-fn remember(curves: &mut Curves, connection: &str, present: usize, sides: &mut [Times; 2]) {
+fn remember(curves: &mut Curves, connection: &str, present: usize, sides: &[Times; 2]) {
     for (who, times) in ["enid", "floor"].into_iter().zip(sides) {
         let name = format!("{who}, connection {connection}");
         #[expect(clippy::cast_precision_loss, reason = "hundreds")]

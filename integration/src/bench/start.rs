@@ -23,7 +23,6 @@ use crate::node::Node;
 
 const PRESENT: usize = 250;
 const ROUNDS: usize = 10;
-const QUICK_ROUNDS: usize = 2;
 /// The first ADD is served by then.
 const SERVED_MS: f64 = 100.0;
 /// Time between two looks: what it adds to a figure, at most.
@@ -34,7 +33,7 @@ const QUIET: Duration = Duration::from_secs(1);
 
 /// Measures.
 pub(super) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
-    let rounds = if report.settings().is_quick { QUICK_ROUNDS } else { ROUNDS };
+    let rounds = report.settings().rounds(ROUNDS);
     let mut topology = roomy::start(&[])?;
     let node = topology.node_mut(roomy::NAME);
     let mut unknown = Series::default();
@@ -59,7 +58,7 @@ pub(super) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
         node.start()?;
         ready.push(until(start, || node.runtime.status().map(drop))?);
     }
-    tell(report, rounds, [served, ready, unknown]);
+    tell(report, rounds, &[served, ready, unknown]);
     Ok(())
 }
 
@@ -120,22 +119,22 @@ fn until<E: Error + Send + Sync + 'static>(
     }
 }
 
-fn tell(report: &mut Report, rounds: usize, [mut served, mut ready, mut unknown]: [Series; 3]) {
+fn tell(report: &mut Report, rounds: usize, [served, ready, unknown]: &[Series; 3]) {
     report.goal(Goal {
         name: format!("start of the daemon to the first ADD served from its journal, {PRESENT} pods present, p50"),
         measured: served.percentile(50),
         limit: SERVED_MS,
         unit: "ms",
     });
-    let row = |what: &str, series: &mut Series| {
+    let row = |what: &str, series: &Series| {
         let mut cells = vec![what.to_owned()];
         cells.extend([50, 90, 100].map(|percent| short(series.percentile(percent))));
         cells
     };
     let rows = vec![
-        row(&format!("{PRESENT} pods: the first ADD is answered from the journal"), &mut served),
-        row(&format!("{PRESENT} pods: STATUS succeeds"), &mut ready),
-        row("no pod, nothing written down, EC2 at once: STATUS succeeds", &mut unknown),
+        row(&format!("{PRESENT} pods: the first ADD is answered from the journal"), served),
+        row(&format!("{PRESENT} pods: STATUS succeeds"), ready),
+        row("no pod, nothing written down, EC2 at once: STATUS succeeds", unknown),
     ];
     report.table(Table {
         title: "From the start of the daemon's process".to_owned(),
