@@ -57,12 +57,9 @@ impl Idle {
     /// Threads of one name are summed: fewer than before when one has ended, which counts as none.
     fn since(&self, before: &Self) -> Self {
         let earlier = |name: &String| before.woken.get(name).copied().unwrap_or_default();
-        let woken = self.woken.iter().map(|(name, count)| (name.clone(), count.saturating_sub(earlier(name)))).collect();
-        Self {
-            woken,
-            lines: self.lines.saturating_sub(before.lines),
-            calls: self.calls.saturating_sub(before.calls),
-        }
+        let woken =
+            self.woken.iter().map(|(name, count)| (name.clone(), count.saturating_sub(earlier(name)))).collect();
+        Self { woken, lines: self.lines.saturating_sub(before.lines), calls: self.calls.saturating_sub(before.calls) }
     }
 }
 

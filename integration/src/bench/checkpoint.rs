@@ -60,7 +60,12 @@ fn at_each_call(report: &mut Report, node: &Node) -> Result<(), Box<dyn Error>> 
         #[expect(clippy::cast_precision_loss, reason = "hundreds")]
         let calls = 2.0 * (PAIRS + 1) as f64;
         let mean = 1e6 * spent.seconds / spent.writes;
-        rows.push(vec![count.to_string(), short(spent.writes / calls), short(mean), short(1e6 * spent.seconds / calls)]);
+        rows.push(vec![
+            count.to_string(),
+            short(spent.writes / calls),
+            short(mean),
+            short(1e6 * spent.seconds / calls),
+        ]);
         if count == 250 {
             let name = "the daemon's journal at a call with 250 pods present, mean".to_owned();
             report.goal(Goal { name, measured: 1e6 * spent.seconds / calls, limit: DURABLE, unit: "us" });

@@ -35,10 +35,12 @@ pub(super) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
     {
         report.goal(Goal { name: format!("an idle minute: {name}"), measured, limit, unit: "" });
     }
-    let mut rows: Vec<_> = woken.iter().map(|(thread, count)| vec![format!("wake-ups: {thread}"), count.to_string()]).collect();
-    rows.extend([("wake-ups: all", all), ("lines of the log", lines), ("EC2 calls", calls)].map(|(what, count)| {
-        vec![what.to_owned(), count.to_string()]
-    }));
+    let mut rows: Vec<_> =
+        woken.iter().map(|(thread, count)| vec![format!("wake-ups: {thread}"), count.to_string()]).collect();
+    rows.extend(
+        [("wake-ups: all", all), ("lines of the log", lines), ("EC2 calls", calls)]
+            .map(|(what, count)| vec![what.to_owned(), count.to_string()]),
+    );
     report.table(Table {
         title: "A minute in which nothing happens".to_owned(),
         note: format!(

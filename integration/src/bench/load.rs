@@ -106,11 +106,8 @@ fn tell(report: &mut Report, count: usize, measured: &Measured) {
         cells.extend([50, 90, 99, 100].map(|percent| short(series.percentile(percent))));
         cells
     };
-    let rows = vec![
-        row("ADD", & measured.adds),
-        row("DEL", & measured.dels),
-        row("of it: begun late, both", & measured.late),
-    ];
+    let rows =
+        vec![row("ADD", &measured.adds), row("DEL", &measured.dels), row("of it: begun late, both", &measured.late)];
     report.table(Table {
         title: format!("{RATE} ADDs and {RATE} DELs a second with {PRESENT} pods present"),
         note: format!(

@@ -47,10 +47,15 @@ mod tests {
     #[test]
     fn a_line_has_a_decisions_medians_and_a_row_without_is_told() {
         let table = |rows: &str| {
-            Table::read("T", "N", &format!("| addresses | in use | decision | p50, us | p99, us |\n|---|---|---|---|---|\n{rows}"))
-                .unwrap()
+            Table::read(
+                "T",
+                "N",
+                &format!("| addresses | in use | decision | p50, us | p99, us |\n|---|---|---|---|---|\n{rows}"),
+            )
+            .unwrap()
         };
-        let rows = "| 50 | 40 | ADD: one | 8.5 | 9 |\n| 50 | 40 | tick: none | 2 | 3 |\n| 750 | 600 | ADD: one | 32 | 99 |\n";
+        let rows =
+            "| 50 | 40 | ADD: one | 8.5 | 9 |\n| 50 | 40 | tick: none | 2 | 3 |\n| 750 | 600 | ADD: one | 32 | 99 |\n";
         let lines = plot(&table(rows)).unwrap().lines;
         assert_eq!((lines[0].name.as_str(), lines[0].points.as_slice()), ("ADD", &[(50.0, 8.5), (750.0, 32.0)][..]));
         assert_eq!((lines[1].name.as_str(), lines[1].points.len()), ("tick", 1));

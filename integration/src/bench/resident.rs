@@ -29,7 +29,8 @@ const PLUGIN: f64 = 2.0;
 
 /// Measures.
 pub(super) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
-    let spec = TopologySpec { nodes: vec![NodeSpec::new("n1", "m4.4xlarge", Subnet::B)], ..TopologySpec::one("m4.4xlarge") };
+    let spec =
+        TopologySpec { nodes: vec![NodeSpec::new("n1", "m4.4xlarge", Subnet::B)], ..TopologySpec::one("m4.4xlarge") };
     let mut topology = Topology::build(&spec)?;
     let api = KubeApi::default();
     topology.introduce(&api)?;
@@ -50,7 +51,12 @@ pub(super) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
     rows.extend([row("plugin, its file", plugin, "MB"), row("daemon, its file", daemon, "MB")]);
     let name = format!("daemon with {FULL} pods and watches on, resident");
     report.goal(Goal { name, measured: full, limit: RESIDENT, unit: "MiB" });
-    report.goal(Goal { name: "plugin, its file (the goal is of a build with musl)".to_owned(), measured: plugin, limit: PLUGIN, unit: "MB" });
+    report.goal(Goal {
+        name: "plugin, its file (the goal is of a build with musl)".to_owned(),
+        measured: plugin,
+        limit: PLUGIN,
+        unit: "MB",
+    });
     report.table(Table {
         title: "Memory of the daemon, sizes of the programs".to_owned(),
         note: format!("A full m4.4xlarge, once; the Kubernetes API server is emulated and has the {FULL} pods. VmRSS of /proc/<pid>/status."),
@@ -66,7 +72,8 @@ fn row(what: &str, number: f64, unit: &str) -> Vec<String> {
 
 /// A pod that the scheduler has bound to the node and that waits for its sandbox, with as much in it as pods have.
 fn bind(api: &KubeApi, name: &str) -> Result<(), String> {
-    let variables: Vec<_> = (0..20).map(|number| json!({ "name": format!("V{number}"), "value": "x".repeat(40) })).collect();
+    let variables: Vec<_> =
+        (0..20).map(|number| json!({ "name": format!("V{number}"), "value": "x".repeat(40) })).collect();
     let pod = json!({
         "metadata": { "name": name, "labels": { "app": "bench", "pod-template-hash": "5d4f8c7b9" } },
         "spec": {

@@ -30,10 +30,8 @@ pub(super) const AT_ONCE: usize = 8;
 
 /// Builds it and waits for its addresses; `more` is set in its daemon's environment besides.
 pub(super) fn start(more: &[(&str, &str)]) -> Result<Topology, Box<dyn Error>> {
-    let spec = TopologySpec {
-        nodes: vec![NodeSpec::new(NAME, "m5.24xlarge", Subnet::C)],
-        ..TopologySpec::one("m5.24xlarge")
-    };
+    let spec =
+        TopologySpec { nodes: vec![NodeSpec::new(NAME, "m5.24xlarge", Subnet::C)], ..TopologySpec::one("m5.24xlarge") };
     let mut topology = Topology::build(&spec)?;
     let environment: Vec<_> = ENVIRONMENT.iter().chain(more).copied().collect();
     topology.start(&environment)?;

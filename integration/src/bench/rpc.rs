@@ -142,8 +142,15 @@ fn remember(curves: &mut Curves, connection: &str, present: usize, sides: &[Time
 
 fn tell(report: &mut Report, rows: Vec<Vec<String>>, curves: Curves) {
     let columns = [
-        "connection", "at once", "pods present", "ADD enid p50 / p90, us", "ADD floor", "ADD ratio p50",
-        "DEL enid p50 / p90, us", "DEL floor", "DEL ratio p50",
+        "connection",
+        "at once",
+        "pods present",
+        "ADD enid p50 / p90, us",
+        "ADD floor",
+        "ADD ratio p50",
+        "DEL enid p50 / p90, us",
+        "DEL floor",
+        "DEL ratio p50",
     ];
     let note = format!(
         "`cni-calls`, {PAIRS} pairs a turn, {TURNS} turns of daemon and empty server each; no process a call, no plumbing. A new \

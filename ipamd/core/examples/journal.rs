@@ -5,7 +5,11 @@
 //! and rename, and taken away again. What the daemon does at each ADD may be less, when it knows what has changed: `/metrics` of a daemon
 //! says. Prints a table, which `make bench` reads.
 
-#![expect(clippy::disallowed_methods, clippy::print_stdout, reason = "a program: it measures time, writes files and prints")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a program: it measures time, writes files and prints"
+)]
 #![expect(clippy::unwrap_used, reason = "constants of this program")]
 
 mod node;
@@ -93,7 +97,9 @@ fn measure(pods: u32, folder: &Path) -> io::Result<Line> {
 
 fn main() -> io::Result<()> {
     let folder = PathBuf::from(std::env::args().nth(1).unwrap_or_else(|| "/dev/shm".to_owned()));
-    println!("| pods | bytes | encoded, us p50 | p99 | encoded and written, us p50 | p99 | read and restored, us p50 | p99 |");
+    println!(
+        "| pods | bytes | encoded, us p50 | p99 | encoded and written, us p50 | p99 | read and restored, us p50 | p99 |"
+    );
     println!("|---|---|---|---|---|---|---|---|");
     for pods in PODS {
         let Line { bytes, encode, write, read } = measure(pods, &folder)?;

@@ -205,7 +205,9 @@ fn run(most: usize) -> Result<Vec<Reading>, Box<dyn Error>> {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let most = std::env::args().nth(1).map_or(Ok(MOST), |count| count.parse())?;
-    println!("| pods come and gone | the daemon's live heap, bytes | the simulation's, bytes | ENIs | EC2 calls so far | s |");
+    println!(
+        "| pods come and gone | the daemon's live heap, bytes | the simulation's, bytes | ENIs | EC2 calls so far | s |"
+    );
     println!("|---|---|---|---|---|---|");
     for Reading { pods, daemon, simulation, enis, calls, took } in run(most)? {
         println!("| {pods} | {daemon} | {simulation} | {enis} | {calls} | {:.1} |", took.as_secs_f64());

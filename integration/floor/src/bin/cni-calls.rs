@@ -132,8 +132,7 @@ fn over_one_connection(socket: &Path, caller: usize, rounds: usize) -> Result<Pa
         let stream = UnixStream::connect(socket).await?;
         let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
         tokio::spawn(connection);
-        let mut client =
-            CniBackendClient::with_origin(Kept(sender), http::Uri::from_static("http://localhost"));
+        let mut client = CniBackendClient::with_origin(Kept(sender), http::Uri::from_static("http://localhost"));
         let mut pairs = Pairs::new();
         for round in 0..=rounds {
             let (add, del) = pod(caller, round);
