@@ -108,14 +108,6 @@ impl Callee<'_> {
             Err(error) => Err(error.to_string()),
         })
     }
-
-    /// Links of its node.
-    pub(super) fn links(&self) -> Result<usize, Box<dyn Error>> {
-        // proc(5): two lines of headings, a line a link.
-        #[expect(clippy::disallowed_methods, reason = "reads the kernel's list")]
-        let text = self.netns().run(|| std::fs::read_to_string("/proc/thread-self/net/dev"))??;
-        Ok(text.lines().count().saturating_sub(2))
-    }
 }
 
 /// Pods to be: their namespaces are there, their links are not.

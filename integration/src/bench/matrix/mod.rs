@@ -9,10 +9,11 @@
 //! for each number of pods present: daemon restarted with as many addresses ─ pods up to the number ─ for 1, 8, 32, 110 at once: rounds
 //! ```
 //!
-//! Rounds and what is timed: [`rounds`]. What is shown: [`show`].
+//! Rounds and what is timed: [`rounds`]; the wait between them: [`settle`]. What is shown: [`show`].
 
 mod callee;
 mod rounds;
+mod settle;
 mod show;
 
 use std::error::Error;

@@ -2,8 +2,8 @@
 //! Rounds: in each, every callee is called once with so many ADDs at once, and then with the DELs of them.
 //!
 //! ```text
-//! namespaces made ─ ADDs of A, B, C, D ─ DELs of A, B, C, D ─ namespaces gone ─ the nodes have the links of before ─ next round
-//!                   └── timed: the processes alone ──────┘                      (cleanup_net of the kernel's has ended)
+//! namespaces made ─ ADDs of A, B, C, D ─ DELs of A, B, C, D ─ namespaces dropped ─ the kernel has cleared them away ─ next round
+//!                   └── timed: the processes alone ──────┘                        (settle)
 //! ```
 //!
 //! Who is first, and who comes after whom, changes from round to round: what a callee leaves to the kernel for later (`ptp` a dead link,
@@ -15,13 +15,9 @@ use std::time::{Duration, Instant};
 use super::super::burst::Burst;
 use super::super::figures::Series;
 use super::callee::{Callee, Verb, pods};
-use crate::eventually::{eventually, pass};
+use super::settle::{of_nodes, settle};
 use crate::world::World;
 
-/// How long the kernel may take to clear dead namespaces away.
-const CLEARED: Duration = Duration::from_secs(60);
-/// After the last link has gone: cleanup_net ends what it has of namespaces without links.
-const QUIET: Duration = Duration::from_millis(20);
 /// From this many on, the next round's ADDs could meet a pool whose addresses still cool.
 const MANY: usize = 32;
 
@@ -73,7 +69,7 @@ fn round(
     number: usize,
     times: &mut [Times],
 ) -> Result<(), Box<dyn Error>> {
-    let links = callees.iter().map(Callee::links).collect::<Result<Vec<_>, _>>()?;
+    let links = of_nodes(callees)?;
     let pods = callees.iter().map(|_| pods(world, at_once)).collect::<Result<Vec<_>, _>>()?;
     if at_once >= MANY {
         callees.iter().try_for_each(|callee| callee.ready_for(at_once))?;
@@ -85,21 +81,7 @@ fn round(
         }
     }
     drop(pods);
-    for (callee, before) in callees.iter().zip(links) {
-        cleared(callee, before)?;
-    }
-    pass(QUIET);
-    Ok(())
-}
-
-fn cleared(callee: &Callee<'_>, before: usize) -> Result<(), Box<dyn Error>> {
-    let what = format!("the kernel has cleared away the dead pods of {}", callee.name());
-    eventually(&what, CLEARED, || match callee.links() {
-        Ok(links) if links <= before => Ok(()),
-        Ok(links) => Err(format!("{links} links, before there were {before}")),
-        Err(error) => Err(error.to_string()),
-    })?;
-    Ok(())
+    settle(world, callees, &links)
 }
 
 /// One round that is not counted, one call of each: programs are read from the disk, what is made with the first pod (a bridge) is made.
