@@ -129,7 +129,7 @@ fn over_new_connections(socket: &Path, caller: usize, rounds: usize) -> Result<P
 fn over_one_connection(socket: &Path, caller: usize, rounds: usize) -> Result<Pairs, Failed> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let stream = UnixStream::connect(socket).await?;
+        let stream = UnixStream::connect(socket).await.map_err(|error| format!("{}: {error}", socket.display()))?;
         let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         let mut client = CniBackendClient::with_origin(Kept(sender), http::Uri::from_static("http://localhost"));
