@@ -38,15 +38,15 @@ pub(super) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
     topology.start(&[("AWS_VPC_K8S_CNI_LOGLEVEL", "info")])?;
     topology.node("n1").wait_answers(READY)?;
     pass(SETTLED);
-    let mut rows = vec![row("daemon without pods", held(topology.node_mut("n1"))?, "MiB resident")];
+    let mut rows = held(topology.node_mut("n1"), "daemon without pods")?;
     for pod in 0..FULL {
         bind(&api, &format!("n1-pod-{pod}"))?;
     }
     let present = pods::start(topology.node("n1"), FULL, AT_ONCE, &Default::default())?;
     pass(SETTLED);
-    let full = held(topology.node_mut("n1"))?;
+    let full = mebibytes(topology.node_mut("n1"), "VmRSS")?;
+    rows.extend(held(topology.node_mut("n1"), &format!("daemon with {FULL} pods, watches on"))?);
     drop(present);
-    rows.push(row(&format!("daemon with {FULL} pods, watches on"), full, "MiB resident"));
     let [plugin, daemon] = [size(&plugin_binary()?)?, size(&daemon_binary()?)?];
     rows.extend([row("plugin, its file", plugin, "MB"), row("daemon, its file", daemon, "MB")]);
     let name = format!("daemon with {FULL} pods and watches on, resident");
@@ -59,7 +59,7 @@ pub(super) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
     });
     report.table(Table {
         title: "Memory of the daemon, sizes of the programs".to_owned(),
-        note: format!("A full m4.4xlarge, once; the Kubernetes API server is emulated and has the {FULL} pods. VmRSS of /proc/<pid>/status."),
+        note: format!("A full m4.4xlarge, once; the Kubernetes API server is emulated and has the {FULL} pods. From /proc/<pid>/status: VmRSS, RssAnon, RssFile."),
         columns: ["of", "is", "unit"].map(str::to_owned).to_vec(),
         rows,
     });
@@ -85,9 +85,16 @@ fn bind(api: &KubeApi, name: &str) -> Result<(), String> {
     api.put(&PODS, Some("default"), pod).map_err(|error| format!("{name}: {error:?}"))
 }
 
-/// Resident memory of the daemon, in MiB.
-fn held(node: &mut Node) -> Result<f64, Box<dyn Error>> {
-    let kibibytes = node.daemon().ok_or("the daemon does not run")?.memory_kib("VmRSS")?;
+/// Resident memory of the daemon, and what of it is its own and what pages of its program's file.
+fn held(node: &mut Node, who: &str) -> Result<Vec<Vec<String>>, Box<dyn Error>> {
+    let of = [("VmRSS", "resident"), ("RssAnon", "heap and stacks"), ("RssFile", "pages of its file")];
+    let rows = of.into_iter().map(|(figure, what)| Ok(row(&format!("{who}: {what}"), mebibytes(node, figure)?, "MiB")));
+    rows.collect()
+}
+
+/// A figure of the daemon's memory, in MiB.
+fn mebibytes(node: &mut Node, figure: &str) -> Result<f64, Box<dyn Error>> {
+    let kibibytes = node.daemon().ok_or("the daemon does not run")?.memory_kib(figure)?;
     #[expect(clippy::cast_precision_loss, reason = "shown with two digits")]
     let kibibytes = kibibytes as f64;
     Ok(kibibytes / 1_024.0)

@@ -113,7 +113,7 @@ pub(super) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
             }
         }
     }
-    tell(report, rows, curves);
+    tell(report, turns, rows, curves);
     Ok(())
 }
 
@@ -140,7 +140,7 @@ fn remember(curves: &mut Curves, connection: &str, present: usize, sides: &[Time
     }
 }
 
-fn tell(report: &mut Report, rows: Vec<Vec<String>>, curves: Curves) {
+fn tell(report: &mut Report, turns: usize, rows: Vec<Vec<String>>, curves: Curves) {
     let columns = [
         "connection",
         "at once",
@@ -153,7 +153,7 @@ fn tell(report: &mut Report, rows: Vec<Vec<String>>, curves: Curves) {
         "DEL ratio p50",
     ];
     let note = format!(
-        "`cni-calls`, {PAIRS} pairs a turn, {TURNS} turns of daemon and empty server each; no process a call, no plumbing. A new \
+        "`cni-calls`, {PAIRS} pairs a turn, {turns} turns of daemon and empty server each; no process a call, no plumbing. A new \
          connection is what the plugin has, its runtime in it."
     );
     let title = "The call alone, by connection, callers and pods present".to_owned();
