@@ -59,7 +59,10 @@ pub(super) fn run(report: &mut Report) -> Result<(), Box<dyn Error>> {
     });
     report.table(Table {
         title: "Memory of the daemon, sizes of the programs".to_owned(),
-        note: format!("A full m4.4xlarge, once; the Kubernetes API server is emulated and has the {FULL} pods. From /proc/<pid>/status: VmRSS, RssAnon, RssFile."),
+        note: format!(
+            "A full m4.4xlarge, once; the Kubernetes API server is emulated and has the {FULL} pods. From /proc/<pid>/status: VmRSS, \
+             RssAnon, RssFile."
+        ),
         columns: ["of", "is", "unit"].map(str::to_owned).to_vec(),
         rows,
     });
@@ -88,8 +91,8 @@ fn bind(api: &KubeApi, name: &str) -> Result<(), String> {
 /// Resident memory of the daemon, and what of it is its own and what pages of its program's file.
 fn held(node: &mut Node, who: &str) -> Result<Vec<Vec<String>>, Box<dyn Error>> {
     let of = [("VmRSS", "resident"), ("RssAnon", "heap and stacks"), ("RssFile", "pages of its file")];
-    let rows = of.into_iter().map(|(figure, what)| Ok(row(&format!("{who}: {what}"), mebibytes(node, figure)?, "MiB")));
-    rows.collect()
+    let line = |(figure, what)| mebibytes(node, figure).map(|number| row(&format!("{who}: {what}"), number, "MiB"));
+    of.into_iter().map(line).collect()
 }
 
 /// A figure of the daemon's memory, in MiB.
