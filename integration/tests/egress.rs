@@ -122,7 +122,7 @@ fn pods_get_out_in_ipv6_behind_the_node_and_keep_that_whatever_becomes_of_daemon
     for pod in pods {
         bench.node().runtime.del(&pod.sandbox, NetnsPath::Given).unwrap();
     }
-    eventually("what only egress needs goes with the last pod", Duration::from_secs(40), || {
+    eventually("what only egress needs goes with the last pod", Duration::from_secs(90), || {
         if bench.has_table() { Err("table ip6 enid is there".to_owned()) } else { Ok(()) }
     })
     .unwrap();

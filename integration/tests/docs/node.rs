@@ -90,7 +90,7 @@ fn the_files_of_the_state_folder_are_those_that_the_pages_name_and_roots_alone()
         let name = entry.file_name().to_string_lossy().into_owned();
         assert!(page.contains(&format!("`/var/run/aws-node/{name}")), "docs/operations.md does not name {name}");
         let found = entry.metadata().unwrap();
-        let is_ours = found.file_type().is_socket() || name.ends_with(".json");
+        let is_ours = found.file_type().is_socket() || name.ends_with(".json") || name.ends_with(".json.tmp");
         let mode = found.permissions().mode() & 0o777;
         assert!(!is_ours || mode == 0o600, "{name} has mode {mode:o}");
         names.push(name);
