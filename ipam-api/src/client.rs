@@ -265,7 +265,9 @@ fn lost(error: &io::Error) -> Failure {
     Failure { code: Code::Unavailable, message: format!("the connection was lost: {error}") }
 }
 
-/// No file yet, or nobody listening any more.
+/// No file yet, or nobody listening any more; or a signal came while the server's queue was full (signal(7): with a time limit the kernel
+/// does not go on by itself).
 fn is_worth_another_try(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+    use io::ErrorKind::{ConnectionRefused, Interrupted, NotFound};
+    matches!(error.kind(), NotFound | ConnectionRefused | Interrupted)
 }

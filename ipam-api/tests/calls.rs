@@ -192,6 +192,31 @@ async fn a_daemon_that_accepts_and_never_answers_costs_one_budget() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_always_says_something_and_never_answers_costs_one_budget() {
+    use std::io::{Read, Write};
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("s");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let talks = std::thread::spawn(move || {
+        let (mut out, _) = listener.accept().unwrap();
+        let mut input = out.try_clone().unwrap();
+        // Reads all, acknowledgements too, until the caller is gone.
+        let reads = std::thread::spawn(move || while input.read(&mut [0; 4_096]).is_ok_and(|read| read > 0) {});
+        // SETTINGS, then PING after PING (RFC 9113, 6.5 and 6.7).
+        let ping = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+        let mut sent = out.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]);
+        while sent.is_ok() {
+            sent = out.write_all(&ping);
+        }
+        reads.join().unwrap();
+    });
+    let (reply, took) = call(&socket, |client| client.add_network(add("c1"), Duration::from_millis(300))).await;
+    assert!(matches!(reply, Err(CallError::TimedOut { .. })), "{reply:?}");
+    assert!(took < Duration::from_millis(900), "{took:?}");
+    talks.join().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_that_dies_under_the_call_is_asked_again_after_its_restart() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("s");

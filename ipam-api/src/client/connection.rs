@@ -102,7 +102,7 @@ impl Connection {
                 Ok(sent) => drop(outgoing.drain(..sent)),
                 Err(Errno::AGAIN) => break,
                 Err(Errno::INTR) => {}
-                Err(Errno::PIPE) => outgoing.clear(),
+                Err(Errno::PIPE | Errno::CONNRESET) => outgoing.clear(),
                 Err(errno) => return Err(errno.into()),
             }
         }
@@ -114,6 +114,10 @@ impl Connection {
         let send = if has_more_to_send { PollFlags::OUT } else { PollFlags::empty() };
         loop {
             let left = end.saturating_duration_since(Instant::now());
+            // Asked here and not of poll: a peer that always has something to say would be read for ever.
+            if left.is_zero() {
+                return Err(Broken::TimedOut);
+            }
             let limit = Timespec {
                 tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
                 tv_nsec: i64::from(left.subsec_nanos()),
