@@ -134,8 +134,7 @@ fn plumb(call: &Call, reply: &AddNetworkReply, wanted: &Wanted) -> Result<Attach
 /// is left alone.
 fn attach(call: &Call, netns: &Path, pod: &PodAttachment, egress: Option<Family>) -> Result<bool, ApplyError> {
     let Some(family) = egress else { return Ok(apply::attach_unless_plumbed(netns, pod)?.is_some()) };
-    // When the kernel cannot be read the attach that follows has the error to tell.
-    if matches!(apply::standing(netns, pod), Ok(Standing::Plumbed)) {
+    if apply::standing(netns, pod)? == Standing::Plumbed {
         return Ok(false);
     }
     match egress::attach(netns, pod, family)?.1 {

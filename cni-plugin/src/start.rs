@@ -6,10 +6,8 @@
 #![expect(unsafe_code, reason = "C's `main`, its arguments, and what is done before there is anything safe")]
 
 use std::ffi::{CStr, c_char, c_int};
-use std::os::fd::BorrowedFd;
 
 use rustix::fs::{Mode, OFlags, open};
-use rustix::io::{Errno, fcntl_getfd};
 
 /// C's `main`.
 // SAFETY: the name is C's, and nothing else of the program has it; the signature is C's, too.
@@ -26,9 +24,8 @@ extern "C" fn main(count: c_int, words: *const *const c_char) -> c_int {
 /// Those that are closed become `/dev/null`. The lowest descriptor that is free is the next to be given out, so they are in order.
 fn open_standard_files() {
     for number in 0..3 {
-        // SAFETY: only asked whether it is open; nothing else has it yet.
-        let file = unsafe { BorrowedFd::borrow_raw(number) };
-        if fcntl_getfd(file) == Err(Errno::BADF) {
+        // SAFETY: only asked whether it is open, by its number; no memory of ours is meant.
+        if unsafe { libc::fcntl(number, libc::F_GETFD) } == -1 {
             // Not closed again. Without `/dev` there is nothing that could be done about it.
             let _ = open("/dev/null", OFlags::RDWR, Mode::empty()).map(std::mem::forget);
         }

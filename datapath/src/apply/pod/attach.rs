@@ -170,7 +170,8 @@ impl<'a> Attach<'a> {
         let doing = request().doing;
         let answer = match self.node.request(request()) {
             Err(taken) if taken.errno() == Some(Errno::EXIST.raw_os_error()) => {
-                if self.spares_plumbed && matches!(standing(self.path, self.pod), Ok(Standing::Plumbed)) {
+                // Who cannot be looked at is not cut off.
+                if self.spares_plumbed && standing(self.path, self.pod)? == Standing::Plumbed {
                     return Ok(None);
                 }
                 // Or it is the pod's link whose name is taken: then the kernel says so again.

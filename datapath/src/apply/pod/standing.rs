@@ -56,7 +56,7 @@ pub fn standing(netns: &Path, pod: &PodAttachment) -> Result<Standing, ApplyErro
     }
     let is_whole = link.up
         && has_rules(&mut node, pod, &tables, link.group)?
-        && pod_side_stands(netns, &pod.pod_link, pod.addresses, link.peer);
+        && pod_side_stands(netns, &pod.pod_link, pod.addresses, link.peer)?;
     Ok(if is_whole { Standing::Plumbed } else { Standing::Partial })
 }
 
@@ -81,16 +81,14 @@ fn has_rules(
     Ok(wanted.iter().all(|rule| there.iter().any(|(found, _)| found == rule)))
 }
 
-fn pod_side_stands(netns: &Path, link: &LinkName, wanted: PodAddresses, peer: Option<u32>) -> bool {
-    let look = || -> Result<bool, ApplyError> {
-        let mut inside = Netns::open(netns)?.inside(Socket::route)?;
-        let Some(link) = read::link_by_name(&mut inside, link)? else { return Ok(false) };
-        let mut there = Vec::new();
-        for address in wanted.iter() {
-            there.extend(read::addresses(&mut inside, Family::of(address), Some(link.index))?);
-        }
-        let has = |address: IpAddr| there.iter().any(|(_, found, _)| found.address == address.into());
-        Ok(link.up && Some(link.index) == peer && wanted.iter().all(has))
-    };
-    look().unwrap_or(false)
+fn pod_side_stands(netns: &Path, link: &LinkName, wanted: PodAddresses, peer: Option<u32>) -> Result<bool, ApplyError> {
+    let Ok(netns) = Netns::open(netns) else { return Ok(false) };
+    let mut inside = netns.inside(Socket::route)?;
+    let Some(link) = read::link_by_name(&mut inside, link)? else { return Ok(false) };
+    let mut there = Vec::new();
+    for address in wanted.iter() {
+        there.extend(read::addresses(&mut inside, Family::of(address), Some(link.index))?);
+    }
+    let has = |address: IpAddr| there.iter().any(|(_, found, _)| found.address == address.into());
+    Ok(link.up && Some(link.index) == peer && wanted.iter().all(has))
 }
