@@ -14,7 +14,7 @@ use crate::faults::Fault;
 use crate::ids::{ActionId, BootTime, EniId, MacAddr};
 use crate::lifecycle::{Assign, DetachStep, Eni, Phase, Termination, Try, TryState};
 
-use super::state::{LAG, Purpose, RESOLVE_AFTER};
+use super::state::{LAG, LastFailure, Purpose, RESOLVE_AFTER};
 use super::{Core, Turn};
 
 impl Core {
@@ -57,10 +57,13 @@ impl Core {
         }
     }
 
-    /// The same has succeeded that failed last. Whatever else was wrong with it is told after this.
+    /// The same has succeeded that failed last; of a denied call, a call of that kind, for whichever ENI. Whatever else was wrong with it is
+    /// told after this.
     fn recovered(&mut self, what: &Purpose, now: BootTime) {
-        let same = self.failures.get_mut(what.kind()).filter(|last| last.eni_id.as_ref() == what.eni_id());
-        if let Some(last) = same {
+        let is_same = |last: &&mut LastFailure| {
+            last.failure.class == FailureClass::Denied || last.eni_id.as_ref() == what.eni_id()
+        };
+        if let Some(last) = self.failures.get_mut(what.kind()).filter(is_same) {
             last.recovered.get_or_insert(now);
         }
     }

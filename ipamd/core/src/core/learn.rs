@@ -335,8 +335,9 @@ impl Core {
             Place::Attached(view, _) => {
                 // After a restart the id may be an old attachment's.
                 let attachment_id = view.attachment.as_ref().map(|attachment| attachment.attachment_id.clone());
-                if let Some(eni) = self.enis.get_mut(id) {
+                if let Some(eni) = self.enis.get_mut(id).filter(|eni| eni.attachment_id != attachment_id) {
                     eni.attachment_id = attachment_id;
+                    self.touch();
                 }
                 self.due(id, turn.boot());
             }

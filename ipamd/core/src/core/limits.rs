@@ -23,8 +23,8 @@ use super::{Core, Turn};
 
 impl Core {
     pub(super) fn limits_learned(&mut self, turn: &mut Turn, limits: InstanceLimits) {
-        self.guess = None;
-        if self.limits.as_ref() != Some(&limits) {
+        let was_guessed = self.guess.take().is_some();
+        if was_guessed || self.limits.as_ref() != Some(&limits) {
             self.limits = Some(limits);
             self.touch();
         }

@@ -387,6 +387,8 @@ impl Core {
             }
         }
         self.unassigned.extend(blocks.iter().map(|block| (*block, now)));
+        // Also where every address stays for now: that EC2 has it back must outlive a restart.
+        self.touch();
     }
 
     /// What an earlier call may have taken is asked to go again, if nobody objects; the rest needs no call.

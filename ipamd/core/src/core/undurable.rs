@@ -46,6 +46,7 @@ impl Core {
     fn take_reply_back(&mut self, reply: Reply, message: &str) -> Reply {
         match reply {
             Reply::Add { request, result: Ok(allocated) } => {
+                // One that was given long before is refused, too, for it shares the write, and keeps its address.
                 let made_for_it = self
                     .store
                     .allocation(allocated.address)
