@@ -87,8 +87,9 @@ pub fn run(config: &Config, question: &Question, screen: &Screen, out: &mut dyn 
 fn without_daemon(verdict: Result<(), String>) -> Result<(), String> {
     let also = verdict.err().map(|error| format!("{error}; and ")).unwrap_or_default();
     Err(format!(
-        "{also}no daemon runs on this node: what is compared is what its files say, and no pod gets an address now (`ipamd check \
-         --without-daemon` where that is meant; else `journalctl -u enid-ipamd`, or `kubectl -n kube-system get pods -o wide`)"
+        "{also}no daemon runs on this node, or none that answers here: what is compared is what its files say, and where none runs no pod \
+         gets an address now (`ipamd check --without-daemon` where that is meant; else `journalctl -u enid-ipamd`, or `kubectl -n \
+         kube-system get pods -o wide`)"
     ))
 }
 

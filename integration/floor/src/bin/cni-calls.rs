@@ -2,8 +2,8 @@
 //! The call alone, for `make bench`: AddNetwork and DelNetwork by turns over a daemon's socket, without a process a call and without
 //! plumbing. A program of its own, built as the plugin is, so that the caller's end costs what it costs there.
 //!
-//! `cni-calls SOCKET kept|new CALLERS ROUNDS`: each caller has a thread and a current-thread runtime and makes so many pairs, with one
-//! connection that it keeps, or as the plugin with a new one a call. What it was given it gives back. The first pair of each is not
+//! `cni-calls SOCKET kept|new CALLERS ROUNDS`: each caller has a thread and makes so many pairs, over one connection of tonic's that it
+//! keeps, or by the plugin's own client with a new one a call. What it was given it gives back. The first pair of each is not
 //! counted. Prints two lines, `add` and `del`, of times in microseconds.
 #![expect(
     clippy::disallowed_methods,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the matrix shows: its one table, its goals, its plots. Pure: times in, text and points out.
 //!
-//! Of a burst the goals take the time until its last call has ended, not the p50 of single calls: with fewer processors than calls,
+//! Of a burst goals, plots and what is compared with peers take the time until its last call has ended, not the p50 of single calls: with fewer processors than calls,
 //! a callee that is quick enough has ended before the last ones are started, and its p50 is of how few meet, not of what a burst costs.
 //!
 //! Callees are listed Enid first, the floor second.
@@ -32,12 +32,22 @@ impl Cell {
         Series::joined(&self.kind(callee, verb).rounds).percentile(50)
     }
 
-    /// Enid's to the floor's, as the goals take it: p50 of one call, or of the time until the last of a burst.
-    fn to_floor(&self, verb: Verb) -> f64 {
+    /// p50 of one call, or of the time until the last of a burst.
+    fn typical(&self, callee: usize, verb: Verb) -> f64 {
         if self.at_once == 1 {
-            return self.ratio(verb, 50, FLOOR).of_all;
+            return self.median(callee, verb);
         }
-        Ratio::of(50, &self.kind(ENID, verb).whole, &self.kind(FLOOR, verb).whole).of_all
+        Series::joined(&self.kind(callee, verb).whole).percentile(50)
+    }
+
+    /// Enid's to the floor's, as the goals take it.
+    fn to_floor(&self, verb: Verb) -> f64 {
+        if self.at_once == 1 { self.ratio(verb, 50, FLOOR).of_all } else { self.of_burst(verb, FLOOR).of_all }
+    }
+
+    /// Enid's to another's, of the time until the last of a burst.
+    fn of_burst(&self, verb: Verb, other: usize) -> Ratio {
+        Ratio::of(50, &self.kind(ENID, verb).whole, &self.kind(other, verb).whole)
     }
 
     /// Enid's to another's.
@@ -55,7 +65,7 @@ pub(super) fn table(cells: &[Cell], names: &[String]) -> Table {
     columns.push(format!("to {} p50 (p25 to p75 of rounds)", names[FLOOR]));
     columns.push(format!("to {} p90 (p25 to p75)", names[FLOOR]));
     columns.push(format!("to {} until the last", names[FLOOR]));
-    columns.extend(names[FLOOR + 1..].iter().map(|name| format!("to {name} p50, p90")));
+    columns.extend(names[FLOOR + 1..].iter().map(|name| format!("to {name} (one: p50, p90; a burst: until the last)")));
     let rows = cells.iter().flat_map(|cell| Verb::BOTH.map(|verb| row(cell, verb, names.len()))).collect();
     let note = "Cold processes, from start to end, milliseconds. In each round all are called in turn, each with so many at once on \
                 a node of its own with as many pods of its own present. \"Until the last\": from the first start to the last end, \
@@ -77,9 +87,12 @@ fn row(cell: &Cell, verb: Verb, callees: usize) -> Vec<String> {
     row.push(format!("{:.1}", Series::joined(&ours.whole).percentile(50)));
     row.extend((FLOOR..callees).map(|callee| percentiles(callee, &[50, 90])));
     row.extend([50, 90].map(|percent| cell.ratio(verb, percent, FLOOR).with_spread()));
-    row.push(Ratio::of(50, &ours.whole, &cell.kind(FLOOR, verb).whole).plain());
-    let both = |callee| [50, 90].map(|percent| cell.ratio(verb, percent, callee).plain()).join(", ");
-    row.extend((FLOOR + 1..callees).map(both));
+    row.push(cell.of_burst(verb, FLOOR).plain());
+    let to_peer = |callee| match cell.at_once {
+        1 => [50, 90].map(|percent| cell.ratio(verb, percent, callee).plain()).join(", "),
+        _ => cell.of_burst(verb, callee).plain(),
+    };
+    row.extend((FLOOR + 1..callees).map(to_peer));
     row
 }
 
@@ -118,7 +131,7 @@ pub(super) fn plots(cells: &[Cell], names: &[String]) -> Vec<Plot> {
     };
     let by_burst = |verb: Verb| -> Vec<Line> {
         let beside = || cells.iter().filter(|cell| cell.present == USUAL);
-        let of = |callee: usize| beside().map(|cell| (count(cell.at_once), cell.median(callee, verb))).collect();
+        let of = |callee: usize| beside().map(|cell| (count(cell.at_once), cell.typical(callee, verb))).collect();
         names.iter().enumerate().map(|(callee, name)| Line { name: name.clone(), points: of(callee) }).collect()
     };
     let to_floor = Verb::BOTH.into_iter().flat_map(|verb| {
@@ -136,8 +149,8 @@ pub(super) fn plots(cells: &[Cell], names: &[String]) -> Vec<Plot> {
     vec![
         plot("add-by-present", "One cold ADD, by pods present", "pods present", by_present(Verb::Add)),
         plot("del-by-present", "One cold DEL, by pods present", "pods present", by_present(Verb::Del)),
-        plot("add-by-burst", &format!("ADD {usual}"), "pods at once", by_burst(Verb::Add)),
-        plot("del-by-burst", &format!("DEL {usual}"), "pods at once", by_burst(Verb::Del)),
+        plot("add-by-burst", &format!("Until the last ADD {usual}"), "pods at once", by_burst(Verb::Add)),
+        plot("del-by-burst", &format!("Until the last DEL {usual}"), "pods at once", by_burst(Verb::Del)),
         Plot {
             y: "times the floor".to_owned(),
             log_y: false,
@@ -187,7 +200,7 @@ mod tests {
             "2.00 (2.00 to 2.00)",
             "2.00 (2.00 to 2.00)",
             "2.00",
-            "0.20, 0.20",
+            "0.20",
         ];
         assert_eq!(table.rows[0], expected);
         assert_eq!(table.rows[1][0], "DEL");

@@ -69,9 +69,10 @@ impl Chores {
         self.tracked.look(inbox);
         self.allowances.look(inbox);
         if self.ports.is_some_and(|due| due <= clock::boot()) {
-            self.told.store(false, Ordering::SeqCst);
+            // An ADD writes its ports down after it has made its link: one that is between the two is seen the next time.
+            let has_changed = self.told.swap(false, Ordering::SeqCst);
             let is_some = settle_ports(config);
-            self.ports = is_some.then(|| clock::boot() + PORTS_PERIOD);
+            self.ports = (is_some || has_changed).then(|| clock::boot() + PORTS_PERIOD);
         }
         if self.collected + APART <= clock::boot() {
             self.collected = clock::boot();
