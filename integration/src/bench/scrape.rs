@@ -5,10 +5,14 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use crate::eventually::pass;
 use crate::node::Node;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// After this a scrape is of what there is now.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// The text of one scrape.
 #[derive(Clone, Debug)]
@@ -16,6 +20,8 @@ pub(super) struct Scrape(String);
 
 impl Scrape {
     pub(super) fn of(node: &Node) -> Result<Self, String> {
+        // The daemon gives one page to all who ask within a fraction of a second.
+        pass(FRESH);
         let text = |error: std::io::Error| format!("/metrics: {error}");
         let mut stream = UnixStream::connect(node.state_folder().join("enid.sock")).map_err(text)?;
         stream.set_read_timeout(Some(PATIENCE)).map_err(text)?;
