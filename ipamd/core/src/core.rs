@@ -68,7 +68,7 @@ use std::time::Duration;
 use crate::action::{Action, ActionKind, Effects};
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
-use crate::event::{EniView, Event, Failure, InstanceFacts};
+use crate::event::{EniView, Event, Failure, FailureClass, InstanceFacts};
 use crate::faults::Fault;
 use crate::ids::{ActionId, AllocationKey, BootTime, EniId, Now, SubnetId};
 use crate::lifecycle::{Eni, Request};
@@ -382,7 +382,8 @@ impl Core {
         let wait = crate::backoff::delay(failure, attempt, self.salt());
         let at = turn.boot();
         let reason = reason_of(failure, Some(what));
-        let eni_id = what.eni_id().cloned();
+        // A denied call is about the right, not about the ENI.
+        let eni_id = what.eni_id().filter(|_| failure.class != FailureClass::Denied).cloned();
         let last =
             LastFailure { what: what.to_string(), failure: failure.clone(), reason, at, eni_id, recovered: None };
         self.failures.insert(what.kind(), last);

@@ -346,7 +346,8 @@ pub struct Failure {
     pub class: FailureClass,
     /// EC2's error code, or the edge's own (`Timeout`, `LinkMissing`).
     pub code: String,
-    /// Full text for log and refusal, causes included.
+    /// Full text for log and refusal, causes included. Of a denied EC2 call it begins with the action's name and a colon: `ipamd doctor`
+    /// reads that.
     pub message: String,
     /// How long to wait before another try, when the other side (or our own bucket) says so.
     pub retry_after: Option<Duration>,

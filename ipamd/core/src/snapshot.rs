@@ -70,7 +70,7 @@ pub struct Snapshot {
     /// What others changed in the kernel, and was put back.
     #[serde(default)]
     pub repair: RepairSnapshot,
-    /// The kernel's table of connections, read every 30 to 75 s; `None`: not read yet, or nothing is tracked.
+    /// The kernel's table of connections, read every 30 to 90 s; `None`: not read yet, or nothing is tracked.
     #[serde(default)]
     pub connections: Option<TrackedConnections>,
     /// How it stands with the API server; filled in by who serves the snapshot.
@@ -391,7 +391,8 @@ pub struct FailureSnapshot {
     pub message: String,
     /// How long ago.
     pub ago_ms: u64,
-    /// How long ago the same succeeded again, or what it was about went; `None`: it has not.
+    /// How long ago the same succeeded again; where the ENI that it was about is not there any more, how long ago it failed. `None`: it is
+    /// not past.
     #[serde(default)]
     pub recovered_ago_ms: Option<u64>,
 }

@@ -251,7 +251,7 @@ pub(super) fn failures(snapshot: &Snapshot, screen: &Screen) -> String {
             time(failure.ago_ms),
             failure.reason.map(|reason| reason.to_string()).unwrap_or_default(),
             failure.what.clone(),
-            failure.recovered_ago_ms.map_or(String::new(), |ago| format!("works again for {}", time(ago))),
+            failure.recovered_ago_ms.map_or(String::new(), |ago| format!("past for {}", time(ago))),
             failure.code.clone(),
             failure.message.clone(),
         ]

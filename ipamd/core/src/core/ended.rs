@@ -57,12 +57,9 @@ impl Core {
         }
     }
 
-    /// The same has succeeded that failed last; of a denied call, a call of that kind, for whichever ENI. Whatever else was wrong with it is
-    /// told after this.
+    /// The same has succeeded that failed last. Whatever else was wrong with it is told after this.
     fn recovered(&mut self, what: &Purpose, now: BootTime) {
-        let is_same = |last: &&mut LastFailure| {
-            last.failure.class == FailureClass::Denied || last.eni_id.as_ref() == what.eni_id()
-        };
+        let is_same = |last: &&mut LastFailure| last.eni_id.as_ref().is_none_or(|id| what.eni_id() == Some(id));
         if let Some(last) = self.failures.get_mut(what.kind()).filter(is_same) {
             last.recovered.get_or_insert(now);
         }

@@ -179,7 +179,7 @@ pub(crate) struct LastFailure {
     pub(crate) failure: Failure,
     pub(crate) reason: ReasonCode,
     pub(crate) at: BootTime,
-    /// Of which ENI; `None`: of none that there was.
+    /// Of which ENI; `None`: of none that there was, or of a right, which is every ENI's.
     pub(crate) eni_id: Option<EniId>,
     /// Since when the same has succeeded again.
     pub(crate) recovered: Option<BootTime>,

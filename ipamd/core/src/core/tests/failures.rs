@@ -357,3 +357,19 @@ fn a_call_that_does_not_answer_is_told_of_once_after_three_seconds_with_its_endp
     assert!(notice.text.contains("http://ec2.test") && notice.text.contains("assigning"), "{}", notice.text);
     assert_eq!(notice.code, Some(ReasonCode::Ec2Unavailable));
 }
+
+#[test]
+fn a_right_that_is_missing_is_not_back_when_the_eni_that_showed_it_is_gone() {
+    let mut world = World::new("m5.large", warm_addresses(1, 0));
+    ten_pods(&mut world);
+    (0..10_000).for_each(|_| world.fault("detach", Fault::Before(FailureClass::Denied)));
+    (3..10).for_each(|pod| world.del(&format!("pod-{pod}")));
+    world.run_seconds(600);
+    assert!(world.count("detach") > 0);
+    world.enis.pop_last();
+    world.run_seconds(1_500);
+    let shown = world.core.snapshot(world.now);
+    assert_eq!(shown.enis.len(), 1, "somebody else took it away");
+    let denied = shown.failures.iter().find(|failure| failure.class == FailureClass::Denied);
+    assert_eq!(denied.map(|failure| failure.recovered_ago_ms), Some(None), "{:?}", shown.failures);
+}
