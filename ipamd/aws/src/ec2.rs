@@ -325,4 +325,4 @@ fn wire_count(count: u32) -> i32 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! IMDS: who this instance is, as typed facts.
 //!
-//! Does not poll (the daemon asks again about once a minute) and lists no ENIs: EC2's own description is the truth about those,
-//! IMDS lags behind it both ways. Tokens (IMDSv2) are the SDK client's, which keeps one for its whole life of 6 hours even
+//! Does not poll (the daemon asks again about once a minute). ENIs it lists ([`enis`]) only for a daemon that must not ask EC2, and for
+//! checks: EC2's own description is the truth about those, IMDS lags behind it both ways. Tokens (IMDSv2) are the SDK client's, which keeps one for its whole life of 6 hours even
 //! when IMDS does not accept it any more (401): then the client is replaced, and with it the token.
 //!
 //! Invariant: absence (404) is `Ok(None)` of [`Imds::get`], and a failure only where the fact is one we cannot do without.

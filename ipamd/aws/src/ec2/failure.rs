@@ -77,7 +77,8 @@ where
 /// EC2 answered with an error.
 fn answered<E: ProvideErrorMetadata + RequestId>(action: &str, sent: Sent, error: &E, status: u16) -> Failure {
     let text = error.message().unwrap_or("no message");
-    let (code, class) = match error.code() {
+    let named = error.code().map(str::trim).filter(|code| !code.is_empty());
+    let (code, class) = match named {
         Some(code) => (code.to_owned(), classify(code, text, sent)),
         None if status >= 500 && sent == Sent::Once => (format!("Http{status}"), FailureClass::Unknown),
         None if status >= 500 => (format!("Http{status}"), FailureClass::Transient),

@@ -40,18 +40,24 @@ fn step(params: &[(&str, &str)], body: &str) -> Step {
 fn ok(action: &str, params: &[(&str, &str)], content: &str) -> Step {
     let mut all = vec![("Action", action), ("Version", "2016-11-15")];
     all.extend(params);
-    let body = format!(
-        r#"{HEAD}<{action}Response xmlns="{NAMESPACE}"><requestId>r-1</requestId>{content}</{action}Response>"#
-    );
-    step(&all, &body)
+    step(&all, &answer_xml(action, content))
+}
+
+/// An answer of EC2's to an action.
+pub(crate) fn answer_xml(action: &str, content: &str) -> String {
+    format!(r#"{HEAD}<{action}Response xmlns="{NAMESPACE}"><requestId>r-1</requestId>{content}</{action}Response>"#)
+}
+
+/// EC2's refusal.
+pub(crate) fn error_xml(code: &str, message: &str) -> String {
+    format!(
+        "{HEAD}<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors>\
+         <RequestID>r-2</RequestID></Response>"
+    )
 }
 
 fn error(action: &str, params: &[(&str, &str)], (status, code, message): (u16, &str, &str)) -> Step {
-    let body = format!(
-        "{HEAD}<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors>\
-         <RequestID>r-2</RequestID></Response>"
-    );
-    Step { status, body, ..ok(action, params, "") }
+    Step { status, body: error_xml(code, message), ..ok(action, params, "") }
 }
 
 #[derive(Default)]
@@ -145,7 +151,7 @@ fn client(endpoint: &str, http_timeout: Duration, watcher: Watcher) -> Ec2 {
 }
 
 /// One ENI as CreateNetworkInterface and DescribeNetworkInterfaces show it.
-fn eni_xml(id: &str, last: u8, extra: &str) -> String {
+pub(crate) fn eni_xml(id: &str, last: u8, extra: &str) -> String {
     format!(
         "<networkInterfaceId>{id}</networkInterfaceId><subnetId>subnet-1</subnetId><vpcId>vpc-1</vpcId>\
          <description>aws-K8S-i-1</description><requesterManaged>false</requesterManaged>\
@@ -158,7 +164,7 @@ fn eni_xml(id: &str, last: u8, extra: &str) -> String {
     )
 }
 
-const ATTACHED: &str = "<status>in-use</status><attachment><attachmentId>eni-attach-1</attachmentId>\
+pub(crate) const ATTACHED: &str = "<status>in-use</status><attachment><attachmentId>eni-attach-1</attachmentId>\
     <deviceIndex>2</deviceIndex><networkCardIndex>0</networkCardIndex><instanceId>i-1</instanceId>\
     <status>attached</status><deleteOnTermination>true</deleteOnTermination></attachment>";
 

@@ -47,6 +47,18 @@ impl Call {
         }
     }
 
+    /// The action on the wire.
+    pub(crate) fn action_name(self) -> &'static str {
+        match self {
+            Self::Enis => "DescribeNetworkInterfaces",
+            Self::Subnets => "DescribeSubnets",
+            Self::Assign => "AssignPrivateIpAddresses",
+            Self::Attach => "AttachNetworkInterface",
+            Self::Create => "CreateNetworkInterface",
+            Self::Types => "DescribeInstanceTypes",
+        }
+    }
+
     pub(crate) fn named(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|call| call.word() == word)
     }
@@ -150,6 +162,8 @@ pub(crate) async fn hold(call: Call, status: u16, body: &[u8]) {
 
 fn hold_failure(call: Call, status: u16, failure: &Failure, said: &str) {
     assert!(!failure.code.is_empty() && !failure.message.is_empty(), "{said}");
+    let names_its_action = failure.message.strip_prefix(call.action_name()).is_some_and(|rest| rest.starts_with(": "));
+    assert!(failure.class != FailureClass::Denied || names_its_action, "{failure:?} of {said}");
     if !call.is_sent_once() {
         return;
     }

@@ -7,81 +7,51 @@ use super::ec2::{Call, Ended, answered};
 use super::imds::Item;
 use super::mutator::Mutator;
 use super::{block_on, ec2, imds};
+use crate::ec2::tests::{ATTACHED, answer_xml, eni_xml, error_xml};
 
 #[path = "../../../../fuzz/replay.rs"]
 mod replay;
 
-const HEAD: &str = r#"<?xml version="1.0" encoding="UTF-8"?>"#;
-const NAMESPACE: &str = "http://ec2.amazonaws.com/doc/2016-11-15/";
-
 /// An answer that is right.
 fn right(call: Call) -> String {
-    let (action, content) = content(call);
-    format!(r#"{HEAD}<{action}Response xmlns="{NAMESPACE}"><requestId>r-1</requestId>{content}</{action}Response>"#)
+    answer_xml(call.action_name(), &content(call))
 }
 
-/// The action that a call is on the wire, and what is in a right answer of it.
-fn content(call: Call) -> (&'static str, String) {
-    let eni = |id: &str, last: u8, extra: &str| {
-        format!(
-            "<networkInterfaceId>{id}</networkInterfaceId><subnetId>subnet-1</subnetId><vpcId>vpc-1</vpcId>\
-             <description>aws-K8S-i-1</description><requesterManaged>false</requesterManaged>\
-             <macAddress>0e:00:00:00:00:{last:02x}</macAddress><privateIpAddress>10.0.1.{last}</privateIpAddress>\
-             <interfaceType>interface</interfaceType>\
-             <privateIpAddressesSet><item><privateIpAddress>10.0.1.{last}</privateIpAddress><primary>true</primary></item>\
-             <item><privateIpAddress>10.0.1.{}</privateIpAddress><primary>false</primary></item></privateIpAddressesSet>\
-             <tagSet><item><key>k</key><value>v</value></item></tagSet>{extra}",
-            last + 100
-        )
-    };
-    let fresh = eni(
+/// What is in a right answer.
+fn content(call: Call) -> String {
+    let fresh = eni_xml(
         "eni-2",
         11,
         "<status>pending</status><ipv4PrefixSet><item><ipv4Prefix>10.0.1.32/28</ipv4Prefix></item></ipv4PrefixSet>",
     );
     match call {
         Call::Enis => {
-            let attached = eni(
-                "eni-1",
-                10,
-                "<status>in-use</status><attachment><attachmentId>eni-attach-1</attachmentId>\
-                 <deviceIndex>2</deviceIndex><networkCardIndex>0</networkCardIndex><instanceId>i-1</instanceId>\
-                 <status>attached</status><deleteOnTermination>true</deleteOnTermination></attachment>",
-            );
-            let enis =
-                format!("<networkInterfaceSet><item>{attached}</item><item>{fresh}</item></networkInterfaceSet>");
-            ("DescribeNetworkInterfaces", enis)
+            let attached = eni_xml("eni-1", 10, ATTACHED);
+            format!("<networkInterfaceSet><item>{attached}</item><item>{fresh}</item></networkInterfaceSet>")
         }
         Call::Subnets => {
             let subnet = "<subnetId>subnet-1</subnetId><vpcId>vpc-1</vpcId><cidrBlock>10.0.1.0/24</cidrBlock>\
                 <availableIpAddressCount>200</availableIpAddressCount><availabilityZone>us-east-1a</availabilityZone>\
                 <tagSet><item><key>kubernetes.io/role/cni</key><value>1</value></item></tagSet>";
-            ("DescribeSubnets", format!("<subnetSet><item>{subnet}</item></subnetSet>"))
+            format!("<subnetSet><item>{subnet}</item></subnetSet>")
         }
         Call::Assign => {
             let assigned = "<networkInterfaceId>eni-1</networkInterfaceId><assignedPrivateIpAddressesSet><item>\
                 <privateIpAddress>10.0.1.120</privateIpAddress></item></assignedPrivateIpAddressesSet>\
                 <assignedIpv4PrefixSet><item><ipv4Prefix>10.0.1.48/28</ipv4Prefix></item></assignedIpv4PrefixSet>";
-            ("AssignPrivateIpAddresses", assigned.to_owned())
+            assigned.to_owned()
         }
-        Call::Attach => ("AttachNetworkInterface", "<attachmentId>eni-attach-1</attachmentId>".to_owned()),
-        Call::Create => ("CreateNetworkInterface", format!("<networkInterface>{fresh}</networkInterface>")),
+        Call::Attach => "<attachmentId>eni-attach-1</attachmentId>".to_owned(),
+        Call::Create => format!("<networkInterface>{fresh}</networkInterface>"),
         Call::Types => {
             let info = "<instanceType>m9.large</instanceType><hypervisor>nitro</hypervisor><bareMetal>false</bareMetal>\
                 <networkInfo><maximumNetworkInterfaces>3</maximumNetworkInterfaces>\
                 <ipv4AddressesPerInterface>10</ipv4AddressesPerInterface><ipv6AddressesPerInterface>10</ipv6AddressesPerInterface>\
                 <defaultNetworkCardIndex>0</defaultNetworkCardIndex><networkCards><item><networkCardIndex>0</networkCardIndex>\
                 <maximumNetworkInterfaces>3</maximumNetworkInterfaces></item></networkCards></networkInfo>";
-            ("DescribeInstanceTypes", format!("<instanceTypeSet><item>{info}</item></instanceTypeSet>"))
+            format!("<instanceTypeSet><item>{info}</item></instanceTypeSet>")
         }
     }
-}
-
-fn error(code: &str, message: &str) -> String {
-    format!(
-        "{HEAD}<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors>\
-         <RequestID>r-2</RequestID></Response>"
-    )
 }
 
 #[test]
@@ -102,14 +72,15 @@ fn answers_of_ec2_that_are_spoilt_are_failures_of_the_right_kind_or_say_what_the
         ("InvalidParameterValue", "Network interface 'eni-1' is currently in use."),
         ("InternalError", "An internal error has occurred"),
         ("InsufficientFreeAddressesInSubnet", "no"),
+        ("UnauthorizedOperation", "You are not authorized to perform this operation."),
     ];
     let mut mutator = Mutator::new();
     for _ in 0..Mutator::rounds() {
         let call = Call::ALL[mutator.below(Call::ALL.len())];
         let (code, message) = errors[mutator.below(errors.len())];
         let (status, text) = match mutator.below(4) {
-            0 => (400, error(code, message)),
-            1 => (503, error(code, message)),
+            0 => (400, error_xml(code, message)),
+            1 => (503, error_xml(code, message)),
             _ => (200, right(call)),
         };
         let head = format!("{} {status}\n", call.word());
