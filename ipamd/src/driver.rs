@@ -139,14 +139,15 @@ impl Driver {
             let latest = beat.unwrap_or(now) + LATEST_BEAT;
             let due = self.core.next_deadline().map_or(latest, |due| due.min(latest));
             self.heartbeat.turns_by(due);
-            let input = self.next(due).await;
-            self.heartbeat.turns_by(clock::boot());
-            let goes_on = match input {
-                Some(Some(input)) => self.take_all(input),
-                Some(None) => false,
-                None => true,
+            let mut inputs = Vec::new();
+            // None is taken where it is `due`, or the alarm rang for an earlier wait.
+            let is_open = tokio::select! {
+                biased;
+                taken = self.inbox.recv_many(&mut inputs, TOGETHER) => taken > 0,
+                () = self.alarm.by(due) => true,
             };
-            if !goes_on {
+            self.heartbeat.turns_by(clock::boot());
+            if !is_open || !self.take_all(inputs) {
                 break;
             }
             // Also after an input: many that feed nothing to the core (questions for its state) must not keep it waiting.
@@ -155,27 +156,15 @@ impl Driver {
         self.stop();
     }
 
-    /// What comes first; `None`: it is `due`, or the alarm rang for an earlier wait.
-    async fn next(&mut self, due: BootTime) -> Option<Option<Input>> {
-        tokio::select! {
-            biased;
-            input = self.inbox.recv() => Some(input),
-            () = self.alarm.by(due) => None,
-        }
-    }
-
-    /// Takes an input and what lies behind it, and works off what follows from them; `false`: it is to end.
-    fn take_all(&mut self, first: Input) -> bool {
+    /// Takes inputs, and works off what follows from them together; `false`: it is to end.
+    fn take_all(&mut self, inputs: Vec<Input>) -> bool {
         let (mut goes_on, mut calls) = (true, Vec::new());
-        let mut next = Some(first);
-        for left in (0..TOGETHER).rev() {
-            let Some(input) = next else { break };
+        for input in inputs {
             if matches!(input, Input::Stop) {
                 goes_on = false;
                 break;
             }
             calls.extend(self.take(input));
-            next = if left > 0 { self.inbox.try_recv().ok() } else { None };
         }
         self.work_off();
         // They wait, and nothing may have followed from that: who shows the state, or judges it, has to know all the same.

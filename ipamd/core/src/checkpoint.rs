@@ -347,7 +347,8 @@ pub struct EniRecord {
     pub delete_on_termination: bool,
     /// Its single pool addresses, sorted.
     pub addresses: Vec<AddressRecord>,
-    /// Its prefixes, sorted; absent in files of versions without prefixes.
+    /// Its prefixes, sorted; absent in files of versions without prefixes. `addresses` and this are the last fields, in this order:
+    /// `core/journal/own.rs` writes their elements itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub prefixes: Vec<PrefixRecord>,
 }

@@ -129,6 +129,11 @@ impl Daemon {
         self.work_off(effects, turn);
     }
 
+    /// Keeps the journal's texts up, as the driver does at each write.
+    pub fn keep_journal(&mut self) {
+        let _ = self.core.journal();
+    }
+
     fn work_off(&mut self, mut effects: Effects, turn: &mut Turn) {
         for _ in 0..PERSIST_ATTEMPTS {
             if !effects.persist {

@@ -48,7 +48,7 @@ impl Core {
         Drafts { own: self.journal.own.draft(), reference: self.journal.reference.draft() }
     }
 
-    /// Records that [`Core::journal`] has rendered since the start: what it costs, independent of time.
+    /// Records that [`Core::journal`] has rendered since the start: what it costs, independent of time. For tests.
     #[must_use]
     pub fn records_rendered(&self) -> u64 {
         self.journal.rendered

@@ -39,7 +39,7 @@ use crate::ids::BootTime;
 use crate::lifecycle::{Eni, Phase};
 use crate::reason::{NoticeLevel, ReasonCode};
 use crate::repair::{KernelChange, PodPlan, RepairCounts, RepairPart, RepairPlan, RepairReport};
-use crate::store::AddressState;
+use crate::store::{AddressState, Allocation};
 
 use super::ended::unexpected;
 use super::state::Purpose;
@@ -123,11 +123,16 @@ impl Repairs {
 impl Core {
     /// Whether nobody has what was changed: addresses of pods that are gone.
     pub(super) fn hurts_nobody(&self, change: &KernelChange) -> bool {
-        let is_had = |address: &IpAddr| match address {
-            IpAddr::V4(address) => self.store.allocation(*address).is_some(),
-            IpAddr::V6(_) => false,
-        };
+        let is_had = |address: &IpAddr| self.held(address).is_some();
         !change.lost && change.objects.is_empty() && !change.addresses.iter().any(is_had)
+    }
+
+    /// The allocation of an address, if it can have one.
+    fn held(&self, address: &IpAddr) -> Option<&Allocation> {
+        match address {
+            IpAddr::V4(address) => self.store.allocation(*address),
+            IpAddr::V6(_) => None,
+        }
     }
 
     pub(super) fn kernel_changed(&mut self, turn: &mut Turn, change: KernelChange) {
@@ -198,10 +203,8 @@ impl Core {
 
     /// The same of those that were named. None: nobody has any of them.
     fn suspects_ripe(&self) -> impl Iterator<Item = BootTime> {
-        self.repairs.suspects.iter().filter_map(|address| match address {
-            IpAddr::V4(address) => self.store.allocation(*address).map(|allocation| allocation.granted_at + YOUNG),
-            IpAddr::V6(_) => None,
-        })
+        let held = self.repairs.suspects.iter().filter_map(|address| self.held(address));
+        held.map(|allocation| allocation.granted_at + YOUNG)
     }
 
     /// When the first of the pods is old enough that looks at damage have left out.

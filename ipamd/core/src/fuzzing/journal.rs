@@ -36,10 +36,11 @@ pub fn journal(data: &[u8]) {
     let node = Node::new(&more, own);
     let files = (Some(reference).filter(|file| !file.is_empty()), Some(own).filter(|file| !file.is_empty()));
     let restored = Restored::read(files.0, files.1, node.kernel.clone(), BOOT);
-    let (core, effects) = Core::new(node.config.clone(), restored, node.now);
+    let (mut core, effects) = Core::new(node.config.clone(), restored, node.now);
     let shown = core.snapshot(node.now);
     node.check_bound(&shown, files);
     node.check_written(&core, &shown);
+    check_kept_up(&mut core);
     let resting = resting(&shown, node.now.boot);
     let mut life = Life { node, core, resting, next: 1 };
     life.take(effects);
@@ -231,6 +232,16 @@ fn resting(shown: &Snapshot, now: BootTime) -> BTreeMap<Ipv4Addr, BootTime> {
     shown.addresses.iter().filter_map(|entry| Some((entry.address, until(entry.cooling_for_ms?)))).collect()
 }
 
+/// The texts that are kept up, which are what is written, say what those say that are rendered whole.
+fn check_kept_up(core: &mut Core) {
+    let whole = core.checkpoint();
+    let drafts = core.journal();
+    assert_eq!(parse_own(drafts.own.text), parse_own(&whole.own_json));
+    let mut kept = parse_reference(drafts.reference.text).expect("we read what we write");
+    kept.allocations.sort_by_key(|allocation| allocation.ipv4);
+    assert_eq!(Ok(kept), parse_reference(&whole.reference_json));
+}
+
 /// The daemon from its start on.
 struct Life {
     node: Node,
@@ -285,8 +296,17 @@ impl Life {
     }
 
     fn feed(&mut self, event: Event) {
-        let effects = self.core.handle(event, self.node.now);
+        let effects = self.handle(event);
         self.take(effects);
+    }
+
+    /// The core's turn, and what would be written now.
+    fn handle(&mut self, event: Event) -> Effects {
+        let effects = self.core.handle(event, self.node.now);
+        if effects.persist {
+            check_kept_up(&mut self.core);
+        }
+        effects
     }
 
     /// Works effects off as the driver does, and what comes of them, a bounded number of times.
@@ -301,7 +321,7 @@ impl Life {
                     continue;
                 }
                 let event = Event::ActionEnded { id, outcome: self.node.answer(&kind) };
-                pending.push_back(self.core.handle(event, self.node.now));
+                pending.push_back(self.handle(event));
             }
         }
         for effects in pending {

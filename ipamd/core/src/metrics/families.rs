@@ -136,7 +136,7 @@ families! {
     DRIFT_ENIS = Kind::Gauge, "ipamd_drift_enis" []
         "ENIs that EC2 does not show now.";
     CONNTRACK = Kind::Gauge, "ipamd_conntrack_entries" []
-        "Connections that the kernel tracks, read every 30 to 75 s.";
+        "Connections that the kernel tracks, read every 30 to 90 s.";
     CONNTRACK_MAX = Kind::Gauge, "ipamd_conntrack_entries_max" []
         "The most that it tracks.";
     CONNTRACK_LOST = Kind::Counter, "ipamd_conntrack_lost_total" ["why"]

@@ -162,7 +162,7 @@ impl JournalFile {
             Ok(())
         });
         if written.is_err() {
-            // Frees what a full disk took; a left-over is overwritten next time.
+            // Frees what a full disk took; a left-over is removed next time.
             let _ = fs::remove_file(&temporary);
         }
         written
@@ -188,7 +188,7 @@ impl JournalFile {
     /// Takes the second copy away.
     pub(super) fn close(&mut self) {
         if self.spare.take().is_some() {
-            // One that stays is written over by the next daemon.
+            // One that stays the next daemon removes.
             let _ = fs::remove_file(self.temporary());
         }
     }

@@ -31,15 +31,17 @@ pub(super) struct Allocations {
 impl Allocations {
     /// Brings the text up to date where it may be behind; how many records it has rendered.
     pub(super) fn refresh(&mut self, store: &Store, addresses: &BTreeSet<Ipv4Addr>) -> u64 {
+        if self.count == 0 {
+            return self.lay(store);
+        }
         let mut rendered = 0;
         for address in addresses {
-            let fits = self.count > 0 && self.set(*address, store.allocation(*address));
-            if !fits {
+            if !self.set(*address, store.allocation(*address)) {
                 return rendered + self.lay(store);
             }
             rendered += 1;
         }
-        if self.count == 0 { self.lay(store) } else { rendered }
+        rendered
     }
 
     pub(super) fn draft(&mut self) -> Draft<'_> {
