@@ -221,17 +221,7 @@ fn take_back(call: &Call, pod: &PodAttachment) {
 }
 
 fn give_back(call: &Call) {
-    let request = DelNetworkRequest {
-        k8s_pod_name: call.pod.name.clone(),
-        k8s_pod_namespace: call.pod.namespace.clone(),
-        k8s_pod_infra_container_id: call.pod.infra_container_id.clone(),
-        reason: "SetupNSFailed".to_owned(),
-        if_name: call.parameters.ifname.clone(),
-        network_name: call.conf.name.clone(),
-        container_id: call.parameters.container_id.clone(),
-        client_version: ipam_api::CLIENT_VERSION.to_owned(),
-        k8s_pod_uid: String::new(),
-    };
+    let request = DelNetworkRequest { reason: "SetupNSFailed".to_owned(), ..request(call).del() };
     // The runtime sends a DEL after a failed ADD, so an address that stays allocated here is only late.
     if let Err(error) = call.daemon().del_network(request, GIVE_BACK_BUDGET) {
         let code = Reason::DelUnconfirmed.name();

@@ -249,14 +249,19 @@ impl Pauses {
         Self { next: FIRST_PAUSE, deadline }
     }
 
+    /// The next one; none when it would end after the deadline.
+    fn next(&mut self) -> Option<Duration> {
+        let pause = self.next;
+        if Instant::now() + pause >= self.deadline {
+            return None;
+        }
+        self.next = (pause * 2).min(LONGEST_PAUSE);
+        Some(pause)
+    }
+
     /// Waits; false, at once, when the pause would end after the deadline.
     fn wait(&mut self) -> bool {
-        if Instant::now() + self.next >= self.deadline {
-            return false;
-        }
-        std::thread::sleep(self.next);
-        self.next = (self.next * 2).min(LONGEST_PAUSE);
-        true
+        self.next().map(std::thread::sleep).is_some()
     }
 }
 

@@ -75,6 +75,23 @@ pub const HEALTH_SERVICES: [&str; 2] = ["", "grpc.health.v1.aws-node"];
 /// No message of this contract comes near this size (an AddNetworkReply with 50 VPC blocks is under 2 KiB).
 pub const MAX_MESSAGE_BYTES: usize = 256 * 1024;
 
+impl rpc::AddNetworkRequest {
+    /// The DEL of the sandbox that this asks an address for.
+    #[must_use]
+    pub fn del(&self) -> rpc::DelNetworkRequest {
+        rpc::DelNetworkRequest {
+            client_version: self.client_version.clone(),
+            k8s_pod_name: self.k8s_pod_name.clone(),
+            k8s_pod_namespace: self.k8s_pod_namespace.clone(),
+            k8s_pod_infra_container_id: self.k8s_pod_infra_container_id.clone(),
+            container_id: self.container_id.clone(),
+            if_name: self.if_name.clone(),
+            network_name: self.network_name.clone(),
+            ..rpc::DelNetworkRequest::default()
+        }
+    }
+}
+
 /// Whether a caller's `ClientVersion` is one we work with: the reference's empty one, or our own.
 #[must_use]
 pub fn is_known_version(client_version: &str) -> bool {

@@ -33,7 +33,7 @@
 //! The reference would also take the *table* that a single rule of others leads to for the ENI's, and write its routes there. Here the
 //! table is the place's whatever rules there are: a foreign table's routes are its owner's, replacing its default breaks what it was made
 //! for; pods would be sent by the routes that are in it besides; and a rule that comes or goes would put pods of one ENI into two tables.
-//! With amazon-ec2-net-utils it is the same table either way. When such a rule or route goes, the next look of the repair (30 s) makes ours:
+//! With amazon-ec2-net-utils it is the same table either way. When such a rule or route goes, the next look of the repair (a minute) makes ours:
 //! notifications of others' objects are not listened to.
 //!
 //! [`diff`] compares with what was read and is the only judge: no operations left is the proof that the ENI works as

@@ -13,7 +13,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use ipam_api::client::Client;
-use ipam_api::rpc::{AddNetworkRequest, DelNetworkRequest};
+use ipam_api::rpc::AddNetworkRequest;
 
 use super::figures::Series;
 use super::report::{Goal, Report, Table, short};
@@ -76,12 +76,13 @@ fn first_add(node: &mut Node, round: usize) -> Result<Duration, Box<dyn Error>> 
         k8s_pod_name: format!("first-{round}"),
         k8s_pod_namespace: "default".to_owned(),
         k8s_pod_infra_container_id: container_id.clone(),
-        container_id: container_id.clone(),
+        container_id,
         if_name: "eth0".to_owned(),
         network_name: "aws-cni".to_owned(),
         netns: format!("/var/run/netns/first-{round}"),
         ..AddNetworkRequest::default()
     };
+    let del = add.del();
     let start = Instant::now();
     node.start()?;
     until(start, || UnixStream::connect(&socket).map(drop))?;
@@ -91,16 +92,6 @@ fn first_add(node: &mut Node, round: usize) -> Result<Duration, Box<dyn Error>> 
     if !reply.success {
         return Err(format!("the first ADD was refused: {reply:?}").into());
     }
-    let del = DelNetworkRequest {
-        client_version: ipam_api::CLIENT_VERSION.to_owned(),
-        k8s_pod_name: format!("first-{round}"),
-        k8s_pod_namespace: "default".to_owned(),
-        k8s_pod_infra_container_id: container_id.clone(),
-        container_id,
-        if_name: "eth0".to_owned(),
-        network_name: "aws-cni".to_owned(),
-        ..DelNetworkRequest::default()
-    };
     client.del_network(del, PATIENCE)?;
     Ok(took)
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Calls by tonic, on a current-thread runtime of their own: for a process that lives, and for the floor that the plugin is measured
-//! against. States, waiting and errors are those of [`super`]'s calls.
+//! against. States, waiting and errors are those of [`super`]'s calls, but that a full queue is an error here, to be tried again, and that
+//! any failure of the transport counts as a lost connection.
 #![expect(clippy::disallowed_methods, reason = "this edge waits for a server that is not there yet, inside its budget")]
 
 use std::io;
@@ -17,7 +18,7 @@ use tonic::body::Body;
 use tonic::codegen::http;
 use tonic::{Code, Request, Status};
 
-use super::{CallError, FIRST_PAUSE, LONGEST_PAUSE};
+use super::{CallError, Pauses};
 
 /// A way to the server behind one socket. Holds no connection: each call makes its own.
 #[derive(Clone, Debug)]
@@ -55,7 +56,7 @@ impl Caller {
         one: impl AsyncFn(Channel, Duration) -> Result<tonic::Response<R>, Status>,
     ) -> Result<R, CallError> {
         let deadline = Instant::now() + budget;
-        let mut pauses = Pauses { next: FIRST_PAUSE, deadline };
+        let mut pauses = Pauses::new(deadline.into_std());
         loop {
             let stream = self.connect(&mut pauses).await?;
             let left = deadline.saturating_duration_since(Instant::now());
@@ -65,7 +66,7 @@ impl Caller {
                 Ok(Err(status)) => status,
                 Err(_) => return Err(CallError::TimedOut { socket: self.socket.clone(), budget }),
             };
-            if !is_connection_lost(&status) || !pauses.wait().await {
+            if !is_connection_lost(&status) || !wait(&mut pauses).await {
                 return Err(self.failed(&status, budget));
             }
         }
@@ -76,7 +77,7 @@ impl Caller {
             match UnixStream::connect(&self.socket).await {
                 Ok(stream) => return Ok(stream),
                 Err(source) => {
-                    if !is_worth_another_try(&source) || !pauses.wait().await {
+                    if !is_worth_another_try(&source) || !wait(pauses).await {
                         return Err(CallError::NoDaemon { socket: self.socket.clone(), source });
                     }
                 }
@@ -94,29 +95,21 @@ impl Caller {
     }
 }
 
-/// Growing pauses between tries, none beyond the deadline.
-struct Pauses {
-    next: Duration,
-    deadline: Instant,
+/// Waits; false, at once, when the pause would end after the deadline.
+async fn wait(pauses: &mut Pauses) -> bool {
+    let Some(pause) = pauses.next() else { return false };
+    sleep(pause).await;
+    true
 }
 
-impl Pauses {
-    /// Waits; false, at once, when the pause would end after the deadline.
-    async fn wait(&mut self) -> bool {
-        if Instant::now() + self.next >= self.deadline {
-            return false;
-        }
-        sleep(self.next).await;
-        self.next = (self.next * 2).min(LONGEST_PAUSE);
-        true
-    }
-}
-
-/// One HTTP/2 connection as a service that carries gRPC.
-async fn channel_on(stream: UnixStream) -> Result<Channel, Status> {
+/// One HTTP/2 connection as a service that carries gRPC. Its work is a task of the runtime that this is called on.
+///
+/// # Errors
+/// The handshake failed.
+pub async fn channel_on(stream: UnixStream) -> Result<Channel, Status> {
     let connected = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
     let (sender, connection) = connected.map_err(|error| Status::from_error(Box::new(error)))?;
-    // Ends with the runtime, which ends with the call.
+    // Ends with the connection, or with the runtime.
     tokio::spawn(connection);
     Ok(Channel(sender))
 }

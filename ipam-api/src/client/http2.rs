@@ -29,6 +29,8 @@ pub(crate) use response::Response;
 
 /// What a connection begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// What [`greeting`] comes to: the preface, and SETTINGS of one setting.
+const GREETING_BYTES: usize = PREFACE.len() + frame::HEADER_BYTES + 6;
 /// SETTINGS_INITIAL_WINDOW_SIZE as it is when it is not sent.
 const WINDOW: i64 = 65_535;
 /// The most that a window may be.
@@ -98,7 +100,7 @@ pub(crate) struct Exchange {
     decoder: Decoder,
     block: Option<Block>,
     response: Response,
-    is_greeted: bool,
+    has_peer_greeted: bool,
 }
 
 impl Exchange {
@@ -116,7 +118,7 @@ impl Exchange {
             decoder: Decoder::default(),
             block: None,
             response: Response::new(limit),
-            is_greeted: false,
+            has_peer_greeted: false,
         };
         exchange.outgoing.extend(greeting());
         let mut block = Vec::with_capacity(256);
@@ -130,7 +132,7 @@ impl Exchange {
 
     /// Leaves the greeting out, which was sent before; to be called before anything is sent.
     pub(crate) fn go_on_after_greeting(&mut self) {
-        self.outgoing.drain(..greeting().len());
+        self.outgoing.drain(..GREETING_BYTES);
     }
 
     /// What is to be sent; the caller takes away what it has sent.
@@ -160,10 +162,10 @@ impl Exchange {
     }
 
     fn take(&mut self, head: Head, payload: &[u8]) -> Result<(), Http2Error> {
-        if !self.is_greeted && (head.kind != kind::SETTINGS || head.has(ACK)) {
+        if !self.has_peer_greeted && (head.kind != kind::SETTINGS || head.has(ACK)) {
             return Err(Http2Error::Violated("the first frame is not SETTINGS"));
         }
-        self.is_greeted = true;
+        self.has_peer_greeted = true;
         if self.block.is_some() && head.kind != kind::CONTINUATION {
             return Err(Http2Error::Violated("another frame within a header block"));
         }

@@ -8,7 +8,8 @@
 //! | is live and carries this owner and addresses, with host routes, rules, and link and addresses in this namespace, in either layout | [`Standing::Plumbed`] |
 //! | is live and carries this owner, and something of that is missing | [`Standing::Partial`] |
 //!
-//! Where the kernel refuses the host veth's name an attach asks this; in the usual case nobody does.
+//! An attach asks this where the kernel refuses the host veth's name; before it asks only an ADD with egress, one request in the usual
+//! case, `Absent`.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

@@ -14,20 +14,15 @@
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Barrier;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use hyper::client::conn::http2::{SendRequest, handshake};
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use ipam_api::client::Client;
+use ipam_api::client::channel::{channel_on, origin};
 use ipam_api::rpc::cni_backend_client::CniBackendClient;
 use ipam_api::rpc::{AddNetworkRequest, DelNetworkRequest};
 use tokio::net::UnixStream;
-use tonic::body::Body;
-use tonic::codegen::http;
 
 const BUDGET: Duration = Duration::from_secs(20);
 
@@ -86,23 +81,14 @@ fn pod(caller: usize, round: usize) -> (AddNetworkRequest, DelNetworkRequest) {
         k8s_pod_name: name.clone(),
         k8s_pod_namespace: "default".to_owned(),
         k8s_pod_infra_container_id: container_id.clone(),
-        container_id: container_id.clone(),
+        container_id,
         if_name: "eth0".to_owned(),
         network_name: "aws-cni".to_owned(),
         netns: format!("/var/run/netns/{name}"),
         wait_budget_ms: u32::try_from(BUDGET.as_millis()).ok(),
         ..AddNetworkRequest::default()
     };
-    let del = DelNetworkRequest {
-        client_version: ipam_api::CLIENT_VERSION.to_owned(),
-        k8s_pod_name: name,
-        k8s_pod_namespace: "default".to_owned(),
-        k8s_pod_infra_container_id: container_id.clone(),
-        container_id,
-        if_name: "eth0".to_owned(),
-        network_name: "aws-cni".to_owned(),
-        ..DelNetworkRequest::default()
-    };
+    let del = add.del();
     (add, del)
 }
 
@@ -130,9 +116,7 @@ fn over_one_connection(socket: &Path, caller: usize, rounds: usize) -> Result<Pa
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let stream = UnixStream::connect(socket).await.map_err(|error| format!("{}: {error}", socket.display()))?;
-        let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
-        let mut client = CniBackendClient::with_origin(Kept(sender), http::Uri::from_static("http://localhost"));
+        let mut client = CniBackendClient::with_origin(channel_on(stream).await?, origin());
         let mut pairs = Pairs::new();
         for round in 0..=rounds {
             let (add, del) = pod(caller, round);
@@ -146,21 +130,4 @@ fn over_one_connection(socket: &Path, caller: usize, rounds: usize) -> Result<Pa
         }
         Ok(pairs)
     })
-}
-
-/// One HTTP/2 connection as a service that carries gRPC.
-struct Kept(SendRequest<Body>);
-
-impl tower::Service<http::Request<Body>> for Kept {
-    type Response = http::Response<hyper::body::Incoming>;
-    type Error = hyper::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.poll_ready(context)
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        Box::pin(self.0.send_request(request))
-    }
 }

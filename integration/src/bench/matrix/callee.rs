@@ -3,12 +3,12 @@
 
 use std::error::Error;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use super::super::burst::{Burst, Call, Failed, burst};
 use super::super::floor::Floor;
 use super::super::peers::Peer;
-use crate::eventually::{NotYet, eventually};
+use super::super::roomy;
+use crate::eventually::NotYet;
 use crate::netns::Namespace;
 use crate::node::Node;
 use crate::sandbox::{Sandbox, SandboxError};
@@ -16,8 +16,6 @@ use crate::world::World;
 
 /// Threads that make sandboxes.
 const MAKERS: usize = 4;
-/// How long the addresses of the round before may rest.
-const FILLED: Duration = Duration::from_secs(60);
 
 /// ADD or DEL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,11 +100,7 @@ impl Callee<'_> {
     /// Waits until so many ADDs at once have their addresses without EC2. For Enid; nobody else runs out of any.
     pub(super) fn ready_for(&self, at_once: usize) -> Result<(), NotYet> {
         let Self::Enid(node) = self else { return Ok(()) };
-        eventually("the pool has an address for each ADD", FILLED, || match node.number("/pool/free") {
-            Ok(free) if free >= at_once as u64 => Ok(()),
-            Ok(free) => Err(format!("{free} are free, {at_once} are needed")),
-            Err(error) => Err(error.to_string()),
-        })
+        roomy::filled(node, at_once)
     }
 }
 

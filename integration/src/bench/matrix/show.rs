@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the matrix shows: its one table, its goals, its plots. Pure: times in, text and points out.
 //!
-//! Of a burst goals, plots and what is compared with peers take the time until its last call has ended, not the p50 of single calls: with fewer processors than calls,
-//! a callee that is quick enough has ended before the last ones are started, and its p50 is of how few meet, not of what a burst costs.
+//! Of a burst goals, plots and what is compared with peers take the time until its last call has ended, not the p50 of single calls: with
+//! fewer processors than calls, a callee that is quick enough has ended before the last ones are started, and its p50 is of how few meet,
+//! not of what a burst costs.
 //!
 //! Callees are listed Enid first, the floor second.
 
