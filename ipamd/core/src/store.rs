@@ -196,9 +196,14 @@ impl Store {
         })
     }
 
-    /// Whether there is anything to flush.
-    pub(crate) fn has_unflushed(&self) -> bool {
-        !(self.flushing.is_empty() && self.released.is_empty())
+    /// Whether an address has cooled and waits for its flush.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        !self.flushing.is_empty()
+    }
+
+    /// Whether there are addresses that cool and were not flushed since their release.
+    pub(crate) fn has_released(&self) -> bool {
+        !self.released.is_empty()
     }
 
     /// Takes the addresses that cool and were not flushed since their release, sorted.

@@ -5,7 +5,8 @@
 //! ```text
 //!   release ──► Cooling ───── until ────► Flushing ── flushed ──► Free
 //!                  └─ flushed once,          └── not in 10 s: told, and Free all the same
-//!                     nobody waits for it
+//!                     1 s after: nobody
+//!                     waits for it
 //! ```
 //! An address that EC2 gave us is flushed, too, once its ENI is in service and before its first use: it may have been a pod's on another
 //! node a moment ago, and pods of this one may have tried it since, through a Service or not. All that came together are flushed
@@ -16,7 +17,7 @@
 //!
 //! The flush that counts is the second one, begun after the cooldown: while an address cools, clients still try it. With a
 //! cooldown of zero it is the only one. One flush at a time, of all addresses that are due: what comes while it runs goes
-//! together into the next. No DEL waits for it.
+//! together into the next. No DEL waits for it, and the first one is not made beside it: [`GATHERS`].
 //!
 //! A flush that fails is tried again as any call to the kernel, 0.5 s later at first. One that cannot succeed (no ctnetlink in
 //! the kernel, no right to use it) must not block the pool for ever: after [`GIVE_UP_AFTER`] the address is used as if there
@@ -43,6 +44,10 @@ pub(crate) const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
 /// A flush begins no delete later than this after its start. A table of 100,000 connections takes it 0.3 s.
 pub(crate) const FLUSH_WITHIN: Duration = Duration::from_secs(5);
 
+/// The first flush of what was released begins so long after the first of the DELs. It is of all that was released meanwhile, and does
+/// not take the processor from the DELs of a burst: an address is four walks over the table, 0.2 ms each where that is small.
+pub(crate) const GATHERS: Duration = Duration::from_secs(1);
+
 /// A delete that was begun has ended so long after: one walk over the table (20 to 30 ms at 100,000 connections), on a busy node.
 const FLUSH_MARGIN: Duration = Duration::from_secs(1);
 
@@ -54,6 +59,8 @@ pub(crate) struct Flushes {
     attempts: u32,
     /// After a failure: not before then.
     not_before: BootTime,
+    /// When what was released is flushed, if nothing is earlier; `None`: nothing was.
+    gathered: Option<BootTime>,
 }
 
 #[derive(Clone, Debug)]
@@ -103,7 +110,9 @@ impl Core {
         if let Some(end) = self.waits().map(|(_, end)| end).min() {
             self.alarm(end);
         }
-        if self.flushes.running.is_some() || !self.store.has_unflushed() && newcomers.is_empty() {
+        if self.flushes.running.is_some()
+            || !(self.store.is_waited_for() || self.has_gathered(now) || !newcomers.is_empty())
+        {
             return;
         }
         if now < self.flushes.not_before {
@@ -112,11 +121,25 @@ impl Core {
         }
         let mut addresses: Vec<Ipv4Addr> = self.store.flushing().map(|(address, _)| address).collect();
         addresses.extend(self.store.take_released());
+        self.flushes.gathered = None;
         addresses.extend(newcomers);
         addresses.sort_unstable();
         self.flushes.running = Some(Running { began: now, addresses: addresses.clone() });
         let purpose = Purpose::Flush { addresses: addresses.len() };
         self.start(turn, purpose, ActionKind::FlushAddresses { addresses, until: now + FLUSH_WITHIN });
+    }
+
+    /// Whether what was released has waited for more of it long enough; rings when it has.
+    fn has_gathered(&mut self, now: BootTime) -> bool {
+        if !self.store.has_released() {
+            self.flushes.gathered = None;
+            return false;
+        }
+        let at = *self.flushes.gathered.get_or_insert(now + GATHERS);
+        if now < at {
+            self.alarm(at);
+        }
+        now >= at
     }
 
     /// Addresses that nobody has had from us yet, of ENIs in service.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::world::{FLUSH_TAKES, Fault, World, warm_addresses, warm_enis};
 use crate::action::ActionKind;
 use crate::config::Config;
-use crate::core::flush::{FLUSH_WITHIN, GIVE_UP_AFTER};
+use crate::core::flush::{FLUSH_WITHIN, GATHERS, GIVE_UP_AFTER};
 use crate::event::FailureClass;
 use crate::ids::RequestId;
 use crate::reason::ReasonCode;
@@ -61,15 +61,32 @@ fn addresses_that_pods_have_are_not_flushed_at_a_restart() {
 }
 
 #[test]
-fn a_released_address_is_flushed_at_once_and_again_when_its_cooldown_is_over() {
+fn a_released_address_is_flushed_soon_and_again_when_its_cooldown_is_over() {
     let mut world = full(10);
     world.del("pod-3");
-    world.run(FLUSH_TAKES);
+    world.run(GATHERS - Duration::from_millis(1));
+    assert_eq!((world.count("flush"), world.pending_of("flush")), (CAME, 0), "not beside the DEL");
+    world.run(Duration::from_millis(1) + FLUSH_TAKES);
     assert_eq!((world.count("flush"), world.pending_of("flush")), (CAME + 1, 0));
-    world.run(Duration::from_millis(9_995));
+    world.run(Duration::from_millis(8_990));
     assert_eq!(world.count("flush"), CAME + 1, "it cools");
     world.run_seconds(600);
     assert_eq!(world.count("flush"), CAME + 2);
+}
+
+#[test]
+fn what_is_released_in_the_same_second_is_flushed_together() {
+    let mut world = full(30);
+    for pod in 0..20 {
+        world.del(&format!("pod-{pod}"));
+        world.run(GATHERS / 25);
+    }
+    world.run_until(|world| world.pending_of("flush") == 1);
+    let flushed = world.pending.iter().find_map(|(_, action)| match &action.kind {
+        ActionKind::FlushAddresses { addresses, .. } => Some(addresses.len()),
+        _ => None,
+    });
+    assert_eq!((world.count("flush"), flushed), (CAME + 1, Some(20)));
 }
 
 #[test]
@@ -224,6 +241,7 @@ fn what_comes_while_flushes_fail_waits_from_then_on_and_not_from_the_next_try() 
 fn what_comes_while_a_flush_hangs_is_given_up_as_any() {
     let (mut world, next) = waits_for_an_eni(|world| {
         world.del("pod-3");
+        world.run(GATHERS);
         hang(world, Duration::from_hours(1));
     });
     world.run(GIVE_UP_AFTER - Duration::from_millis(1));
