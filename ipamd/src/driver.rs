@@ -10,7 +10,8 @@
 //!                                             ▲            │failed
 //!                                             └─PersistFailed
 //! ```
-//! What lies in the inbox together is worked off together: one write of the journal serves all the calls of a burst.
+//! What lies in the inbox together is worked off together: one write of the journal serves all the calls of a burst. Who watches (the
+//! pool's course, what is wanted next, the node's state for Kubernetes) is told when the answers have left and nobody waits for the next.
 //!
 //! Once a minute, when it turns anyway, it gives the slow beat, which carries what others look at now and then: an idle node's threads wake
 //! together and once.
@@ -51,6 +52,9 @@ const HEALTHY: Duration = Duration::from_secs(15);
 
 /// So many inputs are worked off together at most: the first of them waits for the others.
 const TOGETHER: usize = 64;
+
+/// Who watches is told so long after the first thing that he was not, however many calls come.
+const UNTOLD: Duration = Duration::from_millis(50);
 
 /// How often effects are handed back when the journal fails; the core's answer to a failure should not need it again.
 const PERSIST_ATTEMPTS: u32 = 3;
@@ -100,6 +104,18 @@ struct Written {
     took: Option<Duration>,
 }
 
+/// What those who watch were not told yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Untold {
+    since: BootTime,
+    /// The pool's numbers may be others, or calls wait that did not.
+    sampled: bool,
+    /// Another rule may decide what is wanted next.
+    ruled: bool,
+    /// The node's state may be another for Kubernetes.
+    reported: bool,
+}
+
 /// The loop and everything it works effects off with.
 #[derive(Debug)]
 pub(crate) struct Driver {
@@ -120,6 +136,7 @@ pub(crate) struct Driver {
     pub(crate) waiting: HashMap<RequestId, (oneshot::Sender<Reply>, BootTime)>,
     /// What follows from the inputs that were taken, and is not worked off yet.
     pub(crate) pending: Effects,
+    pub(crate) untold: Option<Untold>,
 }
 
 impl Driver {
@@ -135,6 +152,11 @@ impl Driver {
                 self.find_tombstones();
                 self.work_off();
                 self.heartbeat.slow.send_replace(());
+            }
+            if self.untold.is_some() {
+                // The answers leave: their tasks are polled before this one is again.
+                tokio::task::yield_now().await;
+                self.tell();
             }
             let latest = beat.unwrap_or(now) + LATEST_BEAT;
             let due = self.core.next_deadline().map_or(latest, |due| due.min(latest));
@@ -169,8 +191,7 @@ impl Driver {
         self.work_off();
         // They wait, and nothing may have followed from that: who shows the state, or judges it, has to know all the same.
         if calls.iter().any(|request| self.waiting.contains_key(request)) {
-            self.reporter.changed();
-            self.show(true, false);
+            self.owe(true, false, true);
         }
         goes_on
     }
@@ -269,17 +290,31 @@ impl Driver {
             self.observer.noticed(notice);
         }
         self.ready.update(&self.core);
-        if changed || may_matter {
-            self.reporter.changed();
-        }
-        self.show(changed, decided);
+        self.owe(changed || decided, decided, changed || may_matter);
     }
 
-    fn show(&self, changed: bool, decided: bool) {
-        if changed || decided {
+    fn owe(&mut self, sampled: bool, ruled: bool, reported: bool) {
+        if !(sampled || ruled || reported) {
+            return;
+        }
+        let since = clock::boot();
+        let untold = self.untold.get_or_insert(Untold { since, sampled: false, ruled: false, reported: false });
+        untold.sampled |= sampled;
+        untold.ruled |= ruled;
+        untold.reported |= reported;
+    }
+
+    /// Tells who watches, unless calls wait to be taken.
+    fn tell(&mut self) {
+        let is_late = |untold: &mut Untold| untold.since + UNTOLD <= clock::boot();
+        let Some(untold) = self.untold.take_if(|untold| self.inbox.is_empty() || is_late(untold)) else { return };
+        if untold.reported {
+            self.reporter.changed();
+        }
+        if untold.sampled {
             self.observer.sampled(self.core.sample(clock::now()));
         }
-        if decided {
+        if untold.ruled {
             self.observer.ruled(&self.core.why(clock::now()));
         }
     }

@@ -9,7 +9,6 @@ pub(crate) mod host;
 pub(crate) mod http;
 pub(crate) mod kube;
 pub(crate) mod layers;
-pub(crate) mod links;
 pub(crate) mod lock;
 pub(crate) mod nat_file;
 pub(crate) mod notify;

@@ -9,7 +9,7 @@
 //!
 //! ```text
 //!  plugin ── rpc ──┐                                ┌─► store (journal)          1. durable
-//!  netlink ─ links ┤                                ├─► rpc (replies)            2. answers
+//!  netlink ─ watch ┤                                ├─► rpc (replies)            2. answers
 //!  IMDS ──── facts ┼─► Inbox ─► driver ─► Core ─► Effects
 //!  disk ─ tombstones                                ├─► ec2 (a task each) ──┐    3. actions
 //!  kube ─ cordon, ─┤                                ├─► host, flush (a      │
@@ -20,6 +20,7 @@
 //! ```
 
 mod alarm;
+mod background;
 pub mod cli;
 mod clock;
 mod driver;

@@ -42,7 +42,6 @@ use crate::edge::host::{self, Host};
 use crate::edge::http::{self, Introspection};
 use crate::edge::kube::{self, Reporter};
 use crate::edge::layers::{self, Board, Layering, NodeWords, RecordFile};
-use crate::edge::links;
 use crate::edge::lock::{InstanceLock, LockError};
 use crate::edge::nat_file::NatFile;
 use crate::edge::notify;
@@ -249,14 +248,14 @@ async fn serve_until_stopped(
         observer: edges.observer.clone(),
         waiting: std::collections::HashMap::new(),
         pending,
+        untold: None,
     };
     let (stop, rpc) = serve_plugin(&config, listener, &edges);
     edges.observer.metrics().serves(edges.kubernetes.show().state != "off");
     serve_introspection(&config, &edges).map_err(step::<io::Error>("http thread"))?;
     let systemd = Environment.get("NOTIFY_SOCKET");
     notify::ready(systemd.as_deref());
-    watcher::start(inbox.clone()).map_err(step::<io::Error>("watch thread"))?;
-    tokio::spawn(links::listen(config.veth_prefix.clone(), inbox.clone(), host));
+    watcher::start(config.veth_prefix.clone(), inbox.clone(), host).map_err(step::<io::Error>("watch thread"))?;
     tokio::spawn(tombstones::watch(folder.clone(), inbox.clone()));
     Watching { layering, words, nat_file, variables }.start(&edges);
     let mut settings = ec2_settings(&config);
@@ -264,7 +263,8 @@ async fn serve_until_stopped(
     let provisioning = config.provisioning;
     tokio::spawn(FactsEdge { settings, provisioning, inbox: inbox.clone(), ec2, facts: edges.facts }.run());
     let signals = stop_at_signal(inbox, stop).map_err(step::<io::Error>("signals"))?;
-    driver.run().await;
+    // A task as the others: waking it is no system call, as waking this one is.
+    let _ = tokio::spawn(driver.run()).await;
     notify::stopping(systemd.as_deref());
     signals.abort();
     // The listener closed at the signal; what is open gets its answer.

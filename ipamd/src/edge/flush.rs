@@ -16,6 +16,7 @@ use ipamd_core::BootTime;
 use ipamd_core::action::{Action, ActionKind};
 use ipamd_core::event::Outcome;
 
+use crate::background;
 use crate::clock;
 use crate::edge::host;
 use crate::edge::runner::log_end;
@@ -29,7 +30,7 @@ impl Flusher {
     /// Starts the thread.
     pub(crate) fn start(inbox: Inbox) -> io::Result<Self> {
         let (sender, jobs) = channel();
-        std::thread::Builder::new().name("flush".to_owned()).spawn(move || work(&jobs, &inbox))?;
+        background::start("flush", move || work(&jobs, &inbox))?;
         Ok(Self(sender))
     }
 

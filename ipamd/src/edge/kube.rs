@@ -47,6 +47,7 @@ use kube::runtime::watcher;
 use tokio::sync::{Notify, watch as latest};
 
 use crate::alarm::sleep as pause;
+use crate::background;
 use crate::edge::layers::{Board, NodeWords};
 use crate::inbox::Inbox;
 use crate::telemetry::chain;
@@ -106,7 +107,7 @@ pub(crate) fn start(config: &Config, inbox: Inbox, settings: Board) -> io::Resul
     let (reporter, told) = Reporter::new(status.dropped());
     let edge = Edge { config: config.clone(), node, inbox, status: status.clone(), settings, said };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build()?;
-    std::thread::Builder::new().name("kube".to_owned()).spawn(move || runtime.block_on(edge.run(told)))?;
+    background::start("kube", move || runtime.block_on(edge.run(told)))?;
     Ok(Ends { reporter, status, words })
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Listens to the kernel on a thread of its own, and tells the core when something of ours may have been changed by another
-//! hand, and by whom as far as that can be seen.
+//! hand, and by whom as far as that can be seen; and that a link with a new MAC is there, so that an attached ENI is configured at
+//! once and not at the next try. The host thread is told that host veths came or went, whose host ports it looks after.
 //!
 //! Decides nothing: what counts is `datapath::apply::watch`'s, what follows is the core's. Only a hint: when it cannot
 //! listen, the core is told so every 5 s, and looks each time.
@@ -13,11 +14,14 @@ use std::io;
 use std::time::Duration;
 
 use datapath::apply::ApplyError;
-use datapath::apply::watch::{Changes, Watcher};
+use datapath::apply::watch::{Changes, LinkNews, Watcher};
 use ipamd_core::Event;
+use ipamd_core::ids::MacAddr;
 use ipamd_core::reason::ReasonCode;
 use ipamd_core::repair::KernelChange;
 
+use crate::background;
+use crate::edge::host::Host;
 use crate::inbox::Inbox;
 use crate::telemetry::chain;
 
@@ -27,13 +31,20 @@ const PAUSE: Duration = Duration::from_secs(5);
 const OURS: [&str; 2] = ["ipamd", "aws-cni"];
 
 /// Starts the thread. It ends with the process.
-pub(crate) fn start(inbox: Inbox) -> io::Result<()> {
-    std::thread::Builder::new().name("watch".to_owned()).spawn(move || listen(&inbox)).map(|_| ())
+pub(crate) fn start(veth_prefix: String, inbox: Inbox, host: Host) -> io::Result<()> {
+    background::start("watch", move || listen(&Listener { veth_prefix, inbox, host }))
 }
 
-fn listen(inbox: &Inbox) {
+/// Whom the thread tells.
+struct Listener {
+    veth_prefix: String,
+    inbox: Inbox,
+    host: Host,
+}
+
+fn listen(listener: &Listener) {
     loop {
-        if let Err(error) = listen_once(inbox) {
+        if let Err(error) = listener.listen_once() {
             tracing::warn!(
                 code = %ReasonCode::KernelEventsLost, error = %chain(&error),
                 "the kernel's notifications cannot be had, trying again"
@@ -41,16 +52,31 @@ fn listen(inbox: &Inbox) {
         }
         std::thread::sleep(PAUSE);
         // Whatever happened meanwhile was not heard.
-        inbox.event(Event::KernelChanged(KernelChange { lost: true, ..KernelChange::default() }));
+        listener.inbox.event(Event::KernelChanged(KernelChange { lost: true, ..KernelChange::default() }));
     }
 }
 
-fn listen_once(inbox: &Inbox) -> Result<(), ApplyError> {
-    let mut watcher = Watcher::start()?;
-    loop {
-        let changes = watcher.wait()?;
-        tracing::debug!(?changes, "the kernel told of changes");
-        inbox.event(Event::KernelChanged(told(changes)));
+impl Listener {
+    fn listen_once(&self) -> Result<(), ApplyError> {
+        let mut watcher = Watcher::start()?;
+        loop {
+            self.tell_links(watcher.take_links());
+            let changes = watcher.wait()?;
+            if !changes.is_empty() {
+                tracing::debug!(?changes, "the kernel told of changes");
+                self.inbox.event(Event::KernelChanged(told(changes)));
+            }
+        }
+    }
+
+    fn tell_links(&self, LinkNews { appeared, gone }: LinkNews) {
+        let is_pods = |name: &String| name.starts_with(&self.veth_prefix);
+        if appeared.values().chain(&gone).any(is_pods) {
+            self.host.links_changed();
+        }
+        for (mac, _) in appeared.into_iter().filter(|(_, name)| !is_pods(name)) {
+            self.inbox.event(Event::LinkAppeared { mac: MacAddr(mac.0) });
+        }
     }
 }
 

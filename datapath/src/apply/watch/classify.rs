@@ -15,7 +15,7 @@
 //! Numbers are those of `include/uapi/linux/{rtnetlink,if_link,if_addr,neighbour,fib_rules,netconf}.h` and
 //! `netfilter/nf_tables.h`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::apply::netlink::link_filter::walk;
@@ -128,12 +128,33 @@ impl Seen {
     }
 }
 
+/// Links that came and went.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LinkNews {
+    /// Names of links that are new or have another MAC than before, by MAC. Some may have gone again.
+    pub appeared: BTreeMap<MacAddr, String>,
+    /// Names of links that went.
+    pub gone: BTreeSet<String>,
+}
+
+impl LinkNews {
+    /// Whether there is nothing to tell.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.appeared.is_empty() && self.gone.is_empty()
+    }
+}
+
 /// Links by index: the kernel repeats RTM_NEWLINK at every change.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Links(HashMap<u32, Seen>);
+pub(super) struct Links {
+    seen: HashMap<u32, Seen>,
+    /// Since it was taken last.
+    pub(super) news: LinkNews,
+}
 
 impl Links {
-    /// As listed. The carrier is not: the first notification of it counts as a change.
+    /// As listed, and all are new. The carrier is not listed: the first notification of it counts as a change.
     pub(super) fn of(links: &[Link]) -> Self {
         let seen = |link: &Link| Seen {
             name: link.name.clone(),
@@ -144,11 +165,13 @@ impl Links {
             group: link.group,
             alias: link.alias(),
         };
-        Self(links.iter().map(|link| (link.index, seen(link))).collect())
+        let named = |link: &Link| Some((link.mac?, link.name.clone()));
+        let news = LinkNews { appeared: links.iter().filter_map(named).collect(), gone: BTreeSet::new() };
+        Self { seen: links.iter().map(|link| (link.index, seen(link))).collect(), news }
     }
 
     fn is_host_veth(&self, index: u32) -> bool {
-        self.0.get(&index).is_some_and(|seen| seen.is_dead() || seen.alias.is_some())
+        self.seen.get(&index).is_some_and(|seen| seen.is_dead() || seen.alias.is_some())
     }
 
     /// What an rtnetlink notification means.
@@ -157,7 +180,8 @@ impl Links {
         match message.kind {
             NEW_LINK => self.link(body),
             DEL_LINK => {
-                self.0.remove(&word(body, 4)?);
+                let seen = self.seen.remove(&word(body, 4)?)?;
+                self.news.gone.insert(seen.name);
                 None
             }
             NEW_ADDRESS | DEL_ADDRESS => self.address(message),
@@ -187,7 +211,11 @@ impl Links {
             group: find(27).and_then(|value| word(value, 0)).unwrap_or(ids::DEFAULT_GROUP),
             alias,
         };
-        let before = self.0.insert(index, now.clone())?;
+        let before = self.seen.insert(index, now.clone());
+        if let Some(mac) = now.mac.filter(|_| before.as_ref().is_none_or(|before| before.mac != now.mac)) {
+            self.news.appeared.insert(mac, now.name.clone());
+        }
+        let before = before?;
         let fell = before.up && !now.up;
         let differs = (&before.name, before.mac, before.mtu) != (&now.name, now.mac, now.mtu);
         let carrier = before.carrier != now.carrier && now.alias.is_none();
@@ -214,7 +242,7 @@ impl Links {
             return (protocol == Some(ids::PROTOCOL)).then_some(found);
         }
         // A change by others keeps our protocol on it: the MAC tells.
-        let owner = &self.0.get(&index).filter(|seen| !seen.is_dead())?.alias.as_ref()?.owner;
+        let owner = &self.seen.get(&index).filter(|seen| !seen.is_dead())?.alias.as_ref()?.owner;
         let is_pods = attribute(body, HEADER, 2).and_then(mac) == Some(MacAddr::of_pod_end(owner));
         (state != PERMANENT || !is_pods).then_some(found)
     }
@@ -224,7 +252,7 @@ impl Links {
     fn named(&self, link: Option<u32>, change: Change) -> Option<Change> {
         match change {
             Change::Address(address) if ids::is_egress(address) => {
-                let seen = self.0.get(&link?).filter(|seen| !seen.is_dead())?;
+                let seen = self.seen.get(&link?).filter(|seen| !seen.is_dead())?;
                 let of_vpc = seen.alias.as_ref().filter(|alias| alias.addresses.contains(address))?.addresses.of_vpc();
                 of_vpc.iter().next().map(Change::Address)
             }
@@ -241,7 +269,7 @@ impl Links {
         let (forwarding, rp_filter) = (attribute(body, HEADER, 2), attribute(body, HEADER, 3));
         let one = forwarding.is_some() != rp_filter.is_some();
         // Of IPv6 a new link tells forwarding alone.
-        let of_link = body.first() == Some(&AF_INET) && self.0.contains_key(&index) && !self.is_host_veth(index);
+        let of_link = body.first() == Some(&AF_INET) && self.seen.contains_key(&index) && !self.is_host_veth(index);
         let counts = index == ALL || of_link;
         (one && counts).then_some(Change::Object(Object::Sysctl))
     }

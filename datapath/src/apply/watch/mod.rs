@@ -5,6 +5,11 @@
 //! What the plugin does all day is left out ([`classify`]): links, routes, rules and neighbours of ours that come. What it
 //! removes cannot be told from what others remove, so the addresses are named, and who knows which of them are in use decides.
 //!
+//! It also tells which links came and went, so that nobody else has to listen ([`LinkNews`]).
+//!
+//! Each ADD and DEL is half a dozen notifications while it is under way. So what has come is not read at once, which would take the
+//! processor from the call, but together with what comes in the next 20 ms.
+//!
 //! Only a hint: notifications can be lost (ENOBUFS, netlink(7)); that is said, and to be answered by looking at everything.
 
 mod classify;
@@ -18,21 +23,23 @@ use std::time::Duration;
 
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::sockopt;
 
 use super::error::ApplyError;
 use super::netlink::{self, Socket as Requests, read};
 use crate::plan::repair::Object;
+pub use classify::LinkNews;
 use classify::Links;
 
 /// RTNLGRP_LINK, _NEIGH, _IPV4_IFADDR, _IPV4_ROUTE, _IPV4_RULE, _IPV6_ROUTE, _IPV6_RULE, _IPV4_NETCONF, _IPV6_NETCONF (`include/uapi/linux/rtnetlink.h`).
 const ROUTE_GROUPS: [u32; 9] = [1, 3, 5, 7, 8, 11, 19, 24, 25];
 /// NFNLGRP_NFTABLES (`include/uapi/linux/netfilter/nfnetlink.h`).
 const NFT_GROUP: u32 = 7;
-/// What a flush of a few hundred rules takes; half of it is the kernel's own book-keeping.
+/// What some thousand rules take that are flushed between two reads; half of it is the kernel's own book-keeping.
 const RECEIVE_BUFFER: usize = 1024 * 1024;
-/// How long more is waited for once something has come: one flush is one change.
-const GATHER: Duration = Duration::from_millis(20);
-/// Gathering ends after so many datagrams: an endless stream is told of too.
+/// Once something has come, it is read after each of these: one flush is one change, and little of it is to fill the buffer.
+const GATHER: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(15)];
+/// Reading ends after so many datagrams: an endless stream is told of too.
 const MOST_DATAGRAMS: usize = 4096;
 /// Writers beyond so many are not named.
 const MOST_WRITERS: usize = 8;
@@ -84,17 +91,23 @@ impl Watcher {
         Ok(())
     }
 
-    /// Waits until something of ours may have changed.
+    /// Waits until something of ours may have changed, or links came or went.
     ///
     /// # Errors
     /// The sockets cannot be read.
     pub fn wait(&mut self) -> Result<Changes, ApplyError> {
         loop {
             let changes = self.wait_until(None)?;
-            if !changes.is_empty() {
+            if !changes.is_empty() || !self.links.news.is_empty() {
                 return Ok(changes);
             }
         }
+    }
+
+    /// Links that came and went since this was asked last. All that there are came when it began to listen, and come anew when
+    /// notifications were lost.
+    pub fn take_links(&mut self) -> LinkNews {
+        std::mem::take(&mut self.links.news)
     }
 
     /// What comes within a time; nothing of ours may be in it.
@@ -105,13 +118,13 @@ impl Watcher {
         self.wait_until(Some(time))
     }
 
+    #[expect(clippy::disallowed_methods, reason = "lets notifications gather")]
     fn wait_until(&mut self, time: Option<Duration>) -> Result<Changes, ApplyError> {
         let mut changes = Changes::default();
-        self.sleep(time)?;
-        for _ in 0..MOST_DATAGRAMS {
-            let read = self.read_route(&mut changes)? | self.read_netfilter(&mut changes)?;
-            if !read && !self.sleep(Some(GATHER))? {
-                break;
+        if self.sleep(time)? {
+            for pause in GATHER {
+                std::thread::sleep(pause);
+                self.read(&mut changes)?;
             }
         }
         if changes.lost {
@@ -129,6 +142,15 @@ impl Watcher {
             Err(rustix::io::Errno::INTR) => Ok(false),
             Err(errno) => Err(netlink::failed("waiting for notifications", errno.into())),
         }
+    }
+
+    /// All that is there.
+    fn read(&mut self, changes: &mut Changes) -> Result<(), ApplyError> {
+        let mut left = MOST_DATAGRAMS;
+        while left > 0 && self.read_route(changes)? | self.read_netfilter(changes)? {
+            left -= 1;
+        }
+        Ok(())
     }
 
     /// Whether there was a datagram.
@@ -165,8 +187,9 @@ fn note(changes: &mut Changes, found: Option<classify::Change>, port: u32) {
 fn listener(protocol: isize, groups: &[u32]) -> Result<netlink_sys::Socket, ApplyError> {
     let failed = |source| netlink::failed("listening for notifications", source);
     let mut socket = netlink_sys::Socket::new(protocol).map_err(failed)?;
-    // Refused beyond net.core.rmem_max: then it is as much as that.
-    let _ = socket.set_rx_buf_sz(RECEIVE_BUFFER);
+    // Beyond net.core.rmem_max; where that is refused, as much as that.
+    let _ = sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER)
+        .or_else(|_| sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER));
     socket.bind_auto().map_err(failed)?;
     for group in groups {
         socket.add_membership(*group).map_err(failed)?;
