@@ -2,13 +2,13 @@
 //! ADD: an address from the daemon, the pod plumbed, the result printed. One time budget over all of it.
 //!
 //! Invariant: a failed ADD leaves nothing: attach takes its own work back, and the address goes back to the daemon,
-//! unless a live pod of the same key holds it (an earlier ADD succeeded).
+//! unless a live pod of the same key holds it (an earlier ADD succeeded): the kernel is asked before.
 //!
 //! ```text
-//! withdraw a tombstone of the key ─► AddNetwork (rest of 20 s) ─► plan ─► pod lock ─► plumbed already? ─► attach
-//!                                       │ refused: code 11           │        │              │ yes: no attach│
-//!                                       ▼                            └────────┴── failed ────┴───────────────┤
-//!                                     error                                      DelNetwork SetupNSFailed ◄──┘
+//! withdraw a tombstone of the key ─► AddNetwork (rest of 20 s) ─► plan ─► pod lock ─► attach, unless plumbed already
+//!                                       │ refused: code 11           │                   │
+//!                                       ▼                            └───── failed ──────┴─► a live link of the key? no: DelNetwork
+//!                                     error                                                                     SetupNSFailed
 //! host ports ─► policy agent, when the daemon names a mode ─► result
 //! ```
 //! The attach is with egress in another family when the daemon says so and the node has a way out.
@@ -17,7 +17,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use datapath::apply::egress::{self, Egress};
-use datapath::apply::pod::{self as apply, Standing};
+use datapath::apply::pod::{self as apply, Attached as Plumbed};
 use datapath::apply::{ApplyError, hostport};
 use datapath::plan::hostport::Mapping;
 use datapath::plan::pod::{PodAttachment, PodDetachment};
@@ -81,7 +81,7 @@ pub(crate) fn add(call: &Call) -> Result<String, CniError> {
 /// A plumbing that failed.
 struct Failure {
     error: CniError,
-    /// False when a live pod of this key holds the address.
+    /// False when somebody else is at work for this key. Whether the address is a live pod's is asked last.
     is_to_be_given_back: bool,
 }
 
@@ -92,7 +92,7 @@ impl From<CniError> for Failure {
 }
 
 fn plumb(call: &Call, reply: &AddNetworkReply, wanted: &Wanted) -> Result<Attached, Failure> {
-    let (pod, attached) = intent::from_reply(reply, wanted)?;
+    let (mut pod, mut attached) = intent::from_reply(reply, wanted)?;
     call.log.debug(
         "address allocated",
         &[("address", &pod.addresses.to_string()), ("table", &attached.route_table.to_string())],
@@ -108,43 +108,42 @@ fn plumb(call: &Call, reply: &AddNetworkReply, wanted: &Wanted) -> Result<Attach
         }
     };
     let netns = Path::new(&wanted.netns);
-    let is_new = attach(call, netns, &pod, intent::egress(reply, pod.addresses)).map_err(|error| {
-        let still_stands = !matches!(apply::standing(netns, &pod), Ok(Standing::Absent));
+    let plumbed = attach(call, netns, &pod, intent::egress(reply, pod.addresses)).map_err(|error| {
         let message = format!("plumbing the pod's network failed: {}", chain(&error));
-        let error = CniError::new(Code::Internal, Reason::PlumbingFailed, message)
-            .because(format!("attaching {} to {} in {}", pod.addresses, pod.host_veth, wanted.netns));
-        Failure { error, is_to_be_given_back: !still_stands }
+        CniError::new(Code::Internal, Reason::PlumbingFailed, message)
+            .because(format!("attaching {} to {} in {}", pod.addresses, pod.host_veth, wanted.netns))
     })?;
-    if !is_new {
-        call.log.info("attached already", &[("address", &pod.addresses.to_string())]);
+    let is_new = matches!(plumbed, Plumbed::Now(_));
+    if let Plumbed::Before(host_veth) = plumbed {
+        let fields = [("address", &*pod.addresses.to_string()), ("host_veth", host_veth.as_str())];
+        call.log.info("attached already", &fields);
+        (pod.host_veth, attached.host_veth) = (host_veth.clone(), host_veth);
     }
-    open_ports(call, &pod).and_then(|()| enforce_policy(call, reply)).map_err(|error| {
+    if let Err(error) = open_ports(call, &pod).and_then(|()| enforce_policy(call, reply)) {
+        // Not taken back when it was there: the pod may run since an earlier ADD. Or that was killed before the agent was asked.
         if is_new {
             take_back(call, &pod);
             // The agent may have begun, and the runtime's DEL will find nothing held by which it would be told.
             del::delete_policy(call, &reply.network_policy_mode, del::AGENT_BUDGET);
         }
-        // Not taken back when it was there: the pod may run since an earlier ADD. Or that was killed before the agent was asked.
-        Failure { error, is_to_be_given_back: is_new }
-    })?;
+        return Err(error.into());
+    }
     Ok(attached)
 }
 
-/// With a way out in another family when the daemon wants that and the node has one. Whether anything was made: a pod that is plumbed
-/// is left alone.
-fn attach(call: &Call, netns: &Path, pod: &PodAttachment, egress: Option<Family>) -> Result<bool, ApplyError> {
-    let Some(family) = egress else { return Ok(apply::attach_unless_plumbed(netns, pod)?.is_some()) };
-    if apply::standing(netns, pod)? == Standing::Plumbed {
-        return Ok(false);
-    }
-    match egress::attach(netns, pod, family)?.1 {
+/// With a way out in another family when the daemon wants that and the node has one.
+fn attach(call: &Call, netns: &Path, pod: &PodAttachment, egress: Option<Family>) -> Result<Plumbed, ApplyError> {
+    let Some(family) = egress else { return apply::attach(netns, pod) };
+    let (plumbed, egress) = egress::attach(netns, pod, family)?;
+    match egress {
         Egress::By(address) => call.log.debug("egress", &[("address", &address.to_string())]),
         Egress::None(cause) => {
             let code = Reason::EgressImpossible.name();
             call.log.warn("the pod has no egress", &[("code", &code), ("cause", &cause)]);
         }
+        Egress::AsBefore => {}
     }
-    Ok(true)
+    Ok(plumbed)
 }
 
 fn open_ports(call: &Call, pod: &PodAttachment) -> Result<(), CniError> {
@@ -220,7 +219,16 @@ fn take_back(call: &Call, pod: &PodAttachment) {
     }
 }
 
+/// Unless the sandbox lives, or nobody can say: a living pod's address would be given to another.
 fn give_back(call: &Call) {
+    match apply::is_living(&call.key().to_string()) {
+        Ok(false) => {}
+        Ok(true) => return call.log.info("address not given back: the sandbox lives since an earlier ADD", &[]),
+        Err(error) => {
+            let code = Reason::KernelUnreadable.name();
+            return call.log.warn("address not given back", &[("code", &code), ("error", &chain(&error))]);
+        }
+    }
     let request = DelNetworkRequest { reason: "SetupNSFailed".to_owned(), ..request(call).del() };
     // The runtime sends a DEL after a failed ADD, so an address that stays allocated here is only late.
     if let Err(error) = call.daemon().del_network(request, GIVE_BACK_BUDGET) {

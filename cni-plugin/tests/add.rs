@@ -207,6 +207,42 @@ fn a_second_add_for_a_living_pod_returns_the_same_and_does_not_touch_it() {
 }
 
 #[test]
+fn a_second_add_for_a_living_pod_is_one_though_the_prefix_was_changed_since() {
+    let node = Node::enter();
+    let daemon = Daemon::start(&node.socket(), SECONDARY);
+    let pod = Space::new();
+    let sandbox = Sandbox::new("c1", "sample-pod", &pod.path());
+    let mut conf = node.conf("1.0.0");
+    conf["runtimeConfig"] = json!({"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]});
+    let first = node.verb("ADD", &sandbox, &conf).success();
+    let before = (node.space.everything(), pod.everything());
+    let with_prefix = |prefix: &str| {
+        let mut conf = conf.clone();
+        conf["vethPrefix"] = prefix.into();
+        conf
+    };
+    assert_eq!(node.verb("ADD", &sandbox, &with_prefix("abc")).success(), first, "with the name that it has");
+    assert_eq!((node.space.everything(), pod.everything()), before);
+
+    // Whatever fails, the address stays the pod's.
+    let elsewhere = Sandbox { netns: "/nowhere".into(), ..sandbox.clone() };
+    assert_eq!(node.verb("ADD", &elsewhere, &with_prefix("abc")).error().0, 999);
+    node.space.ip("rule del from 10.0.1.10 priority 1536");
+    node.space.ip("link add vlacc21c2d7785 type bridge");
+    assert_eq!(node.verb("ADD", &sandbox, &with_prefix("vla")).error().0, 999);
+    assert!(daemon.model().dels.is_empty() && daemon.model().leases.len() == 1);
+    assert!(node.log().contains("the sandbox lives"), "{}", node.log());
+
+    // One that lacks something is made anew.
+    let again = node.verb("ADD", &sandbox, &with_prefix("abc")).success();
+    assert_eq!(again["interfaces"][0]["name"], "abccc21c2d7785");
+    assert!(!node.live_links().contains(&SAMPLE_VETH.to_owned()), "{:?}", node.live_links());
+    assert!(exchange(&pod.udp("10.0.1.10:7000"), &node.space.udp("10.0.0.1:7000")).is_some());
+    node.verb("DEL", &sandbox, &with_prefix("abc")).silent_success();
+    assert!(daemon.model().leases.is_empty());
+}
+
+#[test]
 fn two_adds_for_one_sandbox_at_once_make_one_network() {
     let node = Node::enter();
     let daemon = Daemon::start(&node.socket(), SECONDARY);

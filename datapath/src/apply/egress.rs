@@ -19,7 +19,7 @@ use super::conntrack;
 use super::error::ApplyError;
 use super::netlink::Socket;
 use super::netlink::read::{self, RouteFilter};
-use super::pod::{self, AttachedPod};
+use super::pod::{self, Attached};
 use crate::plan::pod::{HOST_ROUTE_TABLES, PodAttachment, is_host_route};
 use crate::plan::{Family, LinkRef, RouteTable, ids};
 
@@ -36,6 +36,8 @@ pub enum Egress {
     By(IpAddr),
     /// It has none, because of this.
     None(String),
+    /// It was attached before, with or without.
+    AsBefore,
 }
 
 /// Attaches a pod that is to get out in `family`, too. A way out is nothing that a pod is refused for: where it cannot be had, the
@@ -43,7 +45,7 @@ pub enum Egress {
 ///
 /// # Errors
 /// As of [`pod::attach`], of the pod without egress.
-pub fn attach(netns: &Path, pod: &PodAttachment, family: Family) -> Result<(AttachedPod, Egress), ApplyError> {
+pub fn attach(netns: &Path, pod: &PodAttachment, family: Family) -> Result<(Attached, Egress), ApplyError> {
     let cause = match with_egress(netns, pod, family) {
         Ok(Some(attached)) => return Ok(attached),
         Ok(None) if family == Family::V6 && pod.mtu < IPV6_SMALLEST_MTU => {
@@ -52,11 +54,18 @@ pub fn attach(netns: &Path, pod: &PodAttachment, family: Family) -> Result<(Atta
         Ok(None) => "the node has no default route of that family by a link with a global address".to_owned(),
         Err(error) => error.to_string(),
     };
-    Ok((pod::attach(netns, pod)?, Egress::None(cause)))
+    Ok(told(pod::attach(netns, pod)?, Egress::None(cause)))
+}
+
+fn told(attached: Attached, egress: Egress) -> (Attached, Egress) {
+    match attached {
+        Attached::Now(_) => (attached, egress),
+        Attached::Before(_) => (attached, Egress::AsBefore),
+    }
 }
 
 /// `None`: there can be no way out.
-fn with_egress(netns: &Path, pod: &PodAttachment, family: Family) -> Result<Option<(AttachedPod, Egress)>, ApplyError> {
+fn with_egress(netns: &Path, pod: &PodAttachment, family: Family) -> Result<Option<(Attached, Egress)>, ApplyError> {
     let mut node = Socket::route()?;
     let is_too_small = family == Family::V6 && pod.mtu < IPV6_SMALLEST_MTU;
     if is_too_small || !has_way_out(&mut node, family)? {
@@ -71,7 +80,7 @@ fn with_egress(netns: &Path, pod: &PodAttachment, family: Family) -> Result<Opti
         let with_egress = PodAttachment { addresses: pod.addresses.and(address), ..pod.clone() };
         match pod::attach(netns, &with_egress) {
             Err(ApplyError::AddressInUse { address: taken, .. }) if taken == address && tries < TRIES => {}
-            other => return other.map(|attached| Some((attached, Egress::By(address)))),
+            other => return other.map(|attached| Some(told(attached, Egress::By(address)))),
         }
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Points between the steps of an attach at which a test makes it fail, or does something else. Nothing outside of tests.
+//! Points between the steps of an attach or a repair at which a test makes it fail, or does something else. Nothing outside of tests.
 
 use super::error::ApplyError;
 

@@ -10,11 +10,12 @@
 //! ```text
 //! alias names the pod, group not dead ─► live: its objects are put back, in the layout it is to have
 //! no such link, or in the dead group  ─► nothing: there is no pod to put them back for
+//! the same, when others were written  ─► what was written goes again (ended)
 //! own object, address spared by nobody ─► orphan (orphans): goes when the caller says so
 //! ```
 //!
-//! A pod that is plumbed in the other layout changes over: all of its new objects are made first, then the old ones go, in
-//! one send, so that every packet finds the one or the other. It waits with that until the rules of the node and of its ENI
+//! A pod that is plumbed in the other layout changes over: all of its new objects are made first, then the group changes and the old
+//! ones go, so that every packet finds the one or the other. It waits with that until the rules of the node and of its ENI
 //! are there. A pod of the reference keeps the reference's layout.
 //!
 //! Invariants: no write when nothing is missing; the writes leave nothing to write (property test); nothing that is not
@@ -135,6 +136,17 @@ impl<'a> View<'a> {
         let link = self.by_name.get(pod.host_veth.as_ref()?)?;
         link.is_bare_veth.then_some((link, false))
     }
+
+    /// A live pod's addresses.
+    fn addresses_of(&self, pod: &LivePod) -> impl Iterator<Item = IpAddr> {
+        let link = self.link_of(pod);
+        link.into_iter().flat_map(|(link, vouched)| addresses(pod, link, vouched).iter())
+    }
+}
+
+/// Only the alias knows of an egress address: the plugin has chosen it.
+fn addresses(pod: &LivePod, link: &NodeLink, vouched: bool) -> PodAddresses {
+    link.alias.as_ref().filter(|_| vouched).map_or(pod.addresses, |alias| alias.addresses)
 }
 
 /// Everything a pod has in the node's namespace, as the writes that would make it, in order. The link is the pod's host
@@ -175,9 +187,7 @@ pub fn diff(pods: &[LivePod], state: &NodeState) -> Vec<Repair> {
     let mut repairs = Vec::new();
     for pod in pods {
         let Some((link, vouched)) = view.link_of(pod) else { continue };
-        // Only the alias knows of an egress address: the plugin has chosen it.
-        let addresses = link.alias.as_ref().filter(|_| vouched).map_or(pod.addresses, |alias| alias.addresses);
-        let mut pod = LivePod { addresses, ..pod.clone() };
+        let mut pod = LivePod { addresses: addresses(pod, link, vouched), ..pod.clone() };
         pod.layout = view.layout(&pod, link, vouched);
         repairs.extend(view.repairs_of(&pod, link, vouched));
     }
@@ -306,6 +316,17 @@ impl View<'_> {
         let stale = there.filter(|route| route.link == LinkRef::Index(link.index));
         stale.map(|route| Op::RouteDelete((*route).clone()).into()).collect()
     }
+}
+
+/// Objects of pods that have ended between two readings: each has a live host veth in the first of them and none in the second.
+#[must_use]
+pub fn ended(pods: &[LivePod], before: &NodeState, now: &NodeState) -> BTreeMap<IpAddr, Vec<Op>> {
+    let (before, after) = (View::of(before), View::of(now));
+    let ended = pods.iter().filter(|pod| after.link_of(pod).is_none());
+    let ended: BTreeSet<IpAddr> = ended.flat_map(|pod| before.addresses_of(pod)).collect();
+    let mut left = orphans(now, &BTreeSet::new());
+    left.retain(|address, _| ended.contains(address));
+    left
 }
 
 /// Addresses that objects of ours are about although nobody needs them: not in `spared`, and on no live host veth.

@@ -17,8 +17,8 @@ use integration::topology::READY;
 
 use crate::bed::{A_WHILE, ADDRESSES, Bed, PREFIXES, assert_connections_live, assert_nothing_lost};
 
-/// Two looks see what an earlier one wrote for a pod that ended meanwhile.
-const SWEPT: Duration = Duration::from_secs(100);
+/// A look takes away again what it wrote for a pod that ended meanwhile, before it ends.
+const SWEPT: Duration = Duration::from_secs(5);
 
 fn hand_back(bed: &Bed, arguments: &[&str]) -> Result<String, String> {
     let words: Vec<&str> = ["hand-back"].iter().chain(arguments).copied().collect();
@@ -113,7 +113,7 @@ fn there_and_back_and_there_again(spec: &Spec, new: usize) {
     assert_nothing_lost(&flows.end());
     for pod in &all {
         bed.n1().runtime.del(&pod.sandbox, NetnsPath::Given).unwrap();
-        // A look that had begun before, and brings pods of before into layout `flat`, may have written after it: then the next ones see that.
+        // A look that had begun before, and brings pods of before into layout `flat`, may have written after it.
         let torn_down = || bed.host_state().is_torn_down(pod.added.address);
         eventually("nothing of the pod is left", SWEPT, torn_down).unwrap();
     }

@@ -2,12 +2,13 @@
 //! Attach, with its undo log.
 
 use std::net::IpAddr;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use ipnet::IpNet;
 use rustix::io::Errno;
 
-use super::standing::{Standing, standing};
+use super::standing::{Standing, look};
 use crate::apply::error::ApplyError;
 use crate::apply::execute::{self, Done};
 use crate::apply::fault;
@@ -16,7 +17,7 @@ use crate::apply::netlink::{Socket, message, unreadable};
 use crate::apply::netns::Netns;
 use crate::apply::sysctl;
 use crate::plan::pod::{self as plan, PodAttachment, PodPlan};
-use crate::plan::{Family, LinkRef, Op, Route, RouteTable, Rule, Sysctl, VethAlias, ids};
+use crate::plan::{Family, LinkName, LinkRef, Op, Route, RouteTable, Rule, Sysctl, VethAlias, ids};
 
 /// Both ends of a pod's veth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,15 @@ pub struct AttachedPod {
     pub host_index: u32,
     /// Index of the pod's link, in the pod's namespace.
     pub pod_index: u32,
+}
+
+/// What an attach came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attached {
+    /// The pod is plumbed now.
+    Now(AttachedPod),
+    /// It was before, and is not touched. Its host veth: of another name than was asked for when the prefix was changed since.
+    Before(LinkName),
 }
 
 /// Everything an attach works with.
@@ -36,8 +46,6 @@ struct Attach<'a> {
     node: Socket,
     inside: Socket,
     undo: Undo,
-    /// Whether a live pod of this owner that has all of it is left alone.
-    spares_plumbed: bool,
 }
 
 /// What a failed attach has to take back.
@@ -47,24 +55,15 @@ struct Undo {
     rules: Vec<Rule>,
 }
 
-/// Plumbs a pod: the calling thread's namespace is the node's, `netns` is the path of the pod's. A stale host veth of the
-/// same name is deleted first (that waits for a grace period of some 20 ms; nothing else does).
+/// Plumbs a pod: the calling thread's namespace is the node's, `netns` is the path of the pod's. One that is plumbed already is left
+/// alone; it is looked for only where the kernel refuses the veth. A stale host veth of the same name, or of this owner, is deleted
+/// first (that waits for a grace period of some 20 ms; nothing else does).
 ///
 /// # Errors
 /// Any; nothing is left behind. [`ApplyError::AddressInUse`] when the address is still routed to another pod's link,
 /// [`ApplyError::LinkNameTaken`] when the host veth's name belongs to a link that cannot be a host veth.
-pub fn attach(netns: &Path, pod: &PodAttachment) -> Result<AttachedPod, ApplyError> {
-    let attached = Attach::new(netns, pod, false)?.run()?;
-    attached.ok_or_else(|| ApplyError::Invalid { reason: "a pod that was to be replaced was spared".to_owned() })
-}
-
-/// As [`attach`], but for a pod that is [`Standing::Plumbed`]: it is not touched, and there is `None`. It is looked for only where the
-/// kernel refuses the host veth's name.
-///
-/// # Errors
-/// As of [`attach`].
-pub fn attach_unless_plumbed(netns: &Path, pod: &PodAttachment) -> Result<Option<AttachedPod>, ApplyError> {
-    Attach::new(netns, pod, true)?.run()
+pub fn attach(netns: &Path, pod: &PodAttachment) -> Result<Attached, ApplyError> {
+    Attach::new(netns, pod)?.run()
 }
 
 /// A re-created StatefulSet pod finds its predecessor's host veth; a repeated ADD finds its own. Both go. A veth of that
@@ -77,10 +76,7 @@ fn remove_stale_link(node: &mut Socket, pod: &PodAttachment) -> Result<(), Apply
         let alias = link.alias_text.map(|alias| format!(", alias `{alias}`")).unwrap_or_default();
         return Err(ApplyError::LinkNameTaken { name: pod.host_veth.clone(), kind: kind + &alias });
     }
-    match node.request(message::delete_link(link.index, &link.name)) {
-        Err(error) if error.errno() != Some(Errno::NODEV.raw_os_error()) => return Err(error),
-        _ => {}
-    }
+    delete(node, &link)?;
     // Its DEL may never come: its rules would outlive it.
     let Some(alias) = link.alias() else { return Ok(()) };
     for address in alias.addresses.iter().filter(|address| !pod.addresses.contains(*address)) {
@@ -90,6 +86,13 @@ fn remove_stale_link(node: &mut Socket, pod: &PodAttachment) -> Result<(), Apply
         }
     }
     Ok(())
+}
+
+fn delete(node: &mut Socket, link: &Link) -> Result<(), ApplyError> {
+    match node.request(message::delete_link(link.index, &link.name)) {
+        Err(error) if error.errno() != Some(Errno::NODEV.raw_os_error()) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// The host route of an address, if it has one, whatever the layout of the pod that has it.
@@ -111,17 +114,16 @@ fn host_route_in(node: &mut Socket, address: IpAddr, table: RouteTable) -> Resul
 }
 
 impl<'a> Attach<'a> {
-    fn new(path: &'a Path, pod: &'a PodAttachment, spares_plumbed: bool) -> Result<Self, ApplyError> {
+    fn new(path: &'a Path, pod: &'a PodAttachment) -> Result<Self, ApplyError> {
         VethAlias::new(&pod.owner, pod.addresses)
             .map_err(|source| ApplyError::Alias { link: pod.host_veth.clone(), source })?;
         let netns = Netns::open(path)?;
         let node = Socket::route()?;
         let inside = netns.inside(Socket::route)?;
-        Ok(Self { path, pod, plan: plan::attach(pod), netns, node, inside, undo: Undo::default(), spares_plumbed })
+        Ok(Self { path, pod, plan: plan::attach(pod), netns, node, inside, undo: Undo::default() })
     }
 
-    /// `None`: spared.
-    fn run(mut self) -> Result<Option<AttachedPod>, ApplyError> {
+    fn run(mut self) -> Result<Attached, ApplyError> {
         let result = self.make_all();
         if result.is_err() {
             self.take_back();
@@ -129,8 +131,11 @@ impl<'a> Attach<'a> {
         result
     }
 
-    fn make_all(&mut self) -> Result<Option<AttachedPod>, ApplyError> {
-        let Some((ends, settings)) = self.make_veth()? else { return Ok(None) };
+    fn make_all(&mut self) -> Result<Attached, ApplyError> {
+        let (ends, settings) = match self.make_veth()? {
+            ControlFlow::Continue(made) => made,
+            ControlFlow::Break(host_veth) => return Ok(Attached::Before(host_veth)),
+        };
         fault::point()?;
         for setting in &self.plan.sysctls {
             match settings.and_then(|settings| settings.value(setting.key())) {
@@ -153,7 +158,7 @@ impl<'a> Attach<'a> {
         // of some time later; until then what the pod sends is lost. Asking for the link makes the kernel take note now
         // (Linux 6.8, facd15dfd691 "net: core: synchronize link-watch when carrier is queried").
         read::link_by_index(&mut self.inside, ends.pod_index)?;
-        Ok(Some(ends))
+        Ok(Attached::Now(ends))
     }
 
     fn set_in_pod(&self, settings: &[Sysctl]) -> Result<(), ApplyError> {
@@ -164,18 +169,23 @@ impl<'a> Attach<'a> {
     }
 
     /// Both ends, and what the host end does as a host of IPv6, as far as the kernel says so. That nothing has the host veth's name is
-    /// not asked before: the kernel refuses a second link of a name (NLM_F_EXCL). `None`: a pod has it that is to be spared.
-    fn make_veth(&mut self) -> Result<Option<(AttachedPod, Option<Ipv6Settings>)>, ApplyError> {
+    /// not asked before: the kernel refuses a second link of a name (NLM_F_EXCL). Break: the pod is plumbed already, by that one.
+    fn make_veth(&mut self) -> Result<ControlFlow<LinkName, (AttachedPod, Option<Ipv6Settings>)>, ApplyError> {
         let request = || message::veth(&self.plan.veth, self.netns.fd());
         let doing = request().doing;
         let answer = match self.node.request(request()) {
             Err(taken) if taken.errno() == Some(Errno::EXIST.raw_os_error()) => {
                 // Who cannot be looked at is not cut off.
-                if self.spares_plumbed && standing(self.path, self.pod)? == Standing::Plumbed {
-                    return Ok(None);
+                let (standing, own) = look(self.path, self.pod)?;
+                if let (Standing::Plumbed, Some(link)) = (standing, &own) {
+                    let name = LinkName::new(&link.name).unwrap_or_else(|_| self.pod.host_veth.clone());
+                    return Ok(ControlFlow::Break(name));
                 }
                 // Or it is the pod's link whose name is taken: then the kernel says so again.
                 remove_stale_link(&mut self.node, self.pod)?;
+                if let Some(link) = own.filter(|link| link.name != self.pod.host_veth.as_str()) {
+                    delete(&mut self.node, &link)?;
+                }
                 self.node.request(request())?
             }
             answer => answer?,
@@ -191,7 +201,7 @@ impl<'a> Attach<'a> {
         };
         self.undo.host_index = Some(host_index);
         let pod_index = peer.ok_or_else(|| unreadable(&doing, "no peer index"))?;
-        Ok(Some((AttachedPod { host_index, pod_index }, ipv6)))
+        Ok(ControlFlow::Continue((AttachedPod { host_index, pod_index }, ipv6)))
     }
 
     /// Host end up, routes, neighbours. A route to a link that is dead, or this sandbox's own from an earlier ADD, gives way.

@@ -5,7 +5,7 @@
 //! Attach leaves nothing behind when it fails: the veth is deleted by index (host route, neighbours and everything in the
 //! pod go with it) and the rules that this call made are deleted, unless the address has come to be another link's
 //! meanwhile (a second ADD for the same sandbox has won). The one thing it removes that was there before is a stale host
-//! veth of the same name.
+//! veth of the same name or the same owner. A pod that is whole is spared.
 //!
 //! Detach is keyed by the owner that the host veth's alias names, collects errors and goes on, and may be repeated. It
 //! never touches a link or an address that another owner holds.
@@ -16,8 +16,10 @@ mod detach;
 mod sandboxes;
 mod standing;
 
-pub use attach::{AttachedPod, attach, attach_unless_plumbed};
+pub use attach::{Attached, AttachedPod, attach};
 pub use check::check;
 pub use detach::{Detached, detach, take_back};
 pub use sandboxes::{AttachedSandbox, is_as_read, sandboxes};
-pub use standing::{Standing, standing};
+pub use standing::is_living;
+#[cfg(test)]
+pub(crate) use standing::{Standing, standing};

@@ -2,14 +2,16 @@
 //! Is a pod plumbed already? Reads only. Runtimes give every attempt a new sandbox, so an ADD for a key that is attached
 //! is rare; but it must neither cut the living pod's network (attach would replace the veth) nor give its address back.
 //!
-//! | the link of the host veth's name | standing |
+//! | the live link whose alias names this owner | standing |
 //! |---|---|
-//! | is not there, is dead, or is another's | [`Standing::Absent`] |
-//! | is live and carries this owner and addresses, with host routes, rules, and link and addresses in this namespace, in either layout | [`Standing::Plumbed`] |
-//! | is live and carries this owner, and something of that is missing | [`Standing::Partial`] |
+//! | is not there | [`Standing::Absent`] |
+//! | has these addresses, with host routes, rules, and link and addresses in this namespace, in either layout | [`Standing::Plumbed`] |
+//! | lacks something of that | [`Standing::Partial`] |
 //!
-//! An attach asks this where the kernel refuses the host veth's name; before it asks only an ADD with egress, one request in the usual
-//! case, `Absent`.
+//! Whatever its name is: that has a prefix of the configuration's, which may be another by now. It is looked for by name first, as it
+//! mostly is so.
+//!
+//! An attach asks this where the kernel refuses the names of the veth's ends, and only then.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -18,14 +20,14 @@ use std::path::Path;
 use super::attach::host_route;
 use crate::apply::error::ApplyError;
 use crate::apply::netlink::Socket;
-use crate::apply::netlink::read;
+use crate::apply::netlink::read::{self, Link};
 use crate::apply::netns::Netns;
 use crate::plan::pod::{PodAttachment, PodLayout};
 use crate::plan::{Family, LinkName, LinkRef, PodAddresses, RouteTable, ids};
 
 /// What of a pod is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub(crate) enum Standing {
     /// Nothing live of this owner.
     Absent,
     /// Some of it.
@@ -34,31 +36,60 @@ pub enum Standing {
     Plumbed,
 }
 
-/// Looks for all that [`super::attach`] would make.
+/// Whether a sandbox lives by the kernel's word: a live host veth of whatever name has its owner in the alias. Its address is not to
+/// be given to anybody else.
+///
+/// # Errors
+/// The kernel cannot be read: then it may.
+pub fn is_living(owner: &str) -> Result<bool, ApplyError> {
+    Ok(link_of(&mut Socket::route()?, owner)?.is_some())
+}
+
+fn link_of(node: &mut Socket, owner: &str) -> Result<Option<Link>, ApplyError> {
+    Ok(read::links(node)?.into_iter().find(|link| is_own(link, owner)))
+}
+
+fn is_own(link: &Link, owner: &str) -> bool {
+    link.group != ids::DEAD_GROUP && link.alias().is_some_and(|alias| alias.owner == owner)
+}
+
+/// Looks for all that [`super::attach`] would make; the owner's live host veth with it.
 ///
 /// # Errors
 /// Whatever keeps the kernel from being read. A pod's namespace that cannot be used is no error but [`Standing::Partial`].
-pub fn standing(netns: &Path, pod: &PodAttachment) -> Result<Standing, ApplyError> {
+pub(super) fn look(netns: &Path, pod: &PodAttachment) -> Result<(Standing, Option<Link>), ApplyError> {
     let mut node = Socket::route()?;
-    let Some(link) = read::link_by_name(&mut node, &pod.host_veth)? else { return Ok(Standing::Absent) };
-    let Some(alias) = link.alias().filter(|alias| alias.owner == pod.owner) else { return Ok(Standing::Absent) };
-    if link.group == ids::DEAD_GROUP {
-        return Ok(Standing::Absent);
-    }
-    if alias.addresses.of_vpc() != pod.addresses.of_vpc() {
-        return Ok(Standing::Partial);
-    }
+    let link = match read::link_by_name(&mut node, &pod.host_veth)?.filter(|link| is_own(link, &pod.owner)) {
+        Some(link) => Some(link),
+        None => link_of(&mut node, &pod.owner)?,
+    };
+    let standing = match &link {
+        Some(link) if is_whole(&mut node, netns, pod, link)? => Standing::Plumbed,
+        Some(_) => Standing::Partial,
+        None => Standing::Absent,
+    };
+    Ok((standing, link))
+}
+
+/// The same without the link.
+#[cfg(test)]
+pub(crate) fn standing(netns: &Path, pod: &PodAttachment) -> Result<Standing, ApplyError> {
+    look(netns, pod).map(|(standing, _)| standing)
+}
+
+fn is_whole(node: &mut Socket, netns: &Path, pod: &PodAttachment, link: &Link) -> Result<bool, ApplyError> {
+    let alias = link.alias().filter(|alias| alias.addresses.of_vpc() == pod.addresses.of_vpc());
+    let Some(alias) = alias else { return Ok(false) };
     // With the egress address that it was given.
     let pod = &PodAttachment { addresses: alias.addresses, ..pod.clone() };
     let mut tables = BTreeSet::new();
     for address in pod.addresses.iter() {
-        let route = host_route(&mut node, address)?.filter(|route| route.link == LinkRef::Index(link.index));
+        let route = host_route(node, address)?.filter(|route| route.link == LinkRef::Index(link.index));
         tables.insert(route.map(|route| route.table));
     }
-    let is_whole = link.up
-        && has_rules(&mut node, pod, &tables, link.group)?
-        && pod_side_stands(netns, &pod.pod_link, pod.addresses, link.peer)?;
-    Ok(if is_whole { Standing::Plumbed } else { Standing::Partial })
+    Ok(link.up
+        && has_rules(node, pod, &tables, link.group)?
+        && pod_side_stands(netns, &pod.pod_link, pod.addresses, link.peer)?)
 }
 
 /// Whether routes, rules and group are those of a layout. It may be another than the daemon would choose now: the pod is alive

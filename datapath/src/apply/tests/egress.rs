@@ -6,6 +6,7 @@
 //! ```
 //! Outside has a route to the egress range by the node, as an attacker on the same subnet may: it must not help.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
@@ -13,9 +14,10 @@ use std::time::Duration;
 
 use super::packets::{exchange, host_setup};
 use crate::apply::egress::{Egress, attach, forget};
-use crate::apply::pod::{Standing, detach, standing};
+use crate::apply::pod::{Attached, Standing, detach, standing};
 use crate::apply::repair::{Desired, pass};
-use crate::apply::testbed::{Space, pause, pod, settle, wait_for_carrier};
+use crate::apply::testbed::{Space, assert_same, pause, pod, settle, wait_for_carrier};
+use crate::apply::watch::{Changes, Watcher};
 use crate::apply::{conntrack, host, observe, uninstall};
 use crate::plan::host::{Families, HostSetup, Layout};
 use crate::plan::ids::Place;
@@ -62,6 +64,27 @@ impl Case {
             }
         };
         PodAttachment { layout, ..pod(&format!("p{number}"), own, Some(2)) }
+    }
+
+    /// The pods as on the primary ENI, whose rules are not these tests' business.
+    fn desired(self, pods: &[&PodAttachment]) -> Desired {
+        let live = |pod: &&PodAttachment| LivePod {
+            owner: pod.owner.clone(),
+            host_veth: Some(pod.host_veth.clone()),
+            addresses: pod.addresses,
+            eni_table: None,
+            layout: match pod.layout {
+                PodLayout::Flat { table, .. } => PodLayout::Flat { table, group: ids::DEFAULT_GROUP },
+                PodLayout::Classic => PodLayout::Classic,
+            },
+        };
+        Desired {
+            host: Some(self.host()),
+            enis: Vec::new(),
+            pods: pods.iter().map(live).collect(),
+            spared: pods.iter().flat_map(|pod| pod.addresses.iter()).collect(),
+            sweep: BTreeSet::new(),
+        }
     }
 
     fn node_address(self) -> IpAddr {
@@ -118,7 +141,7 @@ fn attach_in(space: &Space, pod: &PodAttachment, egress: Family) -> IpAddr {
     settle(space);
     match by {
         Egress::By(address) => address,
-        Egress::None(why) => panic!("no egress: {why}"),
+        other => panic!("no egress: {other:?}"),
     }
 }
 
@@ -146,6 +169,8 @@ fn a_pod_gets_out_behind_the_node_and_nobody_reaches_it_by_its_egress_address() 
             Standing::Plumbed,
             "also for who does not know of it"
         );
+        let again = attach(&first.path(), &case.pod(7), case.egress).unwrap();
+        assert_eq!(again, (Attached::Before(case.pod(7).host_veth), Egress::AsBefore));
 
         let there = at(case.outside(), 7005);
         let (inside, far) = (first.udp(&at(addresses[0], 7001)), outside.udp(&there));
@@ -167,23 +192,7 @@ fn a_removed_egress_route_comes_back_and_a_detach_leaves_nothing_of_it() {
         host::setup(&case.host()).unwrap();
         let (space, pod) = (Space::new(), case.pod(7));
         let address = attach_in(&space, &pod, case.egress);
-        let live = LivePod {
-            owner: pod.owner.clone(),
-            host_veth: Some(pod.host_veth.clone()),
-            addresses: pod.addresses,
-            eni_table: None,
-            layout: match pod.layout {
-                PodLayout::Flat { table, .. } => PodLayout::Flat { table, group: ids::DEFAULT_GROUP },
-                PodLayout::Classic => PodLayout::Classic,
-            },
-        };
-        let desired = Desired {
-            host: Some(case.host()),
-            enis: Vec::new(),
-            pods: vec![live],
-            spared: pod.addresses.iter().collect(),
-            sweep: [address].into(),
-        };
+        let desired = Desired { sweep: [address].into(), ..case.desired(&[&pod]) };
         pass(&desired).unwrap();
         let before = node.dump();
         let family = if case.egress == Family::V4 { "-4" } else { "-6" };
@@ -201,6 +210,43 @@ fn a_removed_egress_route_comes_back_and_a_detach_leaves_nothing_of_it() {
         assert!(left.routes.is_empty() && left.neighbours.is_empty(), "{left:?}");
         uninstall::remove(uninstall::Counted::Dependent).unwrap();
         assert!(observe::kernel("eni").unwrap().ours.is_empty());
+    });
+}
+
+#[test]
+fn a_watcher_hears_of_all_of_a_pod_s_egress_that_others_take_away_or_bend() {
+    Case::each(|case| {
+        let (node, _outside) = net();
+        host::setup(&case.host()).unwrap();
+        let mut watcher = Watcher::start().unwrap();
+        let mut hear = || watcher.wait_at_most(Duration::from_millis(300)).unwrap();
+        let ((space, pod), (other_space, other)) = ((Space::new(), case.pod(7)), (Space::new(), case.pod(8)));
+        let address = attach_in(&space, &pod, case.egress);
+        attach_in(&other_space, &other, case.egress);
+        assert_eq!(hear(), Changes::default(), "two attaches, {case:?}");
+        let desired = case.desired(&[&pod, &other]);
+        pass(&desired).unwrap();
+        hear();
+        let family = if case.egress == Family::V4 { "-4" } else { "-6" };
+        let table = if case.layout == Layout::Flat { "158000" } else { "main" };
+        let known_by = pod.addresses.iter().collect();
+        for command in [
+            format!("{family} route del {address} table {table}"),
+            format!("{family} route replace {address} dev eth1 table {table}"),
+            format!("{family} route replace {address} dev {} table {table}", other.host_veth),
+            format!("{family} neigh del {address} dev {}", pod.host_veth),
+        ] {
+            let before = node.dump();
+            node.ip(&command);
+            assert_eq!(hear().addresses, known_by, "{command}, {case:?}");
+            let repaired = pass(&desired).unwrap();
+            assert!(repaired.failures.is_empty(), "{command}, {case:?}: {repaired:?}");
+            assert_same(&before, &node.dump(), &command);
+            hear();
+        }
+        let gone = PodDetachment { host_veth: pod.host_veth, owner: pod.owner, addresses: Vec::new() };
+        detach(&gone).unwrap();
+        assert_eq!(hear().addresses, known_by, "a detach tells of the address of the VPC alone, {case:?}");
     });
 }
 

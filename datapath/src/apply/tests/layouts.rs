@@ -9,7 +9,7 @@ use super::packets::{Net, Way, exchange, host_setup};
 use crate::apply::pod::{Detached, Standing, attach, detach, standing};
 use crate::apply::repair::{Desired, pass};
 use crate::apply::testbed::{Space, assert_same, pause, pod, settle, wait_for_carrier};
-use crate::apply::{ApplyError, eni, host, observe};
+use crate::apply::{ApplyError, eni, fault, host, observe};
 use crate::plan::eni::{EniSetup, Steering};
 use crate::plan::host::{HostSetup, Layout};
 use crate::plan::ids::Place;
@@ -120,6 +120,44 @@ fn drain(socket: &UdpSocket, stop: &AtomicBool, heard: &AtomicU32) {
     }
 }
 
+fn desired(way: Way, pods: impl IntoIterator<Item = PodAttachment>) -> Desired {
+    let live = |pod: PodAttachment| LivePod {
+        owner: pod.owner,
+        host_veth: Some(pod.host_veth),
+        addresses: pod.addresses,
+        eni_table: pod.eni_table,
+        layout: pod.layout,
+    };
+    Desired {
+        host: Some(HostSetup { layout: way.layout(), ..host_setup() }),
+        enis: vec![way.eni()],
+        pods: pods.into_iter().map(live).collect(),
+        spared: BTreeSet::from([Ipv4Addr::new(10, 0, 1, 20).into(), Ipv4Addr::new(10, 0, 0, 10).into()]),
+        sweep: BTreeSet::new(),
+    }
+}
+
+#[test]
+fn a_pod_that_is_detached_while_its_layout_changes_stays_dead_and_leaves_nothing() {
+    // Before anything is made for it, and before its link's group changes.
+    for step in 0..2 {
+        let inside = move || {
+            let net = Net::plumbed_by("0", Way::Classic);
+            let (sandbox, pod) = (Space::new(), Way::Classic.on_secondary("s"));
+            attach(&sandbox.path(), &pod).unwrap();
+            let gone = of(&pod);
+            fault::meanwhile_after(step, move || assert!(detach(&gone).unwrap().was_live));
+            pass(&desired(Way::Mark, [Way::Mark.on_secondary("s")])).unwrap();
+            assert!(fault::has_happened());
+            let link = net.node.ip(&format!("-d link show {}", pod.host_veth));
+            assert!(link.contains("group 57005"), "step {step}: {link}");
+            let left = ["rule", "route show table all", "neigh show nud permanent"].map(|list| net.node.ip(list));
+            assert!(!left.concat().contains("10.0.1.7"), "step {step}: {left:?}");
+        };
+        std::thread::scope(|scope| scope.spawn(inside).join().unwrap());
+    }
+}
+
 fn changes_under_traffic(way: Way) {
     let net = Net::plumbed_by("0", Way::Classic);
     let (secondary, primary) = (Space::new(), Space::new());
@@ -128,22 +166,7 @@ fn changes_under_traffic(way: Way) {
     attach(&primary.path(), &pods[1]).unwrap();
     settle(&secondary);
     settle(&primary);
-    let desired = |way: Way| Desired {
-        host: Some(HostSetup { layout: way.layout(), ..host_setup() }),
-        enis: vec![way.eni()],
-        pods: [way.on_secondary("s"), way.on_primary("p")]
-            .into_iter()
-            .map(|pod| LivePod {
-                owner: pod.owner,
-                host_veth: Some(pod.host_veth),
-                addresses: pod.addresses,
-                eni_table: pod.eni_table,
-                layout: pod.layout,
-            })
-            .collect(),
-        spared: BTreeSet::from([Ipv4Addr::new(10, 0, 1, 20).into(), Ipv4Addr::new(10, 0, 0, 10).into()]),
-        sweep: BTreeSet::new(),
-    };
+    let desired = |way: Way| desired(way, [way.on_secondary("s"), way.on_primary("p")]);
     let ends = [(secondary.udp("0.0.0.0:7001"), "10.0.1.7:7001"), (primary.udp("0.0.0.0:7002"), "10.0.0.8:7002")];
     let routers = [net.router.udp("10.0.1.1:7003"), net.router.udp("10.0.0.1:7004")];
     let stop = AtomicBool::new(false);

@@ -7,10 +7,17 @@ use serde_json::Value;
 
 use crate::apply::ApplyError;
 use crate::apply::observe;
-use crate::apply::pod::{Standing, attach, attach_unless_plumbed, detach, standing};
+use crate::apply::pod::{Attached, AttachedPod, Standing, attach, detach, is_living, standing};
 use crate::apply::testbed::{Space, assert_same, pod, settle};
-use crate::plan::pod::PodDetachment;
+use crate::plan::pod::{PodAttachment, PodDetachment};
 use crate::plan::{LinkName, MacAddr, RouteTable, Rule, VethAlias, ids};
+
+fn attach_new(sandbox: &Space, pod: &PodAttachment) -> AttachedPod {
+    match attach(&sandbox.path(), pod).unwrap() {
+        Attached::Now(attached) => attached,
+        Attached::Before(link) => panic!("{link} is spared"),
+    }
+}
 
 fn find<'a>(list: &'a Value, key: &str, value: &str) -> Option<&'a Value> {
     list.as_array().unwrap().iter().find(|entry| entry[key] == value)
@@ -20,7 +27,7 @@ fn find<'a>(list: &'a Value, key: &str, value: &str) -> Option<&'a Value> {
 fn a_pod_has_everything_it_needs_and_nothing_else() {
     let (node, sandbox) = (Space::enter_new(), Space::new());
     let pod = pod("web-0", Ipv4Addr::new(10, 0, 1, 7), Some(2));
-    let attached = attach(&sandbox.path(), &pod).unwrap();
+    let attached = attach_new(&sandbox, &pod);
 
     let links = node.ip_json("-d link show");
     let host = find(&links, "ifname", pod.host_veth.as_str()).unwrap();
@@ -92,28 +99,53 @@ fn ipv6_settings_of_the_node_do_not_reach_a_host_veth() {
 }
 
 #[test]
-fn a_repeated_add_replaces_its_own_veth() {
+fn a_repeated_add_replaces_its_own_broken_veth() {
     let (node, sandbox) = (Space::enter_new(), Space::new());
     let pod = pod("a", Ipv4Addr::new(10, 0, 0, 7), Some(3));
-    let before = attach(&sandbox.path(), &pod).unwrap();
-    let after = attach(&sandbox.path(), &pod).unwrap();
+    let before = attach_new(&sandbox, &pod);
+    node.ip("route del 10.0.0.7");
+    let after = attach_new(&sandbox, &pod);
     assert_ne!(before.host_index, after.host_index);
     assert_eq!(node.ip("-4 route show table main").lines().count(), 1);
     assert_eq!(node.ip("rule").lines().count(), 5);
 }
 
 #[test]
+fn a_pod_whose_host_veth_has_the_prefix_of_before_is_spared_or_made_anew_under_the_new_one() {
+    let (node, sandbox) = (Space::enter_new(), Space::new());
+    let old = pod("web-0", Ipv4Addr::new(10, 0, 1, 7), Some(2));
+    let new = PodAttachment { host_veth: LinkName::host_veth("abc", "default", "web-0", "").unwrap(), ..old.clone() };
+    attach_new(&sandbox, &old);
+    settle(&sandbox);
+    let before = (node.dump(), sandbox.dump());
+    assert_eq!(attach(&sandbox.path(), &new).unwrap(), Attached::Before(old.host_veth.clone()));
+    assert_same(&before.0, &node.dump(), "the node's side");
+    assert_same(&before.1, &sandbox.dump(), "the pod's side");
+
+    // No route leads to it: only its alias can tell.
+    node.ip("route del 10.0.1.7");
+    assert!(is_living(&old.owner).unwrap() && standing(&sandbox.path(), &new).unwrap() == Standing::Partial);
+    attach_new(&sandbox, &new);
+    assert_eq!(standing(&sandbox.path(), &new).unwrap(), Standing::Plumbed);
+    assert!(!node.ip("link").contains(old.host_veth.as_str()), "of one owner there is one link");
+
+    let gone = PodDetachment { host_veth: new.host_veth.clone(), owner: new.owner.clone(), addresses: Vec::new() };
+    detach(&gone).unwrap();
+    assert!(!is_living(&old.owner).unwrap());
+}
+
+#[test]
 fn a_pod_that_is_plumbed_is_spared_and_one_that_lacks_something_is_made_anew() {
     let (node, sandbox) = (Space::enter_new(), Space::new());
     let pod = pod("web-0", Ipv4Addr::new(10, 0, 1, 7), Some(2));
-    let first = attach_unless_plumbed(&sandbox.path(), &pod).unwrap().unwrap();
+    let first = attach_new(&sandbox, &pod);
     settle(&sandbox);
     let before = (node.dump(), sandbox.dump());
-    assert_eq!(attach_unless_plumbed(&sandbox.path(), &pod).unwrap(), None);
+    assert_eq!(attach(&sandbox.path(), &pod).unwrap(), Attached::Before(pod.host_veth.clone()));
     assert_same(&before.0, &node.dump(), "the node's side");
     assert_same(&before.1, &sandbox.dump(), "the pod's side");
     node.ip(&format!("link set {} down", pod.host_veth));
-    let again = attach_unless_plumbed(&sandbox.path(), &pod).unwrap().unwrap();
+    let again = attach_new(&sandbox, &pod);
     assert_ne!(first.host_index, again.host_index);
     assert_eq!(standing(&sandbox.path(), &pod).unwrap(), Standing::Plumbed);
 }

@@ -196,6 +196,40 @@ fn orphans_go_when_they_are_named_and_nothing_else_does() {
 }
 
 #[test]
+fn nothing_is_left_of_a_pod_that_is_detached_between_reading_and_writing() {
+    let bed = Bed::build();
+    let (_, pod) = &bed.pods[0];
+    let leaving =
+        || PodDetachment { host_veth: pod.host_veth.clone(), owner: pod.owner.clone(), addresses: Vec::new() };
+    let hurt = || {
+        bed.node.ip("rule del priority 1536");
+        bed.node.ip("route flush table main");
+        bed.node.ip(&format!("neigh flush dev {} nud permanent", pod.host_veth));
+    };
+    for is_link_gone in [false, true] {
+        let bystander = bed.node.ip("rule list priority 512");
+        hurt();
+        let (gone, name) = (leaving(), pod.host_veth.clone());
+        fault::meanwhile_after(0, move || {
+            assert!(detach(&gone).unwrap().was_live);
+            if is_link_gone {
+                garbage::delete_dead_group().unwrap();
+            }
+        });
+        let passed = bed.pass();
+        assert!(fault::has_happened());
+        let left = observe::kernel("eni").unwrap().ours;
+        let is_of_pod = |text: &str| text.contains("10.0.1.7");
+        assert!(!left.rules.iter().any(|rule| is_of_pod(&rule.to_string())), "{name}: {left:?}");
+        assert!(left.routes.iter().all(|route| route.destination.addr() != IpAddr::from([10, 0, 1, 7])), "{left:?}");
+        assert_eq!((left.neighbours.len(), passed.swept.is_empty()), (1, false), "{left:?}");
+        assert!(bystander.contains("10.0.0.8") && bed.node.ip("rule list priority 512").contains("10.0.0.8"));
+        garbage::delete_dead_group().unwrap();
+        attach(&bed.pods[0].0.path(), pod).unwrap();
+    }
+}
+
+#[test]
 fn a_pass_at_any_step_of_an_attach_does_not_disturb_it() {
     for is_flat in [false, true] {
         let (_node, mut steps) = (Space::enter_new(), 0);

@@ -247,17 +247,21 @@ impl Links {
         (state != PERMANENT || !is_pods).then_some(found)
     }
 
-    /// A change by the name under which whoever listens knows the pod: only the alias tells whose an egress address is. Of a link
-    /// that is dead or gone it was a DEL.
+    /// A change by the name under which whoever listens knows the pod: only an alias tells whose an egress address is. Of a pod that is
+    /// dead or gone it was a DEL. What was bent tells of another link than the pod's: then all are asked.
     fn named(&self, link: Option<u32>, change: Change) -> Option<Change> {
-        match change {
-            Change::Address(address) if ids::is_egress(address) => {
-                let seen = self.seen.get(&link?).filter(|seen| !seen.is_dead())?;
-                let of_vpc = seen.alias.as_ref().filter(|alias| alias.addresses.contains(address))?.addresses.of_vpc();
-                of_vpc.iter().next().map(Change::Address)
-            }
-            other => Some(other),
+        let Change::Address(address) = change else { return Some(change) };
+        if !ids::is_egress(address) {
+            return Some(change);
         }
+        let addresses_of = |seen: &Seen| {
+            let alias = seen.alias.as_ref()?;
+            alias.addresses.contains(address).then_some((seen.is_dead(), alias.addresses))
+        };
+        let told = link.and_then(|index| self.seen.get(&index)).and_then(addresses_of);
+        let mut all = self.seen.values().filter_map(addresses_of);
+        let (is_dead, addresses) = told.or_else(|| all.find(|(is_dead, _)| !is_dead))?;
+        addresses.of_vpc().iter().next().filter(|_| !is_dead).map(Change::Address)
     }
 
     fn setting(&self, body: &[u8]) -> Option<Change> {
