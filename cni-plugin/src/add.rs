@@ -13,6 +13,7 @@
 //! ```
 //! The attach is with egress in another family when the daemon says so and the node has a way out.
 
+use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::time::Duration;
 
@@ -52,7 +53,8 @@ pub(crate) fn add(call: &Call) -> Result<String, CniError> {
     let host_veth = call.host_veth()?;
     let pod_link = LinkName::new(&call.parameters.ifname)
         .map_err(|error| CniError::new(Code::Environment, Reason::ParametersInvalid, format!("CNI_IFNAME: {error}")))?;
-    let daemon = call.daemon().connected_ahead();
+    // Its connection is closed by the end of the process: what the daemon does then is in nobody's way.
+    let daemon = ManuallyDrop::new(call.daemon());
     del::withdraw_tombstone(call);
     let reply = daemon.add_network(request(call), call.budget.left()).map_err(|error| CniError::call(&error))?;
     if !reply.success {

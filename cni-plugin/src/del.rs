@@ -10,9 +10,9 @@
 //!   Success, or "unknown pod" ─► kernel: the addresses it names, unless a live pod of another key has them
 //!   anything else            ─► tombstone for the daemon; kernel: prevResult's addresses, the same way
 //! ```
-//! The connection is made before all of that, so that the daemon takes it in meanwhile; the request goes out when the kernel's part is
-//! done. Why prevResult only then: while the daemon is away nobody can be given the address anew.
+//! Why prevResult only then: while the daemon is away nobody can be given the address anew.
 
+use std::mem::ManuallyDrop;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -47,7 +47,8 @@ pub(crate) const AGENT_BUDGET: Duration = Duration::from_millis(300);
 
 /// Detaches the pod. Never fails: what could not be done is logged, and found by the daemon.
 pub(crate) fn del(call: &Call) {
-    let daemon = call.daemon().connected_ahead();
+    // Its connection is closed by the end of the process: what the daemon does then is in nobody's way.
+    let daemon = ManuallyDrop::new(call.daemon());
     let _lock = PodLock::take(&call.parameters.netns, LOCK_WAIT).ok();
     close_all_ports(call);
     let known = detach(call, Vec::new());

@@ -92,35 +92,28 @@ pub enum CallError {
     },
 }
 
-/// A way to the daemon (or the network policy agent) behind one socket. Each call makes a connection of its own.
+/// A way to the daemon (or the network policy agent) behind one socket. Each call makes a connection of its own, which is closed with the
+/// client: the server wakes for that, and beside a caller that goes on would be in its way.
 #[derive(Debug)]
 pub struct Client {
     socket: PathBuf,
     /// How much of a call's budget may go by before a connection is there.
     patience: Duration,
-    /// The first call's, made before it.
-    ahead: Mutex<Option<Connection>>,
+    /// Of calls that are answered.
+    spent: Mutex<Vec<Connection>>,
 }
 
 impl Client {
     /// A client of the daemon that listens, or will listen, on `socket`.
     #[must_use]
     pub fn new(socket: impl Into<PathBuf>) -> Self {
-        Self { socket: socket.into(), patience: Duration::MAX, ahead: Mutex::default() }
+        Self { socket: socket.into(), patience: Duration::MAX, spent: Mutex::default() }
     }
 
     /// The same, giving a server up that is not there after `patience`; one that is there has a call's whole budget to answer.
     #[must_use]
     pub fn connecting_within(self, patience: Duration) -> Self {
         Self { patience, ..self }
-    }
-
-    /// The same, connected already when the server is there: for a caller that has other work to do before its first call, beside which
-    /// the server takes the connection in.
-    #[must_use]
-    pub fn connected_ahead(self) -> Self {
-        let connection = Connection::open_ahead(&self.socket).ok();
-        Self { ahead: Mutex::new(connection), ..self }
     }
 
     /// Asks for an address. `WaitBudgetMs` is set to what is left of `budget` when the request leaves.
@@ -196,12 +189,14 @@ impl Client {
         let deadline = started + budget;
         let mut pauses = Pauses::new(started + budget.min(self.patience));
         loop {
-            let ahead = self.ahead.lock().ok().and_then(|mut ahead| ahead.take());
-            let connection = ahead.map_or_else(|| self.connect(&mut pauses), Ok)?;
+            let connection = self.connect(&mut pauses)?;
             let mut exchange = request(deadline.saturating_duration_since(Instant::now()));
             let failure = match connection.carry_out(&mut exchange, deadline) {
                 Ok(response) => match grpc::reply(response) {
-                    Ok(reply) => return Ok(reply),
+                    Ok(reply) => {
+                        self.spend(connection);
+                        return Ok(reply);
+                    }
                     Err(failure) => failure,
                 },
                 Err(Broken::TimedOut) => return Err(CallError::TimedOut { socket: self.socket.clone(), budget }),
@@ -211,6 +206,12 @@ impl Client {
             if failure.code != Code::Unavailable || !pauses.wait() {
                 return Err(self.failed(failure, budget));
             }
+        }
+    }
+
+    fn spend(&self, connection: Connection) {
+        if let Ok(mut spent) = self.spent.lock() {
+            spent.push(connection);
         }
     }
 

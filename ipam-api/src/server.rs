@@ -10,10 +10,12 @@
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::UnixListener;
+use tonic::service::Routes;
 
 use crate::health::health_server::HealthServer;
 use crate::rpc::cni_backend_server::CniBackendServer;
@@ -117,23 +119,32 @@ pub async fn serve<B: CniBackend + EnidBackend, C: ConfigServerBackend>(
     listener: UnixListener,
     services: Services<B, C>,
     options: ServeOptions,
-    shutdown: impl Future<Output = ()>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
     let incoming = incoming::Incoming::new(listener, options.allowed_uids, options.on_event);
     let enid = EnidBackendServer::from_arc(Arc::clone(&services.backend)).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let backend = CniBackendServer::from_arc(services.backend).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let config = ConfigServerBackendServer::from_arc(services.config).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let health = HealthServer::new(health::AlwaysServing).max_decoding_message_size(MAX_MESSAGE_BYTES);
-    tonic::transport::Server::builder()
-        .timeout(options.call_limit)
-        .add_service(backend)
-        .add_service(enid)
-        .add_service(config)
-        .add_service(health)
-        .serve_with_incoming_shutdown(incoming, shutdown)
-        .await
-        .map_err(ServeError::Transport)
+    let routes = Routes::new(backend).add_service(enid).add_service(config).add_service(health);
+    transport(incoming, routes, options.call_limit, Box::pin(shutdown)).await
 }
+
+/// HTTP/2 under the services. Without type parameters, and boxed: so it is compiled with this crate, for speed (`Cargo.toml`), and not
+/// with the one that serves.
+fn transport(
+    incoming: incoming::Incoming,
+    routes: Routes,
+    call_limit: Duration,
+    shutdown: Boxed<()>,
+) -> Boxed<Result<(), ServeError>> {
+    Box::pin(async move {
+        let server = tonic::transport::Server::builder().timeout(call_limit).add_routes(routes);
+        server.serve_with_incoming_shutdown(incoming, shutdown).await.map_err(ServeError::Transport)
+    })
+}
+
+type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// The handshake of the reference: a caller of another version is refused with FailedPrecondition.
 pub fn check_version(client_version: &str) -> Result<(), Box<tonic::Status>> {

@@ -234,41 +234,6 @@ async fn a_daemon_that_dies_under_the_call_is_asked_again_after_its_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_made_ahead_is_the_first_call_s_and_the_next_make_their_own() {
-    let daemon = Daemon::start(ServeOptions::default()).await;
-    let (replies, _) = call(&daemon.socket(), |client| {
-        let client = client.connected_ahead();
-        ["c1", "c2"].map(|container| client.add_network(add(container), SECOND))
-    })
-    .await;
-    replies.into_iter().for_each(|reply| assert!(reply.unwrap().success));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_connection_made_ahead_that_was_lost_before_the_call_is_made_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let socket = folder.path().join("s");
-    let dying = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-    let ((connected, is_connected), (restarted, is_restarted)) = (oneshot::channel(), oneshot::channel());
-    let calling = call(&socket, move |client| {
-        let client = client.connected_ahead();
-        connected.send(()).unwrap();
-        is_restarted.blocking_recv().unwrap();
-        client.add_network(add("c1"), 10 * SECOND)
-    });
-    let restarting = async {
-        is_connected.await.unwrap();
-        drop((dying.accept().unwrap(), dying));
-        let (stop, stopped) = oneshot::channel::<()>();
-        let daemon = start_at(&socket, ServeOptions::default(), stopped).await;
-        restarted.send(()).unwrap();
-        (daemon, stop)
-    };
-    let ((reply, _), _daemon) = tokio::join!(calling, restarting);
-    assert!(reply.unwrap().success);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_does_not_speak_http2_is_an_error_within_the_budget() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("s");

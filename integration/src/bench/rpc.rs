@@ -154,7 +154,7 @@ fn tell(report: &mut Report, turns: usize, rows: Vec<Vec<String>>, curves: Curve
     ];
     let note = format!(
         "`cni-calls`, {PAIRS} pairs a turn, {turns} turns of daemon and empty server each; no process a call, no plumbing. A \
-         connection that is kept is tonic's; a new one a call is the plugin's own client's, but for what that sends ahead."
+         connection that is kept is tonic's; a new one a call is the plugin's own client's."
     );
     let title = "The call alone, by connection, callers and pods present".to_owned();
     report.table(Table { title, note, columns: columns.map(str::to_owned).to_vec(), rows });

@@ -19,7 +19,7 @@ use rustix::net::{
 };
 
 use super::grpc::Failure;
-use super::http2::{self, Exchange, Response};
+use super::http2::{Exchange, Response};
 
 /// Of one read; an answer of the daemon's is some hundred bytes.
 const RECEIVE_BYTES: usize = 4_096;
@@ -37,14 +37,11 @@ pub(super) enum Broken {
 
 /// A connected socket, of one exchange.
 #[derive(Debug)]
-pub(super) struct Connection {
-    socket: OwnedFd,
-    is_greeted: bool,
-}
+pub(super) struct Connection(OwnedFd);
 
 impl From<OwnedFd> for Connection {
     fn from(socket: OwnedFd) -> Self {
-        Self { socket, is_greeted: false }
+        Self(socket)
     }
 }
 
@@ -59,33 +56,14 @@ impl Connection {
         Ok(Self::from(socket))
     }
 
-    /// Connects and sends what every connection begins with, if neither has to wait: the server is done with that when the request
-    /// comes.
-    pub(super) fn open_ahead(path: &Path) -> io::Result<Self> {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-        connect(&socket, &SocketAddrUnix::new(path)?)?;
-        let greeting = http2::greeting();
-        // A new connection has room for more than that.
-        let sent = send(&socket, &greeting, SendFlags::NOSIGNAL)?;
-        if sent == greeting.len() {
-            Ok(Self { socket, is_greeted: true })
-        } else {
-            Err(io::ErrorKind::WriteZero.into())
-        }
-    }
-
     /// Sends the request and takes what comes, until the response is whole or `end`.
     pub(super) fn carry_out<'a>(&self, exchange: &'a mut Exchange, end: Instant) -> Result<&'a Response, Broken> {
         let mut received = Vec::with_capacity(RECEIVE_BYTES);
-        if self.is_greeted {
-            exchange.go_on_after_greeting();
-        }
         while exchange.response().is_none() {
             self.send(exchange.outgoing()).map_err(Broken::Lost)?;
             self.wait(!exchange.outgoing().is_empty(), end)?;
             received.clear();
-            match recv(&self.socket, spare_capacity(&mut received), RecvFlags::DONTWAIT) {
+            match recv(&self.0, spare_capacity(&mut received), RecvFlags::DONTWAIT) {
                 Ok((0, _)) => return Err(Broken::Lost(io::ErrorKind::UnexpectedEof.into())),
                 Ok(_) => exchange.receive(&received).map_err(|error| Broken::Failed(error.into()))?,
                 Err(Errno::AGAIN | Errno::INTR) => {}
@@ -98,7 +76,7 @@ impl Connection {
     /// As much as the peer's buffer takes now. A peer that is gone may have answered before: what it sent is read first.
     fn send(&self, outgoing: &mut Vec<u8>) -> io::Result<()> {
         while !outgoing.is_empty() {
-            match send(&self.socket, outgoing, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            match send(&self.0, outgoing, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
                 Ok(sent) => drop(outgoing.drain(..sent)),
                 Err(Errno::AGAIN) => break,
                 Err(Errno::INTR) => {}
@@ -122,7 +100,7 @@ impl Connection {
                 tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
                 tv_nsec: i64::from(left.subsec_nanos()),
             };
-            match poll(&mut [PollFd::new(&self.socket, PollFlags::IN | send)], Some(&limit)) {
+            match poll(&mut [PollFd::new(&self.0, PollFlags::IN | send)], Some(&limit)) {
                 Ok(0) => return Err(Broken::TimedOut),
                 Ok(_) => return Ok(()),
                 Err(Errno::INTR) => {}

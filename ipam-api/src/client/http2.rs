@@ -29,8 +29,6 @@ pub(crate) use response::Response;
 
 /// What a connection begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// What [`greeting`] comes to: the preface, and SETTINGS of one setting.
-const GREETING_BYTES: usize = PREFACE.len() + frame::HEADER_BYTES + 6;
 /// SETTINGS_INITIAL_WINDOW_SIZE as it is when it is not sent.
 const WINDOW: i64 = 65_535;
 /// The most that a window may be.
@@ -120,7 +118,9 @@ impl Exchange {
             response: Response::new(limit),
             has_peer_greeted: false,
         };
-        exchange.outgoing.extend(greeting());
+        exchange.outgoing.extend(PREFACE);
+        let no_push = [&setting::ENABLE_PUSH.to_be_bytes()[..], &0_u32.to_be_bytes()].concat();
+        exchange.append(kind::SETTINGS, 0, 0, &no_push);
         let mut block = Vec::with_capacity(256);
         for (name, value) in fields {
             hpack::append(&mut block, name, value);
@@ -128,11 +128,6 @@ impl Exchange {
         exchange.append_block(&block);
         exchange.give_out();
         exchange
-    }
-
-    /// Leaves the greeting out, which was sent before; to be called before anything is sent.
-    pub(crate) fn go_on_after_greeting(&mut self) {
-        self.outgoing.drain(..GREETING_BYTES);
     }
 
     /// What is to be sent; the caller takes away what it has sent.
@@ -333,14 +328,6 @@ impl Exchange {
     fn append(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         append(&mut self.outgoing, kind, flags, stream, payload);
     }
-}
-
-/// What every connection begins with, whatever is asked: it can be sent before that is known.
-pub(crate) fn greeting() -> Vec<u8> {
-    let mut bytes = PREFACE.to_vec();
-    let no_push = [&setting::ENABLE_PUSH.to_be_bytes()[..], &0_u32.to_be_bytes()].concat();
-    append(&mut bytes, kind::SETTINGS, 0, 0, &no_push);
-    bytes
 }
 
 /// A peer that goes after this call is no reason to give it up.
