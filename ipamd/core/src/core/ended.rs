@@ -72,6 +72,7 @@ impl Core {
         let Some(eni) = self.enis.get_mut(id) else { return };
         eni.last_write = now;
         let Phase::Attaching(attempt) = &mut eni.phase else { return };
+        let refused_before = attempt.failure.as_ref().is_some_and(|last| last.class == FailureClass::AddressLimit);
         let failure = match outcome {
             Ok(Outcome::EniAttached { attachment_id }) => {
                 eni.attachment_id = Some(attachment_id);
@@ -96,6 +97,9 @@ impl Core {
                 self.hold_creates(failure, now);
                 self.delete_unattached(turn, id);
             }
+            FailureClass::AddressLimit if refused_before => self.never_attached(turn, id, failure),
+            // More than we know of? A read tells.
+            FailureClass::AddressLimit => self.resolve(id, failure, now),
             FailureClass::DeviceIndexTaken | FailureClass::WrongState => {
                 self.resolve(id, failure, if attempts == 1 { now } else { retry });
             }
@@ -108,7 +112,6 @@ impl Core {
             | FailureClass::Transient
             | FailureClass::SubnetExhausted
             | FailureClass::PrefixesExhausted
-            | FailureClass::AddressLimit
             | FailureClass::TokenMismatch
             | FailureClass::LinkMissing
             | FailureClass::Kernel => self.again(id, failure, retry),
