@@ -13,7 +13,7 @@ use std::time::Duration;
 use ipamd_aws::watch::{By, End, Watch};
 use ipamd_core::Now;
 use ipamd_core::metrics::families::{self as family, EC2_ACTIONS, Family};
-use ipamd_core::metrics::state::{OUTCOMES, outcome};
+use ipamd_core::metrics::state::{OK, OUTCOMES, outcome};
 use ipamd_core::metrics::{Book, Page};
 use ipamd_core::reason::ReasonCode;
 
@@ -166,7 +166,7 @@ impl Watch for Metrics {
     fn ended(&self, action: &str, end: &End<'_>) {
         let mut book = self.book();
         let status = end.status.map(|status| status.to_string()).unwrap_or_default();
-        let how = end.failure.map_or("ok", |failure| outcome(failure.class));
+        let how = end.failure.map_or(OK, |failure| outcome(failure.class));
         book.increment(&family::EC2_CALLS, &[action, how]);
         book.observe(&family::EC2_DURATION, &[action], end.took.as_secs_f64());
         book.increment(&family::R_EC2_REQUESTS, &[action]);

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 #![expect(clippy::disallowed_methods, reason = "reads the clock, and writes tokens and certificates")]
 
+mod authorities;
 mod bed;
 mod endpoints;
 mod nothing;

@@ -179,6 +179,7 @@ pub(crate) const UNPROVOKED: &[(&str, &str)] = &[
     ("SandboxUnplugged", "takes a runtime that has the sandbox, and a minute: integration/tests/runtimes"),
     ("LeakedEniDeleted", "takes an ENI's age twice: integration/tests/places.rs"),
     ("SweepDenied", "takes an election: integration/tests/kubernetes/sweeper.rs"),
+    ("NoCertificateAuthorities", "takes a host without certificates: integration/tests/credentials/authorities.rs"),
     ("CredentialsStale", "takes keys that expire: integration/tests/credentials"),
     ("AllocationConflict", "a journal that contradicts itself: ipamd-core restore::tests"),
     ("Ipv6AllocationDropped", "a node of an IPv6 cluster: ipamd-core restore::tests"),

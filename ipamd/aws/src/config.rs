@@ -13,15 +13,13 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
-use aws_smithy_http_client::Builder;
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use ipamd_core::config::Proxies;
 use ipamd_core::ids::BootTime;
 
 use crate::credentials::Sources;
+use crate::route;
+use crate::trust::Trust;
 use crate::watch::Watcher;
-use crate::{route, trust};
 
 /// Limit of making a connection, name resolution and TLS included; the SDK's own default is 3.1 s.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -54,12 +52,6 @@ pub struct Settings {
 #[error("building the AWS clients: {0}")]
 pub struct ConnectError(pub(crate) String);
 
-/// The HTTP client of IMDS, which is link-local: no proxy. Its connection is closed by IMDS, not by us after a time: the pool would wake
-/// the thread again and again to look at it.
-pub(crate) fn imds_http_client() -> SharedHttpClient {
-    Builder::new().pool_idle_timeout(None::<Duration>).tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
-}
-
 /// Retries of a call that may be repeated. `standard`, not `adaptive`: that one has a single limiter per client, which
 /// slows unrelated actions; EC2 throttles per action, and so do our buckets.
 pub(crate) fn retries() -> RetryConfig {
@@ -86,8 +78,7 @@ fn credentials_timeouts(http_timeout: Duration) -> TimeoutConfig {
 pub(crate) async fn sdk_config(settings: &Settings, region: &str) -> Result<(SdkConfig, Sources), ConnectError> {
     let name = concat!("enid-", env!("CARGO_PKG_VERSION"));
     let app_name = AppName::new(name).map_err(|error| ConnectError(format!("application name {name}: {error}")))?;
-    let tls = trust::tls_context(settings.ca_bundle.as_deref())?;
-    let client = route::http_client(&tls, &settings.proxies)?;
+    let client = route::http_client(Trust::new(settings.ca_bundle.as_deref()), &settings.proxies)?;
     let region = Region::new(region.to_owned());
     let loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
         .http_client(client.clone())

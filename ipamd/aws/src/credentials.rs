@@ -34,6 +34,7 @@ use aws_credential_types::provider::{ProvideCredentials, Result as Provided, fut
 use ipamd_core::reason::ReasonCode;
 
 use crate::imds::{credentials_client, has_no_role};
+use crate::trust::NoAuthorities;
 
 /// A place that keys may come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -242,6 +243,9 @@ fn incomplete(source: Source, set: &[&str], error: &CredentialsError) -> Credent
 fn named(source: Source, error: &CredentialsError) -> CredentialsError {
     let text = format!("{source}: {}", causes(error));
     match error {
+        error if crate::cause_of::<NoAuthorities>(error).is_some() => {
+            CredentialsError::provider_error(NoAuthorities(text))
+        }
         CredentialsError::InvalidConfiguration(_) => CredentialsError::invalid_configuration(text),
         _ => CredentialsError::provider_error(text),
     }

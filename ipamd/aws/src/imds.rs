@@ -2,8 +2,9 @@
 //! IMDS: who this instance is, as typed facts.
 //!
 //! Does not poll (the daemon asks again about once a minute). ENIs it lists ([`enis`]) only for a daemon that must not ask EC2, and for
-//! checks: EC2's own description is the truth about those, IMDS lags behind it both ways. Tokens (IMDSv2) are the SDK client's, which keeps one for its whole life of 6 hours even
-//! when IMDS does not accept it any more (401): then the client is replaced, and with it the token.
+//! checks: EC2's own description is the truth about those, IMDS lags behind it both ways. Tokens (IMDSv2) are the SDK client's, which
+//! keeps one for its whole life of 6 hours even when IMDS does not accept it any more (401): then the client is replaced, and with it the
+//! token.
 //!
 //! Invariant: absence (404) is `Ok(None)` of [`Imds::get`], and a failure only where the fact is one we cannot do without.
 //!
@@ -24,7 +25,7 @@ use ipamd_core::ids::{EniId, InstanceId, MacAddr, SecurityGroupId, SubnetId, Vpc
 use ipnet::Ipv4Net;
 
 use crate::chain;
-use crate::config::imds_http_client;
+use crate::route::imds_http_client;
 
 /// Root of everything we read.
 pub(crate) const ROOT: &str = "/latest/meta-data/";

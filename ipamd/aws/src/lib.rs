@@ -45,3 +45,15 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+/// The first cause of that type, the error itself among them.
+fn cause_of<'a, T: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a T> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        cause = error.source();
+    }
+    None
+}

@@ -4,7 +4,8 @@
 //! Which one is decided by [`Proxies::route`] for each request; the SDK's own reading of the environment knows neither ports nor
 //! `*.` in NO_PROXY, spares nothing that is link-local, and passes over a proxy that it cannot read.
 //!
-//! Invariant: a request has one client, so connections of one path are never used on another.
+//! Invariants: a request has one client, so connections of one path are never used on another. A request without TLS needs nobody to be
+//! trusted; one with TLS, while there is nobody, fails before it leaves, and says so ([`NoAuthorities`]).
 //!
 //! ```text
 //! SDK ─► Routed ─ route(url) ─┬─ direct ──────────────────────────► destination
@@ -12,7 +13,7 @@
 //!                             └─ https: CONNECT ────────► proxy ══► destination (TLS end to end)
 //! ```
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use aws_sdk_ec2::config::ConfigBag;
 use aws_smithy_http_client::proxy::ProxyConfig;
@@ -30,52 +31,131 @@ use aws_smithy_runtime_api::client::runtime_components::{RuntimeComponents, Runt
 use ipamd_core::config::{Proxies, ProxyUrl, Route};
 
 use crate::config::ConnectError;
+use crate::trust::{NoAuthorities, Trust};
 
-/// Clients, one for each way that there is.
+/// One of each way that there is.
 #[derive(Debug)]
-struct Routed<T> {
-    proxies: Arc<Proxies>,
+struct Ways<T> {
     direct: T,
     http: Option<T>,
     https: Option<T>,
 }
 
+impl<T> Ways<T> {
+    fn map<U>(&self, of: impl Fn(&T) -> U) -> Ways<U> {
+        Ways { direct: of(&self.direct), http: self.http.as_ref().map(&of), https: self.https.as_ref().map(&of) }
+    }
+}
+
+/// All there is to send a request by.
+#[derive(Debug)]
+struct Clients {
+    proxies: Proxies,
+    trust: Trust,
+    configs: Ways<Option<ProxyConfig>>,
+    idle: Idle,
+    /// For what goes by TLS: made when it is first needed and there is somebody to trust.
+    secure: OnceLock<Ways<SharedHttpClient>>,
+    plain: Ways<SharedHttpClient>,
+}
+
+#[derive(Clone, Debug)]
+struct Routed(Arc<Clients>);
+
+/// What the SDK would have a connector for; which one it is, a request's URL says.
+#[derive(Debug)]
+struct Connector {
+    clients: Routed,
+    settings: HttpConnectorSettings,
+    components: RuntimeComponents,
+}
+
+/// Whose end of an idle connection closes it.
+#[derive(Clone, Copy, Debug)]
+enum Idle {
+    /// Ours, after the SDK's time.
+    Ours,
+    /// The other one.
+    Theirs,
+}
+
 /// The client of these proxies.
-pub(crate) fn http_client(tls: &TlsContext, proxies: &Proxies) -> Result<SharedHttpClient, ConnectError> {
+pub(crate) fn http_client(trust: Trust, proxies: &Proxies) -> Result<SharedHttpClient, ConnectError> {
     let way = |url: &Option<ProxyUrl>, config: fn(String) -> Result<ProxyConfig, _>| {
         let Some(url) = url else { return Ok(None) };
         let unusable = |error: aws_smithy_http_client::proxy::ProxyError| ConnectError(format!("proxy {url}: {error}"));
-        Ok(Some(client(tls, Some(config(url.secret().to_owned()).map_err(unusable)?))))
+        Ok(Some(Some(config(url.secret().to_owned()).map_err(unusable)?)))
     };
-    Ok(SharedHttpClient::new(Routed {
-        proxies: Arc::new(proxies.clone()),
-        direct: client(tls, None),
-        http: way(&proxies.http, ProxyConfig::http)?,
-        https: way(&proxies.https, ProxyConfig::https)?,
-    }))
+    let (http, https) = (way(&proxies.http, ProxyConfig::http)?, way(&proxies.https, ProxyConfig::https)?);
+    Ok(Routed::shared(trust, proxies.clone(), Ways { direct: None, http, https }, Idle::Ours))
 }
 
-/// A client that takes one way for everything: rustls on ring.
-fn client(tls: &TlsContext, proxy: Option<ProxyConfig>) -> SharedHttpClient {
-    let tls = tls.clone();
+/// The client of IMDS, which is link-local: no proxy. Its connection is closed by IMDS, not by us after a time: the pool would wake
+/// the thread again and again to look at it.
+pub(crate) fn imds_http_client() -> SharedHttpClient {
+    let direct = Ways { direct: None, http: None, https: None };
+    Routed::shared(Trust::System, Proxies::default(), direct, Idle::Theirs)
+}
+
+/// A client that takes one way for everything: rustls on ring, or no TLS.
+fn client(tls: Option<&TlsContext>, proxy: &Option<ProxyConfig>, idle: Idle) -> SharedHttpClient {
+    let (tls, proxy) = (tls.cloned(), proxy.clone());
     Builder::new().build_with_connector_fn(move |settings, components| {
         let mut builder = ConnectorBuilder::default();
         builder.set_connector_settings(settings.cloned());
         builder.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
         builder.set_proxy_config(proxy.clone());
-        builder.tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(tls.clone()).build()
+        if matches!(idle, Idle::Theirs) {
+            builder.set_pool_idle_timeout(Some(None));
+        }
+        match &tls {
+            Some(tls) => builder.tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(tls.clone()).build(),
+            None => builder.build_http(),
+        }
     })
 }
 
-impl HttpClient for Routed<SharedHttpClient> {
-    fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
-        let connector = |client: &SharedHttpClient| client.http_connector(settings, components);
-        SharedHttpConnector::new(Routed {
-            proxies: Arc::clone(&self.proxies),
-            direct: connector(&self.direct),
-            http: self.http.as_ref().map(connector),
-            https: self.https.as_ref().map(connector),
+impl Clients {
+    fn secure(&self) -> Result<&Ways<SharedHttpClient>, NoAuthorities> {
+        if let Some(secure) = self.secure.get() {
+            return Ok(secure);
+        }
+        let tls = self.trust.context()?;
+        Ok(self.secure.get_or_init(|| self.configs.map(|proxy| client(Some(&tls), proxy, self.idle))))
+    }
+
+    /// The client for a URL, and the proxy that it goes through.
+    fn of(&self, url: &str) -> Result<(&SharedHttpClient, Option<&ProxyUrl>), NoAuthorities> {
+        let proxy = match self.proxies.route(url) {
+            Route::Direct => None,
+            Route::HttpProxy => self.proxies.http.as_ref(),
+            Route::HttpsProxy => self.proxies.https.as_ref(),
+        };
+        let by_tls = is_https(url) || proxy.is_some_and(|proxy| is_https(proxy.secret()));
+        let ways = if by_tls { self.secure()? } else { &self.plain };
+        let way = if is_https(url) { ways.https.as_ref() } else { ways.http.as_ref() };
+        Ok(match (way, proxy) {
+            (Some(way), Some(proxy)) => (way, Some(proxy)),
+            _ => (&ways.direct, None),
         })
+    }
+}
+
+fn is_https(url: &str) -> bool {
+    url.split_once("://").is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("https"))
+}
+
+impl Routed {
+    fn shared(trust: Trust, proxies: Proxies, configs: Ways<Option<ProxyConfig>>, idle: Idle) -> SharedHttpClient {
+        let plain = configs.map(|proxy| client(None, proxy, idle));
+        SharedHttpClient::new(Self(Arc::new(Clients { proxies, trust, configs, idle, secure: OnceLock::new(), plain })))
+    }
+}
+
+impl HttpClient for Routed {
+    fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
+        let (settings, components) = (settings.clone(), components.clone());
+        SharedHttpConnector::new(Connector { clients: self.clone(), settings, components })
     }
 
     fn validate_base_client_config(
@@ -83,27 +163,26 @@ impl HttpClient for Routed<SharedHttpClient> {
         components: &RuntimeComponentsBuilder,
         config: &ConfigBag,
     ) -> Result<(), BoxError> {
-        self.direct.validate_base_client_config(components, config)
+        self.0.plain.direct.validate_base_client_config(components, config)
     }
 
     fn validate_final_config(&self, components: &RuntimeComponents, config: &ConfigBag) -> Result<(), BoxError> {
-        self.direct.validate_final_config(components, config)
+        self.0.plain.direct.validate_final_config(components, config)
     }
 
     fn connector_metadata(&self) -> Option<ConnectorMetadata> {
-        self.direct.connector_metadata()
+        self.0.plain.direct.connector_metadata()
     }
 }
 
-impl HttpConnector for Routed<SharedHttpConnector> {
+impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let (proxy, way) = match self.proxies.route(request.uri()) {
-            Route::Direct => (None, None),
-            Route::HttpProxy => (self.proxies.http.clone(), self.http.as_ref()),
-            Route::HttpsProxy => (self.proxies.https.clone(), self.https.as_ref()),
+        let (client, proxy) = match self.clients.0.of(request.uri()) {
+            Ok(found) => found,
+            Err(missing) => return HttpConnectorFuture::ready(Err(ConnectorError::user(missing.into()))),
         };
-        let (Some(proxy), Some(way)) = (proxy, way) else { return self.direct.call(request) };
-        let answer = way.call(request);
+        let answer = client.http_connector(&self.settings, &self.components).call(request);
+        let Some(proxy) = proxy.cloned() else { return answer };
         HttpConnectorFuture::new(async move { answer.await.map_err(|error| through(&proxy, error)) })
     }
 }

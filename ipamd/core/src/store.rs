@@ -261,11 +261,13 @@ impl Store {
         }
     }
 
-    /// Takes a new address in, or gives a known one its ENI and kind. A known address keeps its state.
+    /// Takes a new address in, or gives a known one its ENI and kind. A known address keeps its state; but one that was leaving has
+    /// left when it turns up elsewhere, and is free there.
     pub(crate) fn learn(&mut self, address: Ipv4Addr, home: (&EniId, Slot), rest: Option<Rest>, now: BootTime) {
         let (eni, slot) = home;
         let state = match self.addresses.get(&address) {
             Some(entry) if entry.eni.as_ref() == Some(eni) && entry.slot == slot => return,
+            Some(Address { state: AddressState::Leaving { rest }, .. }) => AddressState::Free { rest: *rest },
             Some(entry) => entry.state.clone(),
             None => AddressState::resting(rest, now),
         };

@@ -3,8 +3,8 @@
 //! in the same order.
 //!
 //! Work-off order is the driver's: journal (`enid.json`, then `ipam.json`), replies, actions; a journal that cannot be
-//! written hands the effects back. Facts come from IMDS: asked for until it answers, then every 30 s (the daemon
-//! asks when it turns anyway, 45 to 75 s apart).
+//! written hands the effects back. Facts come from IMDS: asked for until it answers, then at the driver's slow beat, which comes when the
+//! daemon turns anyway, 45 to 75 s apart.
 
 mod facts;
 mod translate;
@@ -28,8 +28,9 @@ use translate::{Next, Operation};
 /// Tries while IMDS does not answer: the pause doubles from the first to the longest (`ipamd/src/edge/facts.rs`).
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// How often facts are read again (the same file).
-const REFRESH: Duration = Duration::from_secs(30);
+/// From one slow beat to the next, when the daemon turns anyway, and when it does not (`ipamd/src/driver.rs`); facts are read again at it.
+const BEAT: Duration = Duration::from_secs(45);
+const LATEST_BEAT: Duration = Duration::from_secs(75);
 /// How often effects are handed back when the journal fails (`ipamd/src/driver.rs`).
 const PERSIST_ATTEMPTS: u32 = 3;
 
@@ -89,6 +90,7 @@ impl Strategy for Ours {
             facts_call: None,
             facts_due: turn.boot(),
             pause: FIRST_PAUSE,
+            beat: turn.boot(),
         };
         daemon.work_off(effects, turn);
         daemon.read_facts(turn);
@@ -112,9 +114,11 @@ pub struct Daemon {
     facts: Option<InstanceFacts>,
     /// A read of IMDS under way.
     facts_call: Option<CallId>,
-    /// When IMDS is read next.
+    /// When IMDS is read next, while it has not answered.
     facts_due: BootTime,
     pause: Duration,
+    /// The last slow beat.
+    beat: BootTime,
 }
 
 impl Daemon {
@@ -228,6 +232,18 @@ impl Daemon {
         self.feed(Event::ActionEnded { id, outcome }, turn);
     }
 
+    /// Every turn may be one.
+    fn beat(&mut self, turn: &mut Turn) {
+        if turn.boot() < self.beat + BEAT {
+            return;
+        }
+        self.beat = turn.boot();
+        if self.facts.is_some() {
+            self.facts_due = self.beat;
+            self.read_facts(turn);
+        }
+    }
+
     fn read_facts(&mut self, turn: &mut Turn) {
         if self.facts_call.is_none() && self.facts_due <= turn.boot() {
             let call = self.number();
@@ -240,7 +256,6 @@ impl Daemon {
         self.facts_call = None;
         match answer {
             Ok(facts) => {
-                self.facts_due = turn.boot() + REFRESH;
                 if self.facts.as_ref() != Some(&facts) {
                     let kind = facts.instance_type.clone();
                     let first = self.facts.replace(facts.clone()).is_none();
@@ -255,13 +270,14 @@ impl Daemon {
                 self.pause = (self.pause * 2).min(LONGEST_PAUSE);
                 self.feed(Event::FactsUnavailable(failure), turn);
             }
-            Err(_) => self.facts_due = turn.boot() + REFRESH,
+            Err(_) => {}
         }
     }
 }
 
 impl Allocator for Daemon {
     fn handle(&mut self, input: Input, turn: &mut Turn) {
+        self.beat(turn);
         match input {
             Input::Add { request, key, pod, deadline } => {
                 self.feed(Event::AddRequested { request, key, pod, deadline }, turn);
@@ -277,7 +293,9 @@ impl Allocator for Daemon {
             Input::Imds { .. } => {}
             Input::LinkAppeared { mac } => self.feed(Event::LinkAppeared { mac }, turn),
             Input::Tick => {
-                self.read_facts(turn);
+                if self.facts.is_none() {
+                    self.read_facts(turn);
+                }
                 if self.core.next_deadline().is_some_and(|due| due <= turn.boot()) {
                     self.feed(Event::Tick, turn);
                 }
@@ -294,12 +312,62 @@ impl Allocator for Daemon {
     }
 
     fn next_deadline(&self) -> Option<BootTime> {
-        let facts = self.facts_call.is_none().then_some(self.facts_due);
-        facts.into_iter().chain(self.core.next_deadline()).min()
+        let facts = (self.facts.is_none() && self.facts_call.is_none()).then_some(self.facts_due);
+        facts.into_iter().chain(self.core.next_deadline()).chain([self.beat + LATEST_BEAT]).min()
     }
 
     fn holdings(&self, now: Now) -> Holdings {
         let pool = self.core.snapshot(now).pool;
         Holdings { total: pool.total, allocated: pool.allocated, free: pool.free }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The simulation cannot depend on the daemon: its text says the same.
+    #[test]
+    fn the_slow_beat_is_the_drivers() {
+        let driver = include_str!("../../src/driver.rs");
+        for (name, beat) in [("BEAT", BEAT), ("LATEST_BEAT", LATEST_BEAT)] {
+            let line = format!("\nconst {name}: Duration = Duration::from_secs({});\n", beat.as_secs());
+            assert!(driver.contains(&line), "not in ipamd/src/driver.rs: {line}");
+        }
+    }
+
+    /// A daemon that turns every `pace` seconds for an hour, besides when it has to: seconds between its reads of IMDS.
+    fn reads(pace: Option<u64>) -> Vec<u64> {
+        let vpc = crate::layout::Layout::one("m5.large", 22).build(1).unwrap();
+        let instance = vpc.instance_named("n0").unwrap().id.clone();
+        let at = |seconds: u64| Now { boot: BootTime(Duration::from_secs(seconds)), ..Now::default() };
+        let mut turn = Turn::new(at(0));
+        let mut daemon = Ours::new("ours", Config::default()).start(Found::default(), &mut turn);
+        let (mut reads, mut answers) = (Vec::new(), Vec::new());
+        for second in 0..3_600 {
+            let call =
+                turn.steps.iter().find_map(|step| if let Step::Imds { call } = step { Some(*call) } else { None });
+            answers.extend(call);
+            reads.extend(call.map(|_| second));
+            turn = Turn::new(at(second));
+            if let Some(call) = answers.pop() {
+                let answer = Ok(Box::new(vpc.imds_view(&instance, turn.now.boot.0).unwrap()));
+                daemon.handle(Input::Imds { call, answer }, &mut turn);
+            } else if pace.is_some_and(|pace| second % pace == 0)
+                || daemon.next_deadline().is_some_and(|due| due <= turn.boot())
+            {
+                daemon.handle(Input::Tick, &mut turn);
+            }
+        }
+        reads.windows(2).map(|pair| pair[1] - pair[0]).collect()
+    }
+
+    #[test]
+    fn facts_are_read_again_about_once_a_minute_as_the_daemon_does() {
+        for pace in [None, Some(1), Some(50)] {
+            let between = reads(pace);
+            assert!(between.len() > 40, "{pace:?}: {between:?}");
+            assert!(between.iter().all(|seconds| (45..=76).contains(seconds)), "{pace:?}: {between:?}");
+        }
     }
 }

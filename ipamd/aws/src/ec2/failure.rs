@@ -12,11 +12,13 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use ipamd_core::action::ActionKind;
 use ipamd_core::ec2::{Sent, classify};
 use ipamd_core::event::{Failure, FailureClass};
+use ipamd_core::reason::ReasonCode;
 
 use super::Ec2;
-use crate::chain;
 use crate::credentials::causes;
+use crate::trust::NoAuthorities;
 use crate::watch::End;
+use crate::{cause_of, chain};
 
 impl Ec2 {
     /// The answer of a call that is sent now, or the failure; who watches is told.
@@ -96,6 +98,9 @@ fn lost<E: Error + 'static>(action: &str, sent: Sent, code: &str, error: &E) -> 
 
 /// The request could not be sent, or the connection broke on the way.
 fn undelivered<E: Error + 'static>(action: &str, sent: Sent, error: &E) -> Failure {
+    if let Some(missing) = cause_of(error) {
+        return untrusting(action, missing);
+    }
     if let Some(credentials) = cause_of(error) {
         return unsigned(action, credentials);
     }
@@ -105,6 +110,13 @@ fn undelivered<E: Error + 'static>(action: &str, sent: Sent, error: &E) -> Failu
         None => (FailureClass::Unknown, "ConnectionLost"),
     };
     Failure { class, code: code.to_owned(), message: full_text(action, error), retry_after: None }
+}
+
+/// Nobody to trust, so nothing was sent: neither the call, nor what would have got the keys for it.
+fn untrusting(action: &str, missing: &NoAuthorities) -> Failure {
+    let code = ReasonCode::NoCertificateAuthorities.name();
+    let message = format!("{action}: {code}: {missing}");
+    Failure { class: FailureClass::Transient, code: code.to_owned(), message, retry_after: None }
 }
 
 /// No credentials, so nothing was sent. What a source answers may pass; what is not there or not right, stands.
@@ -117,17 +129,6 @@ fn unsigned(action: &str, error: &CredentialsError) -> Failure {
     };
     let message = format!("{action}: {code}: no AWS credentials to sign with: {}", causes(error));
     Failure { class, code: code.to_owned(), message, retry_after: None }
-}
-
-fn cause_of<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        cause = error.source();
-    }
-    None
 }
 
 /// Looks for a cause that proves that nothing was sent: no connection.

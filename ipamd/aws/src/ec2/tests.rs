@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_ec2::config::Credentials;
-use aws_smithy_http_client::tls::TlsContext;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -16,6 +15,7 @@ use ipamd_core::ids::{BootTime, DeviceIndex};
 use super::*;
 use crate::config::{retries, timeouts};
 use crate::route::http_client;
+use crate::trust::Trust;
 use crate::watch::Watcher;
 
 mod reads;
@@ -141,7 +141,7 @@ fn client(endpoint: &str, http_timeout: Duration, watcher: Watcher) -> Ec2 {
         Settings { http_timeout, ec2_endpoint: None, ca_bundle: None, proxies: Default::default(), clock, watcher };
     let config = aws_sdk_ec2::Config::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
-        .http_client(http_client(&TlsContext::default(), &settings.proxies).unwrap())
+        .http_client(http_client(Trust::new(None), &settings.proxies).unwrap())
         .region(Region::new("us-east-1"))
         .credentials_provider(Credentials::new("AKIATEST", "secret", None, None, "test"))
         .retry_config(retries())

@@ -25,6 +25,7 @@ impl Core {
         self.end_cooldowns(now);
         self.give_flushes_up(turn);
         self.forget_what_ec2_does_not_list(turn);
+        self.conclude_unassign(turn);
         self.drive_pod_network(turn);
         self.recall(turn);
         self.serve_waiters(turn);

@@ -13,6 +13,7 @@ use crate::event::{Failure, FailureClass, Outcome};
 use crate::faults::Fault;
 use crate::ids::{ActionId, BootTime, EniId, MacAddr};
 use crate::lifecycle::{Assign, DetachStep, Eni, Phase, Termination, Try, TryState};
+use crate::store::AddressState;
 
 use super::state::{LAG, LastFailure, Purpose, RESOLVE_AFTER};
 use super::{Core, Turn};
@@ -72,6 +73,7 @@ impl Core {
         let Some(eni) = self.enis.get_mut(id) else { return };
         eni.last_write = now;
         let Phase::Attaching(attempt) = &mut eni.phase else { return };
+        let refused_before = attempt.failure.as_ref().is_some_and(|last| last.class == FailureClass::AddressLimit);
         let failure = match outcome {
             Ok(Outcome::EniAttached { attachment_id }) => {
                 eni.attachment_id = Some(attachment_id);
@@ -96,6 +98,9 @@ impl Core {
                 self.hold_creates(failure, now);
                 self.delete_unattached(turn, id);
             }
+            FailureClass::AddressLimit if refused_before => self.never_attached(turn, id, failure),
+            // More than we know of? A read tells.
+            FailureClass::AddressLimit => self.resolve(id, failure, now),
             FailureClass::DeviceIndexTaken | FailureClass::WrongState => {
                 self.resolve(id, failure, if attempts == 1 { now } else { retry });
             }
@@ -108,7 +113,6 @@ impl Core {
             | FailureClass::Transient
             | FailureClass::SubnetExhausted
             | FailureClass::PrefixesExhausted
-            | FailureClass::AddressLimit
             | FailureClass::TokenMismatch
             | FailureClass::LinkMissing
             | FailureClass::Kernel => self.again(id, failure, retry),
@@ -367,9 +371,11 @@ impl Core {
         // An address of an ENI that is lost, or whose delete call has not been answered, may be given anew: it is on this one.
         let stays = |eni: &Eni| eni.missing_since.is_none() && !matches!(eni.phase, Phase::Deleting(_));
         let has = |home: &EniId| home == id || self.enis.get(home).is_some_and(stays);
+        // So may one that was leaving another.
         let known = |address: Ipv4Addr| {
-            let entry = self.store.get(address);
-            entry.and_then(|entry| entry.eni.as_ref()).is_some_and(has)
+            let Some(entry) = self.store.get(address) else { return false };
+            let leaving = matches!(entry.state, AddressState::Leaving { .. });
+            entry.eni.as_ref().is_some_and(|home| has(home) && !(leaving && home != id))
         };
         let fresh: Vec<_> =
             addresses.iter().copied().filter(|address| *address != primary && !known(*address)).collect();

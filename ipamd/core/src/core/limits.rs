@@ -52,7 +52,9 @@ impl Core {
         let ours = self.enis.values().filter(|eni| attached(&eni.phase)).count();
         let others = self.others.values().filter(|other| other.network_card == 0).count();
         guess.enis.saw(u32::try_from(ours + others).unwrap_or(u32::MAX));
-        let most = self.enis.keys().filter_map(|id| self.store.book(id)).map(|book| book.slots()).max();
+        // An ENI that is not attached may have any number of addresses.
+        let proven = self.enis.values().filter(|eni| attached(&eni.phase)).map(|eni| &eni.eni_id);
+        let most = proven.filter_map(|id| self.store.book(id)).map(|book| book.slots()).max();
         guess.addresses.saw(most.unwrap_or(0));
         self.take_guess(guess);
     }
@@ -72,6 +74,21 @@ impl Core {
         self.take_guess(guess);
         turn.info(format!("EC2 does not let {id} hold {count} addresses: fewer are tried for"));
         true
+    }
+
+    /// EC2 has refused twice to attach an ENI with the addresses that it has, and always will: the ENI goes. If it has more than we
+    /// think that it may, another one takes its place at once; if not, another one would fare no better.
+    pub(super) fn never_attached(&mut self, turn: &mut Turn, id: &EniId, failure: Failure) {
+        let seen = self.described.get(id).map(|view| view.secondary_addresses.len() + view.prefixes.len());
+        let known = self.store.book(id).map_or(0, crate::store::Book::slots);
+        let count = known.max(seen.and_then(|seen| u32::try_from(seen).ok()).unwrap_or(0));
+        let as_planned = self.slots_per_eni().is_none_or(|most| count <= most.0);
+        if as_planned && !self.guess_addresses_refused(turn, id, count) {
+            self.hold_creates(failure, turn.boot());
+        }
+        let text = format!("EC2 does not attach {id} with {count} addresses and prefixes: it is deleted");
+        turn.warn(ReasonCode::AddressLimit, text);
+        self.delete_unattached(turn, id);
     }
 
     fn take_guess(&mut self, guess: Guess) {

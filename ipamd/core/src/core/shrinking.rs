@@ -337,7 +337,7 @@ impl Core {
         let failure = match outcome {
             Ok(_) => {
                 self.shrinking.denials = 0;
-                self.given_back(&job.blocks, now);
+                self.given_back((id, &job.blocks), now);
                 turn.info(format!("{} of {id} were given back", job.fill()));
                 return;
             }
@@ -369,7 +369,7 @@ impl Core {
         let Some(job) = self.shrinking.job.take_if(resolved) else { return };
         let (listed, gone): (Vec<_>, Vec<_>) =
             job.blocks.iter().copied().partition(|block| self.is_listed(&job.eni_id, *block));
-        self.given_back(&gone, now);
+        self.given_back((&job.eni_id, &gone), now);
         if job.listing_counts_from.is_none_or(|from| read_at >= from) {
             listed.into_iter().flat_map(addresses_in).for_each(|address| self.store.stay(address));
         } else if !listed.is_empty() {
@@ -378,15 +378,34 @@ impl Core {
         }
     }
 
-    /// EC2 has them back.
-    fn given_back(&mut self, blocks: &[Ipv4Net], now: BootTime) {
+    /// Whether EC2 has given an address of a block to another ENI than the one that it is to leave.
+    fn came_back(&self, id: &EniId, block: Ipv4Net) -> bool {
+        let mut homes = addresses_in(block).filter_map(|address| self.store.get(address)?.eni.as_ref());
+        homes.any(|home| home != id)
+    }
+
+    /// A call takes all that it names or nothing: when some of it turns up elsewhere, no read need tell that the rest has gone, too.
+    pub(super) fn conclude_unassign(&mut self, turn: &mut Turn) {
+        let Some(job) = &self.shrinking.job else { return };
+        let unanswered = job.listing_counts_from.is_some() && job.step != UnassignStep::Running;
+        if !unanswered || job.blocks.iter().all(|block| !self.came_back(&job.eni_id, *block)) {
+            return;
+        }
+        let Some(UnassignJob { eni_id, blocks, .. }) = self.shrinking.job.take() else { return };
+        self.given_back((&eni_id, &blocks), turn.boot());
+        turn.info(format!("an earlier call did take addresses from {eni_id}: EC2 has given of them to another ENI"));
+    }
+
+    /// EC2 has back what it took from an ENI; what it has given to another one since stays there.
+    fn given_back(&mut self, (id, blocks): (&EniId, &[Ipv4Net]), now: BootTime) {
+        let blocks: Vec<Ipv4Net> = blocks.iter().copied().filter(|block| !self.came_back(id, *block)).collect();
         for address in blocks.iter().copied().flat_map(addresses_in) {
             if !self.store.forget(address) && self.store.get(address).is_some() {
                 // Somebody came to have it meanwhile: as soon as it is free it is forgotten.
                 self.drift.addresses.insert(address);
             }
         }
-        self.unassigned.extend(blocks.iter().map(|block| (*block, now)));
+        self.unassigned.extend(blocks.into_iter().map(|block| (block, now)));
         // Also where every address stays for now: that EC2 has it back must outlive a restart.
         self.touch();
     }
@@ -414,7 +433,7 @@ impl Core {
             } else if self.is_listed(&job.eni_id, *block) {
                 again.push(*block);
             } else {
-                self.given_back(&[*block], now);
+                self.given_back((&job.eni_id, &[*block]), now);
             }
         }
         self.shrinking.job = None;

@@ -11,6 +11,7 @@ mod flush;
 mod garbage;
 mod journal;
 mod leaks;
+mod limits;
 mod patience;
 mod places;
 mod pod_network;

@@ -45,6 +45,14 @@ impl Page {
     }
 }
 
+impl Family {
+    /// A series as the page spells it, of these values of the family's labels, in their order; not of a family without labels.
+    #[must_use]
+    pub fn series(&self, values: &[&str]) -> String {
+        format!("{}{{{}}}", self.name, labels(self, values))
+    }
+}
+
 /// `a="x",b="y"`, escaped; what is missing is empty, what is too much is left out.
 pub(super) fn labels(family: &Family, values: &[&str]) -> String {
     debug_assert_eq!(family.labels.len(), values.len(), "{}", family.name);

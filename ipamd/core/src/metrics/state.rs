@@ -230,9 +230,11 @@ pub fn outcome(class: FailureClass) -> &'static str {
     }
 }
 
+/// How a call ended that succeeded.
+pub const OK: &str = "ok";
+
 /// All that [`outcome`] says, and the one of a call that succeeded.
-pub const OUTCOMES: [&str; 8] =
-    ["ok", "throttled", "denied", "exhausted", "gone", "unavailable", "unknown", "rejected"];
+pub const OUTCOMES: [&str; 8] = [OK, "throttled", "denied", "exhausted", "gone", "unavailable", "unknown", "rejected"];
 
 fn count(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)

@@ -55,6 +55,8 @@ codes! {
     Ec2Denied,
     /// EC2 cannot be reached, gives no answer, or answers with server errors.
     Ec2Unavailable,
+    /// EC2 cannot be trusted: there is no certificate authority that could vouch for it.
+    NoCertificateAuthorities,
     /// Instance metadata (IMDS) cannot be read, and the journal does not say instead who this node is.
     ImdsUnavailable,
     /// The state folder cannot be written.

@@ -18,7 +18,7 @@ use ipamd_core::{Config, tags};
 
 use super::Finding;
 use super::met::Met;
-use crate::cli::wait;
+use crate::cli::{reasons, wait};
 use crate::clock;
 use crate::edge::facts::ec2_settings;
 use crate::telemetry::chain;
@@ -213,7 +213,10 @@ fn unreachable(failure: &Failure) -> Finding {
         "NoConnection" | "Timeout" | "ConnectionLost" => {
             "let the node reach the EC2 endpoint of its region: NAT, a VPC endpoint for ec2 with its security group, or a proxy"
         }
-        _ => "see the message; EC2's clock and the node's must not be apart",
+        code => match code.parse() {
+            Ok(code) => return Finding::fail("ec2", failure.message.clone(), reasons::remedy(code)),
+            Err(_) => "see the message; EC2's clock and the node's must not be apart",
+        },
     };
     Finding::fail("ec2", failure.message.clone(), todo)
 }

@@ -7,6 +7,8 @@
 use std::collections::BTreeSet;
 
 use ipamd_core::event::FailureClass;
+use ipamd_core::metrics::families::{EC2_ACTIONS, EC2_CALLS};
+use ipamd_core::metrics::state::OK;
 use ipamd_core::reason::ReasonCode;
 use ipamd_core::snapshot::FailureSnapshot;
 use ipamd_core::{Config, Snapshot};
@@ -14,11 +16,6 @@ use ipamd_core::{Config, Snapshot};
 use super::{Finding, Level};
 use crate::cli::ask::Daemon;
 use crate::cli::{reasons, time};
-
-/// Where the daemon counts its calls ([`ipamd_core::metrics::families`]).
-const CALLS: &str = "ipamd_ec2_calls_total{action=\"";
-/// How one of them ended that succeeded.
-const SUCCEEDED: &str = "\",outcome=\"ok\"}";
 
 /// A running daemon's word.
 #[derive(Clone, Debug, Default)]
@@ -37,11 +34,12 @@ pub(super) fn ask(config: &Config) -> Met {
 
 /// The actions with a call that succeeded.
 fn done(page: &str) -> BTreeSet<String> {
-    let of = |line: &str| {
-        let (action, count) = line.strip_prefix(CALLS)?.split_once(SUCCEEDED)?;
-        (count.trim().parse::<f64>().ok()? > 0.0).then(|| action.to_owned())
+    let succeeded = |action: &&str| {
+        let series = EC2_CALLS.series(&[action, OK]);
+        let count = |line: &str| line.strip_prefix(&series)?.trim().parse::<f64>().ok();
+        page.lines().filter_map(count).any(|count| count > 0.0)
     };
-    page.lines().filter_map(of).collect()
+    EC2_ACTIONS.into_iter().filter(succeeded).map(str::to_owned).collect()
 }
 
 impl Met {
@@ -82,10 +80,14 @@ impl Met {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use ipamd_aws::watch::{End, Watch};
     use ipamd_core::event::KernelView;
+    use ipamd_core::metrics::Page;
     use ipamd_core::{Core, Now, Restored};
 
     use super::*;
+    use crate::clock;
+    use crate::metrics::Metrics;
 
     /// A daemon that was denied this lately, and has done that.
     pub(in crate::cli::doctor) fn met(denied: &str, recovered_ago_ms: Option<u64>, done: &[&str]) -> Met {
@@ -122,6 +124,17 @@ pub(super) mod tests {
                     ipamd_ec2_calls_total{action=\"DeleteNetworkInterface\",outcome=\"ok\"} 0\n\
                     ipamd_ec2_calls_total{action=\"DescribeSubnets\",outcome=\"denied\"} 3\n";
         assert_eq!(done(page), BTreeSet::from(["CreateTags".to_owned()]));
+    }
+
+    /// Whatever its families and labels are called.
+    #[test]
+    fn what_succeeded_is_read_from_a_page_as_the_daemon_writes_it() {
+        let metrics = Metrics::new(clock::now());
+        let end = End { failure: None, status: Some(200), took: std::time::Duration::ZERO };
+        metrics.ended("AttachNetworkInterface", &end);
+        let mut page = Page::default();
+        metrics.write(std::time::Duration::ZERO, &mut page);
+        assert_eq!(done(&page.to_string()), BTreeSet::from(["AttachNetworkInterface".to_owned()]));
     }
 
     #[test]

@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
-use super::world::{World, warm_addresses, warm_enis};
+use super::world::{Fault, World, warm_addresses, warm_enis};
 use crate::config::Config;
+use crate::event::FailureClass;
+use crate::reason::ReasonCode;
 
 #[test]
 fn a_restart_serves_from_the_journal_before_anything_remote_answers() {
@@ -120,5 +122,65 @@ fn an_address_that_was_given_back_is_not_given_out_when_the_next_daemons_reads_l
         world.assert_served(&late);
         world.run_seconds(120);
         assert_eq!(world.snapshot().pool.leaving, 0, "answered {answered}");
+    }
+}
+
+/// A node with that many pods, and then with three, of which an ENI was giving addresses back when the answer was lost; EC2 has them.
+fn giving_back(pods: u32, killed: bool) -> World {
+    let mut world = World::new("m5.large", warm_addresses(1, 0));
+    world.start_pods(pods, 15);
+    (0..pods - 3).for_each(|pod| world.del(&format!("pod-{pod}")));
+    if !killed {
+        world.fault("unassign", Fault::After);
+    }
+    world.run_until(|world| world.pending_of("unassign") > 0);
+    if killed {
+        world.restart(|_| true);
+    } else {
+        world.run_until(|world| world.pending_of("unassign") == 0);
+    }
+    assert!(world.snapshot().pool.leaving > 0);
+    world
+}
+
+fn check_what_ec2_has_is_ours(world: &World) {
+    let mut theirs: Vec<_> = world.enis.values().flat_map(|eni| eni.view.secondary_addresses.iter().copied()).collect();
+    theirs.sort_unstable();
+    let ours: Vec<_> = world.snapshot().addresses.into_iter().map(|entry| entry.address).collect();
+    assert_eq!(ours, theirs);
+}
+
+/// Found by simulation (seed 17,024): EC2 had worked the call off and gave one of its addresses to a new ENI. It went on leaving there,
+/// so that ENI seemed to have room for one more than it had; EC2 does not attach one with too many, however often it is asked.
+#[test]
+fn an_address_that_left_one_eni_and_came_with_a_new_one_counts_there() {
+    for killed in [true, false] {
+        let mut world = giving_back(8, killed);
+        world.fault("attach", Fault::Before(FailureClass::Throttled));
+        let first: Vec<_> =
+            (0..6).map(|pod| world.add_with(&format!("first-{pod}"), Duration::from_secs(60))).collect();
+        world.run_until(|world| world.count("create") > 0 && world.pending_of("create") == 0);
+        let more: Vec<_> = (0..9).map(|pod| world.add_with(&format!("more-{pod}"), Duration::from_secs(60))).collect();
+        world.run_seconds(30);
+        assert!(!world.notices.iter().any(|notice| notice.code == Some(ReasonCode::AddressLimit)), "killed {killed}");
+        world.assert_served(&first);
+        world.assert_served(&more);
+        check_what_ec2_has_is_ours(&world);
+    }
+}
+
+/// The same, and an ENI in service gets it by an assign call.
+#[test]
+fn an_address_that_left_one_eni_and_was_assigned_to_another_counts_there() {
+    for killed in [true, false] {
+        let mut world = giving_back(11, killed);
+        assert_eq!(world.enis.len(), 2);
+        let assigned = world.count("assign");
+        let late: Vec<_> = (0..12).map(|pod| world.add(&format!("late-{pod}"))).collect();
+        world.run_seconds(15);
+        world.assert_served(&late);
+        assert!(world.count("assign") > assigned);
+        assert!(!world.notices.iter().any(|notice| notice.code == Some(ReasonCode::AddressLimit)), "killed {killed}");
+        check_what_ec2_has_is_ours(&world);
     }
 }

@@ -37,6 +37,15 @@ pub(super) const ENTRIES: &[ReasonEntry] = &[
          an outage. Pods go on, and what is free is given out.",
     ),
     row(
+        Code::NoCertificateAuthorities,
+        Kind::Degraded,
+        FAILED,
+        "what was asked, the places that were looked at or the bundle's path, milliseconds until the next try",
+        "Install the node's `ca-certificates`, or show the daemon an authority where the image has them \
+         (`/etc/ssl/certs/ca-certificates.crt`), or name a PEM file in `AWS_CA_BUNDLE`; of a bundle the text says which certificate \
+         cannot be used. No restart is needed: it is looked again at each try. Pods go on, and what is free is given out.",
+    ),
+    row(
         Code::Ec2Rejected,
         Kind::Degraded,
         FAILED,

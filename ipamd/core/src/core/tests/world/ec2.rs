@@ -117,9 +117,6 @@ impl World {
         if let Some(eni) = self.tokens.get(token).and_then(|id| self.enis.get(id)) {
             return Outcome::EniCreated(eni.view.clone());
         }
-        if fill.slots() as usize > self.per_eni {
-            return Outcome::Failed(failure(FailureClass::AddressLimit));
-        }
         if self.free_in(subnet_id).len() <= fill.addresses() as usize {
             return Outcome::Failed(failure(lacking(fill)));
         }
@@ -153,9 +150,12 @@ impl World {
             .any(|eni| eni.view.attachment.as_ref().is_some_and(|attachment| attachment.device_index == index));
         let full = self.attached().count() >= self.max_enis;
         let link_at = self.now.boot + self.link_delay;
+        let per_eni = self.per_eni;
         let Some(eni) = self.enis.get_mut(id) else { return Outcome::Failed(failure(FailureClass::NotFound)) };
         let class = if eni.view.attachment.is_some() {
             FailureClass::WrongState
+        } else if eni.view.secondary_addresses.len() + eni.view.prefixes.len() > per_eni {
+            FailureClass::AddressLimit
         } else if full {
             FailureClass::AttachmentLimit
         } else if taken {
@@ -183,7 +183,9 @@ impl World {
 
     fn assign(&mut self, id: &EniId, fill: Fill) -> Outcome {
         let Some(eni) = self.enis.get(id) else { return Outcome::Failed(failure(FailureClass::NotFound)) };
-        if eni.view.secondary_addresses.len() + eni.view.prefixes.len() + fill.slots() as usize > self.per_eni {
+        // Of which instance, before it is attached?
+        let limit = eni.view.attachment.as_ref().map_or(usize::MAX, |_| self.per_eni);
+        if eni.view.secondary_addresses.len() + eni.view.prefixes.len() + fill.slots() as usize > limit {
             return Outcome::Failed(failure(FailureClass::AddressLimit));
         }
         let subnet_id = eni.view.subnet_id.clone();
