@@ -228,7 +228,10 @@ impl Core {
                         let cause = text(&format!("EC2 does not tell of the zone's subnets: {}", of_failure.cause));
                         Some(Refusal { cause, ..of_failure })
                     }
-                    None if faults.is_empty() => refusal(ReasonCode::Starting, text("EC2 is being asked for them")),
+                    // Those that were not looked up yet may be right, or wrong, too.
+                    None if faults.is_empty() || self.pod_network_pending() => {
+                        refusal(ReasonCode::Starting, text("EC2 is being asked for them"))
+                    }
                     None => refusal(ReasonCode::EniConfigFaulty, text(&faults.join("; "))),
                 }
             }
