@@ -157,6 +157,8 @@ pub struct Core {
     /// ENIs the instance takes by EC2's own word, and until when we believe that.
     pub(crate) learned_enis: Option<(u32, BootTime)>,
     pub(crate) creates_held: Option<Hold>,
+    /// The last ENI that was made was never attached, for its addresses.
+    pub(crate) unattachable: bool,
     pub(crate) in_flight: BTreeMap<ActionId, Flight>,
     pub(crate) failures: BTreeMap<&'static str, LastFailure>,
     pub(crate) next_action: u64,

@@ -124,6 +124,7 @@ impl Core {
     pub(super) fn attached(&mut self, turn: &mut Turn, id: &EniId) {
         let now = turn.boot();
         self.creates_held = None;
+        self.unattachable = false;
         if let Some(eni) = self.enis.get_mut(id) {
             eni.was_attached = true;
         }

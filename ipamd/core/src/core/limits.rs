@@ -77,13 +77,16 @@ impl Core {
     }
 
     /// EC2 has refused twice to attach an ENI with the addresses that it has, and always will: the ENI goes. If it has more than we
-    /// think that it may, another one takes its place at once; if not, another one would fare no better.
+    /// think that it may, another one takes its place, the first time at once; if not, another one would fare no better.
     pub(super) fn never_attached(&mut self, turn: &mut Turn, id: &EniId, failure: Failure) {
         let seen = self.described.get(id).map(|view| view.secondary_addresses.len() + view.prefixes.len());
         let known = self.store.book(id).map_or(0, crate::store::Book::slots);
         let count = known.max(seen.and_then(|seen| u32::try_from(seen).ok()).unwrap_or(0));
         let as_planned = self.slots_per_eni().is_none_or(|most| count <= most.0);
-        if as_planned && !self.guess_addresses_refused(turn, id, count) {
+        // Somebody may fill each ENI that we make.
+        let again = std::mem::replace(&mut self.unattachable, true);
+        let would_be_refused = as_planned && !self.guess_addresses_refused(turn, id, count);
+        if would_be_refused || again {
             self.hold_creates(failure, turn.boot());
         }
         let text = format!("EC2 does not attach {id} with {count} addresses and prefixes: it is deleted");

@@ -140,6 +140,7 @@ fn blank(config: Config, boot_id: String, turn: &Turn) -> Core {
         journal_report: Vec::new(),
         learned_enis: None,
         creates_held: None,
+        unattachable: false,
         in_flight: BTreeMap::new(),
         failures: BTreeMap::new(),
         next_action: 0,

@@ -26,3 +26,18 @@ fn an_eni_that_somebody_filled_too_much_before_it_was_attached_is_replaced() {
     assert_eq!(world.enis.len(), 2);
     assert_eq!(world.count("attach"), 3 + 2 + 1, "three throttled, two refused, and the other one's");
 }
+
+#[test]
+fn where_somebody_fills_each_eni_that_is_made_they_are_made_ever_more_seldom() {
+    let mut world = World::new("m5.large", warm_addresses(0, 0));
+    world.start_pods(9, 15);
+    world.add_with("more", Duration::from_secs(1_200));
+    let too_many = (1..=10).map(|host| std::net::Ipv4Addr::new(10, 0, 200, host));
+    for _ in 0..6_000 {
+        world.run(Duration::from_millis(100));
+        let unattached = world.enis.values_mut().map(|eni| &mut eni.view).filter(|view| view.attachment.is_none());
+        unattached.for_each(|view| view.secondary_addresses.extend(too_many.clone()));
+    }
+    let made = world.count("create");
+    assert!((3..=9).contains(&made), "{made} in ten minutes");
+}
