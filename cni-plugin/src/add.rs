@@ -69,46 +69,37 @@ pub(crate) fn add(call: &Call) -> Result<String, CniError> {
         mtu: call.conf.mtu,
         is_kubernetes: call.pod.is_of_kubernetes(),
     };
+    // Also while the address is given back: another ADD of the sandbox would be given it, and plumb it, between the question who has it
+    // and that.
+    let _lock = lock(call)?;
     match plumb(call, &reply, &wanted) {
         Ok(attached) => Ok(result::to_json(&attached, &call.conf.version)),
-        Err(failure) => {
-            if failure.is_to_be_given_back {
-                give_back(call);
-            }
-            Err(failure.error)
+        Err(error) => {
+            give_back(call);
+            Err(error)
         }
     }
 }
 
-/// A plumbing that failed.
-struct Failure {
-    error: CniError,
-    /// False when somebody else is at work for this key. Whether the address is a live pod's is asked last.
-    is_to_be_given_back: bool,
-}
-
-impl From<CniError> for Failure {
-    fn from(error: CniError) -> Self {
-        Self { error, is_to_be_given_back: true }
+/// `None`: there is no such namespace, which attach says in its own words.
+fn lock(call: &Call) -> Result<Option<PodLock>, CniError> {
+    match PodLock::take(&call.parameters.netns, call.budget.up_to(LOCK_WAIT)) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(NoLock::NoNamespace) => Ok(None),
+        // Whose the address is.
+        Err(NoLock::Busy) => {
+            let message = "another ADD or DEL of the same sandbox is in progress";
+            Err(CniError::new(Code::TryAgainLater, Reason::SandboxBusy, message))
+        }
     }
 }
 
-fn plumb(call: &Call, reply: &AddNetworkReply, wanted: &Wanted) -> Result<Attached, Failure> {
+fn plumb(call: &Call, reply: &AddNetworkReply, wanted: &Wanted) -> Result<Attached, CniError> {
     let (mut pod, mut attached) = intent::from_reply(reply, wanted)?;
     call.log.debug(
         "address allocated",
         &[("address", &pod.addresses.to_string()), ("table", &attached.route_table.to_string())],
     );
-    let _lock = match PodLock::take(&wanted.netns, call.budget.up_to(LOCK_WAIT)) {
-        Ok(lock) => Some(lock),
-        // Attach will say so in its own words.
-        Err(NoLock::NoNamespace) => None,
-        Err(NoLock::Busy) => {
-            let message = "another ADD or DEL of the same sandbox is in progress";
-            let error = CniError::new(Code::TryAgainLater, Reason::SandboxBusy, message);
-            return Err(Failure { error, is_to_be_given_back: false });
-        }
-    };
     let netns = Path::new(&wanted.netns);
     let plumbed = attach(call, netns, &pod, intent::egress(reply, pod.addresses)).map_err(|error| {
         let message = format!("plumbing the pod's network failed: {}", chain(&error));

@@ -9,7 +9,7 @@
 //! | lacks something of that | [`Standing::Partial`] |
 //!
 //! Whatever its name is: that has a prefix of the configuration's, which may be another by now. It is looked for by name first, as it
-//! mostly is so.
+//! mostly is so, and then as the peer of the pod's own link: a list of all links costs the kernel too much beside an ADD.
 //!
 //! An attach asks this where the kernel refuses the names of the veth's ends, and only then.
 
@@ -49,6 +49,15 @@ fn link_of(node: &mut Socket, owner: &str) -> Result<Option<Link>, ApplyError> {
     Ok(read::links(node)?.into_iter().find(|link| is_own(link, owner)))
 }
 
+/// The owner's live host veth, by the link in the pod's namespace: without that there is none.
+fn peer_of(node: &mut Socket, netns: &Path, pod: &PodAttachment) -> Result<Option<Link>, ApplyError> {
+    let mut inside = Netns::open(netns)?.inside(Socket::route)?;
+    let Some(peer) = read::link_by_name(&mut inside, &pod.pod_link)?.and_then(|link| link.peer) else {
+        return Ok(None);
+    };
+    Ok(read::link_by_index(node, peer)?.filter(|link| is_own(link, &pod.owner)))
+}
+
 fn is_own(link: &Link, owner: &str) -> bool {
     link.group != ids::DEAD_GROUP && link.alias().is_some_and(|alias| alias.owner == owner)
 }
@@ -61,7 +70,7 @@ pub(super) fn look(netns: &Path, pod: &PodAttachment) -> Result<(Standing, Optio
     let mut node = Socket::route()?;
     let link = match read::link_by_name(&mut node, &pod.host_veth)?.filter(|link| is_own(link, &pod.owner)) {
         Some(link) => Some(link),
-        None => link_of(&mut node, &pod.owner)?,
+        None => peer_of(&mut node, netns, pod)?,
     };
     let standing = match &link {
         Some(link) if is_whole(&mut node, netns, pod, link)? => Standing::Plumbed,
