@@ -69,12 +69,12 @@ impl Listener {
         }
     }
 
-    fn tell_links(&self, LinkNews { appeared, gone }: LinkNews) {
+    fn tell_links(&self, LinkNews { appeared, gone, anew }: LinkNews) {
         let is_pods = |name: &String| name.starts_with(&self.veth_prefix);
-        if appeared.values().chain(&gone).any(is_pods) {
+        if anew || appeared.values().map(|(_, name)| name).chain(&gone).any(is_pods) {
             self.host.links_changed();
         }
-        for (mac, _) in appeared.into_iter().filter(|(_, name)| !is_pods(name)) {
+        for (mac, _) in appeared.into_values().filter(|(_, name)| !is_pods(name)) {
             self.inbox.event(Event::LinkAppeared { mac: MacAddr(mac.0) });
         }
     }

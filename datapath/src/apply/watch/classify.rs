@@ -131,17 +131,19 @@ impl Seen {
 /// Links that came and went.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LinkNews {
-    /// Names of links that are new or have another MAC than before, by MAC. Some may have gone again.
-    pub appeared: BTreeMap<MacAddr, String>,
+    /// MACs and names of links that are new or have another MAC than before, by index. Some may have gone again.
+    pub appeared: BTreeMap<u32, (MacAddr, String)>,
     /// Names of links that went.
     pub gone: BTreeSet<String>,
+    /// Others may have gone unheard: this is the start, or notifications were lost.
+    pub anew: bool,
 }
 
 impl LinkNews {
     /// Whether there is nothing to tell.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.appeared.is_empty() && self.gone.is_empty()
+        self.appeared.is_empty() && self.gone.is_empty() && !self.anew
     }
 }
 
@@ -165,8 +167,9 @@ impl Links {
             group: link.group,
             alias: link.alias(),
         };
-        let named = |link: &Link| Some((link.mac?, link.name.clone()));
-        let news = LinkNews { appeared: links.iter().filter_map(named).collect(), gone: BTreeSet::new() };
+        let named = |link: &Link| Some((link.index, (link.mac?, link.name.clone())));
+        let appeared = links.iter().filter_map(named).collect();
+        let news = LinkNews { appeared, gone: BTreeSet::new(), anew: true };
         Self { seen: links.iter().map(|link| (link.index, seen(link))).collect(), news }
     }
 
@@ -179,6 +182,8 @@ impl Links {
         let body = message.body;
         match message.kind {
             NEW_LINK => self.link(body),
+            // A port that leaves its bridge is told under the bridge's own family.
+            DEL_LINK if *body.first()? != 0 => None,
             DEL_LINK => {
                 let seen = self.seen.remove(&word(body, 4)?)?;
                 self.news.gone.insert(seen.name);
@@ -213,7 +218,7 @@ impl Links {
         };
         let before = self.seen.insert(index, now.clone());
         if let Some(mac) = now.mac.filter(|_| before.as_ref().is_none_or(|before| before.mac != now.mac)) {
-            self.news.appeared.insert(mac, now.name.clone());
+            self.news.appeared.insert(index, (mac, now.name.clone()));
         }
         let before = before?;
         let fell = before.up && !now.up;

@@ -110,7 +110,7 @@ impl Watcher {
         std::mem::take(&mut self.links.news)
     }
 
-    /// What comes within a time; nothing of ours may be in it.
+    /// What comes within a time, and what comes with it; nothing of ours may be in it.
     ///
     /// # Errors
     /// The sockets cannot be read.
