@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Threads that do what no pod waits for.
+//! Threads that listen and tell: what they do is behind the call that it is about.
 //!
 //! They are of the scheduling class SCHED_BATCH (sched(7)): one that wakes does not take the processor from whatever runs, which is
-//! a plugin at work or the loop that answers it, and gets its share all the same.
+//! a plugin at work or the loop that answers it, and gets its share all the same. Where processors are idle nothing is different.
 
 use std::io;
 
@@ -16,11 +16,12 @@ pub(crate) fn start(name: &str, work: impl FnOnce() + Send + 'static) -> io::Res
 }
 
 /// Makes the calling thread one. Where that is refused it is as any other.
-#[expect(unsafe_code, reason = "no crate of ours has sched_setscheduler(2)")]
+#[expect(unsafe_code, reason = "no crate of ours has sched_setscheduler(2), and musl's does nothing")]
 fn give_way() {
-    let parameters = libc::sched_param { sched_priority: 0 };
-    // SAFETY: reads the structure, which lives until it returns; 0 is the calling thread.
-    if unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameters) } != 0 {
+    /// The kernel's `struct sched_param` is this one number.
+    const PRIORITY: libc::c_int = 0;
+    // SAFETY: the kernel reads the number, which lives for ever; 0 is the calling thread.
+    if unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, libc::SCHED_BATCH, &raw const PRIORITY) } != 0 {
         tracing::debug!(error = %io::Error::last_os_error(), "the scheduling class of a thread is not changed");
     }
 }
@@ -35,9 +36,10 @@ mod tests {
     #[expect(unsafe_code, reason = "asks the kernel")]
     fn a_thread_in_the_background_is_a_batch_and_the_others_are_not() {
         // SAFETY: takes no memory; 0 is the calling thread.
-        let class = || unsafe { libc::sched_getscheduler(0) };
+        let class = || unsafe { libc::syscall(libc::SYS_sched_getscheduler, 0) };
         let (sender, receiver) = channel();
         start("background", move || sender.send(class()).unwrap()).unwrap();
-        assert_eq!((receiver.recv().unwrap(), class()), (libc::SCHED_BATCH, libc::SCHED_OTHER));
+        let [batch, other] = [libc::SCHED_BATCH, libc::SCHED_OTHER].map(libc::c_long::from);
+        assert_eq!((receiver.recv().unwrap(), class()), (batch, other));
     }
 }

@@ -9,7 +9,7 @@
 //! | journal, settings | only when they cannot be read at all | corrupt files are set aside: a node must come up |
 //! | layers | no | what they came to last holds from the first decision on |
 //! | socket | yes | pods are served from here on, with what journal and kernel say |
-//! | Kubernetes, introspection, configuration list, links, facts | no, they try again | remote or optional |
+//! | Kubernetes, introspection, configuration list, watch, facts | no, they try again | remote or optional |
 //!
 //! The end (SIGTERM, SIGINT): stop accepting, refuse who waits, write the journal. The kernel state stays: pods go on.
 

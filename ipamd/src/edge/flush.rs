@@ -16,7 +16,6 @@ use ipamd_core::BootTime;
 use ipamd_core::action::{Action, ActionKind};
 use ipamd_core::event::Outcome;
 
-use crate::background;
 use crate::clock;
 use crate::edge::host;
 use crate::edge::runner::log_end;
@@ -30,7 +29,7 @@ impl Flusher {
     /// Starts the thread.
     pub(crate) fn start(inbox: Inbox) -> io::Result<Self> {
         let (sender, jobs) = channel();
-        background::start("flush", move || work(&jobs, &inbox))?;
+        std::thread::Builder::new().name("flush".to_owned()).spawn(move || work(&jobs, &inbox))?;
         Ok(Self(sender))
     }
 
