@@ -97,14 +97,13 @@ fn refused(verb: &str, is_success: bool) -> Result<(), Failed> {
 }
 
 fn over_new_connections(socket: &Path, caller: usize, rounds: usize) -> Result<Pairs, Failed> {
-    let client = Client::new(socket);
     let mut pairs = Pairs::new();
     for round in 0..=rounds {
         let (add, del) = pod(caller, round);
         let began = Instant::now();
-        refused("ADD", client.add_network(add, BUDGET)?.success)?;
+        refused("ADD", Client::new(socket).add_network(add, BUDGET)?.success)?;
         let added = began.elapsed();
-        refused("DEL", client.del_network(del, BUDGET)?.success)?;
+        refused("DEL", Client::new(socket).del_network(del, BUDGET)?.success)?;
         if round > 0 {
             pairs.push([added, began.elapsed() - added]);
         }

@@ -19,7 +19,7 @@
 //! cooldown of zero it is the only one. One flush at a time, of all addresses that are due: what comes while it runs goes
 //! together into the next. No DEL waits for it, and the first one is not made beside it: [`GATHERS`].
 //!
-//! A flush that fails is tried again as any call to the kernel, 0.5 s later at first. One that cannot succeed (no ctnetlink in
+//! A flush that fails is tried again as any call to the kernel, 0.5 s later at first (of what still cools, 1 s). One that cannot succeed (no ctnetlink in
 //! the kernel, no right to use it) must not block the pool for ever: after [`GIVE_UP_AFTER`] the address is used as if there
 //! were no flush, and that is told with the code `AddressNotFlushed`. An ADD waits 19.5 s, so that one that waits for such an
 //! address still gets it. It is not used while a flush of it may still be at work, which would hit the next pod's connections:
@@ -44,8 +44,8 @@ pub(crate) const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
 /// A flush begins no delete later than this after its start. A table of 100,000 connections takes it 0.3 s.
 pub(crate) const FLUSH_WITHIN: Duration = Duration::from_secs(5);
 
-/// The first flush of what was released begins so long after the first of the DELs. It is of all that was released meanwhile, and does
-/// not take the processor from the DELs of a burst: an address is four walks over the table, 0.2 ms each where that is small.
+/// The first flush of what was released begins so long after the first of the DELs, or after the flush that ran then. It is of all that
+/// was released meanwhile, and does not take the processor from the DELs of a burst: an address is four walks over the table, 0.2 ms each where that is small.
 pub(crate) const GATHERS: Duration = Duration::from_secs(1);
 
 /// A delete that was begun has ended so long after: one walk over the table (20 to 30 ms at 100,000 connections), on a busy node.

@@ -64,7 +64,7 @@ pub(super) const ENTRIES: &[ReasonEntry] = &[
         NOTICED,
         "what the kernel answered, if it did",
         "Nothing: everything is looked at anew. Often: something changes the node's network so fast that notifications overflow; \
-         raise `net.core.rmem_max`.",
+         find out what (`ip monitor`, `nft monitor`).",
     ),
     row(
         Code::FlushFailed,
