@@ -119,7 +119,7 @@ fn plumb(call: &Call, reply: &AddNetworkReply, wanted: &Wanted) -> Result<Attach
             // The agent may have begun, and the runtime's DEL will find nothing held by which it would be told.
             del::delete_policy(call, &reply.network_policy_mode, del::AGENT_BUDGET);
         }
-        return Err(error.into());
+        return Err(error);
     }
     Ok(attached)
 }

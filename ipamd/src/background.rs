@@ -19,7 +19,7 @@ pub(crate) fn start(name: &str, work: impl FnOnce() + Send + 'static) -> io::Res
 #[expect(unsafe_code, reason = "no crate of ours has sched_setscheduler(2), and musl's does nothing")]
 fn give_way() {
     /// The kernel's `struct sched_param` is this one number.
-    const PRIORITY: libc::c_int = 0;
+    static PRIORITY: libc::c_int = 0;
     // SAFETY: the kernel reads the number, which lives for ever; 0 is the calling thread.
     if unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, libc::SCHED_BATCH, &raw const PRIORITY) } != 0 {
         tracing::debug!(error = %io::Error::last_os_error(), "the scheduling class of a thread is not changed");
