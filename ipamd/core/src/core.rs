@@ -52,6 +52,7 @@ pub(crate) mod state;
 mod steering;
 mod supply;
 pub(crate) mod tracked;
+mod unassigning;
 mod undurable;
 mod upkeep;
 mod urgency;

@@ -331,15 +331,35 @@ pub(crate) struct UnassignJob {
     pub(crate) step: UnassignStep,
     /// EC2 must have been read since then, and since our last write to the ENI.
     pub(crate) ec2_since: BootTime,
-    /// A call may have taken them: from when on a read that still lists one proves that it did not. Before, the read may lag
-    /// behind the call. `None`: no call was made.
-    pub(crate) listing_counts_from: Option<BootTime>,
+    /// Whether a call may have taken them.
+    pub(crate) asked: Asked,
+}
+
+/// What came of the calls of a job so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// None was made.
+    Nothing,
+    /// EC2 refused them, and had done nothing then.
+    Refused(BootTime),
+    /// One may have taken them: from then on a read that still lists one proves that it did not. Before, the read may lag behind the call.
+    Unclear(BootTime),
+}
+
+impl Asked {
+    /// From when on a read that lists an address proves that no call has taken it.
+    pub(crate) fn listing_counts_from(self) -> Option<BootTime> {
+        match self {
+            Self::Nothing => None,
+            Self::Refused(from) | Self::Unclear(from) => Some(from),
+        }
+    }
 }
 
 impl UnassignJob {
     /// Whether its addresses can still be put back: no call was made that may have taken them.
     pub(crate) fn can_stop(&self) -> bool {
-        matches!(self.step, UnassignStep::Witnessing(_)) && self.listing_counts_from.is_none()
+        matches!(self.step, UnassignStep::Witnessing(_)) && self.asked == Asked::Nothing
     }
 
     /// What it takes.

@@ -14,7 +14,8 @@ use crate::checkpoint::{
 };
 use crate::config::{Config, SubnetChoice};
 use crate::core::state::{
-    Drift, Growing, Host, KernelWitness, LAG, MADE_WITHIN, RESOLVE_AFTER, Shrinking, UnassignJob, UnassignStep, Zone,
+    Asked, Drift, Growing, Host, KernelWitness, LAG, MADE_WITHIN, RESOLVE_AFTER, Shrinking, UnassignJob, UnassignStep,
+    Zone,
 };
 use crate::core::{Core, Turn, kernel::testifies};
 use crate::event::KernelView;
@@ -332,14 +333,8 @@ fn leaving_job(record: &EniRecord, now: BootTime) -> Option<UnassignJob> {
     let leaving = |prefix: &&PrefixRecord| prefix.addresses.iter().any(|address| address.leaving);
     blocks.extend(record.prefixes.iter().filter(leaving).map(|prefix| prefix.prefix));
     let step = UnassignStep::Resolving(now + RESOLVE_AFTER);
-    let listing_counts_from = Some(now + LAG);
-    (!blocks.is_empty()).then(|| UnassignJob {
-        eni_id: record.eni_id.clone(),
-        blocks,
-        step,
-        ec2_since: now,
-        listing_counts_from,
-    })
+    let asked = Asked::Unclear(now + LAG);
+    (!blocks.is_empty()).then(|| UnassignJob { eni_id: record.eni_id.clone(), blocks, step, ec2_since: now, asked })
 }
 
 fn restore_create(record: &CreateRecord, now: BootTime) -> Request {

@@ -184,3 +184,26 @@ fn an_address_that_left_one_eni_and_was_assigned_to_another_counts_there() {
         check_what_ec2_has_is_ours(&world);
     }
 }
+
+/// EC2 refused the call, so what turns up elsewhere was moved by somebody else, and the rest is where it was.
+#[test]
+fn addresses_of_a_refused_unassign_call_stay_though_somebody_moves_one_of_them() {
+    let mut world = World::new("m5.large", warm_addresses(1, 0));
+    world.start_pods(11, 15);
+    (0..8).for_each(|pod| world.del(&format!("pod-{pod}")));
+    world.fault("unassign", Fault::Before(FailureClass::Rejected));
+    world.run_until(|world| world.count("unassign") > 0 && world.pending_of("unassign") == 0);
+    assert!(world.snapshot().pool.leaving > 1);
+    let leaving: Vec<_> = world.snapshot().addresses.into_iter().filter(|entry| entry.state == "leaving").collect();
+    let moved = leaving[0].address;
+    let from = leaving[0].eni_id.clone().unwrap();
+    for (id, eni) in &mut world.enis {
+        if *id == from {
+            eni.view.secondary_addresses.retain(|address| *address != moved);
+        } else {
+            eni.view.secondary_addresses.push(moved);
+        }
+    }
+    world.run_seconds(10);
+    check_what_ec2_has_is_ours(&world);
+}
