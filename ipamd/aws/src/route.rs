@@ -24,7 +24,7 @@ use aws_smithy_runtime_api::client::connector_metadata::ConnectorMetadata;
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
 };
-use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::{RuntimeComponents, RuntimeComponentsBuilder};
 
@@ -63,7 +63,7 @@ struct Clients {
 struct Routed(Arc<Clients>);
 
 /// What the SDK would have a connector for; which one it is, a request's URL says.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Connector {
     clients: Routed,
     settings: HttpConnectorSettings,
@@ -124,21 +124,33 @@ impl Clients {
         Ok(self.secure.get_or_init(|| self.configs.map(|proxy| client(Some(&tls), proxy, self.idle))))
     }
 
-    /// The client for a URL, and the proxy that it goes through.
-    fn of(&self, url: &str) -> Result<(&SharedHttpClient, Option<&ProxyUrl>), NoAuthorities> {
-        let proxy = match self.proxies.route(url) {
+    fn proxy(&self, url: &str) -> Option<&ProxyUrl> {
+        match self.proxies.route(url) {
             Route::Direct => None,
             Route::HttpProxy => self.proxies.http.as_ref(),
             Route::HttpsProxy => self.proxies.https.as_ref(),
-        };
-        let by_tls = is_https(url) || proxy.is_some_and(|proxy| is_https(proxy.secret()));
-        let ways = if by_tls { self.secure()? } else { &self.plain };
+        }
+    }
+
+    /// Whether the certificate authorities have to be read before a request can go to a URL.
+    fn lacks_trust(&self, url: &str) -> bool {
+        self.secure.get().is_none() && by_tls(url, self.proxy(url))
+    }
+
+    /// The client for a URL, and the proxy that it goes through.
+    fn of(&self, url: &str) -> Result<(&SharedHttpClient, Option<&ProxyUrl>), NoAuthorities> {
+        let proxy = self.proxy(url);
+        let ways = if by_tls(url, proxy) { self.secure()? } else { &self.plain };
         let way = if is_https(url) { ways.https.as_ref() } else { ways.http.as_ref() };
         Ok(match (way, proxy) {
             (Some(way), Some(proxy)) => (way, Some(proxy)),
             _ => (&ways.direct, None),
         })
     }
+}
+
+fn by_tls(url: &str, proxy: Option<&ProxyUrl>) -> bool {
+    is_https(url) || proxy.is_some_and(|proxy| is_https(proxy.secret()))
 }
 
 fn is_https(url: &str) -> bool {
@@ -177,13 +189,42 @@ impl HttpClient for Routed {
 
 impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let (client, proxy) = match self.clients.0.of(request.uri()) {
-            Ok(found) => found,
-            Err(missing) => return HttpConnectorFuture::ready(Err(ConnectorError::user(missing.into()))),
-        };
-        let answer = client.http_connector(&self.settings, &self.components).call(request);
-        let Some(proxy) = proxy.cloned() else { return answer };
-        HttpConnectorFuture::new(async move { answer.await.map_err(|error| through(&proxy, error)) })
+        if !self.clients.0.lacks_trust(request.uri()) {
+            return match self.way(request.uri()) {
+                Ok(way) => HttpConnectorFuture::new(way.send(request)),
+                Err(error) => HttpConnectorFuture::ready(Err(error)),
+            };
+        }
+        // A hundred files and more, twice: not on a thread that answers plugins.
+        let (connector, url) = (self.clone(), request.uri().to_owned());
+        let found = tokio::task::spawn_blocking(move || connector.way(&url));
+        HttpConnectorFuture::new(async move {
+            let way = found.await.map_err(|error| ConnectorError::other(error.into(), None))??;
+            way.send(request).await
+        })
+    }
+}
+
+impl Connector {
+    fn way(&self, url: &str) -> Result<Way, ConnectorError> {
+        let (client, proxy) = self.clients.0.of(url).map_err(|missing| ConnectorError::user(missing.into()))?;
+        Ok(Way { connector: client.http_connector(&self.settings, &self.components), proxy: proxy.cloned() })
+    }
+}
+
+/// What a request goes by.
+struct Way {
+    connector: SharedHttpConnector,
+    proxy: Option<ProxyUrl>,
+}
+
+impl Way {
+    async fn send(self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
+        let answer = self.connector.call(request).await;
+        match &self.proxy {
+            Some(proxy) => answer.map_err(|error| through(proxy, error)),
+            None => answer,
+        }
     }
 }
 
