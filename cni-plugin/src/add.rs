@@ -18,7 +18,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use datapath::apply::egress::{self, Egress};
-use datapath::apply::pod::{self as apply, Attached as Plumbed};
+use datapath::apply::pod::{self as apply, Attached as Plumbed, Site};
 use datapath::apply::{ApplyError, hostport};
 use datapath::plan::hostport::Mapping;
 use datapath::plan::pod::{PodAttachment, PodDetachment};
@@ -57,6 +57,7 @@ pub(crate) fn add(call: &Call) -> Result<String, CniError> {
     let daemon = ManuallyDrop::new(call.daemon());
     del::withdraw_tombstone(call);
     let reply = daemon.add_network(request(call), call.budget.left()).map_err(|error| CniError::call(&error))?;
+    let site = Site::open(Path::new(&call.parameters.netns));
     if !reply.success {
         return Err(CniError::refused(reply.refusal.as_ref()));
     }
@@ -72,7 +73,7 @@ pub(crate) fn add(call: &Call) -> Result<String, CniError> {
     // Also while the address is given back: another ADD of the sandbox would be given it, and plumb it, between the question who has it
     // and that.
     let _lock = lock(call)?;
-    match plumb(call, &reply, &wanted) {
+    match plumb(call, &reply, &wanted, site) {
         Ok(attached) => Ok(result::to_json(&attached, &call.conf.version)),
         Err(error) => {
             give_back(call);
@@ -94,14 +95,19 @@ fn lock(call: &Call) -> Result<Option<PodLock>, CniError> {
     }
 }
 
-fn plumb(call: &Call, reply: &AddNetworkReply, wanted: &Wanted) -> Result<Attached, CniError> {
+fn plumb(
+    call: &Call,
+    reply: &AddNetworkReply,
+    wanted: &Wanted,
+    site: Result<Site, ApplyError>,
+) -> Result<Attached, CniError> {
     let (mut pod, mut attached) = intent::from_reply(reply, wanted)?;
     call.log.debug(
         "address allocated",
         &[("address", &pod.addresses.to_string()), ("table", &attached.route_table.to_string())],
     );
-    let netns = Path::new(&wanted.netns);
-    let plumbed = attach(call, netns, &pod, intent::egress(reply, pod.addresses)).map_err(|error| {
+    let egress = intent::egress(reply, pod.addresses);
+    let plumbed = site.and_then(|mut site| attach(call, &mut site, &pod, egress)).map_err(|error| {
         let message = format!("plumbing the pod's network failed: {}", chain(&error));
         CniError::new(Code::Internal, Reason::PlumbingFailed, message)
             .because(format!("attaching {} to {} in {}", pod.addresses, pod.host_veth, wanted.netns))
@@ -125,9 +131,9 @@ fn plumb(call: &Call, reply: &AddNetworkReply, wanted: &Wanted) -> Result<Attach
 }
 
 /// With a way out in another family when the daemon wants that and the node has one.
-fn attach(call: &Call, netns: &Path, pod: &PodAttachment, egress: Option<Family>) -> Result<Plumbed, ApplyError> {
-    let Some(family) = egress else { return apply::attach(netns, pod) };
-    let (plumbed, egress) = egress::attach(netns, pod, family)?;
+fn attach(call: &Call, site: &mut Site, pod: &PodAttachment, egress: Option<Family>) -> Result<Plumbed, ApplyError> {
+    let Some(family) = egress else { return site.attach(pod) };
+    let (plumbed, egress) = egress::attach(site, pod, family)?;
     match egress {
         Egress::By(address) => call.log.debug("egress", &[("address", &address.to_string())]),
         Egress::None(cause) => {

@@ -16,7 +16,7 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use datapath::apply::pod::attach;
+use datapath::apply::pod::Site;
 use datapath::plan::pod::{PodAttachment, PodLayout};
 use datapath::plan::{LinkName, MacAddr, PodAddresses, ids};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
@@ -66,7 +66,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let (space, pod) = (sandbox()?, pod(round * 3 + kind, addresses)?);
             let path = PathBuf::from(format!("/proc/self/fd/{}", space.as_raw_fd()));
             let started = Instant::now();
-            attach(&path, &pod)?;
+            Site::open(&path)?.attach(&pod)?;
             times.push(started.elapsed());
         }
     }

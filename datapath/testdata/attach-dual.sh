@@ -15,7 +15,8 @@ ip -n $POD -6 route add local 2600:1f13:0:1::7/128 dev eth0 table 255 proto 158
 ip -n $POD neigh replace fe80::1 lladdr 56:0b:3f:b6:5a:ff dev eth0 nud permanent protocol 158
 ip -n $POD -6 route add fe80::1/128 dev eth0 table main proto 158
 ip -n $POD -6 route add default via fe80::1 dev eth0 table main proto 158
-ip link set dev enicc21c2d7785 group 0 alias 'enid aws-cni/0a1b2c3d/eth0 10.0.1.7 2600:1f13:0:1::7' up
+ip link set dev enicc21c2d7785 group 0 alias 'enid aws-cni/0a1b2c3d/eth0 10.0.1.7 2600:1f13:0:1::7'
+ip link set dev enicc21c2d7785 up
 ip route add 10.0.1.7/32 dev enicc21c2d7785 scope link table main proto 158
 ip -6 route add 2600:1f13:0:1::7/128 dev enicc21c2d7785 table main proto 158
 ip neigh replace 10.0.1.7 lladdr c2:68:c0:62:87:71 dev enicc21c2d7785 nud permanent protocol 158

@@ -7,7 +7,8 @@ ip -n $POD addr add 10.0.1.7/32 dev eth0
 ip -n $POD neigh replace 169.254.1.1 lladdr 56:0b:3f:b6:5a:ff dev eth0 nud permanent protocol 158
 ip -n $POD route add 169.254.1.1/32 dev eth0 scope link table main proto 158
 ip -n $POD route add default via 169.254.1.1 dev eth0 table main proto 158
-ip link set dev enicc21c2d7785 group 158001 alias 'enid aws-cni/0a1b2c3d/eth0 10.0.1.7' up
+ip link set dev enicc21c2d7785 group 158001 alias 'enid aws-cni/0a1b2c3d/eth0 10.0.1.7' addrgenmode none
+ip link set dev enicc21c2d7785 up
 ip route add 10.0.1.7/32 dev enicc21c2d7785 scope link table 158000 proto 158
 ip neigh replace 10.0.1.7 lladdr c2:68:c0:62:87:71 dev enicc21c2d7785 nud permanent protocol 158
 ip rule del priority 1536 from 10.0.1.7

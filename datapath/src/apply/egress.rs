@@ -13,13 +13,12 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::Path;
 
 use super::conntrack;
 use super::error::ApplyError;
 use super::netlink::Socket;
 use super::netlink::read::{self, RouteFilter};
-use super::pod::{self, Attached};
+use super::pod::{Attached, Site};
 use crate::plan::pod::{HOST_ROUTE_TABLES, PodAttachment, is_host_route};
 use crate::plan::{Family, LinkRef, RouteTable, ids};
 
@@ -44,9 +43,9 @@ pub enum Egress {
 /// pod is attached without.
 ///
 /// # Errors
-/// As of [`pod::attach`], of the pod without egress.
-pub fn attach(netns: &Path, pod: &PodAttachment, family: Family) -> Result<(Attached, Egress), ApplyError> {
-    let cause = match with_egress(netns, pod, family) {
+/// As of [`Site::attach`], of the pod without egress.
+pub fn attach(site: &mut Site, pod: &PodAttachment, family: Family) -> Result<(Attached, Egress), ApplyError> {
+    let cause = match with_egress(site, pod, family) {
         Ok(Some(attached)) => return Ok(attached),
         Ok(None) if family == Family::V6 && pod.mtu < IPV6_SMALLEST_MTU => {
             format!("its MTU, {}, is below IPv6's smallest, {IPV6_SMALLEST_MTU}", pod.mtu)
@@ -54,7 +53,7 @@ pub fn attach(netns: &Path, pod: &PodAttachment, family: Family) -> Result<(Atta
         Ok(None) => "the node has no default route of that family by a link with a global address".to_owned(),
         Err(error) => error.to_string(),
     };
-    Ok(told(pod::attach(netns, pod)?, Egress::None(cause)))
+    Ok(told(site.attach(pod)?, Egress::None(cause)))
 }
 
 fn told(attached: Attached, egress: Egress) -> (Attached, Egress) {
@@ -65,20 +64,20 @@ fn told(attached: Attached, egress: Egress) -> (Attached, Egress) {
 }
 
 /// `None`: there can be no way out.
-fn with_egress(netns: &Path, pod: &PodAttachment, family: Family) -> Result<Option<(Attached, Egress)>, ApplyError> {
-    let mut node = Socket::route()?;
+fn with_egress(site: &mut Site, pod: &PodAttachment, family: Family) -> Result<Option<(Attached, Egress)>, ApplyError> {
+    let node = &mut site.node;
     let is_too_small = family == Family::V6 && pod.mtu < IPV6_SMALLEST_MTU;
-    if is_too_small || !has_way_out(&mut node, family)? {
+    if is_too_small || !has_way_out(node, family)? {
         return Ok(None);
     }
     let mut tries = 0;
     loop {
         tries += 1;
-        let Some(address) = choose(&pod.owner, family, &taken(&mut node, family)?) else {
+        let Some(address) = choose(&pod.owner, family, &taken(&mut site.node, family)?) else {
             return Err(ApplyError::Invalid { reason: "all egress addresses of the node are taken".to_owned() });
         };
         let with_egress = PodAttachment { addresses: pod.addresses.and(address), ..pod.clone() };
-        match pod::attach(netns, &with_egress) {
+        match site.attach(&with_egress) {
             Err(ApplyError::AddressInUse { address: taken, .. }) if taken == address && tries < TRIES => {}
             other => return other.map(|attached| Some(told(attached, Egress::By(address)))),
         }

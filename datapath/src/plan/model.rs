@@ -317,20 +317,35 @@ pub struct LinkSet {
     pub up: bool,
     /// IPv4 rp_filter of the link (IFLA_AF_SPEC, so that it works where /proc/sys is read-only).
     pub rp_filter: Option<u8>,
+    /// It gets no IPv6 address of its own making when it comes up (IN6_ADDR_GEN_MODE_NONE). Refused by a link without IPv6.
+    pub no_ipv6_address: bool,
 }
 
 impl LinkSet {
     /// Changes nothing yet.
     #[must_use]
     pub fn of(link: LinkRef) -> Self {
-        Self { link, mtu: None, mac: None, group: None, alias: None, up: false, rp_filter: None }
+        Self {
+            link,
+            mtu: None,
+            mac: None,
+            group: None,
+            alias: None,
+            up: false,
+            rp_filter: None,
+            no_ipv6_address: false,
+        }
     }
 }
 
 impl fmt::Display for LinkSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let has_link_part =
-            self.mtu.is_some() || self.mac.is_some() || self.group.is_some() || self.alias.is_some() || self.up;
+        let has_link_part = self.mtu.is_some()
+            || self.mac.is_some()
+            || self.group.is_some()
+            || self.alias.is_some()
+            || self.no_ipv6_address
+            || self.up;
         if has_link_part {
             write!(f, "ip link set dev {}", self.link)?;
         }
@@ -345,6 +360,9 @@ impl fmt::Display for LinkSet {
         }
         if let Some(alias) = &self.alias {
             write!(f, " alias '{alias}'")?;
+        }
+        if self.no_ipv6_address {
+            f.write_str(" addrgenmode none")?;
         }
         if self.up {
             f.write_str(" up")?;

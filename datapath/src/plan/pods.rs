@@ -200,12 +200,13 @@ fn group_repair(link: &NodeLink, wanted: u32, vouched: bool) -> Option<Repair> {
     group.map(|_| Op::LinkSet(LinkSet { group, ..LinkSet::of(LinkRef::Index(link.index)) }).into())
 }
 
-/// What differs of a host veth: down, another MAC (the pod's permanent neighbour has the one it was made with).
+/// What differs of a host veth: down, another MAC (the pod's permanent neighbour has the one it was made with). It is wanted by two
+/// writes: one gives it its name, as it were, the other brings it up.
 fn link_repair(pod: &LivePod, link: &NodeLink, wanted: &LinkSet, vouched: bool) -> Option<Repair> {
     let mac = MacAddr::of_host_end(&pod.owner);
     let set = LinkSet {
         up: wanted.up && !link.up,
-        mac: (vouched && link.mac != Some(mac)).then_some(mac),
+        mac: (wanted.alias.is_some() && vouched && link.mac != Some(mac)).then_some(mac),
         ..LinkSet::of(LinkRef::Index(link.index))
     };
     (set != LinkSet::of(LinkRef::Index(link.index))).then(|| Op::LinkSet(set).into())

@@ -12,8 +12,8 @@ use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL, NLM_
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol};
 use netlink_packet_route::link::{
-    AfSpecInet, AfSpecUnspec, InetDevConf, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
-    LinkMessage,
+    AfSpecInet, AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InetDevConf, InfoData, InfoKind, InfoVeth, LinkAttribute,
+    LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState};
 use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol, RouteScope as KernelScope, RouteType};
@@ -148,11 +148,16 @@ fn link_set(set: &LinkSet, index: u32) -> LinkMessage {
             .as_ref()
             .map(|alias| LinkAttribute::Other(DefaultNla::new(IFLA_IFALIAS, alias.to_string().into_bytes()))),
     );
-    message.attributes.extend(set.rp_filter.map(|value| {
+    let of_ipv4 = set.rp_filter.map(|value| {
         let mut settings = InetDevConf::default();
         settings.rp_filter = i32::from(value);
-        LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet(vec![AfSpecInet::DevConfRequest(settings)])])
-    }));
+        AfSpecUnspec::Inet(vec![AfSpecInet::DevConfRequest(settings)])
+    });
+    let no_address = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
+    let of_families: Vec<_> = of_ipv4.into_iter().chain(set.no_ipv6_address.then_some(no_address)).collect();
+    if !of_families.is_empty() {
+        message.attributes.push(LinkAttribute::AfSpecUnspec(of_families));
+    }
     message
 }
 

@@ -2,19 +2,17 @@
 //! Attach, with its undo log.
 
 use std::net::IpAddr;
-use std::ops::ControlFlow;
-use std::path::Path;
 
 use ipnet::IpNet;
 use rustix::io::Errno;
 
+use super::site::Site;
 use super::standing::{Standing, look};
 use crate::apply::error::ApplyError;
 use crate::apply::execute::{self, Done};
 use crate::apply::fault;
 use crate::apply::netlink::read::{self, Ipv6Settings, Link, RouteFilter};
 use crate::apply::netlink::{Socket, message, unreadable};
-use crate::apply::netns::Netns;
 use crate::apply::sysctl;
 use crate::plan::pod::{self as plan, PodAttachment, PodPlan};
 use crate::plan::{Family, LinkName, LinkRef, Op, Route, RouteTable, Rule, Sysctl, VethAlias, ids};
@@ -37,14 +35,19 @@ pub enum Attached {
     Before(LinkName),
 }
 
+/// What making the veth came to.
+enum Veth {
+    /// Both ends are there now; with what the host end does as a host of IPv6, as far as the kernel says so.
+    Made(AttachedPod, Option<Ipv6Settings>),
+    /// Nothing was made: the pod is plumbed already, by this host veth.
+    Plumbed(LinkName),
+}
+
 /// Everything an attach works with.
 struct Attach<'a> {
-    path: &'a Path,
+    site: &'a mut Site,
     pod: &'a PodAttachment,
     plan: PodPlan,
-    netns: Netns,
-    node: Socket,
-    inside: Socket,
     undo: Undo,
 }
 
@@ -55,15 +58,16 @@ struct Undo {
     rules: Vec<Rule>,
 }
 
-/// Plumbs a pod: the calling thread's namespace is the node's, `netns` is the path of the pod's. One that is plumbed already is left
-/// alone; it is looked for only where the kernel refuses the veth. A stale host veth of the same name, or of this owner, is deleted
-/// first (that waits for a grace period of some 20 ms; nothing else does).
-///
-/// # Errors
-/// Any; nothing is left behind. [`ApplyError::AddressInUse`] when the address is still routed to another pod's link,
-/// [`ApplyError::LinkNameTaken`] when the host veth's name belongs to a link that cannot be a host veth.
-pub fn attach(netns: &Path, pod: &PodAttachment) -> Result<Attached, ApplyError> {
-    Attach::new(netns, pod)?.run()
+impl Site {
+    /// Plumbs a pod. One that is plumbed already is left alone; it is looked for only where the kernel refuses the veth. A stale host
+    /// veth of the same name, or of this owner, is deleted first (that waits for a grace period of some 20 ms; nothing else does).
+    ///
+    /// # Errors
+    /// Any; nothing is left behind. [`ApplyError::AddressInUse`] when the address is still routed to another pod's link,
+    /// [`ApplyError::LinkNameTaken`] when the host veth's name belongs to a link that cannot be a host veth.
+    pub fn attach(&mut self, pod: &PodAttachment) -> Result<Attached, ApplyError> {
+        Attach::new(self, pod)?.run()
+    }
 }
 
 /// A re-created StatefulSet pod finds its predecessor's host veth; a repeated ADD finds its own. Both go. A veth of that
@@ -114,13 +118,10 @@ fn host_route_in(node: &mut Socket, address: IpAddr, table: RouteTable) -> Resul
 }
 
 impl<'a> Attach<'a> {
-    fn new(path: &'a Path, pod: &'a PodAttachment) -> Result<Self, ApplyError> {
+    fn new(site: &'a mut Site, pod: &'a PodAttachment) -> Result<Self, ApplyError> {
         VethAlias::new(&pod.owner, pod.addresses)
             .map_err(|source| ApplyError::Alias { link: pod.host_veth.clone(), source })?;
-        let netns = Netns::open(path)?;
-        let node = Socket::route()?;
-        let inside = netns.inside(Socket::route)?;
-        Ok(Self { path, pod, plan: plan::attach(pod), netns, node, inside, undo: Undo::default() })
+        Ok(Self { site, pod, plan: plan::attach(pod), undo: Undo::default() })
     }
 
     fn run(mut self) -> Result<Attached, ApplyError> {
@@ -133,8 +134,8 @@ impl<'a> Attach<'a> {
 
     fn make_all(&mut self) -> Result<Attached, ApplyError> {
         let (ends, settings) = match self.make_veth()? {
-            ControlFlow::Continue(made) => made,
-            ControlFlow::Break(host_veth) => return Ok(Attached::Before(host_veth)),
+            Veth::Made(ends, settings) => (ends, settings),
+            Veth::Plumbed(host_veth) => return Ok(Attached::Before(host_veth)),
         };
         fault::point()?;
         for setting in &self.plan.sysctls {
@@ -145,19 +146,19 @@ impl<'a> Attach<'a> {
         }
         self.set_in_pod(&self.plan.pod_sysctls)?;
         fault::point()?;
-        execute::all(&mut self.inside, &self.plan.pod, |_| Ok(ends.pod_index))?;
+        execute::all(&mut self.site.inside, &self.plan.pod, |_| Ok(ends.pod_index))?;
         fault::point()?;
-        self.run_node(ends.host_index)?;
+        self.run_node(ends.host_index, settings.is_some())?;
         fault::point()?;
         self.run_rules()?;
         fault::point()?;
         self.set_in_pod(&self.plan.last_sysctls)?;
         let loopback = |_: &LinkRef| Ok(LOOPBACK_INDEX);
-        execute::all(&mut self.inside, std::slice::from_ref(&self.plan.pod_last), loopback)?;
+        execute::all(&mut self.site.inside, std::slice::from_ref(&self.plan.pod_last), loopback)?;
         // The pod's link was opened before its peer, so its queue starts with the carrier, which a kernel worker takes note
         // of some time later; until then what the pod sends is lost. Asking for the link makes the kernel take note now
         // (Linux 6.8, facd15dfd691 "net: core: synchronize link-watch when carrier is queried").
-        read::link_by_index(&mut self.inside, ends.pod_index)?;
+        read::link_by_index(&mut self.site.inside, ends.pod_index)?;
         Ok(Attached::Now(ends))
     }
 
@@ -165,28 +166,27 @@ impl<'a> Attach<'a> {
         if settings.is_empty() {
             return Ok(());
         }
-        self.netns.inside(|| settings.iter().try_for_each(|setting| sysctl::ensure(setting).map(|_| ())))
+        self.site.netns.inside(|| settings.iter().try_for_each(|setting| sysctl::ensure(setting).map(|_| ())))
     }
 
-    /// Both ends, and what the host end does as a host of IPv6, as far as the kernel says so. That nothing has the host veth's name is
-    /// not asked before: the kernel refuses a second link of a name (NLM_F_EXCL). Break: the pod is plumbed already, by that one.
-    fn make_veth(&mut self) -> Result<ControlFlow<LinkName, (AttachedPod, Option<Ipv6Settings>)>, ApplyError> {
-        let request = || message::veth(&self.plan.veth, self.netns.fd());
+    /// That nothing has the host veth's name is not asked before: the kernel refuses a second link of a name (NLM_F_EXCL).
+    fn make_veth(&mut self) -> Result<Veth, ApplyError> {
+        let request = || message::veth(&self.plan.veth, self.site.netns.fd());
         let doing = request().doing;
-        let answer = match self.node.request(request()) {
+        let answer = match self.site.node.request(request()) {
             Err(taken) if taken.errno() == Some(Errno::EXIST.raw_os_error()) => {
                 // Who cannot be looked at is not cut off.
-                let (standing, own) = look(self.path, self.pod)?;
+                let (standing, own) = look(&self.site.path, self.pod)?;
                 if let (Standing::Plumbed, Some(link)) = (standing, &own) {
                     let name = LinkName::new(&link.name).unwrap_or_else(|_| self.pod.host_veth.clone());
-                    return Ok(ControlFlow::Break(name));
+                    return Ok(Veth::Plumbed(name));
                 }
                 // Or it is the pod's link whose name is taken: then the kernel says so again.
-                remove_stale_link(&mut self.node, self.pod)?;
+                remove_stale_link(&mut self.site.node, self.pod)?;
                 if let Some(link) = own.filter(|link| link.name != self.pod.host_veth.as_str()) {
-                    delete(&mut self.node, &link)?;
+                    delete(&mut self.site.node, &link)?;
                 }
-                self.node.request(request())?
+                self.site.node.request(request())?
             }
             answer => answer?,
         };
@@ -194,46 +194,52 @@ impl<'a> Attach<'a> {
         // Before Linux 6.2 there is no echo: the link is asked for by name.
         let link = match echo {
             Some(link) => Some(link),
-            None => read::link_by_name(&mut self.node, &self.pod.host_veth)?,
+            None => read::link_by_name(&mut self.site.node, &self.pod.host_veth)?,
         };
         let Some(Link { index: host_index, peer, ipv6, .. }) = link else {
             return Err(unreadable(&doing, "the link that was just made is not there"));
         };
         self.undo.host_index = Some(host_index);
         let pod_index = peer.ok_or_else(|| unreadable(&doing, "no peer index"))?;
-        Ok(ControlFlow::Continue((AttachedPod { host_index, pod_index }, ipv6)))
+        Ok(Veth::Made(AttachedPod { host_index, pod_index }, ipv6))
     }
 
     /// Host end up, routes, neighbours. A route to a link that is dead, or this sandbox's own from an earlier ADD, gives way.
     /// The kernel refuses a second route to an address in one table; that there is none in the other layout's is looked up.
-    fn run_node(&mut self, host_index: u32) -> Result<(), ApplyError> {
+    fn run_node(&mut self, host_index: u32, has_ipv6: bool) -> Result<(), ApplyError> {
         for own in self.pod.objects().routes {
-            let found = read::route_to(&mut self.node, own.destination.addr())?;
+            let found = read::route_to(&mut self.site.node, own.destination.addr())?;
             if let Some(route) = found.filter(|route| plan::is_host_route(route) && route.table != own.table) {
                 self.clear_way(route, host_index)?;
             }
         }
+        let mut ops = self.plan.node.clone();
+        for op in &mut ops {
+            if let Op::LinkSet(set) = op {
+                set.no_ipv6_address &= has_ipv6;
+            }
+        }
         let mut again = Vec::new();
-        let outcomes = execute::try_all(&mut self.node, &self.plan.node, |_| Ok(host_index))?;
-        for (op, outcome) in self.plan.node.clone().into_iter().zip(outcomes) {
+        let outcomes = execute::try_all(&mut self.site.node, &ops, |_| Ok(host_index))?;
+        for (op, outcome) in ops.into_iter().zip(outcomes) {
             let (Err(refused), Op::RouteAdd(own)) = (&outcome, &op) else {
                 outcome?;
                 continue;
             };
             let is_taken = refused.errno() == Some(Errno::EXIST.raw_os_error());
-            match host_route_in(&mut self.node, own.destination.addr(), own.table)? {
+            match host_route_in(&mut self.site.node, own.destination.addr(), own.table)? {
                 Some(route) if is_taken => self.clear_way(route, host_index)?,
                 _ => return outcome.map(|_| ()),
             }
             again.push(op);
         }
-        execute::all(&mut self.node, &again, |_| Ok(host_index)).map(|_| ())
+        execute::all(&mut self.site.node, &again, |_| Ok(host_index)).map(|_| ())
     }
 
     /// Removes a host route of an address of the pod, unless a living link of somebody else has it.
     fn clear_way(&mut self, route: Route, host_index: u32) -> Result<(), ApplyError> {
         let LinkRef::Index(index) = route.link else { return Ok(()) };
-        let holder = read::link_by_index(&mut self.node, index)?;
+        let holder = read::link_by_index(&mut self.site.node, index)?;
         let alias = holder.as_ref().and_then(Link::alias);
         let is_dead = holder.as_ref().is_some_and(|link| link.group == ids::DEAD_GROUP);
         let is_own = alias.as_ref().is_some_and(|alias| alias.owner == self.pod.owner);
@@ -242,13 +248,13 @@ impl<'a> Attach<'a> {
             let owner = alias.map(|alias| alias.owner);
             return Err(ApplyError::AddressInUse { address: route.destination.addr(), link, owner });
         }
-        execute::all(&mut self.node, &[Op::RouteDelete(route)], |_| Ok(index)).map(|_| ())
+        execute::all(&mut self.site.node, &[Op::RouteDelete(route)], |_| Ok(index)).map(|_| ())
     }
 
     /// The rules. When a removal did find a stale rule there may be more of that kind: all of this address go, and ours are made
     /// again.
     fn run_rules(&mut self) -> Result<(), ApplyError> {
-        let mut outcomes = execute::try_all(&mut self.node, &self.plan.rules, execute::no_link)?;
+        let mut outcomes = execute::try_all(&mut self.site.node, &self.plan.rules, execute::no_link)?;
         self.remember_rules(&outcomes);
         let removals = self.plan.rules.iter().zip(&outcomes).filter_map(|(op, outcome)| match (op, outcome) {
             (Op::RuleDelete(rule), Ok(Done::Changed)) => Some(rule.clone()),
@@ -262,12 +268,12 @@ impl<'a> Attach<'a> {
             };
             let mut rules = Vec::new();
             for address in self.pod.addresses.iter() {
-                rules.extend(read::rules(&mut self.node, Family::of(address))?);
+                rules.extend(read::rules(&mut self.site.node, Family::of(address))?);
             }
             let stale = rules.into_iter().map(|(rule, _)| rule).filter(is_stale).map(Op::RuleDelete);
             let wanted = self.plan.rules.iter().filter(|op| matches!(op, Op::RuleAdd(_)));
             let ops: Vec<_> = stale.chain(wanted.cloned()).collect();
-            outcomes = execute::try_all(&mut self.node, &ops, execute::no_link)?;
+            outcomes = execute::try_all(&mut self.site.node, &ops, execute::no_link)?;
         }
         outcomes.into_iter().collect::<Result<Vec<_>, _>>().map(|_| ())
     }
@@ -283,12 +289,12 @@ impl<'a> Attach<'a> {
     /// Best effort: the error that led here is the one to report.
     fn take_back(&mut self) {
         if let Some(index) = self.undo.host_index {
-            let _ = self.node.request(message::delete_link(index, self.pod.host_veth.as_str()));
+            let _ = self.site.node.request(message::delete_link(index, self.pod.host_veth.as_str()));
         }
         for rule in std::mem::take(&mut self.undo.rules) {
             let address = rule.to.or(rule.from).map(|block| block.addr());
-            if address.is_some_and(|address| matches!(host_route(&mut self.node, address), Ok(None))) {
-                let _ = execute::try_all(&mut self.node, &[Op::OwnRuleDelete(rule)], execute::no_link);
+            if address.is_some_and(|address| matches!(host_route(&mut self.site.node, address), Ok(None))) {
+                let _ = execute::try_all(&mut self.site.node, &[Op::OwnRuleDelete(rule)], execute::no_link);
             }
         }
     }

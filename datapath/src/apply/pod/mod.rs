@@ -14,12 +14,23 @@ mod attach;
 mod check;
 mod detach;
 mod sandboxes;
+mod site;
 mod standing;
 
-pub use attach::{Attached, AttachedPod, attach};
+pub use attach::{Attached, AttachedPod};
 pub use check::check;
 pub use detach::{Detached, detach, take_back};
 pub use sandboxes::{AttachedSandbox, is_as_read, sandboxes};
+pub use site::Site;
 pub use standing::is_living;
 #[cfg(test)]
 pub(crate) use standing::{Standing, standing};
+
+/// Opens the site and attaches: for tests, which know the address before.
+#[cfg(test)]
+pub(crate) fn attach(
+    netns: &std::path::Path,
+    pod: &crate::plan::pod::PodAttachment,
+) -> Result<Attached, crate::apply::ApplyError> {
+    Site::open(netns)?.attach(pod)
+}

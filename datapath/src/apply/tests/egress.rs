@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::packets::{exchange, host_setup};
 use crate::apply::egress::{Egress, attach, forget};
-use crate::apply::pod::{Attached, Standing, detach, standing};
+use crate::apply::pod::{Attached, Site, Standing, detach, standing};
 use crate::apply::repair::{Desired, pass};
 use crate::apply::testbed::{Space, assert_same, pause, pod, settle, wait_for_carrier};
 use crate::apply::watch::{Changes, Watcher};
@@ -136,8 +136,12 @@ fn at(address: IpAddr, port: u16) -> String {
     std::net::SocketAddr::new(address, port).to_string()
 }
 
+fn site(space: &Space) -> Site {
+    Site::open(&space.path()).unwrap()
+}
+
 fn attach_in(space: &Space, pod: &PodAttachment, egress: Family) -> IpAddr {
-    let (_, by) = attach(&space.path(), pod, egress).unwrap();
+    let (_, by) = attach(&mut site(space), pod, egress).unwrap();
     settle(space);
     match by {
         Egress::By(address) => address,
@@ -169,7 +173,7 @@ fn a_pod_gets_out_behind_the_node_and_nobody_reaches_it_by_its_egress_address() 
             Standing::Plumbed,
             "also for who does not know of it"
         );
-        let again = attach(&first.path(), &case.pod(7), case.egress).unwrap();
+        let again = attach(&mut site(&first), &case.pod(7), case.egress).unwrap();
         assert_eq!(again, (Attached::Before(case.pod(7).host_veth), Egress::AsBefore));
 
         let there = at(case.outside(), 7005);
@@ -387,7 +391,7 @@ fn what_keeps_ipv6_from_a_pod_keeps_nothing_else_from_it() {
     let space = Space::new();
     attach_in(&space, &case.pod(7), case.egress);
     let (small, pod) = (Space::new(), PodAttachment { mtu: 1_000, ..case.pod(8) });
-    let (_, egress) = attach(&small.path(), &pod, case.egress).unwrap();
+    let (_, egress) = attach(&mut site(&small), &pod, case.egress).unwrap();
     assert!(matches!(&egress, Egress::None(why) if why.contains("1280")), "{egress:?}");
     assert_eq!(standing(&small.path(), &pod).unwrap(), Standing::Plumbed);
 }
@@ -399,7 +403,7 @@ fn without_a_way_out_of_the_node_a_pod_is_attached_without() {
     host::setup(&case.host()).unwrap();
     node.ip("-6 route del default");
     let (space, pod) = (Space::new(), case.pod(7));
-    let (_, egress) = attach(&space.path(), &pod, case.egress).unwrap();
+    let (_, egress) = attach(&mut site(&space), &pod, case.egress).unwrap();
     assert!(matches!(egress, Egress::None(why) if why.contains("no default route")));
     assert_eq!(standing(&space.path(), &pod).unwrap(), Standing::Plumbed);
     assert!(!space.ip("-6 addr show dev eth0").contains("fd00"));

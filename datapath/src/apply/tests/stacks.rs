@@ -204,6 +204,27 @@ fn packets_go_everywhere_right_after_an_attach_whatever_families_layout_and_eni(
     });
 }
 
+/// Three routes a pod would be looked through at each ADD and DEL on the node.
+#[test]
+fn the_host_end_makes_itself_an_ipv6_address_only_where_the_pod_has_one() {
+    let node = Space::enter_new();
+    let v4 = pod("v4", Ipv4Addr::new(10, 0, 0, 7), None);
+    let small = PodAttachment { mtu: 1_000, ..pod("small", Ipv4Addr::new(10, 0, 0, 8), None) };
+    for (pod, has_one, why) in [
+        (v4, false, "it has no use for one"),
+        (pod_on(0, Stack::V6, false), true, "it is the router"),
+        (pod_on(0, Stack::Dual, false), true, "it is the router"),
+        (small, false, "a link whose MTU is too small has no IPv6, and is no error"),
+    ] {
+        let space = Space::new();
+        attach(&space.path(), &pod).unwrap();
+        settle(&space);
+        let shown = node.ip(&format!("-6 addr show dev {}", pod.host_veth));
+        assert_eq!(shown.contains("fe80:"), has_one, "{why}: {shown}");
+        detach(&of(&pod)).unwrap();
+    }
+}
+
 #[test]
 fn a_namespace_made_with_ipv6_off_gets_it_on_its_link_and_lo() {
     let (_node, sandbox) = (Space::enter_new(), Space::new());
