@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! withdraw a tombstone of the key ─► AddNetwork (rest of 20 s) ─► plan ─► pod lock ─► attach, unless plumbed already
+//!                                       │   meanwhile: the pod's namespace is opened     │
 //!                                       │ refused: code 11           │                   │
 //!                                       ▼                            └───── failed ──────┴─► a live link of the key? no: DelNetwork
 //!                                     error                                                                     SetupNSFailed
@@ -56,8 +57,10 @@ pub(crate) fn add(call: &Call) -> Result<String, CniError> {
     // Its connection is closed by the end of the process: what the daemon does then is in nobody's way.
     let daemon = ManuallyDrop::new(call.daemon());
     del::withdraw_tombstone(call);
-    let reply = daemon.add_network(request(call), call.budget.left()).map_err(|error| CniError::call(&error))?;
+    let asked = daemon.begin_add_network(request(call), call.budget.left());
+    // What is wrong with it is said when there is an address: a daemon that refuses has the better reason.
     let site = Site::open(Path::new(&call.parameters.netns));
+    let reply = asked.answer().map_err(|error| CniError::call(&error))?;
     if !reply.success {
         return Err(CniError::refused(reply.refusal.as_ref()));
     }

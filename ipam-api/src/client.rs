@@ -6,7 +6,7 @@
 //! interpret replies: `Success=false` is an `Ok` here.
 //!
 //! The daemon's own calls, to a container runtime, are tonic's (`channel`, a feature); a plugin is a new process for each call, so here
-//! there is as little as the protocol allows ([`http2`], [`grpc`], [`connection`]).
+//! there is as little as the protocol allows ([`exchange`], [`grpc`], [`connection`]).
 //!
 //! Invariant: no call outlives its budget, whatever the daemon does (dead, stopped, slow, talking nonsense).
 //!
@@ -32,16 +32,17 @@ use tonic::Code;
 #[cfg(feature = "channel")]
 pub mod channel;
 mod connection;
+mod exchange;
 mod grpc;
-mod http2;
+mod pending;
 #[cfg(feature = "channel")]
 mod runtime;
 
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 
-use connection::{Broken, Connection};
-use grpc::Failure;
+use connection::Connection;
+pub use pending::Pending;
 #[cfg(feature = "channel")]
 pub use runtime::{RuntimeClient, RuntimeError};
 
@@ -120,9 +121,19 @@ impl Client {
     ///
     /// # Errors
     /// See [`CallError`], as of all calls here.
-    pub fn add_network(&self, mut request: AddNetworkRequest, budget: Duration) -> Result<AddNetworkReply, CallError> {
-        self.call(budget, |left| {
-            request.wait_budget_ms = Some(u32::try_from(left.as_millis()).unwrap_or(u32::MAX));
+    pub fn add_network(&self, request: AddNetworkRequest, budget: Duration) -> Result<AddNetworkReply, CallError> {
+        self.adding(request, budget).answer()
+    }
+
+    /// The same, asked at once, if the daemon is there: the caller has other things to do before it waits.
+    pub fn begin_add_network(&self, request: AddNetworkRequest, budget: Duration) -> Pending<'_, AddNetworkReply> {
+        self.adding(request, budget).begin()
+    }
+
+    fn adding(&self, request: AddNetworkRequest, budget: Duration) -> Pending<'_, AddNetworkReply> {
+        self.pending(budget, move |left| {
+            let wait = Some(u32::try_from(left.as_millis()).unwrap_or(u32::MAX));
+            let request = AddNetworkRequest { wait_budget_ms: wait, ..request.clone() };
             grpc::request("/rpc.CNIBackend/AddNetwork", left, &request)
         })
     }
@@ -132,7 +143,7 @@ impl Client {
     /// # Errors
     /// See [`CallError`].
     pub fn del_network(&self, request: DelNetworkRequest, budget: Duration) -> Result<DelNetworkReply, CallError> {
-        self.call(budget, |left| grpc::request("/rpc.CNIBackend/DelNetwork", left, &request))
+        self.pending(budget, move |left| grpc::request("/rpc.CNIBackend/DelNetwork", left, &request)).answer()
     }
 
     /// Gives the addresses back of all sandboxes of a network that are not to be kept. The reference's daemon does not know the
@@ -145,7 +156,7 @@ impl Client {
         request: CollectGarbageRequest,
         budget: Duration,
     ) -> Result<CollectGarbageReply, CallError> {
-        self.call(budget, |left| grpc::request("/rpc.EnidBackend/CollectGarbage", left, &request))
+        self.pending(budget, move |left| grpc::request("/rpc.EnidBackend/CollectGarbage", left, &request)).answer()
     }
 
     /// Tells the network policy agent, when the socket is its, that a pod is up; the reply is its `Success`.
@@ -153,8 +164,9 @@ impl Client {
     /// # Errors
     /// See [`CallError`].
     pub fn enforce_policy(&self, request: EnforceNpRequest, budget: Duration) -> Result<bool, CallError> {
-        let reply: EnforceNpReply =
-            self.call(budget, |left| grpc::request("/rpc.NPBackend/EnforceNpToPod", left, &request))?;
+        let reply: EnforceNpReply = self
+            .pending(budget, move |left| grpc::request("/rpc.NPBackend/EnforceNpToPod", left, &request))
+            .answer()?;
         Ok(reply.success)
     }
 
@@ -164,7 +176,7 @@ impl Client {
     /// See [`CallError`].
     pub fn delete_policy(&self, request: DeleteNpRequest, budget: Duration) -> Result<bool, CallError> {
         let reply: DeleteNpReply =
-            self.call(budget, |left| grpc::request("/rpc.NPBackend/DeletePodNp", left, &request))?;
+            self.pending(budget, move |left| grpc::request("/rpc.NPBackend/DeletePodNp", left, &request)).answer()?;
         Ok(reply.success)
     }
 
@@ -175,66 +187,21 @@ impl Client {
     pub fn is_serving(&self, service: &str, budget: Duration) -> Result<bool, CallError> {
         let request = HealthCheckRequest { service: service.to_owned() };
         let reply: HealthCheckResponse =
-            self.call(budget, |left| grpc::request("/grpc.health.v1.Health/Check", left, &request))?;
+            self.pending(budget, move |left| grpc::request("/grpc.health.v1.Health/Check", left, &request)).answer()?;
         Ok(reply.status() == ServingStatus::Serving)
     }
 
-    /// `request` makes the request of one try, by what is left of the budget.
-    fn call<R: Message + Default>(
+    fn pending<R: Message + Default>(
         &self,
         budget: Duration,
-        mut request: impl FnMut(Duration) -> http2::Exchange,
-    ) -> Result<R, CallError> {
-        let started = Instant::now();
-        let deadline = started + budget;
-        let mut pauses = Pauses::new(started + budget.min(self.patience));
-        loop {
-            let connection = self.connect(&mut pauses)?;
-            let mut exchange = request(deadline.saturating_duration_since(Instant::now()));
-            let failure = match connection.carry_out(&mut exchange, deadline) {
-                Ok(response) => match grpc::reply(response) {
-                    Ok(reply) => {
-                        self.spend(connection);
-                        return Ok(reply);
-                    }
-                    Err(failure) => failure,
-                },
-                Err(Broken::TimedOut) => return Err(CallError::TimedOut { socket: self.socket.clone(), budget }),
-                Err(Broken::Lost(error)) => lost(&error),
-                Err(Broken::Failed(failure)) => failure,
-            };
-            if failure.code != Code::Unavailable || !pauses.wait() {
-                return Err(self.failed(failure, budget));
-            }
-        }
+        request: impl Fn(Duration) -> exchange::Exchange + 'static,
+    ) -> Pending<'_, R> {
+        Pending::new(self, budget, Box::new(request))
     }
 
     fn spend(&self, connection: Connection) {
         if let Ok(mut spent) = self.spent.lock() {
             spent.push(connection);
-        }
-    }
-
-    fn connect(&self, pauses: &mut Pauses) -> Result<Connection, CallError> {
-        loop {
-            match Connection::open(&self.socket, pauses.deadline) {
-                Ok(connection) => return Ok(connection),
-                Err(source) => {
-                    if !is_worth_another_try(&source) || !pauses.wait() {
-                        return Err(CallError::NoDaemon { socket: self.socket.clone(), source });
-                    }
-                }
-            }
-        }
-    }
-
-    fn failed(&self, failure: Failure, budget: Duration) -> CallError {
-        let Failure { code, message } = failure;
-        match code {
-            Code::FailedPrecondition => CallError::VersionMismatch { message },
-            // Timers at the other end report Cancelled, too.
-            Code::DeadlineExceeded | Code::Cancelled => CallError::TimedOut { socket: self.socket.clone(), budget },
-            code => CallError::Failed { code, message },
         }
     }
 }
@@ -266,14 +233,13 @@ impl Pauses {
     }
 }
 
-/// The daemon went away under the call.
-fn lost(error: &io::Error) -> Failure {
-    Failure { code: Code::Unavailable, message: format!("the connection was lost: {error}") }
+/// For tests of the other end: what a call begins with, and what its response says.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn exchange_of(path: &str, left: Duration, message: &impl Message) -> exchange::Exchange {
+    grpc::request(path, left, message)
 }
 
-/// No file yet, or nobody listening any more; or a signal came while the server's queue was full (signal(7): with a time limit the kernel
-/// does not go on by itself).
-fn is_worth_another_try(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionRefused, Interrupted, NotFound};
-    matches!(error.kind(), NotFound | ConnectionRefused | Interrupted)
+#[cfg(all(test, feature = "server"))]
+pub(crate) fn reply_of<R: Message + Default>(response: &exchange::Response) -> Result<R, (tonic::Code, String)> {
+    grpc::reply(response).map_err(|failure| (failure.code, failure.message))
 }

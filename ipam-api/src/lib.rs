@@ -22,9 +22,13 @@ use std::time::Duration;
 
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(any(feature = "client", feature = "server"))]
+mod http2;
 #[cfg(feature = "server")]
 pub mod server;
 pub mod state;
+#[cfg(any(feature = "server", fuzzing))]
+mod whole;
 
 #[rustfmt::skip]
 #[path = "generated/rpc.rs"]
@@ -45,7 +49,7 @@ pub mod cri;
 pub mod health;
 
 #[cfg(feature = "client")]
-pub use client::{CallError, Client};
+pub use client::{CallError, Client, Pending};
 pub use tonic::Code;
 
 /// Where the daemon listens by default: the reference's path since 1.23.

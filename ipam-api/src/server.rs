@@ -15,6 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::UnixListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::Routes;
 
 use crate::health::health_server::HealthServer;
@@ -23,13 +26,13 @@ use crate::rpc::config_server_backend_server::ConfigServerBackendServer;
 use crate::rpc::enid_backend_server::EnidBackendServer;
 use crate::{ADD_BUDGET, MAX_MESSAGE_BYTES, is_known_version};
 
+mod door;
 mod health;
-mod incoming;
 
 pub use crate::rpc::cni_backend_server::CniBackend;
 pub use crate::rpc::config_server_backend_server::ConfigServerBackend;
 pub use crate::rpc::enid_backend_server::EnidBackend;
-pub use incoming::ConnectionEvent;
+pub use door::ConnectionEvent;
 
 /// The handlers that are served.
 #[derive(Debug)]
@@ -121,26 +124,36 @@ pub async fn serve<B: CniBackend + EnidBackend, C: ConfigServerBackend>(
     options: ServeOptions,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
-    let incoming = incoming::Incoming::new(listener, options.allowed_uids, options.on_event);
+    let backend: Arc<dyn CniBackend> = Arc::clone(&services.backend) as _;
     let enid = EnidBackendServer::from_arc(Arc::clone(&services.backend)).max_decoding_message_size(MAX_MESSAGE_BYTES);
-    let backend = CniBackendServer::from_arc(services.backend).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let cni = CniBackendServer::from_arc(services.backend).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let config = ConfigServerBackendServer::from_arc(services.config).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let health = HealthServer::new(health::AlwaysServing).max_decoding_message_size(MAX_MESSAGE_BYTES);
-    let routes = Routes::new(backend).add_service(enid).add_service(config).add_service(health);
-    transport(incoming, routes, options.call_limit, Box::pin(shutdown)).await
+    let routes = Routes::new(cni).add_service(enid).add_service(config).add_service(health);
+    let ServeOptions { allowed_uids, call_limit, on_event } = options;
+    let door = door::Door { listener, allowed_uids, on_event, backend, call_limit };
+    transport(door, routes, Box::pin(shutdown)).await
 }
 
-/// HTTP/2 under the services. Without type parameters, and boxed: so it is compiled with this crate, for speed (`Cargo.toml`), and not
+/// What is under the services. Without type parameters, and boxed: so it is compiled with this crate, for speed (`Cargo.toml`), and not
 /// with the one that serves.
-fn transport(
-    incoming: incoming::Incoming,
-    routes: Routes,
-    call_limit: Duration,
-    shutdown: Boxed<()>,
-) -> Boxed<Result<(), ServeError>> {
+fn transport(door: door::Door, routes: Routes, shutdown: Boxed<()>) -> Boxed<Result<(), ServeError>> {
     Box::pin(async move {
-        let server = tonic::transport::Server::builder().timeout(call_limit).add_routes(routes);
-        server.serve_with_incoming_shutdown(incoming, shutdown).await.map_err(ServeError::Transport)
+        let server = tonic::transport::Server::builder().timeout(door.call_limit).add_routes(routes);
+        let (stop, mut stopped) = watch::channel(false);
+        let (connections, at_the_door) = door.open(stopped.clone());
+        // They end with this future, if it is dropped.
+        let mut beside = JoinSet::new();
+        beside.spawn(at_the_door);
+        beside.spawn(async move {
+            shutdown.await;
+            stop.send_replace(true);
+        });
+        let until = async move { drop(stopped.wait_for(|stop| *stop).await) };
+        let served = server.serve_with_incoming_shutdown(ReceiverStream::new(connections), until).await;
+        served.map_err(ServeError::Transport)?;
+        while beside.join_next().await.is_some() {}
+        Ok(())
     })
 }
 

@@ -27,7 +27,7 @@ enum Seen {
     Abandoned,
 }
 
-/// Answers by container id: `hang` never, `refuse` with a reason, anything else with success.
+/// Answers by container id: `hang` never, `slow` after half a second, `refuse` with a reason, anything else with success.
 struct Backend(mpsc::UnboundedSender<Seen>);
 
 /// Tells when a handler was dropped before its end.
@@ -49,8 +49,10 @@ impl CniBackend for Backend {
         let container = request.container_id.clone();
         self.0.send(Seen::Add { container: container.clone(), budget_ms: request.wait_budget_ms }).unwrap();
         let mut guard = OnDrop(Some(self.0.clone()));
-        if container == "hang" {
-            std::future::pending::<()>().await;
+        match container.as_str() {
+            "hang" => std::future::pending::<()>().await,
+            "slow" => tokio::time::sleep(SECOND / 2).await,
+            _ => {}
         }
         guard.0 = None;
         let refusal = (container == "refuse").then(|| Refusal { code: "NodeFull".into(), ..Default::default() });
@@ -131,28 +133,63 @@ fn add(container: &str) -> AddNetworkRequest {
     AddNetworkRequest { container_id: container.into(), ..Default::default() }
 }
 
+/// One that is all there with its connection's first bytes, and one that is too long for that, which tonic serves.
+fn both(container: &str) -> [AddNetworkRequest; 2] {
+    [add(container), AddNetworkRequest { netns: "n".repeat(100_000), ..add(container) }]
+}
+
 const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_add_carries_what_is_left_of_its_budget() {
     let mut daemon = Daemon::start(ServeOptions::default()).await;
-    let (reply, _) = call(&daemon.socket(), |client| client.add_network(add("c1"), 5 * SECOND)).await;
-    assert!(reply.unwrap().success);
-    let Some(Seen::Add { container, budget_ms: Some(left) }) = daemon.seen.recv().await else { panic!("no ADD") };
-    assert_eq!(container, "c1");
-    assert!((4_000..=5_000).contains(&left), "{left} ms");
+    for add in both("c1") {
+        let (reply, _) = call(&daemon.socket(), |client| client.add_network(add, 5 * SECOND)).await;
+        assert!(reply.unwrap().success);
+        let Some(Seen::Add { container, budget_ms: Some(left) }) = daemon.seen.recv().await else { panic!("no ADD") };
+        assert_eq!(container, "c1");
+        assert!((4_000..=5_000).contains(&left), "{left} ms");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_and_an_error_status_arrive_as_they_were_given() {
     let daemon = Daemon::start(ServeOptions::default()).await;
-    let (reply, _) = call(&daemon.socket(), |client| client.add_network(add("refuse"), SECOND)).await;
-    let reply = reply.unwrap();
-    assert_eq!((reply.success, reply.refusal.unwrap().code.as_str()), (false, "NodeFull"));
+    for add in both("refuse") {
+        let (reply, _) = call(&daemon.socket(), |client| client.add_network(add, SECOND)).await;
+        let reply = reply.unwrap();
+        assert_eq!((reply.success, reply.refusal.unwrap().code.as_str()), (false, "NodeFull"));
+    }
 
     let (reply, _) = call(&daemon.socket(), |client| client.del_network(DelNetworkRequest::default(), SECOND)).await;
     let Err(CallError::Failed { code: Code::Unknown, message }) = reply else { panic!("{reply:?}") };
     assert!(message.contains(ipam_api::UNKNOWN_POD));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_was_begun_is_made_anew_when_its_daemon_has_gone_since() {
+    let (folder, gone) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let socket = folder.path().join("ipamd.sock");
+    // Takes no connection, and goes.
+    let first = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let (after, before) = std::sync::mpsc::channel::<()>();
+    let begun = call(&socket, move |client| {
+        let add = client.begin_add_network(add("c1"), 10 * SECOND);
+        before.recv().unwrap();
+        add.answer()
+    });
+    let next = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        drop(first);
+        std::fs::rename(&socket, gone.path().join("old")).unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let seen = start_at(&socket, ServeOptions::default(), stopped).await;
+        after.send(()).unwrap();
+        (stop, seen)
+    };
+    let ((add, _), (_stop, mut seen)) = tokio::join!(begun, next);
+    assert!(add.unwrap().success);
+    assert!(matches!(seen.recv().await, Some(Seen::Add { .. })));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -251,22 +288,72 @@ async fn a_peer_that_does_not_speak_http2_is_an_error_within_the_budget() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_handler_is_dropped_when_its_caller_goes_away() {
     let mut daemon = Daemon::start(ServeOptions::default()).await;
-    let (reply, _) = call(&daemon.socket(), |client| client.add_network(add("hang"), Duration::from_millis(300))).await;
-    assert!(matches!(reply, Err(CallError::TimedOut { .. })), "{reply:?}");
-    assert!(matches!(daemon.seen.recv().await, Some(Seen::Add { .. })));
-    let abandoned = tokio::time::timeout(SECOND, daemon.seen.recv()).await.expect("the handler goes on");
-    assert_eq!(abandoned, Some(Seen::Abandoned));
+    for add in both("hang") {
+        let (reply, _) = call(&daemon.socket(), |client| client.add_network(add, Duration::from_millis(300))).await;
+        assert!(matches!(reply, Err(CallError::TimedOut { .. })), "{reply:?}");
+        assert!(matches!(daemon.seen.recv().await, Some(Seen::Add { .. })));
+        let abandoned = tokio::time::timeout(SECOND, daemon.seen.recv()).await.expect("the handler goes on");
+        assert_eq!(abandoned, Some(Seen::Abandoned));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_without_a_deadline_of_its_own_ends_at_the_server_s_limit() {
     let options = ServeOptions { call_limit: Duration::from_millis(200), ..Default::default() };
     let mut daemon = Daemon::start(options).await;
-    let (reply, took) = call(&daemon.socket(), |client| client.add_network(add("hang"), 10 * SECOND)).await;
-    assert!(reply.is_err());
-    assert!(took < 3 * SECOND, "{took:?}");
-    daemon.seen.recv().await.unwrap();
-    assert_eq!(daemon.seen.recv().await, Some(Seen::Abandoned));
+    for add in both("hang") {
+        let (reply, took) = call(&daemon.socket(), |client| client.add_network(add, 10 * SECOND)).await;
+        assert!(matches!(reply, Err(CallError::TimedOut { .. })), "{reply:?}");
+        assert!(took < 3 * SECOND, "{took:?}");
+        daemon.seen.recv().await.unwrap();
+        assert_eq!(daemon.seen.recv().await, Some(Seen::Abandoned));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_waits_for_calls_in_progress_and_not_for_who_says_nothing() {
+    for add in both("slow") {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("s");
+        let (seen, mut receiver) = mpsc::unbounded_channel();
+        let services = Services { backend: Arc::new(Backend(seen)), config: Arc::new(Config) };
+        let listener = bind(&socket).await.unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serving = tokio::spawn(serve(listener, services, ServeOptions::default(), async {
+            let _ = stopped.await;
+        }));
+        let silent = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+        let stopping = async {
+            assert!(matches!(receiver.recv().await, Some(Seen::Add { .. })));
+            drop(stop);
+            let stopped_at = Instant::now();
+            tokio::time::timeout(5 * SECOND, serving).await.expect("it stops").unwrap().unwrap();
+            stopped_at.elapsed()
+        };
+        let ((reply, _), took) = tokio::join!(call(&socket, |client| client.add_network(add, 5 * SECOND)), stopping);
+        assert!(reply.unwrap().success);
+        assert!((SECOND / 4..3 * SECOND).contains(&took), "{took:?}");
+        assert!(std::os::unix::net::UnixStream::connect(&socket).is_err(), "nobody accepts any more");
+        drop(silent);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_dropped_ends_with_all_that_belongs_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("s");
+    let (_stop, stopped) = oneshot::channel::<()>();
+    let (seen, _receiver) = mpsc::unbounded_channel();
+    let services = Services { backend: Arc::new(Backend(seen)), config: Arc::new(Config) };
+    let serving = tokio::spawn(serve(bind(&socket).await.unwrap(), services, ServeOptions::default(), async {
+        let _ = stopped.await;
+    }));
+    let (reply, _) = call(&socket, |client| client.add_network(add("c1"), SECOND)).await;
+    assert!(reply.unwrap().success);
+    serving.abort();
+    let _ = serving.await;
+    let (reply, _) = call(&socket, |client| client.add_network(add("c1"), SECOND / 5)).await;
+    assert!(matches!(reply, Err(CallError::NoDaemon { .. })), "{reply:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,8 +18,8 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv, send, socket_with,
 };
 
+use super::exchange::{Exchange, Response};
 use super::grpc::Failure;
-use super::http2::{Exchange, Response};
 
 /// Of one read; an answer of the daemon's is some hundred bytes.
 const RECEIVE_BYTES: usize = 4_096;
@@ -74,7 +74,7 @@ impl Connection {
     }
 
     /// As much as the peer's buffer takes now. A peer that is gone may have answered before: what it sent is read first.
-    fn send(&self, outgoing: &mut Vec<u8>) -> io::Result<()> {
+    pub(super) fn send(&self, outgoing: &mut Vec<u8>) -> io::Result<()> {
         while !outgoing.is_empty() {
             match send(&self.0, outgoing, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
                 Ok(sent) => drop(outgoing.drain(..sent)),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::grpc;
 use crate::rpc::{AddNetworkReply, DelNetworkRequest};
+pub use crate::whole::fuzzing::first_bytes;
 
 /// Bytes of a server: the outcome is the same in whatever pieces they come, and neither the answers nor the body grow beyond bounds.
 pub fn response(data: &[u8]) {
@@ -39,7 +40,7 @@ fn data_limit() -> usize {
 
 #[cfg(test)]
 #[path = "../../../fuzz/replay.rs"]
-mod replay;
+pub(crate) mod replay;
 
 #[cfg(test)]
 mod tests {

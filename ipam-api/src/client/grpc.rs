@@ -9,8 +9,9 @@ use std::time::Duration;
 use prost::Message;
 use tonic::Code;
 
-use super::http2::{Exchange, Http2Error, Response};
+use super::exchange::{Exchange, Response};
 use crate::MAX_MESSAGE_BYTES;
+use crate::http2::Http2Error;
 
 /// Before each message: whether it is compressed, and its length.
 const PREFIX_BYTES: usize = 5;

@@ -15,63 +15,20 @@
 //!            SETTINGS, PING: acknowledged     GOAWAY beyond 1: noted     RST_STREAM, GOAWAY below 1, anything wrong: error
 //! ```
 
-mod frame;
-pub(crate) mod hpack;
-mod huffman;
 mod response;
 
-use frame::{
+use crate::http2::frame::{
     ACK, END_HEADERS, END_STREAM, FRAME_BYTES, Head, LONGEST_FRAME, WITH_PRIORITY, append, frame, kind, number,
     unpadded,
 };
-use hpack::Decoder;
+use crate::http2::hpack::{self, Decoder};
+use crate::http2::{Http2Error, LARGEST_WINDOW, PREFACE, STREAM, WINDOW, setting};
 pub(crate) use response::Response;
 
-/// What a connection begins with.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// SETTINGS_INITIAL_WINDOW_SIZE as it is when it is not sent.
-const WINDOW: i64 = 65_535;
-/// The most that a window may be.
-const LARGEST_WINDOW: i64 = (1 << 31) - 1;
 /// A header block as it is sent, over all its frames.
 const BLOCK_BYTES: usize = 64 * 1024;
 /// Acknowledgements that the peer does not take.
 const OUTGOING_BYTES: usize = 1024 * 1024;
-/// The one stream.
-const STREAM: u32 = 1;
-
-/// Settings (section 6.5.2).
-mod setting {
-    pub(super) const ENABLE_PUSH: u16 = 2;
-    pub(super) const INITIAL_WINDOW_SIZE: u16 = 4;
-    pub(super) const MAX_FRAME_SIZE: u16 = 5;
-}
-
-/// Why there will be no response.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Http2Error {
-    /// The peer does not keep to the protocol.
-    #[error("not HTTP/2 as it must be: {0}")]
-    Violated(&'static str),
-    /// The peer ended the stream.
-    #[error("the call was reset with code {0}")]
-    Reset(u32),
-    /// The peer is going and has not taken the request.
-    #[error("the connection was closed with code {code}{}", told(reason))]
-    GoneAway {
-        /// Why, as a number.
-        code: u32,
-        /// Why, in its words; may be empty.
-        reason: String,
-    },
-    /// The body is longer than the caller takes.
-    #[error("a response over {0} bytes")]
-    TooLarge(usize),
-}
-
-fn told(reason: &str) -> String {
-    if reason.is_empty() { String::new() } else { format!(": {reason}") }
-}
 
 /// A header block whose frames are not all there.
 #[derive(Debug)]

@@ -8,9 +8,9 @@ use h2::server::Builder;
 use proptest::prelude::*;
 use tonic::codegen::http::{HeaderMap, HeaderName, HeaderValue, Response as Answer};
 
-use super::frame::PADDED;
 use super::*;
 use crate::client::connection::Connection;
+use crate::http2::frame::PADDED;
 
 const LIMIT: usize = 300_000;
 

@@ -91,7 +91,7 @@ const STATIC: [(&str, &str); 61] = [
 ];
 
 /// Appends a field to a block of ours; names and values are short.
-pub(super) fn append(block: &mut Vec<u8>, name: &str, value: &str) {
+pub(crate) fn append(block: &mut Vec<u8>, name: &str, value: &str) {
     block.push(0);
     for text in [name, value] {
         append_length(block, text.len());
@@ -116,7 +116,7 @@ fn append_length(block: &mut Vec<u8>, length: usize) {
 
 /// What the peer has put into its table.
 #[derive(Debug)]
-pub(super) struct Decoder {
+pub(crate) struct Decoder {
     /// Newest first.
     entries: VecDeque<Field>,
     bytes: usize,
@@ -131,7 +131,7 @@ impl Default for Decoder {
 
 impl Decoder {
     /// The fields of a whole block, in their order; or why it is none.
-    pub(super) fn decode(&mut self, mut block: &[u8]) -> Result<Vec<Field>, &'static str> {
+    pub(crate) fn decode(&mut self, mut block: &[u8]) -> Result<Vec<Field>, &'static str> {
         let (mut fields, mut bytes) = (Vec::new(), 0);
         while let Some(first) = block.first().copied() {
             let field = match first {

@@ -6,49 +6,49 @@
 use super::Http2Error;
 
 /// Length, type, flags, stream.
-pub(super) const HEADER_BYTES: usize = 9;
+pub(crate) const HEADER_BYTES: usize = 9;
 /// SETTINGS_MAX_FRAME_SIZE as it is when it is not sent: ours, and the least of the peer's.
-pub(super) const FRAME_BYTES: usize = 16_384;
+pub(crate) const FRAME_BYTES: usize = 16_384;
 /// The most that SETTINGS_MAX_FRAME_SIZE may be.
-pub(super) const LONGEST_FRAME: u32 = (1 << 24) - 1;
+pub(crate) const LONGEST_FRAME: u32 = (1 << 24) - 1;
 
 /// Flags; what one means is its frame's business.
-pub(super) const END_STREAM: u8 = 0x1;
-pub(super) const ACK: u8 = 0x1;
-pub(super) const END_HEADERS: u8 = 0x4;
-pub(super) const PADDED: u8 = 0x8;
-pub(super) const WITH_PRIORITY: u8 = 0x20;
+pub(crate) const END_STREAM: u8 = 0x1;
+pub(crate) const ACK: u8 = 0x1;
+pub(crate) const END_HEADERS: u8 = 0x4;
+pub(crate) const PADDED: u8 = 0x8;
+pub(crate) const WITH_PRIORITY: u8 = 0x20;
 
 /// Types of frames (section 6).
-pub(super) mod kind {
-    pub(in super::super) const DATA: u8 = 0;
-    pub(in super::super) const HEADERS: u8 = 1;
-    pub(in super::super) const PRIORITY: u8 = 2;
-    pub(in super::super) const RST_STREAM: u8 = 3;
-    pub(in super::super) const SETTINGS: u8 = 4;
-    pub(in super::super) const PUSH_PROMISE: u8 = 5;
-    pub(in super::super) const PING: u8 = 6;
-    pub(in super::super) const GOAWAY: u8 = 7;
-    pub(in super::super) const WINDOW_UPDATE: u8 = 8;
-    pub(in super::super) const CONTINUATION: u8 = 9;
+pub(crate) mod kind {
+    pub(crate) const DATA: u8 = 0;
+    pub(crate) const HEADERS: u8 = 1;
+    pub(crate) const PRIORITY: u8 = 2;
+    pub(crate) const RST_STREAM: u8 = 3;
+    pub(crate) const SETTINGS: u8 = 4;
+    pub(crate) const PUSH_PROMISE: u8 = 5;
+    pub(crate) const PING: u8 = 6;
+    pub(crate) const GOAWAY: u8 = 7;
+    pub(crate) const WINDOW_UPDATE: u8 = 8;
+    pub(crate) const CONTINUATION: u8 = 9;
 }
 
 /// A frame's header.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Head {
-    pub(super) kind: u8,
-    pub(super) flags: u8,
-    pub(super) stream: u32,
+pub(crate) struct Head {
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) stream: u32,
 }
 
 impl Head {
     /// Whether a flag is set.
-    pub(super) fn has(self, flag: u8) -> bool {
+    pub(crate) fn has(self, flag: u8) -> bool {
         self.flags & flag != 0
     }
 }
 
-pub(super) fn append(bytes: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+pub(crate) fn append(bytes: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
     // No payload of ours is longer than the peer's frames, whose length has three bytes.
     let length = u32::try_from(payload.len()).unwrap_or(LONGEST_FRAME).to_be_bytes();
     bytes.extend(length.get(1..).unwrap_or_default());
@@ -58,10 +58,10 @@ pub(super) fn append(bytes: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payl
 }
 
 /// A frame's header and payload, and what comes after it.
-pub(super) type Frame<'a> = (Head, &'a [u8], &'a [u8]);
+pub(crate) type Frame<'a> = (Head, &'a [u8], &'a [u8]);
 
 /// The first frame; `None`: it is not all there.
-pub(super) fn frame(bytes: &[u8]) -> Result<Option<Frame<'_>>, Http2Error> {
+pub(crate) fn frame(bytes: &[u8]) -> Result<Option<Frame<'_>>, Http2Error> {
     let Some((&[a, b, c, kind, flags, w, x, y, z], rest)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
         return Ok(None);
     };
@@ -74,11 +74,11 @@ pub(super) fn frame(bytes: &[u8]) -> Result<Option<Frame<'_>>, Http2Error> {
 }
 
 /// A payload that is one number.
-pub(super) fn number(payload: &[u8]) -> Result<u32, Http2Error> {
+pub(crate) fn number(payload: &[u8]) -> Result<u32, Http2Error> {
     payload.try_into().map(u32::from_be_bytes).map_err(|_| Http2Error::Violated("a frame of a wrong length"))
 }
 
-pub(super) fn unpadded(head: Head, payload: &[u8]) -> Result<&[u8], Http2Error> {
+pub(crate) fn unpadded(head: Head, payload: &[u8]) -> Result<&[u8], Http2Error> {
     if !head.has(PADDED) {
         return Ok(payload);
     }

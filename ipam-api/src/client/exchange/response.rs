@@ -3,8 +3,8 @@
 //!
 //! Invariant: a whole response has a head with one `:status`; pseudo fields stand before all others and there are none in trailers.
 
-use super::Http2Error;
-use super::hpack::Field;
+use crate::http2::Http2Error;
+use crate::http2::hpack::Field;
 
 /// What the peer answered.
 #[derive(Debug)]

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A call that is all there with the first bytes of its connection, as our plugin makes it: read and answered as bytes, without what
+//! keeps a connection of many calls. An ADD waits a quarter less for it: of a call by tonic and h2 two thirds are theirs, because a daemon
+//! that has slept since the last one finds nothing of them in the processor's caches.
+//!
+//! Only the simplest that can be is taken: HTTP/2's preface, SETTINGS, one header block, one message, the end, by a client that says it is
+//! ours and so makes no second call. Whatever else it is, tonic has those bytes and all that follows, and says what is wrong with them.
+//!
+//! Invariant: what is taken would have been the same call to tonic, and the client cannot tell who has answered.
+
+use std::time::Duration;
+
+use prost::Message;
+use tonic::Status;
+
+use crate::MAX_MESSAGE_BYTES;
+use crate::http2::frame::{ACK, END_HEADERS, END_STREAM, FRAME_BYTES, append, frame, kind};
+use crate::http2::hpack::{self, Decoder, Field};
+use crate::http2::{CLIENT, PREFACE, STREAM};
+use crate::rpc::{AddNetworkRequest, DelNetworkRequest};
+
+/// Before each message: whether it is compressed, and its length (grpc/grpc, `doc/PROTOCOL-HTTP2.md`).
+const PREFIX_BYTES: usize = 5;
+/// Of a message that goes out in one frame, within the window that every client has.
+const LARGEST_REPLY: usize = FRAME_BYTES - PREFIX_BYTES;
+
+/// What is asked.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Asked {
+    Add(AddNetworkRequest),
+    Del(DelNetworkRequest),
+}
+
+/// The call.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Call {
+    pub(crate) asked: Asked,
+    /// How long the client waits.
+    pub(crate) left: Option<Duration>,
+}
+
+/// The call that `bytes` are, if they are one and nothing else.
+pub(crate) fn call(bytes: &[u8]) -> Option<Call> {
+    let mut rest = bytes.strip_prefix(PREFACE)?;
+    let mut next = || {
+        let (head, payload, more) = frame(rest).ok()??;
+        rest = more;
+        Some((head.kind, head.flags, head.stream, payload))
+    };
+    let (kind::SETTINGS, 0, 0, settings) = next()? else { return None };
+    let (kind::HEADERS, END_HEADERS, STREAM, block) = next()? else { return None };
+    let (kind::DATA, END_STREAM, STREAM, body) = next()? else { return None };
+    // What a client may set is about tables that are not used here, and about windows and frames that are larger than a reply.
+    if !rest.is_empty()
+        || settings.len() % 6 != 0
+        || settings.as_chunks::<6>().0.iter().any(|setting| !is_harmless(setting))
+    {
+        return None;
+    }
+    let fields = Decoder::default().decode(block).ok()?;
+    let left = limit(&fields)?;
+    let message = message(body)?;
+    let asked = match find(&fields, ":path")? {
+        b"/rpc.CNIBackend/AddNetwork" => Asked::Add(AddNetworkRequest::decode(message).ok()?),
+        b"/rpc.CNIBackend/DelNetwork" => Asked::Del(DelNetworkRequest::decode(message).ok()?),
+        _ => return None,
+    };
+    Some(Call { asked, left })
+}
+
+/// SETTINGS_ENABLE_PUSH, which is what ours sends: nothing is pushed.
+fn is_harmless(setting: &[u8; 6]) -> bool {
+    matches!(setting, [0, 2, 0, 0, 0, 0])
+}
+
+/// What the client's fields allow, if they are all as ours are; `Some(None)`: it sets no limit.
+fn limit(fields: &[Field]) -> Option<Option<Duration>> {
+    const EXPECTED: [(&str, &[u8]); 5] = [
+        (":method", b"POST"),
+        (":scheme", b"http"),
+        (":authority", b"localhost"),
+        ("te", b"trailers"),
+        ("content-type", b"application/grpc"),
+    ];
+    let has_all = EXPECTED.iter().all(|(name, value)| find(fields, name) == Some(value));
+    let is_ours = find(fields, "user-agent")?.starts_with(CLIENT.as_bytes());
+    let time = find(fields, "grpc-timeout");
+    // Path, agent and time are the others; a field more would mean something.
+    if !has_all || !is_ours || fields.len() != EXPECTED.len() + 2 + usize::from(time.is_some()) {
+        return None;
+    }
+    match time {
+        Some(text) => duration(text).map(Some),
+        None => Some(None),
+    }
+}
+
+fn find<'a>(fields: &'a [Field], name: &str) -> Option<&'a [u8]> {
+    fields.iter().find(|field| field.name == name.as_bytes()).map(|field| field.value.as_slice())
+}
+
+/// At most 8 digits and a unit.
+fn duration(text: &[u8]) -> Option<Duration> {
+    let (unit, digits) = text.split_last()?;
+    if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let number: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    Some(match unit {
+        b'S' => Duration::from_secs(number),
+        b'm' => Duration::from_millis(number),
+        b'u' => Duration::from_micros(number),
+        _ => return None,
+    })
+}
+
+/// The one message of a body, not compressed.
+fn message(body: &[u8]) -> Option<&[u8]> {
+    let (&[0, a, b, c, d], message) = body.split_first_chunk::<PREFIX_BYTES>()? else { return None };
+    let length = u32::from_be_bytes([a, b, c, d]) as usize;
+    (message.len() == length && length <= MAX_MESSAGE_BYTES).then_some(message)
+}
+
+/// All that the server says on such a connection: its greeting, the reply or why there is none, and that it takes no second call.
+pub(crate) fn answer(outcome: Result<Vec<u8>, Status>) -> Vec<u8> {
+    let too_long = |reply: Vec<u8>| {
+        if reply.len() > LARGEST_REPLY { Err(Status::internal("bug: a reply that is too long")) } else { Ok(reply) }
+    };
+    let mut bytes = Vec::with_capacity(512);
+    append(&mut bytes, kind::SETTINGS, 0, 0, &[]);
+    append(&mut bytes, kind::SETTINGS, ACK, 0, &[]);
+    let head = [(":status", "200"), ("content-type", "application/grpc")];
+    match outcome.and_then(too_long) {
+        Ok(reply) => {
+            append_block(&mut bytes, 0, &head);
+            let length = u32::try_from(reply.len()).unwrap_or(u32::MAX).to_be_bytes();
+            let body = [&[0][..], &length, &reply].concat();
+            append(&mut bytes, kind::DATA, 0, STREAM, &body);
+            append_block(&mut bytes, END_STREAM, &[("grpc-status", "0")]);
+        }
+        Err(status) => {
+            let code = i32::from(status.code()).to_string();
+            let text = escaped(status.message());
+            let told = [("grpc-status", code.as_str()), ("grpc-message", &text)];
+            append_block(&mut bytes, END_STREAM, &[&head[..], &told].concat());
+        }
+    }
+    // NO_ERROR, and stream 1 was the last.
+    append(&mut bytes, kind::GOAWAY, 0, 0, &[STREAM.to_be_bytes(), 0_u32.to_be_bytes()].concat());
+    bytes
+}
+
+fn append_block(bytes: &mut Vec<u8>, flags: u8, fields: &[(&str, &str)]) {
+    let mut block = Vec::with_capacity(64);
+    for (name, value) in fields {
+        hpack::append(&mut block, name, value);
+    }
+    // A status' text is the only part that could be long, and is cut.
+    append(bytes, kind::HEADERS, flags | END_HEADERS, STREAM, &block);
+}
+
+/// As much of a status' text as a frame surely takes; what is not printable, and `%`, as `%XX`.
+fn escaped(text: &str) -> String {
+    const MOST: usize = FRAME_BYTES / 8;
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes().take(MOST) {
+        match byte {
+            b'%' | ..=0x1f | 0x7f.. => {
+                out.push('%');
+                for digit in [byte >> 4, byte & 0xf] {
+                    out.push(char::from_digit(u32::from(digit), 16).unwrap_or('0').to_ascii_uppercase());
+                }
+            }
+            byte => out.push(char::from(byte)),
+        }
+    }
+    out
+}
+
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
+#[cfg(test)]
+mod tests;
