@@ -26,6 +26,7 @@ mod clock;
 mod driver;
 mod edge;
 mod inbox;
+mod memory;
 mod metrics;
 mod observer;
 #[cfg(test)]

@@ -54,7 +54,7 @@ use crate::edge::tombstones::{self, Tombstones};
 use crate::edge::watcher;
 use crate::inbox::Inbox;
 use crate::observer::Observer;
-use crate::{clock, telemetry};
+use crate::{clock, memory, telemetry};
 
 /// How long answers given at the end may take to leave.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
@@ -91,6 +91,7 @@ impl InitError {
 /// A step of the start that cannot be done without.
 pub fn run(config: Config, notes: &[Note]) -> Result<(), InitError> {
     let began = clock::now();
+    memory::share_one_heap();
     telemetry::start(&config.log).map_err(step("telemetry"))?;
     telemetry::abort_on_panic();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), ?config, "starting");

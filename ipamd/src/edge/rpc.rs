@@ -87,6 +87,12 @@ impl Backend {
         reply
     }
 
+    /// Says what was done when the answer has left: a task of its own is polled after the one that answers.
+    fn afterwards(&self, tell: impl FnOnce(&Observer) + Send + 'static) {
+        let observer = self.observer.clone();
+        tokio::spawn(async move { tell(&observer) });
+    }
+
     /// Blocks that are reached without SNAT: the VPC's, and the configured ones unless SNAT is done elsewhere.
     fn unmasked_cidrs(&self) -> Vec<String> {
         let facts = self.facts.borrow();
@@ -195,19 +201,23 @@ impl CniBackend for Backend {
         let reply = self.ask(request, event).await?;
         let took = clock::boot().since(started);
         let waited_ms = clock::millis(took);
-        let call = observer::Call { key: &text, pod: &pod, took };
         match reply {
             Reply::Add { result: Ok(allocated), .. } => {
-                let Allocated { address, eni_id, .. } = &allocated;
-                self.observer.added(&call, &allocated);
-                tracing::info!(key = text, %pod, %address, %eni_id, waited_ms, "address allocated");
-                Ok(Response::new(self.added(&allocated)))
+                let answer = self.added(&allocated);
+                self.afterwards(move |observer| {
+                    let Allocated { address, eni_id, .. } = &allocated;
+                    observer.added(&observer::Call { key: &text, pod: &pod, took }, &allocated);
+                    tracing::info!(key = text, %pod, %address, %eni_id, waited_ms, "address allocated");
+                });
+                Ok(Response::new(answer))
             }
             // Not a refusal: the plugin asks the next daemon with what is left of its budget.
             Reply::Add { result: Err(refusal), .. } if refusal.code == ReasonCode::Stopping => {
                 Err(Status::unavailable(refusal.cause))
             }
-            Reply::Add { result: Err(refusal), .. } => Ok(self.refuse(&call, &refusal)),
+            Reply::Add { result: Err(refusal), .. } => {
+                Ok(self.refuse(&observer::Call { key: &text, pod: &pod, took }, &refusal))
+            }
             Reply::Del { .. } | Reply::Gc { .. } => Err(Status::internal("bug: another call's answer to an ADD")),
         }
     }
@@ -231,18 +241,21 @@ impl CniBackend for Backend {
             Reply::Gc { .. } => return Err(Status::internal("bug: a GC's answer to a DEL")),
         };
         let took = clock::boot().since(started);
-        self.observer.metrics().call(Verb::Del, Phase::Total, took);
-        match &released {
-            Some(allocated @ Allocated { address, .. }) => {
-                let pod = PodRef { namespace: call.k8s_pod_namespace, name: call.k8s_pod_name };
-                self.observer.released(&observer::Call { key: &text, pod: &pod, took }, allocated);
-                tracing::info!(key = text, %address, reason = call.reason, "address released");
-                // Only then: the agent knows pods by name, and at a DEL that is repeated the name may be the next pod's.
-                reply.network_policy_mode.clone_from(&self.policy_mode);
-            }
-            None => tracing::debug!(key = text, reason = call.reason, "nothing held under this key"),
+        // Only then: the agent knows pods by name, and at a DEL that is repeated the name may be the next pod's.
+        if released.is_some() {
+            reply.network_policy_mode.clone_from(&self.policy_mode);
         }
         reply.ip_allocation_metadata = released.iter().map(|released| self.metadata(released)).collect();
+        self.afterwards(move |observer| {
+            observer.metrics().call(Verb::Del, Phase::Total, took);
+            let Some(allocated @ Allocated { address, .. }) = &released else {
+                tracing::debug!(key = text, reason = call.reason, "nothing held under this key");
+                return;
+            };
+            let pod = PodRef { namespace: call.k8s_pod_namespace, name: call.k8s_pod_name };
+            observer.released(&observer::Call { key: &text, pod: &pod, took }, allocated);
+            tracing::info!(key = text, %address, reason = call.reason, "address released");
+        });
         Ok(Response::new(reply))
     }
 }
