@@ -342,7 +342,8 @@ pub(crate) enum Asked {
     Nothing,
     /// EC2 refused them, and had done nothing then.
     Refused(BootTime),
-    /// One may have taken them: from then on a read that still lists one proves that it did not. Before, the read may lag behind the call.
+    /// The last one, or one before it, may have taken them: from then on a read that still lists one proves that none did. Before, the
+    /// read may lag behind the call.
     Unclear(BootTime),
 }
 

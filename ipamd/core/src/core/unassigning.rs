@@ -183,10 +183,17 @@ impl Core {
             self.shrinking.not_before = retry.max(now + rest);
             return;
         }
-        let again = if asked_before == Asked::Nothing { RESOLVE_AFTER } else { LOOK_AGAIN };
+        let sure = refused_for_sure(failure.class);
+        let again = match asked_before {
+            Asked::Nothing => RESOLVE_AFTER,
+            // Not a third time before a read can tell.
+            Asked::Unclear(_) if !sure => LAG,
+            Asked::Refused(_) | Asked::Unclear(_) => LOOK_AGAIN,
+        };
         let step = UnassignStep::Resolving(retry.max(now + again));
         let asked = match asked_before {
-            Asked::Nothing | Asked::Refused(_) if !refused_for_sure(failure.class) => Asked::Unclear(now + LAG),
+            // The last of them counts, for each may be the one that did it.
+            _ if !sure => Asked::Unclear(now + LAG),
             Asked::Nothing => Asked::Refused(now),
             before => before,
         };

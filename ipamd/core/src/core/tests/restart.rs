@@ -207,3 +207,28 @@ fn addresses_of_a_refused_unassign_call_stay_though_somebody_moves_one_of_them()
     world.run_seconds(10);
     check_what_ec2_has_is_ours(&world);
 }
+
+/// The first call did nothing, EC2 worked the second one off, and neither was answered: what a read shows in the minute after the second
+/// says nothing, though the first is older than that.
+#[test]
+fn addresses_of_a_second_call_without_an_answer_are_not_given_out_while_reads_may_lag_behind_it() {
+    let mut world = World::new("m5.large", warm_addresses(1, 0));
+    world.start_pods(8, 15);
+    (1..8).for_each(|pod| world.del(&format!("pod-{pod}")));
+    world.fault("unassign", Fault::Before(FailureClass::Unknown));
+    world.run_until(|world| world.count("unassign") == 1 && world.pending_of("unassign") == 0);
+    world.fault("unassign", Fault::After);
+    world.lag_for(60);
+    world.run_until(|world| world.count("unassign") == 2 && world.pending_of("unassign") == 0);
+    assert!(world.snapshot().pool.leaving > 1);
+    // Each that is given out is held against what EC2 has.
+    for number in 0..11 {
+        world.run_seconds(5);
+        world.add_with(&format!("late-{number}"), Duration::from_secs(4));
+        world.del(&format!("late-{number}"));
+    }
+    assert_eq!(world.count("unassign"), 2, "it is not asked a third time before a read can tell");
+    world.run_seconds(60);
+    check_what_ec2_has_is_ours(&world);
+    assert_eq!(world.snapshot().pool.leaving, 0);
+}

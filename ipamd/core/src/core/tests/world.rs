@@ -534,8 +534,13 @@ impl World {
 
     /// For a few seconds reads show what is true now.
     pub(super) fn lag(&mut self) {
+        self.lag_for(8);
+    }
+
+    /// The same for so many seconds.
+    pub(super) fn lag_for(&mut self, seconds: u64) {
         self.has_lagged = true;
-        self.lagging = Some((self.now.boot + Duration::from_secs(8), self.enis.clone()));
+        self.lagging = Some((self.now.boot + Duration::from_secs(seconds), self.enis.clone()));
     }
 
     /// Leaves only so many addresses in the subnet.

@@ -248,6 +248,13 @@ impl World {
         let before: Vec<_> = held(self);
         self.above_limit = self.snapshot().pool.enis;
         self.config.take_live(live.clone());
+        // What nobody has any more and the core has not noticed yet cools from then on, by these settings.
+        let until = self.now.boot + live.cooldown;
+        for address in self.ledger.ghosts.values() {
+            if let Some(rests) = self.ledger.resting_until.get_mut(address) {
+                *rests = until.min(*rests);
+            }
+        }
         self.feed(Event::SettingsChanged(Box::new(live)));
         let after: Vec<_> = held(self);
         assert!(
