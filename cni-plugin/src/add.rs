@@ -76,7 +76,7 @@ pub(crate) fn add(call: &Call) -> Result<String, CniError> {
     // Also while the address is given back: another ADD of the sandbox would be given it, and plumb it, between the question who has it
     // and that.
     let _lock = lock(call)?;
-    match plumb(call, &reply, &wanted, site) {
+    match plumb(call, &reply, &wanted, site.and_then(Site::current)) {
         Ok(attached) => Ok(result::to_json(&attached, &call.conf.version)),
         Err(error) => {
             give_back(call);
@@ -85,7 +85,7 @@ pub(crate) fn add(call: &Call) -> Result<String, CniError> {
     }
 }
 
-/// `None`: there is no such namespace, which attach says in its own words.
+/// `None`: there is no such namespace, which [`Site::current`] says in its own words.
 fn lock(call: &Call) -> Result<Option<PodLock>, CniError> {
     match PodLock::take(&call.parameters.netns, call.budget.up_to(LOCK_WAIT)) {
         Ok(lock) => Ok(Some(lock)),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What both ends of a plugin's call know of HTTP/2 (RFC 9113): frames, header blocks, numbers. The plugin's end makes a call of it
-//! (`client::exchange`), the daemon's end knows one by it (`server::whole`); everything else of a server's is tonic's.
+//! (`client::exchange`), the daemon's end knows one by it (`whole`); everything else of a server's is tonic's.
 
 pub(crate) mod frame;
 pub(crate) mod hpack;
@@ -14,9 +14,6 @@ pub(crate) const WINDOW: i64 = 65_535;
 /// The most that a window may be.
 #[cfg(feature = "client")]
 pub(crate) const LARGEST_WINDOW: i64 = (1 << 31) - 1;
-/// How our plugin's calls name their maker; a version follows.
-#[cfg(any(feature = "server", fuzzing))]
-pub(crate) const CLIENT: &str = "grpc-rust-enid/";
 /// The first stream of a client's: the only one of a plugin's connection.
 pub(crate) const STREAM: u32 = 1;
 

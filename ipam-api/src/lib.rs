@@ -24,6 +24,8 @@ use std::time::Duration;
 pub mod client;
 #[cfg(any(feature = "client", feature = "server"))]
 mod http2;
+#[cfg(any(feature = "client", feature = "server"))]
+mod message;
 #[cfg(feature = "server")]
 pub mod server;
 pub mod state;

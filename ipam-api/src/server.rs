@@ -142,7 +142,7 @@ fn transport(door: door::Door, routes: Routes, shutdown: Boxed<()>) -> Boxed<Res
         let server = tonic::transport::Server::builder().timeout(door.call_limit).add_routes(routes);
         let (stop, mut stopped) = watch::channel(false);
         let (connections, at_the_door) = door.open(stopped.clone());
-        // They end with this future, if it is dropped.
+        // They end with this future, if it is dropped: nobody is let in any more.
         let mut beside = JoinSet::new();
         beside.spawn(at_the_door);
         beside.spawn(async move {

@@ -6,21 +6,21 @@
 //! Only the simplest that can be is taken: HTTP/2's preface, SETTINGS, one header block, one message, the end, by a client that says it is
 //! ours and so makes no second call. Whatever else it is, tonic has those bytes and all that follows, and says what is wrong with them.
 //!
-//! Invariant: what is taken would have been the same call to tonic, and the client cannot tell who has answered.
+//! Invariant: what is taken is the same call to h2 and tonic, and what is answered is an answer to any client of HTTP/2. It differs from
+//! theirs in what our plugin does not ask for: a call that is late ends with DEADLINE_EXCEEDED (tonic: CANCELLED), a status has its text
+//! alone, and the connection ends.
 
 use std::time::Duration;
 
 use prost::Message;
 use tonic::Status;
 
-use crate::MAX_MESSAGE_BYTES;
 use crate::http2::frame::{ACK, END_HEADERS, END_STREAM, FRAME_BYTES, append, frame, kind};
 use crate::http2::hpack::{self, Decoder, Field};
-use crate::http2::{CLIENT, PREFACE, STREAM};
+use crate::http2::{PREFACE, STREAM};
+use crate::message::{self, AUTHORITY, CLIENT, PREFIX_BYTES};
 use crate::rpc::{AddNetworkRequest, DelNetworkRequest};
 
-/// Before each message: whether it is compressed, and its length (grpc/grpc, `doc/PROTOCOL-HTTP2.md`).
-const PREFIX_BYTES: usize = 5;
 /// Of a message that goes out in one frame, within the window that every client has.
 const LARGEST_REPLY: usize = FRAME_BYTES - PREFIX_BYTES;
 
@@ -59,7 +59,7 @@ pub(crate) fn call(bytes: &[u8]) -> Option<Call> {
     }
     let fields = Decoder::default().decode(block).ok()?;
     let left = limit(&fields)?;
-    let message = message(body)?;
+    let message = message::only(body).ok()?;
     let asked = match find(&fields, ":path")? {
         b"/rpc.CNIBackend/AddNetwork" => Asked::Add(AddNetworkRequest::decode(message).ok()?),
         b"/rpc.CNIBackend/DelNetwork" => Asked::Del(DelNetworkRequest::decode(message).ok()?),
@@ -78,15 +78,17 @@ fn limit(fields: &[Field]) -> Option<Option<Duration>> {
     const EXPECTED: [(&str, &[u8]); 5] = [
         (":method", b"POST"),
         (":scheme", b"http"),
-        (":authority", b"localhost"),
+        (":authority", AUTHORITY.as_bytes()),
         ("te", b"trailers"),
         ("content-type", b"application/grpc"),
     ];
     let has_all = EXPECTED.iter().all(|(name, value)| find(fields, name) == Some(value));
-    let is_ours = find(fields, "user-agent")?.starts_with(CLIENT.as_bytes());
+    let agent = find(fields, "user-agent")?;
+    let is_ours = agent.starts_with(CLIENT.as_bytes()) && agent.iter().all(u8::is_ascii_graphic);
+    let is_ordered = fields.is_sorted_by_key(|field| !field.name.starts_with(b":"));
     let time = find(fields, "grpc-timeout");
     // Path, agent and time are the others; a field more would mean something.
-    if !has_all || !is_ours || fields.len() != EXPECTED.len() + 2 + usize::from(time.is_some()) {
+    if !has_all || !is_ours || !is_ordered || fields.len() != EXPECTED.len() + 2 + usize::from(time.is_some()) {
         return None;
     }
     match time {
@@ -114,13 +116,6 @@ fn duration(text: &[u8]) -> Option<Duration> {
     })
 }
 
-/// The one message of a body, not compressed.
-fn message(body: &[u8]) -> Option<&[u8]> {
-    let (&[0, a, b, c, d], message) = body.split_first_chunk::<PREFIX_BYTES>()? else { return None };
-    let length = u32::from_be_bytes([a, b, c, d]) as usize;
-    (message.len() == length && length <= MAX_MESSAGE_BYTES).then_some(message)
-}
-
 /// All that the server says on such a connection: its greeting, the reply or why there is none, and that it takes no second call.
 pub(crate) fn answer(outcome: Result<Vec<u8>, Status>) -> Vec<u8> {
     let too_long = |reply: Vec<u8>| {
@@ -133,9 +128,7 @@ pub(crate) fn answer(outcome: Result<Vec<u8>, Status>) -> Vec<u8> {
     match outcome.and_then(too_long) {
         Ok(reply) => {
             append_block(&mut bytes, 0, &head);
-            let length = u32::try_from(reply.len()).unwrap_or(u32::MAX).to_be_bytes();
-            let body = [&[0][..], &length, &reply].concat();
-            append(&mut bytes, kind::DATA, 0, STREAM, &body);
+            append(&mut bytes, kind::DATA, 0, STREAM, &message::body(&reply));
             append_block(&mut bytes, END_STREAM, &[("grpc-status", "0")]);
         }
         Err(status) => {

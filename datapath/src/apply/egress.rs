@@ -51,7 +51,11 @@ pub fn attach(site: &mut Site, pod: &PodAttachment, family: Family) -> Result<(A
             format!("its MTU, {}, is below IPv6's smallest, {IPV6_SMALLEST_MTU}", pod.mtu)
         }
         Ok(None) => "the node has no default route of that family by a link with a global address".to_owned(),
-        Err(error) => error.to_string(),
+        Err(error) => {
+            // A list that was read half-way keeps the old one from being asked for another.
+            site.node = Socket::route()?;
+            error.to_string()
+        }
     };
     Ok(told(site.attach(pod)?, Egress::None(cause)))
 }

@@ -28,12 +28,17 @@ impl Netns {
         let failed = |source| ApplyError::Namespace { path: path.to_owned(), source };
         let pod = File::open(path).map_err(failed)?;
         let own = File::open("/proc/thread-self/ns/net").map_err(failed)?;
-        let identity = |file: &File| rustix::fs::fstat(file).map(|stat| (stat.st_dev, stat.st_ino));
         let pod_identity = identity(&pod).map_err(|errno| failed(errno.into()))?;
         if pod_identity == identity(&own).map_err(|errno| failed(errno.into()))? {
             return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "is the node's own namespace")));
         }
         Ok(Self { path: path.to_owned(), pod, own })
+    }
+
+    /// Whether it is what the path leads to now.
+    pub(crate) fn is_at(&self, path: &Path) -> bool {
+        let there = rustix::fs::stat(path).map(|stat| (stat.st_dev, stat.st_ino));
+        there.is_ok() && there.ok() == identity(&self.pod).ok()
     }
 
     /// Its descriptor, for messages that name a namespace.
@@ -52,4 +57,8 @@ impl Netns {
         enter(&self.own)?;
         result
     }
+}
+
+fn identity(file: &File) -> rustix::io::Result<(u64, u64)> {
+    rustix::fs::fstat(file).map(|stat| (stat.st_dev, stat.st_ino))
 }

@@ -12,15 +12,7 @@ use tonic::Code;
 use super::exchange::{Exchange, Response};
 use crate::MAX_MESSAGE_BYTES;
 use crate::http2::Http2Error;
-
-/// Before each message: whether it is compressed, and its length.
-const PREFIX_BYTES: usize = 5;
-
-/// The `:authority` of every call. C-core's default, the socket's path, is refused by HTTP/2 servers in Rust.
-const AUTHORITY: &str = "localhost";
-
-/// How the peer's log names us: `grpc-<language>-<variant>/<version>`.
-const USER_AGENT: &str = concat!("grpc-rust-enid/", env!("CARGO_PKG_VERSION"));
+use crate::message::{self, AUTHORITY, CLIENT, PREFIX_BYTES};
 
 /// A call that was answered with a failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,10 +46,7 @@ impl From<Http2Error> for Failure {
 
 /// The request of a call that has `left` to be answered.
 pub(super) fn request(path: &str, left: Duration, message: &impl Message) -> Exchange {
-    let mut body = Vec::with_capacity(PREFIX_BYTES + message.encoded_len());
-    body.push(0);
-    body.extend(u32::try_from(message.encoded_len()).unwrap_or(u32::MAX).to_be_bytes());
-    body.extend(message.encode_to_vec());
+    let agent = [CLIENT, env!("CARGO_PKG_VERSION")].concat();
     let fields = [
         (":method", "POST"),
         (":scheme", "http"),
@@ -66,9 +55,9 @@ pub(super) fn request(path: &str, left: Duration, message: &impl Message) -> Exc
         ("te", "trailers"),
         ("grpc-timeout", &timeout(left)),
         ("content-type", "application/grpc"),
-        ("user-agent", USER_AGENT),
+        ("user-agent", &agent),
     ];
-    Exchange::new(&fields, body, PREFIX_BYTES + MAX_MESSAGE_BYTES)
+    Exchange::new(&fields, message::body(&message.encode_to_vec()), PREFIX_BYTES + MAX_MESSAGE_BYTES)
 }
 
 /// At most 8 digits and a unit.
@@ -96,7 +85,8 @@ pub(super) fn reply<R: Message + Default>(response: &Response) -> Result<R, Fail
     if response.status() != 200 || !is_grpc {
         return Err(Failure::new(Code::Unknown, "a response that is not gRPC"));
     }
-    let message = only_message(response.body()).map_err(|problem| Failure::new(Code::Internal, problem))?;
+    let message =
+        message::only(response.body()).map_err(|problem| Failure::new(Code::Internal, format!("a reply {problem}")))?;
     R::decode(message).map_err(|error| Failure::new(Code::Internal, format!("a reply that cannot be read: {error}")))
 }
 
@@ -129,17 +119,6 @@ fn unescaped(mut text: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn only_message(body: &[u8]) -> Result<&[u8], &'static str> {
-    let Some((&[compressed, a, b, c, d], rest)) = body.split_first_chunk::<PREFIX_BYTES>() else {
-        return Err("a reply without a message");
-    };
-    if compressed != 0 {
-        return Err("a reply that is compressed, which nobody asked for");
-    }
-    let length = u32::from_be_bytes([a, b, c, d]) as usize;
-    if rest.len() == length { Ok(rest) } else { Err("a reply that is not one message") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,15 +142,6 @@ mod tests {
             [("plain", "plain"), ("a%20b%C3%A9", "a bé"), ("100%", "100%"), ("%zz%4", "%zz%4"), ("%+1", "%+1")]
         {
             assert_eq!(unescaped(text.as_bytes()), plain.as_bytes(), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_body_is_one_message_and_nothing_else() {
-        assert_eq!(only_message(&[0, 0, 0, 0, 2, 8, 1]), Ok(&[8, 1][..]));
-        assert_eq!(only_message(&[0, 0, 0, 0, 0]), Ok(&[][..]));
-        for body in [&[][..], &[0, 0, 0, 0], &[1, 0, 0, 0, 1, 8], &[0, 0, 0, 0, 2, 8], &[0, 0, 0, 0, 1, 8, 1]] {
-            assert!(only_message(body).is_err(), "{body:?}");
         }
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Accepted connections whose peer may talk to us; the others are closed here, unread. A call that is all there with its connection's first
-//! bytes is answered at once ([`crate::whole`]); every other connection is tonic's, with those bytes.
+//! Accepted connections whose peer may talk to us; the others are closed here, unread. An ADD or DEL of our plugin's that is all there with
+//! its connection's first bytes is answered here ([`crate::whole`]); every other connection is tonic's, with those bytes.
 //!
 //! ```text
 //! accept ─uid?─► first bytes ─► a whole call ─► handler ─► answer, closed      peer goes away: the handler's future is dropped
@@ -140,14 +140,19 @@ impl Inside {
             outcome = self.carry_out(call) => whole::answer(outcome),
             () = gone(&stream) => return,
         };
-        let _ = send(&stream, &answer).await;
+        let _ = tokio::time::timeout(self.call_limit, send(&stream, &answer)).await;
     }
 
     async fn carry_out(&self, Call { asked, left }: Call) -> Result<Vec<u8>, Status> {
         let limit = left.map_or(self.call_limit, |left| left.min(self.call_limit));
         let reply = async {
             Ok(match asked {
-                Asked::Add(request) => self.backend.add_network(Request::new(request)).await?.get_ref().encode_to_vec(),
+                Asked::Add(request) => {
+                    let mut reply = self.backend.add_network(Request::new(request)).await?.into_inner();
+                    // Our plugin has no use for them, and there are as many as an operator excludes.
+                    reply.vpc_v4_cidrs.clear();
+                    reply.encode_to_vec()
+                }
                 Asked::Del(request) => self.backend.del_network(Request::new(request)).await?.get_ref().encode_to_vec(),
             })
         };

@@ -74,6 +74,7 @@ fn a_call_that_is_not_as_ours_is_left_to_tonic() {
         ("grpc-timeout", "-1u"),
         ("content-type", "application/grpc+json"),
         ("user-agent", "grpc-go/1.60.0"),
+        ("user-agent", "grpc-rust-enid/1\n"),
     ] {
         let fields = FIELDS.map(|field| if field.0 == name { (name, value) } else { field });
         assert_eq!(call(&with_fields(&fields, &body)), None, "{name}: {value}");
@@ -84,6 +85,9 @@ fn a_call_that_is_not_as_ours_is_left_to_tonic() {
     }
     let more = [&FIELDS[..], &[("grpc-encoding", "gzip")]].concat();
     assert_eq!(call(&with_fields(&more, &body)), None, "a field that ours has not");
+    let mut late = FIELDS;
+    late.rotate_left(1);
+    assert_eq!(call(&with_fields(&late, &body)), None, "a pseudo field after others");
     let compressed = [&[1][..], &body[1..]].concat();
     let two = [&body[..], &body].concat();
     for body in [&b""[..], &body[..4], &body[..body.len() - 1], &compressed, &two, &[0, 0, 0, 0, 1, 0xff]] {
@@ -106,6 +110,43 @@ fn the_plugin_hears_what_was_answered() {
     for text in ["", "plain", "100 %, \u{fc}ber\nalles", "\u{7f}"] {
         let (code, heard) = heard(Err(Status::failed_precondition(text))).unwrap_err();
         assert_eq!((code, heard.as_str()), (tonic::Code::FailedPrecondition, text));
+    }
+}
+
+/// h2 as the client, which is strict about what a server may say when.
+#[tokio::test]
+async fn an_answer_is_one_to_any_client_of_http2() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    for outcome in [Ok(vec![8, 1]), Err(Status::not_found("nobody"))] {
+        let (ours, mut theirs) = tokio::io::duplex(64 * 1024);
+        let expected = outcome.clone().map_err(|status| status.code());
+        let server = tokio::spawn(async move {
+            let mut heard = Vec::new();
+            // A stream must be open to be answered: the body has come.
+            while !heard.ends_with(b"the end") {
+                assert!(theirs.read_buf(&mut heard).await.unwrap() > 0);
+            }
+            theirs.write_all(&answer(outcome)).await.unwrap();
+            // It acknowledges what it has read, and goes.
+            while theirs.read_buf(&mut heard).await.unwrap() > 0 {}
+        });
+        let (sender, connection) = h2::client::handshake(ours).await.unwrap();
+        let ended = tokio::spawn(connection);
+        let request = tonic::codegen::http::Request::post("http://localhost/a/b").body(()).unwrap();
+        let (response, mut body) = sender.ready().await.unwrap().send_request(request, false).unwrap();
+        body.send_data("the end".into(), true).unwrap();
+        let (head, mut body) = response.await.unwrap().into_parts();
+        assert_eq!((head.status.as_u16(), &head.headers["content-type"]), (200, &"application/grpc".parse().unwrap()));
+        match expected {
+            Ok(reply) => {
+                assert_eq!(body.data().await.unwrap().unwrap(), message::body(&reply));
+                assert_eq!(body.trailers().await.unwrap().unwrap()["grpc-status"], "0");
+            }
+            Err(code) => assert_eq!(head.headers["grpc-status"], i32::from(code).to_string()),
+        }
+        // GOAWAY with NO_ERROR is no error.
+        ended.await.unwrap().unwrap();
+        server.await.unwrap();
     }
 }
 

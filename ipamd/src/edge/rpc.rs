@@ -87,7 +87,8 @@ impl Backend {
         reply
     }
 
-    /// Says what was done when the answer has left: a task of its own is polled after the one that answers.
+    /// Says what was done, of our plugin's call when the answer has left: a task of its own is polled after the one that answers. (tonic
+    /// answers by one more.)
     fn afterwards(&self, tell: impl FnOnce(&Observer) + Send + 'static) {
         let observer = self.observer.clone();
         tokio::spawn(async move { tell(&observer) });

@@ -28,4 +28,12 @@ impl Site {
         let inside = netns.inside(Socket::route)?;
         Ok(Self { path, netns, node, inside })
     }
+
+    /// The same, or what is at the path by now: since it was opened the sandbox may have gone, and its namespace lives on for us alone.
+    ///
+    /// # Errors
+    /// As of [`Site::open`].
+    pub fn current(self) -> Result<Self, ApplyError> {
+        if self.netns.is_at(&self.path) { Ok(self) } else { Self::open(&self.path) }
+    }
 }

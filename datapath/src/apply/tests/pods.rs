@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::apply::ApplyError;
 use crate::apply::observe;
-use crate::apply::pod::{Attached, AttachedPod, Standing, attach, detach, is_living, standing};
+use crate::apply::pod::{Attached, AttachedPod, Site, Standing, attach, detach, is_living, standing};
 use crate::apply::testbed::{Space, assert_same, pod, settle};
 use crate::plan::pod::{PodAttachment, PodDetachment};
 use crate::plan::{LinkName, MacAddr, RouteTable, Rule, VethAlias, ids};
@@ -216,6 +216,34 @@ fn the_node_s_own_namespace_is_refused_as_a_pod_s() {
     let error = attach(&node.path(), &pod("a", Ipv4Addr::new(10, 0, 0, 7), None)).unwrap_err();
     assert!(matches!(error, ApplyError::Namespace { .. }), "{error}");
     assert_same(&before, &node.dump(), "dump");
+}
+
+/// Opened before the address was known: a namespace that lives on only because we hold it is no sandbox any more.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "takes the sandbox's file away")]
+fn a_site_whose_namespace_is_gone_or_another_by_now_is_not_plumbed() {
+    let (node, old, new) = (Space::enter_new(), Space::new(), Space::new());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("netns");
+    std::os::unix::fs::symlink(old.path(), &path).unwrap();
+    let open = || Site::open(&path).unwrap();
+    let (still, gone, other) = (open(), open(), open());
+    let pod = pod("a", Ipv4Addr::new(10, 0, 0, 7), None);
+    still.current().unwrap().attach(&pod).unwrap();
+    assert!(old.ip("link").contains("eth0"));
+    detach(&PodDetachment {
+        host_veth: pod.host_veth.clone(),
+        owner: pod.owner.clone(),
+        addresses: pod.addresses.iter().collect(),
+    })
+    .unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let before = node.dump();
+    assert!(matches!(gone.current(), Err(ApplyError::Namespace { .. })));
+    assert_same(&before, &node.dump(), "dump");
+    std::os::unix::fs::symlink(new.path(), &path).unwrap();
+    other.current().unwrap().attach(&pod).unwrap();
+    assert!(new.ip("link").contains("eth0"));
 }
 
 #[test]
