@@ -6,23 +6,33 @@
 use std::time::Duration;
 
 use prost::Message;
+use tonic::Status;
 
-use super::{Asked, call};
+use super::{Asked, answer, call};
 use crate::client::exchange_of;
+use crate::message;
+use crate::rpc::AddNetworkRequest;
 
 /// First bytes of a connection: what is taken for a call is the same one as the plugin would send it, and none when its end is missing.
+/// The plugin hears whatever it is answered.
 pub fn first_bytes(data: &[u8]) {
     let Some(taken) = call(data) else { return };
     let left = taken.left.unwrap_or(Duration::from_secs(1));
-    let sent = match &taken.asked {
-        Asked::Add(request) => sent("/rpc.CNIBackend/AddNetwork", left, request),
-        Asked::Del(request) => sent("/rpc.CNIBackend/DelNetwork", left, request),
+    let (path, message) = match &taken.asked {
+        Asked::Add(request) => ("/rpc.CNIBackend/AddNetwork", request.encode_to_vec()),
+        Asked::Del(request) => ("/rpc.CNIBackend/DelNetwork", request.encode_to_vec()),
     };
-    let again = call(&sent).expect("a call of the plugin's");
+    let mut exchange = match &taken.asked {
+        Asked::Add(request) => exchange_of(path, left, request),
+        Asked::Del(request) => exchange_of(path, left, request),
+    };
+    let again = call(exchange.outgoing()).expect("a call of the plugin's");
     assert_eq!(again.asked, taken.asked);
     assert!(call(&data[..data.len() - 1]).is_none(), "a call without its last byte");
-}
 
-fn sent(path: &str, left: Duration, message: &impl Message) -> Vec<u8> {
-    exchange_of(path, left, message).outgoing().clone()
+    exchange.receive(&answer(Ok(message.clone()))).expect("an answer");
+    assert_eq!(exchange.response().expect("all of it").body(), message::body(&message));
+    let mut exchange = exchange_of(path, left, &AddNetworkRequest::default());
+    exchange.receive(&answer(Err(Status::unknown(String::from_utf8_lossy(data))))).expect("an answer");
+    assert_eq!(exchange.response().expect("all of it").last_field("grpc-status"), Some(&b"2"[..]));
 }
