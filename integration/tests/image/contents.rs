@@ -7,7 +7,7 @@ use crate::archive::{Entry, Image};
 
 /// The limit that scripts/image.sh holds a release to, and what the daemon's debug build adds.
 const LIMIT: u64 = 25_000_000;
-const DEBUG_ADDS: u64 = 35_000_000;
+const DEBUG_ADDS: u64 = 37_000_000;
 
 /// ELF program header of a program that asks for a dynamic loader (elf(5), PT_INTERP).
 const PT_INTERP: u32 = 3;
