@@ -125,11 +125,17 @@ fn an_address_that_was_given_back_is_not_given_out_when_the_next_daemons_reads_l
     }
 }
 
-/// A node with that many pods, and then with three, of which an ENI was giving addresses back when the answer was lost; EC2 has them.
-fn giving_back(pods: u32, killed: bool) -> World {
+/// A node with that many pods, and then with three.
+fn shrunk(pods: u32) -> World {
     let mut world = World::new("m5.large", warm_addresses(1, 0));
     world.start_pods(pods, 15);
     (0..pods - 3).for_each(|pod| world.del(&format!("pod-{pod}")));
+    world
+}
+
+/// The same, of which an ENI was giving addresses back when the answer was lost; EC2 has them.
+fn giving_back(pods: u32, killed: bool) -> World {
+    let mut world = shrunk(pods);
     if !killed {
         world.fault("unassign", Fault::After);
     }
@@ -188,9 +194,7 @@ fn an_address_that_left_one_eni_and_was_assigned_to_another_counts_there() {
 /// EC2 refused the call, so what turns up elsewhere was moved by somebody else, and the rest is where it was.
 #[test]
 fn addresses_of_a_refused_unassign_call_stay_though_somebody_moves_one_of_them() {
-    let mut world = World::new("m5.large", warm_addresses(1, 0));
-    world.start_pods(11, 15);
-    (0..8).for_each(|pod| world.del(&format!("pod-{pod}")));
+    let mut world = shrunk(11);
     world.fault("unassign", Fault::Before(FailureClass::Rejected));
     world.run_until(|world| world.count("unassign") > 0 && world.pending_of("unassign") == 0);
     assert!(world.snapshot().pool.leaving > 1);
@@ -212,9 +216,7 @@ fn addresses_of_a_refused_unassign_call_stay_though_somebody_moves_one_of_them()
 /// says nothing, though the first is older than that.
 #[test]
 fn addresses_of_a_second_call_without_an_answer_are_not_given_out_while_reads_may_lag_behind_it() {
-    let mut world = World::new("m5.large", warm_addresses(1, 0));
-    world.start_pods(8, 15);
-    (1..8).for_each(|pod| world.del(&format!("pod-{pod}")));
+    let mut world = shrunk(8);
     world.fault("unassign", Fault::Before(FailureClass::Unknown));
     world.run_until(|world| world.count("unassign") == 1 && world.pending_of("unassign") == 0);
     world.fault("unassign", Fault::After);

@@ -532,43 +532,6 @@ impl World {
         self.feed(Event::ActionEnded { id: action.id, outcome });
     }
 
-    /// For a few seconds reads show what is true now.
-    pub(super) fn lag(&mut self) {
-        self.lag_for(8);
-    }
-
-    /// The same for so many seconds.
-    pub(super) fn lag_for(&mut self, seconds: u64) {
-        self.has_lagged = true;
-        self.lagging = Some((self.now.boot + Duration::from_secs(seconds), self.enis.clone()));
-    }
-
-    /// Leaves only so many addresses in the subnet.
-    pub(super) fn squeeze_subnet(&mut self, left: usize) {
-        self.subnet_free.append(&mut self.squeezed);
-        while self.subnet_free.len() > left {
-            self.squeezed.extend(self.subnet_free.pop_last());
-        }
-    }
-
-    /// Someone takes one address of every /28 that is free as a whole: none is left to be handed out.
-    pub(super) fn fragment_subnet(&mut self) {
-        for prefix in ec2::whole_prefixes(&self.subnet_free) {
-            let address = Ipv4Addr::from(u32::from(prefix.network()) + 7);
-            self.subnet_free.remove(&address);
-            self.spoiled.insert(address);
-        }
-    }
-
-    /// They give so many of them back, the highest first: the lower blocks have single addresses of ours by then.
-    pub(super) fn mend_subnet(&mut self, count: usize) {
-        let back: Vec<Ipv4Addr> = self.spoiled.iter().rev().copied().take(count).collect();
-        for address in back {
-            self.spoiled.remove(&address);
-            self.subnet_free.insert(address);
-        }
-    }
-
     /// A device index that EC2 has free.
     pub(super) fn free_index(&self) -> Option<u32> {
         let taken: BTreeSet<u32> = self

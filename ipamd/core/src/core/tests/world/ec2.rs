@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
@@ -267,6 +268,17 @@ impl World {
                 Outcome::Done
             }
         }
+    }
+
+    /// For a few seconds reads show what is true now.
+    pub(in crate::core::tests) fn lag(&mut self) {
+        self.lag_for(8);
+    }
+
+    /// The same for so many seconds.
+    pub(in crate::core::tests) fn lag_for(&mut self, seconds: u64) {
+        self.has_lagged = true;
+        self.lagging = Some((self.now.boot + Duration::from_secs(seconds), self.enis.clone()));
     }
 
     fn describe(&self, also: &[EniId], tokens: &[String]) -> Outcome {

@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 use super::World;
+use super::ec2::whole_prefixes;
 use crate::action::SubnetQuery;
 use crate::event::{Event, SubnetView};
 use crate::ids::SubnetId;
@@ -37,6 +38,32 @@ impl World {
         match self.siblings.get_mut(subnet_id) {
             Some(sibling) => &mut sibling.free,
             None => &mut self.subnet_free,
+        }
+    }
+
+    /// Leaves only so many addresses in the subnet.
+    pub(in crate::core::tests) fn squeeze_subnet(&mut self, left: usize) {
+        self.subnet_free.append(&mut self.squeezed);
+        while self.subnet_free.len() > left {
+            self.squeezed.extend(self.subnet_free.pop_last());
+        }
+    }
+
+    /// Someone takes one address of every /28 that is free as a whole: none is left to be handed out.
+    pub(in crate::core::tests) fn fragment_subnet(&mut self) {
+        for prefix in whole_prefixes(&self.subnet_free) {
+            let address = Ipv4Addr::from(u32::from(prefix.network()) + 7);
+            self.subnet_free.remove(&address);
+            self.spoiled.insert(address);
+        }
+    }
+
+    /// They give so many of them back, the highest first: the lower blocks have single addresses of ours by then.
+    pub(in crate::core::tests) fn mend_subnet(&mut self, count: usize) {
+        let back: Vec<Ipv4Addr> = self.spoiled.iter().rev().copied().take(count).collect();
+        for address in back {
+            self.spoiled.remove(&address);
+            self.subnet_free.insert(address);
         }
     }
 
