@@ -305,6 +305,17 @@ pub fn rules_of(address: IpAddr) -> impl Iterator<Item = Rule> {
     [Rule::to_pod(address), Rule::from_pod(address, None)].into_iter()
 }
 
+impl PodPlan {
+    /// For a host end without IPv6, which the kernel refuses what is about it.
+    pub(crate) fn without_ipv6(&mut self) {
+        for op in &mut self.node {
+            if let Op::LinkSet(set) = op {
+                set.no_ipv6_address = false;
+            }
+        }
+    }
+}
+
 impl fmt::Display for PodPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "ip link add {}", self.veth)?;

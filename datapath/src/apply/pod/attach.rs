@@ -138,6 +138,9 @@ impl<'a> Attach<'a> {
             Veth::Plumbed(host_veth) => return Ok(Attached::Before(host_veth)),
         };
         fault::point()?;
+        if settings.is_none() {
+            self.plan.without_ipv6();
+        }
         for setting in &self.plan.sysctls {
             match settings.and_then(|settings| settings.value(setting.key())) {
                 Some(found) => sysctl::ensure_from(setting, found)?,
@@ -148,7 +151,7 @@ impl<'a> Attach<'a> {
         fault::point()?;
         execute::all(&mut self.site.inside, &self.plan.pod, |_| Ok(ends.pod_index))?;
         fault::point()?;
-        self.run_node(ends.host_index, settings.is_some())?;
+        self.run_node(ends.host_index)?;
         fault::point()?;
         self.run_rules()?;
         fault::point()?;
@@ -206,22 +209,16 @@ impl<'a> Attach<'a> {
 
     /// Host end up, routes, neighbours. A route to a link that is dead, or this sandbox's own from an earlier ADD, gives way.
     /// The kernel refuses a second route to an address in one table; that there is none in the other layout's is looked up.
-    fn run_node(&mut self, host_index: u32, has_ipv6: bool) -> Result<(), ApplyError> {
+    fn run_node(&mut self, host_index: u32) -> Result<(), ApplyError> {
         for own in self.pod.objects().routes {
             let found = read::route_to(&mut self.site.node, own.destination.addr())?;
             if let Some(route) = found.filter(|route| plan::is_host_route(route) && route.table != own.table) {
                 self.clear_way(route, host_index)?;
             }
         }
-        let mut ops = self.plan.node.clone();
-        for op in &mut ops {
-            if let Op::LinkSet(set) = op {
-                set.no_ipv6_address &= has_ipv6;
-            }
-        }
         let mut again = Vec::new();
-        let outcomes = execute::try_all(&mut self.site.node, &ops, |_| Ok(host_index))?;
-        for (op, outcome) in ops.into_iter().zip(outcomes) {
+        let outcomes = execute::try_all(&mut self.site.node, &self.plan.node, |_| Ok(host_index))?;
+        for (op, outcome) in self.plan.node.clone().into_iter().zip(outcomes) {
             let (Err(refused), Op::RouteAdd(own)) = (&outcome, &op) else {
                 outcome?;
                 continue;
