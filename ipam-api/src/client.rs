@@ -33,7 +33,7 @@ use tonic::Code;
 pub mod channel;
 mod connection;
 mod exchange;
-mod grpc;
+pub(crate) mod grpc;
 mod pending;
 #[cfg(feature = "channel")]
 mod runtime;
@@ -231,15 +231,4 @@ impl Pauses {
     fn wait(&mut self) -> bool {
         self.next().map(std::thread::sleep).is_some()
     }
-}
-
-/// For tests of the other end: what a call begins with, and what its response says.
-#[cfg(any(test, fuzzing))]
-pub(crate) fn exchange_of(path: &str, left: Duration, message: &impl Message) -> exchange::Exchange {
-    grpc::request(path, left, message)
-}
-
-#[cfg(all(test, feature = "server"))]
-pub(crate) fn reply_of<R: Message + Default>(response: &exchange::Response) -> Result<R, (tonic::Code, String)> {
-    grpc::reply(response).map_err(|failure| (failure.code, failure.message))
 }

@@ -17,6 +17,9 @@ pub(crate) const LARGEST_WINDOW: i64 = (1 << 31) - 1;
 /// The first stream of a client's: the only one of a plugin's connection.
 pub(crate) const STREAM: u32 = 1;
 
+/// All that our plugin sets: SETTINGS_ENABLE_PUSH is 0.
+pub(crate) const NO_PUSH: [u8; 6] = [0, 2, 0, 0, 0, 0];
+
 /// Settings (section 6.5.2).
 #[cfg(feature = "client")]
 pub(crate) mod setting {

@@ -140,7 +140,7 @@ pub async fn serve<B: CniBackend + EnidBackend, C: ConfigServerBackend>(
 fn transport(door: door::Door, routes: Routes, shutdown: Boxed<()>) -> Boxed<Result<(), ServeError>> {
     Box::pin(async move {
         let server = tonic::transport::Server::builder().timeout(door.call_limit).add_routes(routes);
-        let (stop, mut stopped) = watch::channel(false);
+        let (stop, stopped) = watch::channel(false);
         let (connections, at_the_door) = door.open(stopped.clone());
         // They end with this future, if it is dropped: nobody is let in any more.
         let mut beside = JoinSet::new();
@@ -149,8 +149,8 @@ fn transport(door: door::Door, routes: Routes, shutdown: Boxed<()>) -> Boxed<Res
             shutdown.await;
             stop.send_replace(true);
         });
-        let until = async move { drop(stopped.wait_for(|stop| *stop).await) };
-        let served = server.serve_with_incoming_shutdown(ReceiverStream::new(connections), until).await;
+        let connections = ReceiverStream::new(connections);
+        let served = server.serve_with_incoming_shutdown(connections, door::stopped(stopped)).await;
         served.map_err(ServeError::Transport)?;
         while beside.join_next().await.is_some() {}
         Ok(())

@@ -22,7 +22,7 @@ use crate::http2::frame::{
     unpadded,
 };
 use crate::http2::hpack::{self, Decoder};
-use crate::http2::{Http2Error, LARGEST_WINDOW, PREFACE, STREAM, WINDOW, setting};
+use crate::http2::{Http2Error, LARGEST_WINDOW, NO_PUSH, PREFACE, STREAM, WINDOW, setting};
 pub(crate) use response::Response;
 
 /// A header block as it is sent, over all its frames.
@@ -76,8 +76,7 @@ impl Exchange {
             has_peer_greeted: false,
         };
         exchange.outgoing.extend(PREFACE);
-        let no_push = [&setting::ENABLE_PUSH.to_be_bytes()[..], &0_u32.to_be_bytes()].concat();
-        exchange.append(kind::SETTINGS, 0, 0, &no_push);
+        exchange.append(kind::SETTINGS, 0, 0, &NO_PUSH);
         let mut block = Vec::with_capacity(256);
         for (name, value) in fields {
             hpack::append(&mut block, name, value);

@@ -16,9 +16,9 @@ use crate::message::{self, AUTHORITY, CLIENT, PREFIX_BYTES};
 
 /// A call that was answered with a failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Failure {
-    pub(super) code: Code,
-    pub(super) message: String,
+pub(crate) struct Failure {
+    pub(crate) code: Code,
+    pub(crate) message: String,
 }
 
 impl Failure {
@@ -45,7 +45,7 @@ impl From<Http2Error> for Failure {
 }
 
 /// The request of a call that has `left` to be answered.
-pub(super) fn request(path: &str, left: Duration, message: &impl Message) -> Exchange {
+pub(crate) fn request(path: &str, left: Duration, message: &impl Message) -> Exchange {
     let agent = [CLIENT, env!("CARGO_PKG_VERSION")].concat();
     let fields = [
         (":method", "POST"),
@@ -71,7 +71,7 @@ fn timeout(left: Duration) -> String {
 }
 
 /// The message of a whole response.
-pub(super) fn reply<R: Message + Default>(response: &Response) -> Result<R, Failure> {
+pub(crate) fn reply<R: Message + Default>(response: &Response) -> Result<R, Failure> {
     let is_grpc = response.field("content-type").is_some_and(|kind| kind.starts_with(b"application/grpc"));
     match response.last_field("grpc-status") {
         Some(b"0") => {}

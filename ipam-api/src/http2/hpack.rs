@@ -25,6 +25,11 @@ pub(crate) struct Field {
     pub(crate) value: Vec<u8>,
 }
 
+/// The value of the first field of that name.
+pub(crate) fn find<'a>(fields: &'a [Field], name: &str) -> Option<&'a [u8]> {
+    fields.iter().find(|field| field.name == name.as_bytes()).map(|field| field.value.as_slice())
+}
+
 /// Appendix A.
 const STATIC: [(&str, &str); 61] = [
     (":authority", ""),

@@ -60,7 +60,6 @@ pub(super) struct Door {
 }
 
 /// What each connection needs.
-#[derive(Clone)]
 struct Inside {
     backend: Arc<dyn CniBackend>,
     call_limit: Duration,
@@ -78,13 +77,13 @@ impl Door {
     ) -> (mpsc::Receiver<io::Result<Rewound>>, impl Future<Output = ()> + Send) {
         let (tonic, handed) = mpsc::channel(HANDED_OVER);
         let (at_work, mut all_done) = mpsc::channel(1);
-        let inside = Inside {
+        let inside = Arc::new(Inside {
             backend: Arc::clone(&self.backend),
             call_limit: self.call_limit,
             tonic,
             at_work: at_work.downgrade(),
             stop: stop.clone(),
-        };
+        });
         let run = async move {
             tokio::select! {
                 () = self.accept(&inside) => {}
@@ -96,10 +95,10 @@ impl Door {
         (handed, run)
     }
 
-    async fn accept(&self, inside: &Inside) {
+    async fn accept(&self, inside: &Arc<Inside>) {
         loop {
             match self.listener.accept().await {
-                Ok((stream, _)) if self.is_allowed(&stream) => drop(tokio::spawn(inside.clone().serve(stream))),
+                Ok((stream, _)) if self.is_allowed(&stream) => drop(tokio::spawn(Arc::clone(inside).serve(stream))),
                 Ok(_) => {}
                 Err(error) => {
                     (self.on_event)(&ConnectionEvent::AcceptFailed(error));
@@ -121,7 +120,7 @@ impl Door {
 }
 
 impl Inside {
-    async fn serve(self, stream: UnixStream) {
+    async fn serve(self: Arc<Self>, stream: UnixStream) {
         let first = tokio::select! {
             biased;
             first = first_bytes(&stream) => first,
@@ -161,7 +160,8 @@ impl Inside {
     }
 }
 
-async fn stopped(mut stop: watch::Receiver<bool>) {
+/// Until the stop.
+pub(super) async fn stopped(mut stop: watch::Receiver<bool>) {
     // An error: who could say so has gone.
     let _ = stop.wait_for(|stop| *stop).await;
 }

@@ -9,7 +9,7 @@ use prost::Message;
 use tonic::Status;
 
 use super::{Asked, answer, call};
-use crate::client::exchange_of;
+use crate::client::grpc;
 use crate::message;
 use crate::rpc::AddNetworkRequest;
 
@@ -23,8 +23,8 @@ pub fn first_bytes(data: &[u8]) {
         Asked::Del(request) => ("/rpc.CNIBackend/DelNetwork", request.encode_to_vec()),
     };
     let mut exchange = match &taken.asked {
-        Asked::Add(request) => exchange_of(path, left, request),
-        Asked::Del(request) => exchange_of(path, left, request),
+        Asked::Add(request) => grpc::request(path, left, request),
+        Asked::Del(request) => grpc::request(path, left, request),
     };
     let again = call(exchange.outgoing()).expect("a call of the plugin's");
     assert_eq!(again.asked, taken.asked);
@@ -32,7 +32,7 @@ pub fn first_bytes(data: &[u8]) {
 
     exchange.receive(&answer(Ok(message.clone()))).expect("an answer");
     assert_eq!(exchange.response().expect("all of it").body(), message::body(&message));
-    let mut exchange = exchange_of(path, left, &AddNetworkRequest::default());
+    let mut exchange = grpc::request(path, left, &AddNetworkRequest::default());
     exchange.receive(&answer(Err(Status::unknown(String::from_utf8_lossy(data))))).expect("an answer");
     assert_eq!(exchange.response().expect("all of it").last_field("grpc-status"), Some(&b"2"[..]));
 }

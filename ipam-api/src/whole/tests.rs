@@ -2,8 +2,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::client::exchange_of;
 use crate::client::fuzzing::replay;
+use crate::client::grpc;
 use crate::rpc::AddNetworkReply;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -14,13 +14,13 @@ fn add(container: &str) -> AddNetworkRequest {
 
 /// What the plugin sends.
 fn sent(path: &str, message: &impl Message) -> Vec<u8> {
-    exchange_of(path, SECOND, message).outgoing().clone()
+    grpc::request(path, SECOND, message).outgoing().clone()
 }
 
 /// The frames of a header block of ours, with other fields.
 fn with_fields(fields: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let mut bytes = PREFACE.to_vec();
-    append(&mut bytes, kind::SETTINGS, 0, 0, &[0, 2, 0, 0, 0, 0]);
+    append(&mut bytes, kind::SETTINGS, 0, 0, &NO_PUSH);
     append_block(&mut bytes, 0, fields);
     append(&mut bytes, kind::DATA, END_STREAM, STREAM, body);
     bytes
@@ -97,9 +97,9 @@ fn a_call_that_is_not_as_ours_is_left_to_tonic() {
 
 /// The plugin's end reads an answer.
 fn heard(outcome: Result<Vec<u8>, Status>) -> Result<AddNetworkReply, (tonic::Code, String)> {
-    let mut exchange = exchange_of("/rpc.CNIBackend/AddNetwork", SECOND, &add("c1"));
+    let mut exchange = grpc::request("/rpc.CNIBackend/AddNetwork", SECOND, &add("c1"));
     exchange.receive(&answer(outcome)).unwrap();
-    crate::client::reply_of(exchange.response().expect("a whole response"))
+    grpc::reply(exchange.response().expect("a whole response")).map_err(|failure| (failure.code, failure.message))
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! Invariant: a whole response has a head with one `:status`; pseudo fields stand before all others and there are none in trailers.
 
 use crate::http2::Http2Error;
-use crate::http2::hpack::Field;
+use crate::http2::hpack::{Field, find};
 
 /// What the peer answered.
 #[derive(Debug)]
@@ -110,9 +110,4 @@ impl Response {
 fn status(value: &[u8]) -> Option<u16> {
     let text = std::str::from_utf8(value).ok().filter(|text| text.len() == 3)?;
     text.parse().ok().filter(|status| (100..1_000).contains(status))
-}
-
-/// The first of that name.
-fn find<'a>(fields: &'a [Field], name: &str) -> Option<&'a [u8]> {
-    fields.iter().find(|field| field.name == name.as_bytes()).map(|field| field.value.as_slice())
 }
