@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::eventually::{NotYet, eventually};
+use crate::eventually::eventually;
 use crate::netns::{Namespace, NetnsError};
 use crate::process::{ProcessError, Program, Running};
 use crate::world::{World, WorldError};
@@ -25,6 +25,9 @@ use wire::Wire;
 
 /// A browser that starts on a busy machine.
 const START: Duration = Duration::from_secs(60);
+
+/// Now and then a browser exits as it starts: what a test is about has not begun by then.
+const TRIES: u32 = 3;
 
 /// Without a window, and without anything that it does of its own accord: no updates, no reports, no other hosts.
 const FLAGS: [&str; 12] = [
@@ -110,12 +113,12 @@ pub enum BrowserError {
         #[source]
         source: io::Error,
     },
-    /// It did not start in time.
-    #[error("chromedriver does not start: {cause}\nthe end of its log:\n{log}")]
+    /// The driver does not answer, or its browser does not start.
+    #[error("no browser starts: {cause}\nthe end of their log:\n{log}")]
     NotStarted {
-        /// What was waited for.
-        cause: NotYet,
-        /// The end of its log.
+        /// What was waited for, or why it was refused.
+        cause: String,
+        /// The end of the driver's and the browser's log.
         log: String,
     },
     /// The process.
@@ -152,7 +155,8 @@ impl Browser {
         let words = ["--pid", "--fork", "--kill-child=KILL", "--mount-proc"].map(str::to_owned).into_iter();
         let program = Program {
             path: PathBuf::from("unshare"),
-            arguments: words.chain([driver.display().to_string(), port]).collect(),
+            // What the browser says goes into the driver's log.
+            arguments: words.chain([driver.display().to_string(), port, "--enable-chrome-logs".to_owned()]).collect(),
             environment: [
                 ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
                 ("HOME", home.as_str()),
@@ -164,18 +168,20 @@ impl Browser {
         };
         let running = Running::start(netns, &program)?;
         let wire = Wire::new(netns);
+        let failed = |cause: String| BrowserError::NotStarted { cause, log: crate::process::tail(&log, 40) };
         eventually("chromedriver answers", START, || {
             wire.ask("GET", "/status", None).map_err(|error| error.to_string())
         })
-        .map_err(|cause| BrowserError::NotStarted { cause, log: crate::process::tail(&log, 20) })?;
-        let profile = format!("--user-data-dir={home}/profile");
-        let flags: Vec<&str> = FLAGS.into_iter().chain(["--window-size=1280,900", &profile]).collect();
-        let wanted = json!({ "capabilities": { "alwaysMatch": {
-            "goog:loggingPrefs": { "browser": "ALL" },
-            "goog:chromeOptions": { "binary": browser, "args": flags },
-        }}});
-        let answer = wire.ask("POST", "/session", Some(&wanted))?;
-        let session = format!("/session/{}", answer["sessionId"].as_str().unwrap_or_default());
+        .map_err(|cause| failed(cause.to_string()))?;
+        let mut tries = 1;
+        let session = loop {
+            match session(&wire, &browser, &format!("{home}/profile-{tries}")) {
+                Ok(session) => break session,
+                Err(error @ BrowserError::Refused { .. }) if tries < TRIES => started_again(&failed(error.to_string())),
+                Err(error) => return Err(failed(error.to_string())),
+            }
+            tries += 1;
+        };
         Ok(Self { wire, session, _driver: running })
     }
 
@@ -274,6 +280,27 @@ impl Browser {
     fn post(&self, what: &str, body: &Value) -> Result<Value, BrowserError> {
         self.wire.ask("POST", &format!("{}/{what}", self.session), Some(body))
     }
+}
+
+/// A window with a new profile: its path below the driver's address.
+fn session(wire: &Wire, browser: &Path, profile: &str) -> Result<String, BrowserError> {
+    let profile = format!("--user-data-dir={profile}");
+    let flags: Vec<&str> = FLAGS.into_iter().chain(["--window-size=1280,900", &profile]).collect();
+    let wanted = json!({ "capabilities": { "alwaysMatch": {
+        "goog:loggingPrefs": { "browser": "ALL" },
+        "goog:chromeOptions": { "binary": browser, "args": flags },
+    }}});
+    let answer = wire.ask("POST", "/session", Some(&wanted))?;
+    let id = answer["sessionId"].as_str().ok_or_else(|| BrowserError::Refused {
+        doing: "POST /session".to_owned(),
+        said: format!("no session: {answer}"),
+    })?;
+    Ok(format!("/session/{id}"))
+}
+
+#[expect(clippy::print_stderr, reason = "what went wrong is known also where the next try goes well")]
+fn started_again(error: &BrowserError) {
+    eprintln!("{error}\nit is started again");
 }
 
 /// The browser and its driver.
