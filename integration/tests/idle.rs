@@ -10,8 +10,8 @@ use integration::pods;
 use integration::topology::{READY, Topology, TopologySpec};
 
 /// Times a thread was woken in a minute, all threads together: some ten for the one look at kernel and metadata, for which all wake at
-/// once, and as many again where two of them fall into this minute; some for a lock or a page that was waited for on a busy machine.
-const WAKE_UPS: u64 = 30;
+/// once; the rest is for locks and pages that were waited for on a busy machine.
+const WAKE_UPS: u64 = 20;
 
 /// Lines of the log in a minute.
 const LINES: usize = 10;

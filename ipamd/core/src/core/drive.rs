@@ -9,7 +9,8 @@ use crate::lifecycle::{
 use crate::reason::{NoticeLevel, ReasonCode};
 
 use super::learn::{FIRST_MISSING_LOOK, LONGEST_MISSING_LOOK};
-use super::state::{ORPHAN_LOOK, Purpose, SLOW_LOOK, UnassignStep, VERIFY_EVERY};
+use super::repair::LOOK_EVERY;
+use super::state::{OBSERVED_APART, ORPHAN_LOOK, Purpose, UnassignStep, VERIFY_EVERY};
 use super::{Core, Turn};
 
 /// What to start for an ENI.
@@ -329,7 +330,7 @@ impl Core {
 
     fn observe_wanted_at(&self) -> BootTime {
         let Some(last) = self.observe.last else { return BootTime::default() };
-        let mut wanted = last + if self.kernel.orphans { ORPHAN_LOOK } else { SLOW_LOOK };
+        let mut wanted = if self.kernel.orphans { last + ORPHAN_LOOK } else { self.unasked_observation(last) };
         let mut want = |after: BootTime| {
             if last < after {
                 wanted = wanted.min(after);
@@ -344,6 +345,16 @@ impl Core {
             want(since);
         }
         wanted
+    }
+
+    /// When the kernel is read though nobody asked: when repair looks, for an idle node's threads wake for both at once. That is once a
+    /// minute, half a minute to one and a half after the last reading.
+    fn unasked_observation(&self, last: BootTime) -> BootTime {
+        let apart = last + OBSERVED_APART;
+        match self.repairs.last {
+            Some(look) if look >= apart => apart,
+            look => apart.max(look.unwrap_or(last) + LOOK_EVERY),
+        }
     }
 }
 

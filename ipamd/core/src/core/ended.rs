@@ -18,6 +18,10 @@ use crate::store::AddressState;
 use super::state::{LAG, LastFailure, Purpose, RESOLVE_AFTER};
 use super::{Core, Turn};
 
+/// Twice the "2 to 3 seconds" that it usually takes from detach to available; a call that comes too early is refused, and one more. No pod
+/// of this node waits for the deletion, the slot is free once the ENI is detached. Its addresses stay taken in the subnet until then.
+const DETACH_TAKES: std::time::Duration = std::time::Duration::from_secs(6);
+
 impl Core {
     pub(super) fn ended(&mut self, turn: &mut Turn, id: ActionId, outcome: Outcome) {
         let Some(flight) = self.in_flight.remove(&id) else { return };
@@ -264,11 +268,8 @@ impl Core {
         self.enter(turn, id, Phase::Deleting(Try::due(due)));
     }
 
-    /// The ENI is detached, or about to be: it is deleted as soon as EC2 lets us.
+    /// The ENI is detached, or about to be: it is deleted when EC2 lets us.
     pub(super) fn detached(&mut self, turn: &mut Turn, id: &EniId) {
-        /// Twice the "2 to 3 seconds" that it usually takes from detach to available. Nothing waits for the deletion, the
-        /// slot is free once the ENI is detached; a call that comes too early is refused, and one more.
-        const DETACH_TAKES: std::time::Duration = std::time::Duration::from_secs(6);
         let due = turn.boot() + DETACH_TAKES;
         if let Some(eni) = self.enis.get_mut(id) {
             eni.attachment_id = None;
@@ -278,13 +279,15 @@ impl Core {
     }
 
     fn delete_ended(&mut self, turn: &mut Turn, what: &Purpose, id: &EniId, outcome: Result<Outcome, Failure>) {
-        /// Detaching took longer than so many tries: a read tells whether it is attached still.
-        const LOOK_EVERY: u32 = 4;
+        /// So many tries were refused, and a read is to tell what has become of the ENI,
+        const READ_AFTER: u32 = 4;
+        /// or so many while it was in use, when detaching it is long over as a rule: it may be attached still, or again.
+        const READ_AFTER_IN_USE: u32 = 2;
         let now = turn.boot();
         let Some(eni) = self.enis.get_mut(id) else { return };
         eni.last_write = now;
         let Phase::Deleting(attempt) = &mut eni.phase else { return };
-        let failure = match outcome {
+        let mut failure = match outcome {
             Ok(_) => {
                 self.gone(turn, id, "deleted");
                 return;
@@ -297,8 +300,13 @@ impl Core {
         }
         attempt.attempts += 1;
         let attempts = attempt.attempts;
+        let in_use = failure.class == FailureClass::WrongState;
+        let is_read = attempts.is_multiple_of(if in_use { READ_AFTER_IN_USE } else { READ_AFTER });
+        if in_use && !is_read {
+            failure.retry_after = failure.retry_after.max(Some(DETACH_TAKES * 2));
+        }
         let retry = self.failed(turn, what, &failure, attempts);
-        if attempts.is_multiple_of(LOOK_EVERY) {
+        if is_read {
             self.resolve(id, failure, retry);
         } else {
             self.again(id, failure, retry);

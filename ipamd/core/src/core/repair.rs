@@ -10,7 +10,7 @@
 //!   a minute after the last ┘        looks are 400 ms apart at least; 5 s while 10 of the last 60 s had to write
 //! ```
 //! The look that nobody asked for is a safety net: who cannot listen to the kernel says every 5 s that something was lost. While there are
-//! orphans it comes after half a minute.
+//! orphans it comes after half a minute. The reading of whose addresses the kernel has ([`super::kernel`]) goes with it.
 //! A part that cannot be put right (the node's own set-up, an ENI, pods) has a clock of its own ([`parts`]).
 //!
 //! What the plugin's DEL removes sounds like damage. So a notification that names addresses counts only while one of them is
@@ -79,7 +79,7 @@ pub(crate) struct Repairs {
     /// A look is under way.
     pub(super) running: bool,
     /// When the last one was started.
-    last: Option<BootTime>,
+    pub(super) last: Option<BootTime>,
     /// Pods that a look at damage left out as too young: the last of them is old enough by then.
     young_until: Option<BootTime>,
     /// The kernel could not be read: not before then.

@@ -449,8 +449,8 @@ pub(crate) const ORPHAN_AFTER: Duration = Duration::from_secs(60);
 pub(crate) const MADE_WITHIN: Duration = Duration::from_secs(300);
 /// How often the kernel is read while orphans are suspected.
 pub(crate) const ORPHAN_LOOK: Duration = Duration::from_secs(20);
-/// How often the kernel is read otherwise.
-pub(crate) const SLOW_LOOK: Duration = Duration::from_secs(60);
+/// From one reading of the kernel, whoever asked for it, to one that nobody asks for at least: that goes with repair's next look.
+pub(crate) const OBSERVED_APART: Duration = Duration::from_secs(30);
 /// How often EC2 is read when nothing happens; a jitter of up to a quarter is added.
 pub(crate) const VERIFY_EVERY: Duration = Duration::from_secs(3_600);
 /// How long after a call without an answer EC2 is asked what came of it: a describe may lag behind.

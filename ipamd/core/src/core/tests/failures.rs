@@ -81,6 +81,28 @@ fn any_call_of_shrinking_may_fail_once_in_any_way() {
     }
 }
 
+/// Its slot is free already, and a read tells whether it is attached still.
+#[test]
+fn an_eni_that_ec2_is_slow_to_detach_is_not_asked_to_go_again_and_again() {
+    let mut world = World::new("m5.large", warm_addresses(1, 0));
+    ten_pods(&mut world);
+    for pod in 3..10 {
+        world.del(&format!("pod-{pod}"));
+    }
+    for _ in 0..3 {
+        world.fault("delete", Fault::Before(FailureClass::WrongState));
+    }
+    world.run_until(|world| world.count("delete") == 1);
+    let (first, reads) = (world.now.boot, world.count("describe"));
+    world.run_until(|world| world.count("delete") == 2);
+    assert!(world.now.boot.since(first) >= Duration::from_secs(12), "{:?}", world.now.boot.since(first));
+    world.run_until(|world| world.count("delete") == 3);
+    assert!(world.count("describe") > reads, "EC2 was read after the second");
+    world.run_until(|world| world.enis.len() == 1);
+    assert_eq!(world.count("delete"), 4);
+    assert!((24..60).contains(&world.now.boot.since(first).as_secs()), "{:?}", world.now.boot.since(first));
+}
+
 #[test]
 fn an_eni_whose_link_never_appears_is_soon_replaced_and_later_given_up() {
     let mut world = World::new("m5.large", warm_addresses(0, 0));

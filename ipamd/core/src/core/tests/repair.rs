@@ -73,6 +73,37 @@ fn a_node_that_nobody_touches_is_looked_at_once_a_minute() {
 }
 
 #[test]
+fn what_nobody_asked_to_be_read_is_read_when_repair_looks() {
+    let mut world = settled();
+    let counts = |world: &World| ["repair", "observe"].map(|kind| world.count(kind));
+    // Repair's clock goes otherwise from here on.
+    world.run_seconds(17);
+    world.hurt(1, some_rule());
+    world.run(LOOK_EVERY);
+    let mut seconds = Vec::new();
+    for _ in 0..LOOK_EVERY.as_secs() * 10 {
+        let before = counts(&world);
+        world.run_seconds(1);
+        let now = counts(&world);
+        seconds.push([now[0] - before[0], now[1] - before[1]]);
+    }
+    seconds.retain(|new| *new != [0, 0]);
+    assert_eq!(seconds, [[1, 1]; 10], "looks of repair and readings, second by second");
+}
+
+#[test]
+fn a_node_that_is_repaired_all_the_time_is_read_twice_a_minute() {
+    let mut world = settled();
+    let before = world.count("observe");
+    for _ in 0..LOOK_EVERY.as_secs() {
+        world.hurt(1, some_rule());
+        world.run_seconds(5);
+    }
+    let read = world.count("observe") - before;
+    assert!((8..=10).contains(&read), "{read} readings in five minutes");
+}
+
+#[test]
 fn many_notifications_are_one_look_and_ours_lead_to_no_other() {
     let mut world = settled();
     for _ in 0..500 {

@@ -48,7 +48,7 @@ fn an_eni_is_not_detached_when_the_kernel_has_an_address_that_is_free_by_the_jou
     assert_eq!(world.count("detach"), 0);
     assert!(world.noticed("is not given back"));
     world.pods.remove(&key("someone"));
-    world.run_seconds(300);
+    world.run_seconds(360);
     assert_eq!(world.count("detach"), 1, "once the kernel let go and it rested");
 }
 

@@ -344,8 +344,9 @@ impl World {
         let mut effects = self.core.handle(event, self.now);
         // Half of all that happens on a quiet node is looks that find nothing: they are not worth a look at everything here.
         let quiet = effects.replies.is_empty() && effects.notices.iter().all(|notice| notice.code.is_none());
-        let looks = effects.actions.iter().filter(|action| matches!(action.kind, ActionKind::Repair(_))).count();
-        let idle = looks == effects.actions.len() && (looked && looks == 0 || ticked && looks == 1);
+        let is_look = |action: &&Action| matches!(action.kind, ActionKind::Repair(_) | ActionKind::ObserveKernel);
+        let looks = effects.actions.iter().filter(is_look).count();
+        let idle = looks == effects.actions.len() && (looked && looks == 0 || ticked && looks > 0);
         if idle && quiet && !effects.persist {
             self.notices.append(&mut effects.notices);
             effects.actions.drain(..).for_each(|action| self.take_action(action));
