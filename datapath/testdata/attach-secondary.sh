@@ -11,6 +11,7 @@ ip link set dev enicc21c2d7785 group 0 alias 'enid aws-cni/0a1b2c3d/eth0 10.0.1.
 ip link set dev enicc21c2d7785 up
 ip route add 10.0.1.7/32 dev enicc21c2d7785 scope link table main proto 158
 ip neigh replace 10.0.1.7 lladdr c2:68:c0:62:87:71 dev enicc21c2d7785 nud permanent protocol 158
+ip -6 route del local ff00::/8 dev enicc21c2d7785 table 255
 ip rule del priority 1536 from 10.0.1.7
 ip rule add priority 512 from all to 10.0.1.7 lookup main protocol 158
 ip rule add priority 1536 from 10.0.1.7 lookup 2 protocol 158

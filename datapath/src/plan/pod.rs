@@ -19,8 +19,9 @@
 //!                       of those being made, so that no repair takes it for a pod of the reference
 //! 2 sysctls             accept_ra=0 before the host end can hear the pod (a pod must not give the node an IPv6 router)
 //! 3 pod, one send       IPv6 on, where it is needed; link up; of each family address, gateway neighbour, routes
-//! 4 node, one send      host end up with its alias, in its own group; host routes; neighbours. A route is exclusive: an address that is
-//!                       still routed to another link belongs to that link's pod, and the attach fails
+//! 4 node, one send      host end up with its alias, in its own group; host routes; neighbours; IPv6 routes of a pod without IPv6 go. A
+//!                       route is exclusive: an address that is still routed to another link belongs to that link's pod, and the
+//!                       attach fails
 //! 5 rules, one send     only now is it sure that the address is ours to make rules for; stale `from` rules go first,
 //!                       since of two rules with one selector the older wins. In layout flat stale ones of both kinds
 //!                       go and none is made: a `to` rule without its route sends the pod's packets to the subnet
@@ -28,9 +29,9 @@
 //! ```
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 
 use super::addresses::PodAddresses;
 use super::alias::VethAlias;
@@ -189,9 +190,10 @@ pub fn attach(pod: &PodAttachment) -> PodPlan {
 }
 
 /// The alias comes before the link is up. Whatever is set of a link that is up, the kernel looks through all IPv6 routes of the node for
-/// it and reports its multicast groups anew (`addrconf_notify` of NETDEV_CHANGE, `net/ipv6/addrconf.c`): 0.1 ms beside 100 pods. For the
-/// same reason the host end of a pod without IPv6 makes itself no address, which would be three routes more to look through at each
-/// ADD and DEL on the node.
+/// it and reports its multicast groups anew (`addrconf_notify` of NETDEV_CHANGE, `net/ipv6/addrconf.c`): 0.3 ms beside 735 links with one
+/// such route each. So the host end of a pod without IPv6 leaves none: it makes itself no address, and the route for multicast, which
+/// it gets as it comes up, goes at once. (IPv6 switched off on the link would do the same, but by a file whose writer spins on RTNL,
+/// `apply::sysctl`.)
 fn node_ops(pod: &PodAttachment, PodObjects { routes, group, .. }: PodObjects) -> Vec<Op> {
     let link = LinkRef::from(pod.host_veth.clone());
     let alias = VethAlias { owner: pod.owner.clone(), addresses: pod.addresses };
@@ -203,12 +205,27 @@ fn node_ops(pod: &PodAttachment, PodObjects { routes, group, .. }: PodObjects) -
     };
     let up = LinkSet { up: true, ..LinkSet::of(link.clone()) };
     let neighbour = |address| Op::NeighbourSet(Neighbour { address, mac: pod.pod_mac, link: link.clone() });
+    let of_multicast = pod.addresses.v6().is_none().then(|| Op::RouteDelete(multicast_route(link.clone())));
     [named, up]
         .map(Op::LinkSet)
         .into_iter()
         .chain(routes.into_iter().map(Op::RouteAdd))
         .chain(pod.addresses.iter().map(neighbour))
+        .chain(of_multicast)
         .collect()
+}
+
+/// The route for IPv6 multicast by a link, which the kernel makes itself (`addrconf_add_mroute`, `net/ipv6/addrconf.c`).
+fn multicast_route(link: LinkRef) -> Route {
+    let all = Ipv6Net::new_assert(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8);
+    Route {
+        destination: all.into(),
+        via: None,
+        link,
+        scope: RouteScope::Universe,
+        table: RouteTable::LOCAL,
+        protocol: 0,
+    }
 }
 
 fn rule_ops(pod: &PodAttachment, wanted: Vec<Rule>) -> Vec<Op> {
@@ -308,6 +325,7 @@ pub fn rules_of(address: IpAddr) -> impl Iterator<Item = Rule> {
 impl PodPlan {
     /// For a host end without IPv6, which the kernel refuses what is about it.
     pub(crate) fn without_ipv6(&mut self) {
+        self.node.retain(|op| !matches!(op, Op::RouteDelete(_)));
         for op in &mut self.node {
             if let Op::LinkSet(set) = op {
                 set.no_ipv6_address = false;

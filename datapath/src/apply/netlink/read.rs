@@ -58,6 +58,11 @@ pub(crate) struct Ipv6Settings {
 }
 
 impl Ipv6Settings {
+    /// Whether the link does IPv6 at all.
+    pub(crate) fn is_on(self) -> bool {
+        self.disable_ipv6 == 0
+    }
+
     /// The text that the setting's file would have; `None`: not one of these.
     pub(crate) fn value(self, key: &str) -> Option<String> {
         let value = match key {

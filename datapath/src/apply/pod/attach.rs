@@ -138,7 +138,7 @@ impl<'a> Attach<'a> {
             Veth::Plumbed(host_veth) => return Ok(Attached::Before(host_veth)),
         };
         fault::point()?;
-        if settings.is_none() {
+        if !settings.is_some_and(Ipv6Settings::is_on) {
             self.plan.without_ipv6();
         }
         for setting in &self.plan.sysctls {
@@ -151,7 +151,7 @@ impl<'a> Attach<'a> {
         fault::point()?;
         execute::all(&mut self.site.inside, &self.plan.pod, |_| Ok(ends.pod_index))?;
         fault::point()?;
-        self.run_node(ends.host_index)?;
+        let late = self.run_node(ends.host_index)?;
         fault::point()?;
         self.run_rules()?;
         fault::point()?;
@@ -162,6 +162,7 @@ impl<'a> Attach<'a> {
         // of some time later; until then what the pod sends is lost. Asking for the link makes the kernel take note now
         // (Linux 6.8, facd15dfd691 "net: core: synchronize link-watch when carrier is queried").
         read::link_by_index(&mut self.site.inside, ends.pod_index)?;
+        self.remove_late(&late, ends.host_index)?;
         Ok(Attached::Now(ends))
     }
 
@@ -209,28 +210,41 @@ impl<'a> Attach<'a> {
 
     /// Host end up, routes, neighbours. A route to a link that is dead, or this sandbox's own from an earlier ADD, gives way.
     /// The kernel refuses a second route to an address in one table; that there is none in the other layout's is looked up.
-    fn run_node(&mut self, host_index: u32) -> Result<(), ApplyError> {
+    /// Returns the removals of what was not there yet.
+    fn run_node(&mut self, host_index: u32) -> Result<Vec<Op>, ApplyError> {
         for own in self.pod.objects().routes {
             let found = read::route_to(&mut self.site.node, own.destination.addr())?;
             if let Some(route) = found.filter(|route| plan::is_host_route(route) && route.table != own.table) {
                 self.clear_way(route, host_index)?;
             }
         }
-        let mut again = Vec::new();
+        let (mut again, mut late) = (Vec::new(), Vec::new());
         let outcomes = execute::try_all(&mut self.site.node, &self.plan.node, |_| Ok(host_index))?;
         for (op, outcome) in self.plan.node.clone().into_iter().zip(outcomes) {
             let (Err(refused), Op::RouteAdd(own)) = (&outcome, &op) else {
-                outcome?;
+                let is_late = outcome? == Done::WasSo && matches!(op, Op::RouteDelete(_));
+                late.extend(is_late.then_some(op));
                 continue;
             };
             let is_taken = refused.errno() == Some(Errno::EXIST.raw_os_error());
             match host_route_in(&mut self.site.node, own.destination.addr(), own.table)? {
                 Some(route) if is_taken => self.clear_way(route, host_index)?,
-                _ => return outcome.map(|_| ()),
+                _ => return outcome.map(|_| Vec::new()),
             }
             again.push(op);
         }
-        execute::all(&mut self.site.node, &again, |_| Ok(host_index)).map(|_| ())
+        execute::all(&mut self.site.node, &again, |_| Ok(host_index))?;
+        Ok(late)
+    }
+
+    /// What the kernel makes itself as the link comes up, it makes later where a worker of its has seen the link without carrier
+    /// before. Asking for the link has it do that now (as of the pod's link, [`Self::make_all`]).
+    fn remove_late(&mut self, late: &[Op], host_index: u32) -> Result<(), ApplyError> {
+        if late.is_empty() {
+            return Ok(());
+        }
+        read::link_by_index(&mut self.site.node, host_index)?;
+        execute::all(&mut self.site.node, late, |_| Ok(host_index)).map(|_| ())
     }
 
     /// Removes a host route of an address of the pod, unless a living link of somebody else has it.

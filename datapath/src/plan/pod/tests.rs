@@ -100,7 +100,7 @@ proptest! {
                 Op::NeighbourSet(neighbour) => removed.iter().any(|op| {
                     matches!(op, Op::NeighbourDelete(found) if found.address == neighbour.address && found.link == neighbour.link)
                 }),
-                Op::LinkSet(_) | Op::RuleDelete(_) => true,
+                Op::LinkSet(_) | Op::RuleDelete(_) | Op::RouteDelete(_) => true,
                 other => panic!("{other} is not undone by a detach"),
             };
             prop_assert!(is_removed, "{}", op);
