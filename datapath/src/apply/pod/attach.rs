@@ -138,7 +138,7 @@ impl<'a> Attach<'a> {
             Veth::Plumbed(host_veth) => return Ok(Attached::Before(host_veth)),
         };
         fault::point()?;
-        if !settings.is_some_and(Ipv6Settings::is_on) {
+        if settings.is_none() {
             self.plan.without_ipv6();
         }
         for setting in &self.plan.sysctls {
@@ -162,7 +162,9 @@ impl<'a> Attach<'a> {
         // of some time later; until then what the pod sends is lost. Asking for the link makes the kernel take note now
         // (Linux 6.8, facd15dfd691 "net: core: synchronize link-watch when carrier is queried").
         read::link_by_index(&mut self.site.inside, ends.pod_index)?;
-        self.remove_late(&late, ends.host_index)?;
+        if settings.is_some_and(Ipv6Settings::is_on) {
+            self.remove_late(&late, ends.host_index)?;
+        }
         Ok(Attached::Now(ends))
     }
 
@@ -238,7 +240,7 @@ impl<'a> Attach<'a> {
     }
 
     /// What the kernel makes itself as the link comes up, it makes later where a worker of its has seen the link without carrier
-    /// before. Asking for the link has it do that now (as of the pod's link, [`Self::make_all`]).
+    /// before. Asking for the link has it do that now (as of the pod's link, [`Self::make_all`]; before Linux 6.8 it stays).
     fn remove_late(&mut self, late: &[Op], host_index: u32) -> Result<(), ApplyError> {
         if late.is_empty() {
             return Ok(());
